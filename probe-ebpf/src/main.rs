@@ -1,0 +1,2 @@
+//! weir's XDP and TC programs.
+fn main() {}

@@ -1,0 +1,3 @@
+//! weir: a node agent that shifts traffic between the versions of a service, in the kernel.
+
+pub mod model;

@@ -1,0 +1,16 @@
+//! The desired state, in types that cannot hold a wrong one.
+//!
+//! Whatever the source (a file today), its documents resolve to these types;
+//! the plan, the tables and the explanation work on nothing else. No clock,
+//! no file system, no kernel.
+
+mod address;
+mod name;
+mod split;
+
+pub use address::{Family, Protocol, ServiceAddress};
+pub use name::{Name, NameError};
+pub use split::{
+    Affinity, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset, WeightsError,
+    total_weight,
+};

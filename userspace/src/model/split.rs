@@ -1,0 +1,228 @@
+//! Traffic splits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::{Family, Name, ServiceAddress};
+
+/// The most subsets that a split may have.
+pub const MAX_SUBSETS: usize = probe_common::MAX_SUBSETS;
+
+/// What makes flows belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize)]
+pub enum Affinity {
+    /// Each flow is steered by itself, by its 5-tuple.
+    #[default]
+    None,
+    /// All flows of a client address go to the same endpoint.
+    #[serde(rename = "ClientIP")]
+    ClientIp,
+}
+
+/// A version of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subset {
+    /// Unique in the split.
+    pub name: Name,
+    /// Its share of new flows is `weight` over the sum of the split's weights.
+    pub weight: u32,
+    /// Where its flows go, in equal shares. May be empty: the share is then rejected.
+    pub endpoints: BTreeSet<SocketAddr>,
+}
+
+/// A service address and the subsets among which its new flows are divided.
+///
+/// Constructed only by [`Split::new`], so a split in hand has 1 to
+/// [`MAX_SUBSETS`] subsets with unique names, endpoints of the VIP's family,
+/// none of which is the service address itself, and weights that are not all 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    name: Name,
+    address: ServiceAddress,
+    affinity: Affinity,
+    subsets: Vec<Subset>,
+}
+
+/// Why parts do not make a [`Split`]. Indices are positions in the given subsets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SplitError {
+    /// No subset at all.
+    #[error("a split needs at least one subset")]
+    NoSubsets,
+    /// More than [`MAX_SUBSETS`].
+    #[error("a split may have at most {MAX_SUBSETS} subsets, found {0}")]
+    TooManySubsets(usize),
+    /// Two subsets of one name.
+    #[error("subset \"{name}\" is defined twice (first as subsets[{first}])")]
+    DuplicateSubset {
+        /// The first of the two.
+        first: usize,
+        /// The second of the two.
+        second: usize,
+        /// Their name.
+        name: Name,
+    },
+    /// A sum of weights of 0 divides nothing.
+    #[error("the weights of a split must not all be 0")]
+    AllWeightsZero,
+    /// An endpoint of another family than the VIP.
+    #[error("endpoint {endpoint} is {found}, but the service address is {expected}")]
+    MixedFamilies {
+        /// Position of the subset.
+        subset: usize,
+        /// The endpoint.
+        endpoint: SocketAddr,
+        /// The endpoint's family.
+        found: Family,
+        /// The VIP's family.
+        expected: Family,
+    },
+    /// A split that steers to itself.
+    #[error("endpoint {endpoint} is the service address itself")]
+    SelfReference {
+        /// Position of the subset.
+        subset: usize,
+        /// The endpoint.
+        endpoint: SocketAddr,
+    },
+}
+
+impl Split {
+    /// Checks what makes a split of its parts.
+    pub fn new(
+        name: Name,
+        address: ServiceAddress,
+        affinity: Affinity,
+        subsets: Vec<Subset>,
+    ) -> Result<Self, SplitError> {
+        if subsets.is_empty() {
+            return Err(SplitError::NoSubsets);
+        }
+        if subsets.len() > MAX_SUBSETS {
+            return Err(SplitError::TooManySubsets(subsets.len()));
+        }
+        let expected = Family::of(address.ip);
+        for (at, subset) in subsets.iter().enumerate() {
+            if let Some(first) = subsets[..at].iter().position(|s| s.name == subset.name) {
+                let name = subset.name.clone();
+                return Err(SplitError::DuplicateSubset { first, second: at, name });
+            }
+            for &endpoint in &subset.endpoints {
+                let found = Family::of(endpoint.ip());
+                if found != expected {
+                    return Err(SplitError::MixedFamilies { subset: at, endpoint, found, expected });
+                }
+                if endpoint == address.socket() {
+                    return Err(SplitError::SelfReference { subset: at, endpoint });
+                }
+            }
+        }
+        if total_weight(&subsets) == 0 {
+            return Err(SplitError::AllWeightsZero);
+        }
+        Ok(Self { name, address, affinity, subsets })
+    }
+
+    /// The same split with other weights, by subset name; a subset that is not
+    /// named keeps its weight. `Err` names the subset that does not exist, or
+    /// says what is wrong with the result.
+    pub fn with_weights(&self, weights: &BTreeMap<Name, u32>) -> Result<Self, WeightsError> {
+        let mut subsets = self.subsets.clone();
+        for (name, &weight) in weights {
+            match subsets.iter_mut().find(|s| s.name == *name) {
+                Some(subset) => subset.weight = weight,
+                None => return Err(WeightsError::UnknownSubset(name.clone())),
+            }
+        }
+        Ok(Self::new(self.name.clone(), self.address, self.affinity, subsets)?)
+    }
+
+    /// Unique on the node.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// What clients connect to.
+    pub fn address(&self) -> ServiceAddress {
+        self.address
+    }
+
+    /// What makes flows belong together.
+    pub fn affinity(&self) -> Affinity {
+        self.affinity
+    }
+
+    /// In the order in which they were written.
+    pub fn subsets(&self) -> &[Subset] {
+        &self.subsets
+    }
+}
+
+/// Why weights do not fit a split.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WeightsError {
+    /// No such subset.
+    #[error("there is no subset \"{0}\"")]
+    UnknownSubset(Name),
+    /// The result is no split.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+}
+
+/// The sum of the weights.
+pub fn total_weight(subsets: &[Subset]) -> u64 {
+    subsets.iter().map(|s| u64::from(s.weight)).sum()
+}
+
+/// All the splits of a node: names and service addresses are unique.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    splits: BTreeMap<Name, Split>,
+}
+
+/// Why a split cannot be added to a [`Desired`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DesiredError {
+    /// The name is taken.
+    #[error("split \"{0}\" is defined twice")]
+    DuplicateName(Name),
+    /// The service address is taken.
+    #[error("service address {address} is already taken by split \"{owner}\"")]
+    DuplicateAddress {
+        /// The contested address.
+        address: ServiceAddress,
+        /// Who has it.
+        owner: Name,
+    },
+}
+
+impl Desired {
+    /// Adds a split.
+    pub fn insert(&mut self, split: Split) -> Result<(), DesiredError> {
+        if self.splits.contains_key(split.name()) {
+            return Err(DesiredError::DuplicateName(split.name.clone()));
+        }
+        if let Some(owner) = self.splits.values().find(|s| s.address == split.address) {
+            let (address, owner) = (split.address, owner.name.clone());
+            return Err(DesiredError::DuplicateAddress { address, owner });
+        }
+        self.splits.insert(split.name.clone(), split);
+        Ok(())
+    }
+
+    /// Replaces the split of the same name and address by one with other weights.
+    pub fn replace(&mut self, split: Split) {
+        debug_assert!(self.splits.get(split.name()).is_some_and(|s| s.address == split.address));
+        self.splits.insert(split.name.clone(), split);
+    }
+
+    /// The split of that name.
+    pub fn get(&self, name: &str) -> Option<&Split> {
+        self.splits.get(name)
+    }
+
+    /// All splits, by name.
+    pub fn splits(&self) -> impl ExactSizeIterator<Item = &Split> {
+        self.splits.values()
+    }
+}

@@ -1,0 +1,2 @@
+//! weir development commands.
+fn main() {}
