@@ -1,5 +1,26 @@
 //! What weir's kernel programs and user space share.
+//!
+//! * [`map`]: keys and values of the BPF maps, and [`map::ABI_VERSION`];
+//! * [`hash`] and [`choose`]: the flow hash and the choice of a subset, so
+//!   that user space computes what the kernel computes;
+//! * [`parse`]: the packet parser, over any source of bytes;
+//! * [`filter`]: the bitmap that turns most packets away;
+//! * [`checksum`]: Internet checksum arithmetic (RFC 1071, RFC 1624);
+//! * [`reason`]: why packets were not steered, with the names of the counters.
+//!
+//! Addresses and ports are held as they stand on the wire: an integer here is
+//! the native load of big-endian bytes. The BPF target is little-endian
+//! (`bpfel`), and so are the nodes that weir supports.
 #![no_std]
 
-/// The most subsets that a split may have.
-pub const MAX_SUBSETS: usize = 16;
+pub mod address;
+pub mod checksum;
+pub mod choose;
+pub mod filter;
+pub mod flow;
+pub mod hash;
+pub mod map;
+pub mod parse;
+pub mod reason;
+
+pub use map::MAX_SUBSETS;

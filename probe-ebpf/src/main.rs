@@ -1,2 +1,93 @@
-//! weir's XDP and TC programs.
+//! weir's XDP and TC programs: entry points, which only translate verdicts.
+//!
+//! The packet walk is in `program`; both hooks and both families run the same
+//! code, generic over `frame::Frame` and `program::Family`.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod frame;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod program;
+#[cfg(target_arch = "bpf")]
+mod reject;
+#[cfg(target_arch = "bpf")]
+mod rewrite;
+#[cfg(target_arch = "bpf")]
+mod steer;
+#[cfg(target_arch = "bpf")]
+mod tc;
+#[cfg(target_arch = "bpf")]
+mod xdp;
+
+#[cfg(target_arch = "bpf")]
+mod entry {
+    use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+    use aya_ebpf::macros::{classifier, xdp};
+    use aya_ebpf::programs::{TcContext, XdpContext};
+
+    use crate::frame::Verdict;
+    use crate::program::{forward, reply};
+    use crate::tc::TcFrame;
+    use crate::xdp::XdpFrame;
+
+    fn tc(frame: &TcFrame, verdict: Verdict) -> i32 {
+        match verdict {
+            // Not TC_ACT_OK: programs behind this one have their say.
+            Verdict::Pass => TC_ACT_UNSPEC,
+            Verdict::Answer => frame.send_back(),
+            Verdict::Drop => TC_ACT_SHOT,
+        }
+    }
+
+    /// Forward direction, TC ingress of a client-facing interface.
+    #[classifier]
+    pub fn weir_tc_forward(ctx: TcContext) -> i32 {
+        let frame = TcFrame::new(ctx);
+        let verdict = forward(&frame);
+        tc(&frame, verdict)
+    }
+
+    /// Reply direction, TC egress of a client-facing interface.
+    #[classifier]
+    pub fn weir_tc_reply(ctx: TcContext) -> i32 {
+        let frame = TcFrame::new(ctx);
+        let verdict = reply(&frame);
+        tc(&frame, verdict)
+    }
+
+    fn xdp(verdict: Verdict) -> u32 {
+        match verdict {
+            Verdict::Pass => xdp_action::XDP_PASS,
+            Verdict::Answer => xdp_action::XDP_TX,
+            Verdict::Drop => xdp_action::XDP_DROP,
+        }
+    }
+
+    /// Forward direction, XDP of a physical interface.
+    #[xdp]
+    pub fn weir_xdp_forward(ctx: XdpContext) -> u32 {
+        xdp(forward(&XdpFrame::<false>::new(ctx)))
+    }
+
+    /// Forward direction, XDP of a virtual interface: checksums may be partial,
+    /// and what is to be rejected is left to TC, since XDP_TX on a veth is lost
+    /// when the peer has no NAPI.
+    #[xdp]
+    pub fn weir_xdp_forward_virtual(ctx: XdpContext) -> u32 {
+        xdp(forward(&XdpFrame::<true>::new(ctx)))
+    }
+
+    #[panic_handler]
+    fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

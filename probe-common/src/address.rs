@@ -1,0 +1,155 @@
+//! Address families and flow tuples.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::hash::mix;
+
+/// An IP address of one family. All packet code is generic over this trait,
+/// so that there is one path for IPv4 and IPv6.
+pub trait Address: Copy + Eq + Pod {
+    /// The value of the EtherType field, in host order.
+    const ETHERTYPE: u16;
+    /// The address as four words, IPv4 in the first; how maps that serve both
+    /// families hold it.
+    fn words(self) -> [u32; 4];
+    /// The inverse of [`Address::words`].
+    fn from_words(words: [u32; 4]) -> Self;
+    /// Absorbs the address into a hash.
+    fn absorb(self, hash: u64) -> u64;
+    /// The one's complement sum of the address's 16-bit words, not folded.
+    fn sum(self) -> u64;
+    /// The same of the bitwise complement of the address.
+    fn sum_not(self) -> u64;
+    /// Folds the address to a word, for the tag of a flow entry.
+    fn fold(self) -> u32;
+}
+
+/// An IPv4 address, as on the wire.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct V4(pub u32);
+
+/// An IPv6 address, as on the wire.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct V6(pub [u32; 4]);
+
+impl Address for V4 {
+    const ETHERTYPE: u16 = 0x0800;
+
+    #[inline(always)]
+    fn words(self) -> [u32; 4] {
+        [self.0, 0, 0, 0]
+    }
+
+    #[inline(always)]
+    fn from_words(words: [u32; 4]) -> Self {
+        Self(words[0])
+    }
+
+    #[inline(always)]
+    fn absorb(self, hash: u64) -> u64 {
+        mix(hash ^ self.0 as u64)
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn sum_not(self) -> u64 {
+        !self.0 as u64
+    }
+
+    #[inline(always)]
+    fn fold(self) -> u32 {
+        self.0
+    }
+}
+
+impl Address for V6 {
+    const ETHERTYPE: u16 = 0x86dd;
+
+    #[inline(always)]
+    fn words(self) -> [u32; 4] {
+        self.0
+    }
+
+    #[inline(always)]
+    fn from_words(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
+    #[inline(always)]
+    fn absorb(self, hash: u64) -> u64 {
+        let [a, b, c, d] = self.0;
+        let first = mix(hash ^ ((a as u64) << 32 | b as u64));
+        mix(first ^ ((c as u64) << 32 | d as u64))
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        a as u64 + b as u64 + c as u64 + d as u64
+    }
+
+    #[inline(always)]
+    fn sum_not(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        Self([!a, !b, !c, !d]).sum()
+    }
+
+    #[inline(always)]
+    fn fold(self) -> u32 {
+        let [a, b, c, d] = self.0;
+        a ^ b.rotate_left(8) ^ c.rotate_left(16) ^ d.rotate_left(24)
+    }
+}
+
+/// A flow as one packet of it shows: the key of the flow tables.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuple<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Source port, wire order.
+    pub sport: u16,
+    /// Destination port, wire order.
+    pub dport: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Zero: map keys are compared byte by byte.
+    pub zero: [u8; 3],
+}
+
+const _: () = assert!(size_of::<Tuple<V4>>() == 16);
+const _: () = assert!(size_of::<Tuple<V6>>() == 40);
+
+impl<A: Address> Tuple<A> {
+    /// The tuple of the packets that go the other way.
+    #[inline(always)]
+    pub fn reversed(&self) -> Self {
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, ..*self }
+    }
+
+    /// Tells torn or foreign entries of a flow table from the one looked for;
+    /// see [`crate::flow::Entry::tag`].
+    #[inline(always)]
+    pub fn tag(&self) -> u32 {
+        let ports = (self.sport as u32) << 16 | self.dport as u32;
+        self.src.fold() ^ self.dst.fold().rotate_left(13) ^ ports ^ (self.protocol as u32) << 8
+    }
+}
+
+// SAFETY: repr(C), every field is Pod, and the asserts above exclude padding
+// for the two address types that exist.
+unsafe impl Zeroable for Tuple<V4> {}
+// SAFETY: as above.
+unsafe impl Zeroable for Tuple<V6> {}
+// SAFETY: as above.
+unsafe impl Pod for Tuple<V4> {}
+// SAFETY: as above.
+unsafe impl Pod for Tuple<V6> {}

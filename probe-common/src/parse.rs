@@ -1,0 +1,185 @@
+//! The packet parser: Ethernet, up to two VLAN tags (802.1Q, 802.1ad), IPv4
+//! with options or IPv6 with extension headers (RFC 8200), TCP or UDP.
+
+use bytemuck::{AnyBitPattern, Pod};
+
+use crate::address::{Address, Tuple, V4, V6};
+use crate::reason::Reason;
+
+/// TCP, as protocol number.
+pub const TCP: u8 = 6;
+/// UDP, as protocol number.
+pub const UDP: u8 = 17;
+
+/// TCP flag.
+pub const FIN: u8 = 1;
+/// TCP flag.
+pub const SYN: u8 = 2;
+/// TCP flag.
+pub const RST: u8 = 4;
+/// TCP flag.
+pub const ACK: u8 = 16;
+
+/// The most IPv6 extension headers that are walked.
+pub const MAX_EXTENSIONS: usize = 6;
+
+/// Length of the Ethernet header.
+pub const ETHERNET: usize = 14;
+
+/// A source of packet bytes.
+pub trait Bytes {
+    /// The value at `offset` bytes into the frame; None past its end.
+    fn load<T: Pod>(&self, offset: usize) -> Option<T>;
+}
+
+impl Bytes for [u8] {
+    fn load<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        self.get(offset..end).map(bytemuck::pod_read_unaligned)
+    }
+}
+
+/// Why a frame has no tuple.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoTuple {
+    /// Another protocol: nothing to count.
+    Other,
+    /// To count.
+    Reason(Reason),
+}
+
+use NoTuple::Other;
+const UNPARSED: NoTuple = NoTuple::Reason(Reason::PassUnparsed);
+const FRAGMENT: NoTuple = NoTuple::Reason(Reason::PassFragment);
+
+/// The EtherType (host order) behind VLAN tags, and where the packet starts.
+#[inline(always)]
+pub fn ethernet(frame: &(impl Bytes + ?Sized)) -> Option<(u16, usize)> {
+    let mut offset = ETHERNET;
+    let mut ethertype = u16::from_be(frame.load(12)?);
+    for _ in 0..2 {
+        if ethertype != 0x8100 && ethertype != 0x88a8 {
+            break;
+        }
+        ethertype = u16::from_be(frame.load(offset + 2)?);
+        offset += 4;
+    }
+    Some((ethertype, offset))
+}
+
+/// What is known of a TCP or UDP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headers<A> {
+    /// The tuple.
+    pub tuple: Tuple<A>,
+    /// Offset of the IP header.
+    pub l3: usize,
+    /// Offset of the TCP or UDP header.
+    pub l4: usize,
+    /// Flags byte of TCP; 0 for UDP.
+    pub flags: u8,
+    /// Neither IPv4 options nor IPv6 extension headers.
+    pub plain: bool,
+}
+
+/// A family whose packets can be parsed.
+pub trait Parse: Address {
+    /// Parses the packet whose IP header is at `l3`.
+    fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers<Self>, NoTuple>;
+}
+
+impl Parse for V4 {
+    #[inline(always)]
+    fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers<Self>, NoTuple> {
+        let version: u8 = frame.load(l3).ok_or(UNPARSED)?;
+        let protocol: u8 = frame.load(l3 + 9).ok_or(UNPARSED)?;
+        if protocol != TCP && protocol != UDP {
+            return Err(Other);
+        }
+        let header = (version as usize & 15) * 4;
+        if version >> 4 != 4 || header < 20 {
+            return Err(UNPARSED);
+        }
+        let fragment = u16::from_be(frame.load(l3 + 6).ok_or(UNPARSED)?);
+        if fragment & 0x1fff != 0 {
+            return Err(FRAGMENT);
+        }
+        let total = u16::from_be(frame.load(l3 + 2).ok_or(UNPARSED)?) as usize;
+        let src = frame.load(l3 + 12).ok_or(UNPARSED)?;
+        let dst = frame.load(l3 + 16).ok_or(UNPARSED)?;
+        if total != 0 && total < header + minimum(protocol) {
+            return Err(UNPARSED);
+        }
+        transport(frame, src, dst, protocol, l3, l3 + header, header == 20)
+    }
+}
+
+impl Parse for V6 {
+    #[inline(always)]
+    fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers<Self>, NoTuple> {
+        let version: u8 = frame.load(l3).ok_or(UNPARSED)?;
+        if version >> 4 != 6 {
+            return Err(UNPARSED);
+        }
+        let mut protocol: u8 = frame.load(l3 + 6).ok_or(UNPARSED)?;
+        let src = frame.load(l3 + 8).ok_or(UNPARSED)?;
+        let dst = frame.load(l3 + 24).ok_or(UNPARSED)?;
+        let mut l4 = l3 + 40;
+        let mut walked = 0;
+        while protocol != TCP && protocol != UDP {
+            let length = match protocol {
+                // Hop-by-hop options, routing, destination options.
+                0 | 43 | 60 => (frame.load::<u8>(l4 + 1).ok_or(UNPARSED)? as usize + 1) * 8,
+                // Fragment.
+                44 => {
+                    let fragment = u16::from_be(frame.load(l4 + 2).ok_or(UNPARSED)?);
+                    if fragment & 0xfff8 != 0 {
+                        return Err(FRAGMENT);
+                    }
+                    8
+                }
+                _ => return Err(Other),
+            };
+            if walked == MAX_EXTENSIONS {
+                return Err(UNPARSED);
+            }
+            walked += 1;
+            protocol = frame.load(l4).ok_or(UNPARSED)?;
+            l4 += length;
+        }
+        let payload = u16::from_be(frame.load(l3 + 4).ok_or(UNPARSED)?) as usize;
+        if payload != 0 && payload + 40 < l4 - l3 + minimum(protocol) {
+            return Err(UNPARSED);
+        }
+        transport(frame, src, dst, protocol, l3, l4, walked == 0)
+    }
+}
+
+#[inline(always)]
+const fn minimum(protocol: u8) -> usize {
+    if protocol == TCP { 20 } else { 8 }
+}
+
+#[inline(always)]
+fn transport<A: Address>(
+    frame: &(impl Bytes + ?Sized),
+    src: A,
+    dst: A,
+    protocol: u8,
+    l3: usize,
+    l4: usize,
+    plain: bool,
+) -> Result<Headers<A>, NoTuple> {
+    let sport = frame.load(l4).ok_or(UNPARSED)?;
+    let dport = frame.load(l4 + 2).ok_or(UNPARSED)?;
+    // The checksum field is the last that is needed: the whole of UDP, and of TCP 18 bytes.
+    let flags = if protocol == TCP {
+        let _: u16 = frame.load(l4 + 18).ok_or(UNPARSED)?;
+        frame.load(l4 + 13).ok_or(UNPARSED)?
+    } else {
+        let _: u16 = frame.load(l4 + 6).ok_or(UNPARSED)?;
+        0
+    };
+    let tuple = Tuple { src, dst, sport, dport, protocol, zero: [0; 3] };
+    Ok(Headers { tuple, l3, l4, flags, plain })
+}

@@ -1,0 +1,37 @@
+//! Why packets were passed, rejected or dropped: the index of the counter in
+//! the map REASONS, and its name in metrics and commands.
+
+macro_rules! reasons {
+    ($($variant:ident = $name:literal, $doc:literal;)*) => {
+        /// Why a packet was not simply steered.
+        #[repr(u32)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Reason { $(#[doc = $doc] $variant,)* }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
+
+            /// The stable name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    PassFragment = "pass_fragment", "A fragment other than the first: passed untouched.";
+    PassUnparsed = "pass_unparsed", "Headers truncated, contradictory or too long a chain: passed untouched.";
+    PassReplyUntracked = "pass_reply_untracked", "From an endpoint's address, but of no known flow: passed untouched.";
+    PassNoFlowReset = "pass_no_flow_reset", "A RST of no known flow to a service address: steered without an entry.";
+    RejectNoEndpoint = "reject_no_endpoint", "The flow's subset has no endpoint: RST or port unreachable.";
+    RejectSilent = "reject_silent", "As reject_no_endpoint, but the packet may not be answered or could not be: dropped.";
+    RejectNoPort = "reject_no_port", "No source port was free to tell the flow from another to the same endpoint: RST or port unreachable.";
+    FlowTableFull = "flow_table_full", "The kernel refused a flow entry: steered without one, replies not translated.";
+    EntryTorn = "entry_torn", "A flow entry was replaced while it was read: the packet was treated as of no known flow.";
+    RewriteFailed = "rewrite_failed", "The packet could not be changed (headers not writable): dropped.";
+    FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle.";
+    FlowAdopted = "flow_adopted", "A flow that was first seen in its middle.";
+    FlowPortChanged = "flow_port_changed", "A flow whose source port was changed to keep its replies apart.";
+}

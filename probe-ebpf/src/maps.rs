@@ -1,0 +1,95 @@
+//! All maps and load-time constants.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use probe_common::address::{Tuple, V4, V6};
+use probe_common::flow::Entry;
+use probe_common::map::{CHUNK, Endpoint, EndpointStats, ServiceKey, Split, SubsetStats};
+use probe_common::reason::Reason;
+use probe_common::filter;
+
+// Sizes marked "agent" are set from its configuration when the object is loaded.
+
+/// Flows over IPv4, two entries each. Agent.
+#[map]
+pub static FLOWS_V4: LruHashMap<Tuple<V4>, Entry<V4>> = LruHashMap::with_max_entries(1024, 0);
+/// Flows over IPv6, two entries each. Agent.
+#[map]
+pub static FLOWS_V6: LruHashMap<Tuple<V6>, Entry<V6>> = LruHashMap::with_max_entries(1024, 0);
+/// Bits for (VIP, port); see [`filter`].
+#[map]
+pub static SERVICE_FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);
+/// Bits for (endpoint address, port).
+#[map]
+pub static ENDPOINT_FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);
+/// Service address to split id. Agent.
+#[map]
+pub static SERVICES: HashMap<ServiceKey, u32> = HashMap::with_max_entries(1024, 0);
+/// Split id to the version in force: an index into SPLITS. Agent.
+#[map]
+pub static ACTIVE: Array<u32> = Array::with_max_entries(1024, 0);
+/// Versions of splits, two for each id. Agent.
+#[map]
+pub static SPLITS: Array<Split> = Array::with_max_entries(2048, 0);
+/// Maglev tables, in chunks of endpoint ids. Agent.
+#[map]
+pub static TABLES: Array<[u32; CHUNK]> = Array::with_max_entries(8192, 0);
+/// Endpoint id to address. Agent.
+#[map]
+pub static ENDPOINTS: Array<Endpoint> = Array::with_max_entries(8192, 0);
+/// Counters by endpoint id. Agent.
+#[map]
+pub static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(8192, 0);
+/// Counters by subset id. Agent.
+#[map]
+pub static SUBSET_STATS: PerCpuArray<SubsetStats> = PerCpuArray::with_max_entries(16384, 0);
+/// Counters by [`Reason`].
+#[map]
+pub static REASONS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+
+/// Seed of the flow hash.
+#[unsafe(no_mangle)]
+static HASH_SEED: u64 = 0;
+/// Ticks after which a silent TCP flow is idle.
+#[unsafe(no_mangle)]
+static TCP_IDLE: u32 = 7200;
+/// Ticks after which a silent UDP flow is over.
+#[unsafe(no_mangle)]
+static UDP_IDLE: u32 = 60;
+/// A tick is 2^TICK_SHIFT jiffies: about a second.
+#[unsafe(no_mangle)]
+static TICK_SHIFT: u32 = 8;
+/// Whether rare events are logged; 0 lets the verifier remove the code.
+#[unsafe(no_mangle)]
+static LOG_EVENTS: u8 = 0;
+
+macro_rules! constant {
+    ($(#[$doc:meta])* $function:ident, $static:ident, $type:ty) => {
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $function() -> $type {
+            // SAFETY: a valid static; volatile since the loader sets its value.
+            unsafe { core::ptr::read_volatile(&raw const $static) }
+        }
+    };
+}
+constant!(/// Seed of the flow hash.
+    hash_seed, HASH_SEED, u64);
+constant!(/// Ticks after which a silent TCP flow is idle.
+    tcp_idle, TCP_IDLE, u32);
+constant!(/// Ticks after which a silent UDP flow is over.
+    udp_idle, UDP_IDLE, u32);
+constant!(/// log2 of jiffies in a tick.
+    tick_shift, TICK_SHIFT, u32);
+constant!(/// Whether rare events are logged.
+    log_events, LOG_EVENTS, u8);
+
+/// Counts a packet under `reason`.
+#[inline(always)]
+pub fn count(reason: Reason) {
+    if let Some(counter) = REASONS.get_ptr_mut(reason as u32) {
+        // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+        unsafe { *counter += 1 }
+    }
+}

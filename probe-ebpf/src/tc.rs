@@ -1,0 +1,128 @@
+//! Frames at TC.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::BPF_F_PSEUDO_HDR;
+use aya_ebpf::helpers::generated::{
+    bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail, bpf_skb_pull_data,
+};
+use aya_ebpf::programs::TcContext;
+use bytemuck::Pod;
+use probe_common::parse::Bytes;
+
+use crate::frame::{ChecksumChange, Frame, pointer};
+
+/// Headers up to here are made linear, if the packet is that long.
+const LINEAR: u32 = 192;
+/// BPF_F_MARK_MANGLED_0: 0 means no checksum.
+const MANGLED_0: u64 = 1 << 5;
+/// BPF_F_IPV6 (Linux 6.16 and stable series): with CHECKSUM_COMPLETE, a change
+/// of IPv6 addresses and of the checksum over them cancel out. Older kernels
+/// refuse the flag.
+const IPV6: u64 = 1 << 7;
+
+pub struct TcFrame {
+    ctx: TcContext,
+}
+
+impl TcFrame {
+    #[inline(always)]
+    pub fn new(ctx: TcContext) -> Self {
+        let linear = ctx.data_end() - ctx.data();
+        if linear < LINEAR as usize && (linear as u32) < ctx.len() {
+            let len = if ctx.len() < LINEAR { ctx.len() } else { LINEAR };
+            // SAFETY: ctx is the program's context; packet pointers are taken anew at each access.
+            // A failure shows as headers past the end.
+            unsafe { bpf_skb_pull_data(ctx.as_ptr().cast(), len) };
+        }
+        Self { ctx }
+    }
+
+    /// Sends the frame out of the interface on which it came.
+    #[inline(always)]
+    pub fn send_back(&self) -> i32 {
+        // SAFETY: ctx is the program's context, a valid __sk_buff; the helper takes numbers.
+        unsafe {
+            let skb = self.ctx.skb.skb;
+            bpf_redirect((*skb).ifindex, 0) as i32
+        }
+    }
+
+    #[inline(always)]
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        pointer(self.ctx.data(), self.ctx.data_end(), offset)
+    }
+
+    #[inline(always)]
+    fn replace(&self, offset: usize, delta: u16, flags: u64) -> i64 {
+        // SAFETY: ctx is the program's context; the helper checks the offset.
+        // Size 0 in the flags makes the last value but one a difference.
+        unsafe {
+            bpf_l4_csum_replace(self.ctx.as_ptr().cast(), offset as u32, 0, delta as u64, flags)
+        }
+    }
+}
+
+impl Bytes for TcFrame {
+    #[inline(always)]
+    fn load<T: Pod>(&self, offset: usize) -> Option<T> {
+        // SAFETY: within the packet, as the verifier checks; the targets load unaligned.
+        self.at::<T>(offset).map(|at| unsafe { *at })
+    }
+}
+
+impl Frame for TcFrame {
+    const ANSWERS: bool = true;
+
+    #[inline(always)]
+    fn len(&self) -> u64 {
+        self.ctx.len() as u64
+    }
+
+    #[inline(always)]
+    fn store<T: Pod>(&self, offset: usize, value: T) -> Option<()> {
+        let at = self.at::<T>(offset)?;
+        // SAFETY: within the packet, as the verifier checks; the targets store unaligned.
+        unsafe { *at = value };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn update_l4(&self, change: &ChecksumChange) -> Option<()> {
+        let zero = if change.udp { MANGLED_0 } else { 0 };
+        let pseudo = zero | BPF_F_PSEUDO_HDR as u64;
+        let mut failed = if change.v6 {
+            match self.replace(change.offset, change.address_delta, pseudo | IPV6) {
+                0 => 0,
+                _ => self.replace(change.offset, change.address_delta, pseudo),
+            }
+        } else {
+            self.replace(change.offset, change.address_delta, pseudo)
+        };
+        // 0xffff is the other zero of one's complement.
+        if change.port_delta != 0 && change.port_delta != 0xffff {
+            failed |= self.replace(change.offset, change.port_delta, zero);
+        }
+        (failed == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn resize(&self, len: usize) -> Option<()> {
+        // SAFETY: ctx is the program's context; packet pointers are taken anew at each access.
+        let failed = unsafe { bpf_skb_change_tail(self.ctx.as_ptr().cast(), len as u32, 0) };
+        (failed == 0).then_some(())
+    }
+
+    /// The helper leaves a partial checksum alone when a change is not one of
+    /// the pseudo-header: try it, look, and take it back.
+    #[inline(always)]
+    fn is_partial(&self, offset: usize) -> Option<bool> {
+        let before: u16 = self.load(offset)?;
+        self.store(offset, 0x1234u16)?;
+        if self.replace(offset, 1, 0) != 0 {
+            return None;
+        }
+        let after: u16 = self.load(offset)?;
+        self.store(offset, before)?;
+        Some(after == 0x1234)
+    }
+}

@@ -1,0 +1,84 @@
+//! Frames at XDP.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
+use aya_ebpf::programs::XdpContext;
+use bytemuck::Pod;
+use probe_common::checksum::{fold, update};
+use probe_common::parse::Bytes;
+
+use crate::frame::{ChecksumChange, Frame, pointer};
+
+/// `VIRTUAL`: of a device whose packets may have partial checksums.
+pub struct XdpFrame<const VIRTUAL: bool> {
+    ctx: XdpContext,
+}
+
+impl<const VIRTUAL: bool> XdpFrame<VIRTUAL> {
+    #[inline(always)]
+    pub fn new(ctx: XdpContext) -> Self {
+        Self { ctx }
+    }
+
+    #[inline(always)]
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        pointer(self.ctx.data(), self.ctx.data_end(), offset)
+    }
+}
+
+impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
+    #[inline(always)]
+    fn load<T: Pod>(&self, offset: usize) -> Option<T> {
+        // SAFETY: within the packet, as the verifier checks; the targets load unaligned.
+        self.at::<T>(offset).map(|at| unsafe { *at })
+    }
+}
+
+impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
+    const ANSWERS: bool = !VIRTUAL;
+
+    #[inline(always)]
+    fn len(&self) -> u64 {
+        (self.ctx.data_end() - self.ctx.data()) as u64
+    }
+
+    #[inline(always)]
+    fn store<T: Pod>(&self, offset: usize, value: T) -> Option<()> {
+        let at = self.at::<T>(offset)?;
+        // SAFETY: within the packet, as the verifier checks; the targets store unaligned.
+        unsafe { *at = value };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn update_l4(&self, change: &ChecksumChange) -> Option<()> {
+        let field: u16 = self.load(change.offset)?;
+        if change.udp && field == 0 {
+            return Some(());
+        }
+        // A partial checksum is the folded sum of the pseudo-header. One in
+        // 65,536 complete ones has that value by chance, hence only for
+        // devices that have partial ones.
+        let new = if VIRTUAL && field == fold(change.pseudo) {
+            fold(field as u64 + change.address_delta as u64)
+        } else {
+            let ports = fold(change.address_delta as u64 + change.port_delta as u64);
+            let new = update(field, ports);
+            if change.udp && new == 0 { 0xffff } else { new }
+        };
+        self.store(change.offset, new)
+    }
+
+    #[inline(always)]
+    fn resize(&self, len: usize) -> Option<()> {
+        let delta = len as i32 - self.len() as i32;
+        // SAFETY: ctx is the program's context; packet pointers are taken anew at each access.
+        let failed = unsafe { bpf_xdp_adjust_tail(self.ctx.as_ptr().cast(), delta) };
+        (failed == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn is_partial(&self, _offset: usize) -> Option<bool> {
+        Some(false)
+    }
+}
