@@ -63,12 +63,11 @@ pub fn draw(hash: u64, seed: u64) -> u64 {
 /// None only if all weights are 0.
 #[inline(always)]
 pub fn subset(hash: u64, subsets: &[Subset; MAX_SUBSETS], count: u32) -> Option<usize> {
-    let (mut best, mut best_cost, mut best_weight) = (0, 0, 0);
-    for at in 0..MAX_SUBSETS {
+    let (mut best, mut best_seed, mut best_cost, mut best_weight) = (0, 0, 0, 0);
+    for (at, candidate) in subsets.iter().enumerate() {
         if at as u32 >= count {
             break;
         }
-        let candidate = &subsets[at];
         let weight = candidate.weight as u64;
         if weight == 0 {
             continue;
@@ -76,9 +75,9 @@ pub fn subset(hash: u64, subsets: &[Subset; MAX_SUBSETS], count: u32) -> Option<
         let cost = draw(hash, candidate.seed);
         // cost/weight < best_cost/best_weight; a tie goes to the smaller seed, not to an index.
         let (mine, theirs) = (cost * best_weight, best_cost * weight);
-        let wins = mine < theirs || (mine == theirs && candidate.seed < subsets[best].seed);
+        let wins = mine < theirs || (mine == theirs && candidate.seed < best_seed);
         if best_weight == 0 || wins {
-            (best, best_cost, best_weight) = (at, cost, weight);
+            (best, best_seed, best_cost, best_weight) = (at, candidate.seed, cost, weight);
         }
     }
     (best_weight != 0).then_some(best)

@@ -127,9 +127,12 @@ impl Parse for V6 {
         let mut l4 = l3 + 40;
         let mut walked = 0;
         while protocol != TCP && protocol != UDP {
+            // Both at once: of a load of one byte at a variable offset, the
+            // kernel's verifier learns nothing.
+            let [next, units]: [u8; 2] = frame.load(l4).ok_or(UNPARSED)?;
             let length = match protocol {
                 // Hop-by-hop options, routing, destination options.
-                0 | 43 | 60 => (frame.load::<u8>(l4 + 1).ok_or(UNPARSED)? as usize + 1) * 8,
+                0 | 43 | 60 => (units as usize + 1) * 8,
                 // Fragment.
                 44 => {
                     let fragment = u16::from_be(frame.load(l4 + 2).ok_or(UNPARSED)?);
@@ -144,7 +147,7 @@ impl Parse for V6 {
                 return Err(UNPARSED);
             }
             walked += 1;
-            protocol = frame.load(l4).ok_or(UNPARSED)?;
+            protocol = next;
             l4 += length;
         }
         let payload = u16::from_be(frame.load(l3 + 4).ok_or(UNPARSED)?) as usize;

@@ -54,3 +54,22 @@ pub fn pointer<T>(data: usize, end: usize, offset: usize) -> Option<*mut T> {
     let at = data + offset;
     if at + size_of::<T>() > end { None } else { Some(at as *mut T) }
 }
+
+/// The same pointer, of which the compiler forgets what it knew: it would keep
+/// `context + offset` in a register for later, which the verifier forbids.
+#[inline(always)]
+pub fn fresh<T>(context: *mut T) -> *mut T {
+    let mut context = context;
+    // SAFETY: a move of a register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) context) };
+    context
+}
+
+/// The same number, of which the compiler forgets where it came from.
+#[inline(always)]
+pub fn opaque(number: u64) -> u64 {
+    let mut number = number;
+    // SAFETY: a move of a register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number) };
+    number
+}

@@ -3,6 +3,8 @@
 //! The packet walk is in `program`; both hooks and both families run the same
 //! code, generic over `frame::Frame` and `program::Family`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// For an empty asm!, see frame::fresh.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod frame;

@@ -60,10 +60,6 @@ static UDP_IDLE: u32 = 60;
 /// A tick is 2^TICK_SHIFT jiffies: about a second.
 #[unsafe(no_mangle)]
 static TICK_SHIFT: u32 = 8;
-/// Whether rare events are logged; 0 lets the verifier remove the code.
-#[unsafe(no_mangle)]
-static LOG_EVENTS: u8 = 0;
-
 macro_rules! constant {
     ($(#[$doc:meta])* $function:ident, $static:ident, $type:ty) => {
         $(#[$doc])*
@@ -82,9 +78,6 @@ constant!(/// Ticks after which a silent UDP flow is over.
     udp_idle, UDP_IDLE, u32);
 constant!(/// log2 of jiffies in a tick.
     tick_shift, TICK_SHIFT, u32);
-constant!(/// Whether rare events are logged.
-    log_events, LOG_EVENTS, u8);
-
 /// Counts a packet under `reason`.
 #[inline(always)]
 pub fn count(reason: Reason) {

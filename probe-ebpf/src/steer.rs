@@ -1,6 +1,6 @@
 //! The first packet of a flow: the choice, and the two entries.
 
-use probe_common::address::{Address, Tuple};
+use probe_common::address::Tuple;
 use probe_common::choose;
 use probe_common::filter::same_bit;
 use probe_common::flow::{ESTABLISHED, Entry, FORWARD, REPLY, REPLY_HAIRPIN};
@@ -12,13 +12,15 @@ use probe_common::reason::Reason;
 use crate::frame::{Frame, Verdict};
 use crate::maps::{
     ACTIVE, ENDPOINT_STATS, ENDPOINTS, SERVICES, SPLITS, SUBSET_STATS, TABLES, count, hash_seed,
-    log_events,
 };
 use crate::program::{Family, deliver, is_over};
 use crate::reject::reject;
 
 /// Source ports that are tried for a flow whose replies would be those of another.
-const PORT_ATTEMPTS: u16 = 16;
+const PORT_ATTEMPTS: u16 = 8;
+
+/// No subset has a weight.
+const NO_SUBSET: u32 = u32::MAX;
 
 /// BPF_NOEXIST.
 const NOEXIST: u64 = 1;
@@ -41,8 +43,20 @@ fn choice<A: Family>(tuple: &Tuple<A>) -> Option<(&'static Subset, u64)> {
     } else {
         hash::flow(hash_seed(), tuple)
     };
-    let at = choose::subset(hash, &split.subsets, split.count)?;
+    let at = weir_choose(hash, version) as usize;
     Some((split.subsets.get(at)?, hash))
+}
+
+/// The position of the chosen subset, or [`NO_SUBSET`]. A global function: the
+/// verifier looks at it once, by itself, and not once for each way to its call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn weir_choose(hash: u64, version: u32) -> u32 {
+    let chosen = match SPLITS.get(version) {
+        Some(split) => choose::subset(hash, &split.subsets, split.count),
+        None => None,
+    };
+    chosen.map_or(NO_SUBSET, |at| at as u32)
 }
 
 /// The endpoint of a flow in a subset that has one.
@@ -167,13 +181,7 @@ fn claim_replies<A: Family>(
         };
         if attempt == 0 {
             count(Reason::FlowPortChanged);
-            if log_events() != 0 {
-                aya_log_ebpf_event();
-            }
         }
     }
     Claim::NoPort
 }
-
-#[inline(always)]
-fn aya_log_ebpf_event() {}

@@ -9,7 +9,7 @@ use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 use probe_common::parse::Bytes;
 
-use crate::frame::{ChecksumChange, Frame, pointer};
+use crate::frame::{ChecksumChange, Frame, fresh, pointer};
 
 /// Headers up to here are made linear, if the packet is that long.
 const LINEAR: u32 = 192;
@@ -48,8 +48,16 @@ impl TcFrame {
     }
 
     #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        let skb = fresh(self.ctx.skb.skb);
+        // SAFETY: the program's context.
+        unsafe { ((*skb).data as usize, (*skb).data_end as usize) }
+    }
+
+    #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        pointer(self.ctx.data(), self.ctx.data_end(), offset)
+        let (data, end) = self.bounds();
+        pointer(data, end, offset)
     }
 
     #[inline(always)]

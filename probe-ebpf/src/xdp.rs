@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use probe_common::checksum::{fold, update};
 use probe_common::parse::Bytes;
 
-use crate::frame::{ChecksumChange, Frame, pointer};
+use crate::frame::{ChecksumChange, Frame, fresh, opaque, pointer};
 
 /// `VIRTUAL`: of a device whose packets may have partial checksums.
 pub struct XdpFrame<const VIRTUAL: bool> {
@@ -21,8 +21,16 @@ impl<const VIRTUAL: bool> XdpFrame<VIRTUAL> {
     }
 
     #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        let xdp = fresh(self.ctx.ctx);
+        // SAFETY: the program's context.
+        unsafe { ((*xdp).data as usize, (*xdp).data_end as usize) }
+    }
+
+    #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        pointer(self.ctx.data(), self.ctx.data_end(), offset)
+        let (data, end) = self.bounds();
+        pointer(data, end, offset)
     }
 }
 
@@ -39,7 +47,11 @@ impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
 
     #[inline(always)]
     fn len(&self) -> u64 {
-        (self.ctx.data_end() - self.ctx.data()) as u64
+        {
+            let (data, end) = self.bounds();
+            // Else the compiler folds sums with it into 32-bit pointer arithmetic.
+            opaque((end - data) as u64)
+        }
     }
 
     #[inline(always)]
