@@ -3,10 +3,10 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use probe_common::address::{Tuple, V4, V6};
+use probe_common::filter;
 use probe_common::flow::Entry;
 use probe_common::map::{CHUNK, Endpoint, EndpointStats, ServiceKey, Split, SubsetStats};
 use probe_common::reason::Reason;
-use probe_common::filter;
 
 // Sizes marked "agent" are set from its configuration when the object is loaded.
 
@@ -45,8 +45,7 @@ pub static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_en
 pub static SUBSET_STATS: PerCpuArray<SubsetStats> = PerCpuArray::with_max_entries(16384, 0);
 /// Counters by [`Reason`].
 #[map]
-pub static REASONS: PerCpuArray<u64> =
-    PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
 
 /// Seed of the flow hash.
 #[unsafe(no_mangle)]

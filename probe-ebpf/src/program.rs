@@ -119,11 +119,7 @@ fn family<A: Family, F: Frame, const INGRESS: bool>(frame: &F, l3: usize) -> Ver
 
 /// Rewrites and counts a packet of a known flow.
 #[inline(always)]
-pub fn deliver<A: Address, F: Frame>(
-    frame: &F,
-    headers: &Headers<A>,
-    entry: &Entry<A>,
-) -> Verdict {
+pub fn deliver<A: Address, F: Frame>(frame: &F, headers: &Headers<A>, entry: &Entry<A>) -> Verdict {
     if rewrite(frame, headers, entry).is_none() {
         count(Reason::RewriteFailed);
         return Verdict::Drop;

@@ -1,50 +1,47 @@
-//! weir's development commands: `cargo xtask setup | build | lint | test`.
+//! weir's development commands: `cargo xtask help`.
 
 mod setup;
 mod test;
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use xtask::toolchain;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "weir's development commands")]
 enum Task {
-    /// Find or install what building and testing needs.
+    /// Find or install what building and testing need.
     Setup,
     /// Build everything, the eBPF object included, in release mode.
     Build,
     /// rustfmt and clippy over all crates.
     Lint,
-    /// Lint, then the tests of all tiers or of one.
+    /// Run tests: all (after lint), or those of one tier.
     Test {
-        /// Which tier.
+        /// Which.
         #[arg(default_value = "all")]
-        tier: Tier,
+        selection: test::Selection,
+    },
+    /// Show weir at work between network namespaces; root.
+    Demo {
+        /// For the demonstration.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Measure weir; root.
+    Bench {
+        /// For the benchmarks.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
 }
 
-/// A tier of tests.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Tier {
-    /// All of them, and lint.
-    All,
-    /// No root, no kernel.
-    Pure,
-    /// Programs under BPF_PROG_TEST_RUN; root.
-    Kernel,
-}
-
 fn main() -> ExitCode {
-    let result = match Task::parse() {
-        Task::Setup => setup::setup(),
-        Task::Build => setup::setup().and_then(|()| cargo(&["build", "--release"])),
-        Task::Lint => setup::setup().and_then(|()| test::lint()),
-        Task::Test { tier } => setup::setup().and_then(|()| test::test(tier)),
-    };
-    match result {
+    match Task::parse().perform() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -53,22 +50,75 @@ fn main() -> ExitCode {
     }
 }
 
+impl Task {
+    fn perform(self) -> Result<()> {
+        match self {
+            Self::Setup => setup::all(),
+            Self::Build => {
+                setup::ebpf()?;
+                cargo(["build", "--release"])
+            }
+            Self::Lint => {
+                setup::ebpf()?;
+                test::lint()
+            }
+            Self::Test { selection } => {
+                test::check_rights(selection)?;
+                setup::ebpf()?;
+                if selection != test::Selection::Pure {
+                    setup::tools()?;
+                }
+                test::test(selection)
+            }
+            Self::Demo { arguments } => harness("demo", &arguments),
+            Self::Bench { arguments } => harness("bench", &arguments),
+        }
+    }
+}
+
+/// Runs a program of the test crate, beside a fresh `weir`.
+fn harness(program: &str, arguments: &[OsString]) -> Result<()> {
+    if !is_root()? {
+        bail!("`cargo xtask {program}` makes network namespaces: run it as root");
+    }
+    setup::all()?;
+    cargo(["build", "--release", "-p", "weir", "--bins"])?;
+    let run = ["run", "--release", "-p", "weir-tests", "--bin", program, "--"];
+    cargo(run.iter().map(OsStr::new).chain(arguments.iter().map(OsString::as_os_str)))
+}
+
 /// The root of the workspace.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
+fn is_root() -> Result<bool> {
+    Ok(toolchain::output(Command::new("id").arg("-u"))? == "0")
+}
+
 /// Runs cargo in the workspace.
-fn cargo(arguments: &[&str]) -> Result<()> {
-    run(Command::new("cargo").args(arguments).current_dir(root()))
+fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<()> {
+    let mut command = Command::new("cargo");
+    // As on a command line: without what `cargo run` told this program of itself.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
+    run(command.args(arguments).current_dir(root()))
 }
 
 /// Runs a command, which must succeed.
 fn run(command: &mut Command) -> Result<()> {
-    eprintln!("+ {command:?}");
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    let line = std::iter::once(command.get_program()).chain(command.get_args());
+    let line = line.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
+    eprintln!("+ {line}");
+    let status = command.status().with_context(|| format!("cannot run {line}"))?;
     if !status.success() {
-        bail!("{command:?} failed ({status})");
+        bail!("`{line}` failed ({status})");
     }
     Ok(())
 }

@@ -1,51 +1,96 @@
-//! `cargo xtask setup`: idempotent, and says what it does.
+//! `cargo xtask setup`: finds or installs. Idempotent, and says what it does.
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
-use xtask::toolchain::{self, BPF_LINKER};
+use anyhow::{Context as _, Result, bail};
+use xtask::toolchain::{self, BPF_LINKER, Compilers};
 
-use crate::run;
+use crate::{is_root, run};
 
-/// Debian's packages with a Rust toolchain whose sources are included.
-const RUST_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+/// Debian's packages with a Rust toolchain and the sources of its library.
+const RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
-/// Finds or installs the eBPF toolchain.
-pub fn setup() -> Result<()> {
-    if toolchain::compilers().is_none() {
-        add_rust_src_or_packages()?;
+/// What the tests, the demonstration and the benchmarks run: executable and package.
+const TOOLS: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("ethtool", "ethtool"),
+    ("bpftool", "bpftool"),
+    ("iperf3", "iperf3"),
+    ("tcpdump", "tcpdump"),
+];
+
+/// Everything.
+pub fn all() -> Result<()> {
+    ebpf()?;
+    tools()
+}
+
+/// The eBPF toolchain.
+pub fn ebpf() -> Result<()> {
+    let compilers = match Compilers::find() {
+        Some(found) => found,
+        None => install_compilers()?,
+    };
+    say("found", &compilers.rustc().display());
+    if compilers.clippy().is_none() {
+        if compilers.debian {
+            apt_get(&["rust-web-clippy"])?;
+        } else {
+            bail!("no clippy beside {}: add it with rustup", compilers.rustc().display());
+        }
     }
-    if toolchain::which("bpf-linker").is_none() {
-        eprintln!("setup: installing bpf-linker {BPF_LINKER}");
-        run(Command::new("cargo").args([
-            "install",
-            "bpf-linker",
-            "--version",
-            BPF_LINKER,
-            "--locked",
-        ]))
-        .context("install bpf-linker by hand and run this again")?;
+    if toolchain::bpf_linker().is_none() {
+        say("installing", &format_args!("bpf-linker {BPF_LINKER}"));
+        let install = ["install", "bpf-linker", "--version", BPF_LINKER, "--locked"];
+        run(Command::new("cargo").args(install))?;
     }
-    let found = toolchain::find()?;
-    eprintln!("setup: eBPF is built by {} and {}", found.rustc.display(), found.linker.display());
+    say("found", &toolchain::find()?.linker.display());
     Ok(())
 }
 
-fn add_rust_src_or_packages() -> Result<()> {
-    eprintln!("setup: no toolchain with rust-src; asking rustup for it");
+/// The tools that tests run.
+pub fn tools() -> Result<()> {
+    let mut missing = Vec::new();
+    for (name, package) in TOOLS {
+        match toolchain::which(name) {
+            Some(path) => say("found", &path.display()),
+            None => missing.push(*package),
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { apt_get(&missing) }
+}
+
+fn install_compilers() -> Result<Compilers> {
+    say("missing", &"a Rust toolchain with rust-src; trying rustup");
     let added = Command::new("rustup")
-        .args(["component", "add", "rust-src", "--toolchain", "nightly"])
+        .args(["component", "add", "rust-src", "clippy", "--toolchain", "nightly"])
         .output()
         .is_ok_and(|output| output.status.success());
-    if added && toolchain::compilers().is_some() {
-        return Ok(());
+    if !added {
+        say("missing", &"rust-src for a nightly of rustup; trying packages");
+        apt_get(RUST)
+            .context("alternatively: rustup toolchain install nightly -c rust-src,clippy")?;
     }
-    eprintln!("setup: rustup cannot; installing {}", RUST_PACKAGES.join(" "));
-    run(Command::new("apt-get").args(["update", "-qq"]))
-        .context("run `cargo xtask setup` as root, or install a nightly toolchain with rust-src")?;
+    Compilers::find().context("installed, but still no Rust toolchain with rust-src")
+}
+
+fn apt_get(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if toolchain::which("apt-get").is_none() {
+        bail!("missing: {list}; there is no apt-get here, install their like by hand");
+    }
+    if !is_root()? {
+        bail!("missing: {list}; run `cargo xtask setup` as root to install them");
+    }
+    say("installing", &list);
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
     run(Command::new("apt-get")
         .args(["install", "-y", "-qq", "--no-install-recommends"])
-        .args(RUST_PACKAGES)
+        .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive"))
-    .context("run `cargo xtask setup` as root, or install a nightly toolchain with rust-src")
+}
+
+fn say(what: &str, detail: &dyn std::fmt::Display) {
+    eprintln!("setup: {what:<10} {detail}");
 }

@@ -1,32 +1,126 @@
 //! `cargo xtask lint` and `cargo xtask test`.
 
-use anyhow::{Result, bail};
-use xtask::toolchain;
+use std::path::Path;
 
-use crate::{Tier, cargo};
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+use xtask::{ebpf, toolchain};
 
-/// rustfmt and clippy. The eBPF crate is formatted here and compiled, with its
-/// warnings as errors of review, by every build.
-pub fn lint() -> Result<()> {
-    cargo(&["fmt", "--all", "--check"])?;
-    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
+use crate::{cargo, is_root, root};
+
+/// What `cargo xtask test` is to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Selection {
+    /// lint, then all tiers; root.
+    All,
+    /// Neither root nor kernel: unit tests and tests/tests/pure_*.rs.
+    Pure,
+    /// The command line: tests/tests/cli_*.rs; root.
+    Cli,
+    /// Programs under BPF_PROG_TEST_RUN: tests/tests/kernel_*.rs; root.
+    Kernel,
+    /// Real traffic between network namespaces: tests/tests/netns_*.rs; root.
+    Netns,
 }
 
-/// The tests of a tier.
-pub fn test(tier: Tier) -> Result<()> {
-    if tier == Tier::All {
-        lint()?;
-    }
-    if tier != Tier::Kernel {
-        let pure = ["-p", "probe-common", "-p", "weir", "-p", "xtask", "-p", "weir-tests"];
-        cargo(&[&["test", "--release", "--lib", "--bins"], &pure[..]].concat())?;
-        cargo(&["test", "--release", "-p", "weir-tests", "--test", "pure_shares"])?;
-    }
-    if tier != Tier::Pure {
-        if toolchain::output(std::process::Command::new("id").arg("-u"))? != "0" {
-            bail!("the kernel tier loads programs: run it as root, or `cargo xtask test pure`");
+impl Selection {
+    const TIERS: [Self; 4] = [Self::Pure, Self::Cli, Self::Kernel, Self::Netns];
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::Pure => "pure_",
+            Self::Cli => "cli_",
+            Self::Kernel => "kernel_",
+            Self::Netns => "netns_",
         }
-        cargo(&["test", "--release", "-p", "weir-tests", "--test", "kernel_steer"])?;
+    }
+}
+
+/// Whether the selected tests can run here. Never skips any silently.
+pub fn check_rights(selection: Selection) -> Result<()> {
+    if selection != Selection::Pure && !is_root()? {
+        bail!(
+            "these tests load eBPF programs and make network namespaces: run them as root, \
+             or only `cargo xtask test pure`"
+        );
     }
     Ok(())
+}
+
+/// rustfmt and clippy over all crates; the eBPF crate as compiled for BPF.
+pub fn lint() -> Result<()> {
+    cargo(["fmt", "--all", "--check"])?;
+    eprintln!("+ clippy of probe-ebpf");
+    ebpf::clippy(&toolchain::find()?, root(), &root().join("target/ebpf"))?;
+    cargo(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+/// The selected tests.
+pub fn test(selection: Selection) -> Result<()> {
+    let files = integration_tests(&root().join("tests/tests"))?;
+    if selection == Selection::All {
+        lint()?;
+    }
+    // The tests of other tiers run the command.
+    if selection != Selection::Pure {
+        cargo(["build", "--release", "-p", "weir", "--bins"])?;
+    }
+    for tier in Selection::TIERS {
+        if selection != Selection::All && selection != tier {
+            continue;
+        }
+        if tier == Selection::Pure {
+            let packages = ["-p", "probe-common", "-p", "weir", "-p", "xtask", "-p", "weir-tests"];
+            cargo(["test", "--release", "--lib", "--bins"].iter().chain(&packages))?;
+        }
+        let of_tier: Vec<&str> = of_tier(&files, tier).collect();
+        if of_tier.is_empty() {
+            eprintln!("note: there are no tests/tests/{}*.rs", tier.prefix());
+            continue;
+        }
+        let mut arguments = vec!["test", "--release", "-p", "weir-tests"];
+        arguments.extend(of_tier.iter().flat_map(|name| ["--test", name]));
+        if tier != Selection::Pure {
+            // They share the machine: its CPUs, its kernel's memory, its bpffs.
+            arguments.extend(["--", "--test-threads=1"]);
+        }
+        cargo(arguments)?;
+    }
+    Ok(())
+}
+
+fn of_tier(files: &[String], tier: Selection) -> impl Iterator<Item = &str> {
+    files.iter().map(String::as_str).filter(move |name| name.starts_with(tier.prefix()))
+}
+
+/// The names of the integration tests in `dir`. One that belongs to no tier
+/// would never run, so it is an error.
+fn integration_tests(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if !Selection::TIERS.iter().any(|tier| name.starts_with(tier.prefix())) {
+            bail!("{} has no tier: pure_, cli_, kernel_ or netns_ begins a name", path.display());
+        }
+        names.push(name);
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_integration_test_has_a_tier() {
+        let files = integration_tests(&root().join("tests/tests")).unwrap();
+        let sorted: usize = Selection::TIERS.map(|tier| of_tier(&files, tier).count()).iter().sum();
+        assert_eq!(sorted, files.len());
+    }
 }

@@ -110,7 +110,12 @@ impl Split {
             for &endpoint in &subset.endpoints {
                 let found = Family::of(endpoint.ip());
                 if found != expected {
-                    return Err(SplitError::MixedFamilies { subset: at, endpoint, found, expected });
+                    return Err(SplitError::MixedFamilies {
+                        subset: at,
+                        endpoint,
+                        found,
+                        expected,
+                    });
                 }
                 if endpoint == address.socket() {
                     return Err(SplitError::SelfReference { subset: at, endpoint });
