@@ -14,7 +14,7 @@ fn main() {
     if let Err(error) = built {
         // Instead of a panic or a failing status, for which cargo would print
         // all that this program said.
-        for line in format!("{error:#}").lines() {
+        for line in format!("{error:#}").lines().filter(|line| !line.trim().is_empty()) {
             println!("cargo::error={line}");
         }
     }

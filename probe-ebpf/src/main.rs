@@ -3,7 +3,9 @@
 //! The packet walk is in `program`; both hooks and both families run the same
 //! code, generic over `frame::Frame` and `program::Family`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-// For an empty asm!, see frame::fresh.
+// Keys and values by reference: a copy of each would not fit the stack of 512 bytes.
+#![allow(clippy::needless_borrows_for_generic_args)]
+// For an asm! that is a move, see frame::fresh.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]

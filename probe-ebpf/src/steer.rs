@@ -177,7 +177,7 @@ fn claim_replies<A: Family>(
         } else {
             // 1024 to 65535.
             let draw = mix(hash ^ (attempt as u64 + 1)) as u16 as u32;
-            (1024 + (draw * 64512 >> 16) as u16).to_be()
+            (1024 + ((draw * 64512) >> 16) as u16).to_be()
         };
         if attempt == 0 {
             count(Reason::FlowPortChanged);

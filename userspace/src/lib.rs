@@ -1,6 +1,9 @@
 //! weir: a node agent that shifts traffic between the versions of a service, in the kernel.
 
+pub mod api;
+pub mod cli;
 pub mod datapath;
 pub mod explain;
+pub mod interfaces;
 pub mod model;
 pub mod table;

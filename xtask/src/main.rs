@@ -98,17 +98,7 @@ fn is_root() -> Result<bool> {
 
 /// Runs cargo in the workspace.
 fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<()> {
-    let mut command = Command::new("cargo");
-    // As on a command line: without what `cargo run` told this program of itself.
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_"))
-        {
-            command.env_remove(name);
-        }
-    }
-    run(command.args(arguments).current_dir(root()))
+    run(Command::new("cargo").args(arguments).current_dir(root()))
 }
 
 /// Runs a command, which must succeed.

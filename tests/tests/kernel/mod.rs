@@ -84,9 +84,11 @@ impl Node {
 
     /// Runs a frame through a program: its verdict, and the frame that came out.
     pub fn run(&mut self, hook: Hook, frame: &[u8]) -> (u32, Vec<u8>) {
-        let mut options = TestRunOptions::default();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut self.buffer);
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut self.buffer),
+            ..TestRunOptions::default()
+        };
         let ebpf = self.object.ebpf();
         let result = match hook {
             Hook::Xdp => {

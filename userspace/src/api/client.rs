@@ -1,0 +1,180 @@
+//! The command line's side of the API.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::types::{ApiError, ExplainRequest, ExplainView, SplitView, StatusView, WeightsRequest};
+
+/// The largest answer, in bytes.
+const MAX_ANSWER: usize = 256 << 20;
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no answer, or no good one.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no agent answers at {}: is `weir agent` running?", .0.display())]
+    NotRunning(PathBuf),
+    /// The socket cannot be used.
+    #[error("cannot connect to {}: {source}", .socket.display())]
+    Connect {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The agent took too long.
+    #[error("the agent at {} did not answer within {} s", .0.display(), TIMEOUT.as_secs())]
+    Timeout(PathBuf),
+    /// The agent refused.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What the agent says.
+        message: String,
+    },
+    /// The connection broke, or what came is not what an agent says.
+    #[error("the answer of the agent cannot be understood: {0}")]
+    Protocol(String),
+}
+
+impl ClientError {
+    fn protocol(error: impl std::fmt::Display) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// Asks the agent at a socket; each request is a connection of its own.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the agent that listens at `socket`.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// All splits.
+    pub async fn splits(&self) -> Result<Vec<SplitView>, ClientError> {
+        self.get("/v1/splits").await
+    }
+
+    /// One split.
+    pub async fn split(&self, name: &str) -> Result<SplitView, ClientError> {
+        self.get(&format!("/v1/splits/{}", escape(name))).await
+    }
+
+    /// Gives subsets of a split other weights; the split as it is then.
+    pub async fn set_weights(
+        &self,
+        name: &str,
+        weights: BTreeMap<String, u32>,
+    ) -> Result<SplitView, ClientError> {
+        let path = format!("/v1/splits/{}/weights", escape(name));
+        self.call(Method::PUT, &path, Some(&WeightsRequest { weights })).await
+    }
+
+    /// Where a new flow would go.
+    pub async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, ClientError> {
+        let ExplainRequest { from, to, protocol } = request;
+        let (from, to) = (escape(&from.to_string()), escape(&to.to_string()));
+        self.get(&format!("/v1/explain?from={from}&to={to}&protocol={protocol}")).await
+    }
+
+    /// How the agent is.
+    pub async fn status(&self) -> Result<StatusView, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let body = match body {
+            Some(body) => serde_json::to_vec(body).map_err(ClientError::protocol)?,
+            None => Vec::new(),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "weir")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(ClientError::protocol)?;
+        let (status, bytes) = tokio::time::timeout(TIMEOUT, self.send(request))
+            .await
+            .map_err(|_| ClientError::Timeout(self.socket.clone()))??;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(ClientError::protocol);
+        }
+        let message = match serde_json::from_slice::<ApiError>(&bytes) {
+            Ok(body) => body.error,
+            Err(_) => format!("the agent answers {status}"),
+        };
+        Err(ClientError::Refused { status: status.as_u16(), message })
+    }
+
+    /// Sends a request over a connection of its own.
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
+            let socket = self.socket.clone();
+            match source.kind() {
+                NotFound | ConnectionRefused => ClientError::NotRunning(socket),
+                _ => ClientError::Connect { socket, source },
+            }
+        })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(ClientError::protocol)?;
+        let exchange = async {
+            let response = sender.send_request(request).await.map_err(ClientError::protocol)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            Ok((status, body.map_err(ClientError::protocol)?.to_bytes()))
+        };
+        tokio::pin!(exchange, connection);
+        tokio::select! {
+            answer = &mut exchange => answer,
+            // The connection may end first, with the answer read: the exchange knows.
+            _ = &mut connection => exchange.await,
+        }
+    }
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(char::from(byte));
+            }
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}

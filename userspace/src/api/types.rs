@@ -1,0 +1,204 @@
+//! What goes over the API's wire, in both directions.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// The transport protocol of a request or an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl From<crate::model::Protocol> for Protocol {
+    fn from(protocol: crate::model::Protocol) -> Self {
+        match protocol {
+            crate::model::Protocol::Tcp => Self::Tcp,
+            crate::model::Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
+impl From<Protocol> for crate::model::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        crate::model::Protocol::from(*self).fmt(f)
+    }
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_uppercase().as_str() {
+            "TCP" => Ok(Self::Tcp),
+            "UDP" => Ok(Self::Udp),
+            _ => Err(format!("\"{text}\" is not a protocol: expected TCP or UDP")),
+        }
+    }
+}
+
+/// A split, as the agent steers it now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SplitView {
+    /// Its name.
+    pub name: String,
+    /// The virtual IP address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// "None" or "ClientIP".
+    pub affinity: String,
+    /// Seconds since its last change.
+    pub changed: u64,
+    /// The file that declares it.
+    pub source: String,
+    /// Its subsets, in the order in which they were written.
+    pub subsets: Vec<SubsetView>,
+}
+
+/// A subset, with what it received.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubsetView {
+    /// Its name.
+    pub name: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Its weight over the sum of weights, 0 to 1.
+    pub target_share: f64,
+    /// Its part of the split's new flows since the last change, 0 to 1; None if there were none.
+    pub observed_share: Option<f64>,
+    /// New flows since the split's last change.
+    pub flows: u64,
+    /// New flows ever.
+    pub total_flows: u64,
+    /// Flows that were rejected for want of an endpoint.
+    pub rejected: u64,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// An endpoint, with what it received and sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// New flows.
+    pub flows: u64,
+    /// Packets from clients.
+    pub packets_forward: u64,
+    /// Bytes from clients.
+    pub bytes_forward: u64,
+    /// Packets to clients.
+    pub packets_reply: u64,
+    /// Bytes to clients.
+    pub bytes_reply: u64,
+}
+
+/// Other weights for a split: a subset that is not named keeps its weight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsRequest {
+    /// By subset name.
+    pub weights: BTreeMap<String, u32>,
+}
+
+/// A flow to explain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The client's address and port.
+    pub from: SocketAddr,
+    /// The service's address and port.
+    pub to: SocketAddr,
+    /// The transport protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// Where a new flow goes, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// The split that has the service address.
+    pub split: String,
+    /// The subset that wins.
+    pub subset: String,
+    /// The endpoint; None if the subset has none, and the flow is rejected.
+    pub endpoint: Option<SocketAddr>,
+    /// The hash of the flow, or of its client with client affinity.
+    pub hash: u64,
+    /// All subsets, in the order in which they were written.
+    pub candidates: Vec<CandidateView>,
+}
+
+/// How a subset fared in the choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CandidateView {
+    /// Its name.
+    pub subset: String,
+    /// Its weight.
+    pub weight: u32,
+    /// -log2(u) in Q24 of its draw u.
+    pub log: u64,
+    /// `log` over `weight`: the least wins. None for weight 0, which takes no part.
+    pub score: Option<f64>,
+    /// Whether it won.
+    pub chosen: bool,
+}
+
+impl CandidateView {
+    /// A candidate with the score that follows from its draw and weight.
+    pub fn new(subset: impl Into<String>, weight: u32, log: u64, chosen: bool) -> Self {
+        let score = (weight > 0).then(|| log as f64 / f64::from(weight));
+        Self { subset: subset.into(), weight, log, score, chosen }
+    }
+}
+
+/// How the agent is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The interfaces that it found fit.
+    pub interfaces: Vec<InterfaceView>,
+    /// Packets that were dropped or rejected or let pass, by reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// What was wrong with the last configuration, if it was refused.
+    pub last_error: Vec<String>,
+}
+
+/// An interface and the programs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceView {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// The hook: "tc" or "xdp".
+    pub hook: String,
+    /// How the hook is used: "tcx", "clsact", "native" ...
+    pub mode: String,
+    /// Why it could not be used.
+    pub error: Option<String>,
+}
+
+/// The body of each answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What is wrong, for people.
+    pub error: String,
+}

@@ -1,0 +1,240 @@
+//! Answers of the agent as plain text.
+
+use std::fmt::Write as _;
+
+use crate::api::types::{ExplainView, SplitView, StatusView};
+
+/// Where the text of a column stands.
+#[derive(Clone, Copy)]
+enum Align {
+    Left,
+    Right,
+}
+use Align::{Left, Right};
+
+/// Aligned columns, two spaces apart, without space at the ends of lines.
+fn table<const N: usize>(columns: [(&str, Align); N], rows: &[[String; N]]) -> String {
+    let header = columns.map(|(title, _)| title.to_owned());
+    let widths: [usize; N] = std::array::from_fn(|at| {
+        let cells = rows.iter().chain([&header]).map(|row| row[at].chars().count());
+        cells.max().unwrap_or(0)
+    });
+    let mut text = String::new();
+    for row in [&header].into_iter().chain(rows) {
+        let mut line = String::new();
+        for ((cell, width), (_, align)) in row.iter().zip(widths).zip(columns) {
+            if !line.is_empty() {
+                line.push_str("  ");
+            }
+            // Infallible: a String takes all.
+            let _ = match align {
+                Left => write!(line, "{cell:<width$}"),
+                Right => write!(line, "{cell:>width$}"),
+            };
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Per cent with two digits; "-" if unknown.
+fn share(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".into(), |share| format!("{:.2}%", share * 100.0))
+}
+
+/// Splits, a line for each subset.
+pub(super) fn splits(splits: &[SplitView]) -> String {
+    let columns = [
+        ("NAME", Left),
+        ("SUBSET", Left),
+        ("WEIGHT", Right),
+        ("TARGET", Right),
+        ("OBSERVED", Right),
+        ("FLOWS", Right),
+        ("ENDPOINTS", Right),
+    ];
+    let rows: Vec<[String; 7]> = splits
+        .iter()
+        .flat_map(|split| split.subsets.iter().map(move |subset| (split, subset)))
+        .map(|(split, subset)| {
+            [
+                split.name.clone(),
+                subset.name.clone(),
+                subset.weight.to_string(),
+                share(Some(subset.target_share)),
+                share(subset.observed_share),
+                subset.flows.to_string(),
+                subset.endpoints.len().to_string(),
+            ]
+        })
+        .collect();
+    table(columns, &rows)
+}
+
+/// The choice, and how each subset fared in it.
+pub(super) fn explain(view: &ExplainView) -> String {
+    let endpoint = match view.endpoint {
+        Some(endpoint) => endpoint.to_string(),
+        None => "rejected, the subset has no endpoint".into(),
+    };
+    let rows: Vec<[String; 5]> = view
+        .candidates
+        .iter()
+        .map(|candidate| {
+            // In Q24, as the kernel has it; people read the logarithm itself.
+            let log = candidate.log as f64 / f64::from(1 << 24);
+            let score = match candidate.score {
+                Some(score) => format!("{:.6}", score / f64::from(1 << 24)),
+                None => "-".into(),
+            };
+            let chosen = if candidate.chosen { "<- least" } else { "" };
+            let (name, weight) = (candidate.subset.clone(), candidate.weight.to_string());
+            [name, weight, format!("{log:.6}"), score, chosen.into()]
+        })
+        .collect();
+    let columns =
+        [("SUBSET", Left), ("WEIGHT", Right), ("-LOG2(U)", Right), ("SCORE", Right), ("", Left)];
+    let (split, subset, hash) = (&view.split, &view.subset, view.hash);
+    format!(
+        "split:     {split}\nsubset:    {subset}\nendpoint:  {endpoint}\nhash:      {hash:#018x}\n\n{}",
+        table(columns, &rows)
+    )
+}
+
+/// Interfaces, counts by reason and what was wrong with the configuration.
+pub(super) fn status(view: &StatusView) -> String {
+    let rows: Vec<[String; 5]> = view
+        .interfaces
+        .iter()
+        .map(|interface| {
+            [
+                interface.name.clone(),
+                interface.index.to_string(),
+                interface.hook.clone(),
+                interface.mode.clone(),
+                interface.error.clone().unwrap_or_else(|| "-".into()),
+            ]
+        })
+        .collect();
+    let columns =
+        [("INTERFACE", Left), ("INDEX", Right), ("HOOK", Left), ("MODE", Left), ("ERROR", Left)];
+    let mut text = table(columns, &rows);
+    if !view.reasons.is_empty() {
+        let rows: Vec<[String; 2]> = view
+            .reasons
+            .iter()
+            .map(|(reason, count)| [reason.clone(), count.to_string()])
+            .collect();
+        text.push('\n');
+        text.push_str(&table([("REASON", Left), ("PACKETS", Right)], &rows));
+    }
+    if !view.last_error.is_empty() {
+        text.push_str("\nThe last configuration was refused:\n");
+        for line in &view.last_error {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::{CandidateView, EndpointView, InterfaceView, Protocol, SubsetView};
+
+    fn subset(name: &str, weight: u32, observed_share: Option<f64>, flows: u64) -> SubsetView {
+        let endpoint = EndpointView {
+            address: "10.0.0.1:80".parse().unwrap(),
+            flows,
+            packets_forward: 0,
+            bytes_forward: 0,
+            packets_reply: 0,
+            bytes_reply: 0,
+        };
+        SubsetView {
+            name: name.into(),
+            weight,
+            target_share: f64::from(weight) / 100.0,
+            observed_share,
+            flows,
+            total_flows: flows,
+            rejected: 0,
+            endpoints: vec![endpoint],
+        }
+    }
+
+    #[test]
+    fn splits_are_aligned() {
+        let split = SplitView {
+            name: "reviews".into(),
+            address: "10.9.0.1".parse().unwrap(),
+            port: 80,
+            protocol: Protocol::Tcp,
+            affinity: "None".into(),
+            changed: 1,
+            source: "weir.yaml".into(),
+            subsets: vec![subset("v1", 80, Some(0.80123), 80123), subset("canary", 20, None, 0)],
+        };
+        let expected = "\
+NAME     SUBSET  WEIGHT  TARGET  OBSERVED  FLOWS  ENDPOINTS
+reviews  v1          80  80.00%    80.12%  80123          1
+reviews  canary      20  20.00%         -      0          1
+";
+        assert_eq!(splits(&[split]), expected);
+        assert_eq!(splits(&[]).lines().count(), 1);
+    }
+
+    #[test]
+    fn an_explanation_shows_the_choice() {
+        let candidates = vec![
+            CandidateView::new("v1", 4, 2 << 24, true),
+            CandidateView::new("v2", 0, 1 << 24, false),
+        ];
+        let view = ExplainView {
+            split: "reviews".into(),
+            subset: "v1".into(),
+            endpoint: None,
+            hash: 0xabc,
+            candidates,
+        };
+        let expected = "\
+split:     reviews
+subset:    v1
+endpoint:  rejected, the subset has no endpoint
+hash:      0x0000000000000abc
+
+SUBSET  WEIGHT  -LOG2(U)     SCORE
+v1           4  2.000000  0.500000  <- least
+v2           0  1.000000         -
+";
+        assert_eq!(explain(&view), expected);
+    }
+
+    #[test]
+    fn a_status_shows_what_is_wrong() {
+        let interface = InterfaceView {
+            name: "eth0".into(),
+            index: 2,
+            hook: "tc".into(),
+            mode: "tcx".into(),
+            error: None,
+        };
+        let view = StatusView {
+            interfaces: vec![interface],
+            reasons: [("no_endpoint".to_owned(), 12)].into(),
+            last_error: vec!["weir.yaml:3: no".into()],
+        };
+        let expected = "\
+INTERFACE  INDEX  HOOK  MODE  ERROR
+eth0           2  tc    tcx   -
+
+REASON       PACKETS
+no_endpoint       12
+
+The last configuration was refused:
+  weir.yaml:3: no
+";
+        assert_eq!(status(&view), expected);
+    }
+}

@@ -1,0 +1,5 @@
+//! The node's network interfaces.
+
+mod watch;
+
+pub use watch::{Event, Watch};
