@@ -1,9 +1,12 @@
 //! weir: a node agent that shifts traffic between the versions of a service, in the kernel.
 
+pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod config;
 pub mod datapath;
 pub mod explain;
 pub mod interfaces;
 pub mod model;
+pub mod source;
 pub mod table;

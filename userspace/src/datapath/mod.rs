@@ -2,9 +2,13 @@
 //!
 //! Mechanism only: what is to be in the maps is decided elsewhere.
 
+mod counters;
+mod hooks;
 mod object;
 mod publish;
 
+pub use counters::Counters;
+pub use hooks::{Forward, Mode, attach};
 pub use object::{Object, ObjectError, Settings};
 pub use publish::{PublishError, Publisher};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use probe_common::address::{V4, V6};
 use probe_common::filter;
 use probe_common::map::{self, CHUNK, MAX_SUBSETS, ServiceKey};
@@ -77,23 +77,25 @@ fn write<T>(map: &'static str, result: Result<T, MapError>) -> Result<T, Publish
     result.map_err(|source| PublishError::Map { map, source })
 }
 
-macro_rules! take {
-    ($ebpf:ident, $kind:ident, $name:literal) => {
-        write($name, $kind::try_from($ebpf.take_map($name).ok_or(PublishError::Missing($name))?))?
-    };
+/// Takes a map out of a loaded object.
+pub(super) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, PublishError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    write(name, M::try_from(ebpf.take_map(name).ok_or(PublishError::Missing(name))?))
 }
 
 impl Publisher {
     /// Takes the maps of a loaded object.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, PublishError> {
-        let tables: Array<MapData, [u32; CHUNK]> = take!(ebpf, Array, "TABLES");
+        let tables: Array<MapData, [u32; CHUNK]> = take(ebpf, "TABLES")?;
         Ok(Self {
-            services: take!(ebpf, HashMap, "SERVICES"),
-            active: take!(ebpf, Array, "ACTIVE"),
-            splits: take!(ebpf, Array, "SPLITS"),
-            endpoints: take!(ebpf, Array, "ENDPOINTS"),
-            service_filter: take!(ebpf, Array, "SERVICE_FILTER"),
-            endpoint_filter: take!(ebpf, Array, "ENDPOINT_FILTER"),
+            services: take(ebpf, "SERVICES")?,
+            active: take(ebpf, "ACTIVE")?,
+            splits: take(ebpf, "SPLITS")?,
+            endpoints: take(ebpf, "ENDPOINTS")?,
+            service_filter: take(ebpf, "SERVICE_FILTER")?,
+            endpoint_filter: take(ebpf, "ENDPOINT_FILTER")?,
             runs: Runs::new(tables.len()),
             tables,
             published: BTreeMap::new(),
@@ -158,6 +160,16 @@ impl Publisher {
     pub fn withdraw(&mut self, name: &Name) -> Result<(), PublishError> {
         let Some(known) = self.published.remove(name) else { return Ok(()) };
         write("SERVICES", self.services.remove(&service_key(known.address)))
+    }
+
+    /// The id under which a subset counts, if the split is in force. `at` is its position.
+    pub fn subset_id(&self, split: &Name, at: usize) -> Option<u32> {
+        self.published.get(split.as_str()).map(|known| known.id * MAX_SUBSETS as u32 + at as u32)
+    }
+
+    /// The id under which an endpoint of a subset counts.
+    pub fn id_of(&self, split: &Name, subset: &Name, endpoint: SocketAddr) -> Option<u32> {
+        self.ids.get(&(split.clone(), subset.clone(), endpoint)).copied()
     }
 
     fn build(&mut self, split: &Split, subset: &Subset) -> Result<Table, PublishError> {

@@ -215,10 +215,15 @@ impl Desired {
         Ok(())
     }
 
-    /// Replaces the split of the same name and address by one with other weights.
+    /// Puts a split in place of the one of its name, or adds it. For one that
+    /// comes from another [`Desired`] or keeps its address, which are unique.
     pub fn replace(&mut self, split: Split) {
-        debug_assert!(self.splits.get(split.name()).is_some_and(|s| s.address == split.address));
         self.splits.insert(split.name.clone(), split);
+    }
+
+    /// Removes the split of that name, if there is one.
+    pub fn remove(&mut self, name: &str) {
+        self.splits.remove(name);
     }
 
     /// The split of that name.

@@ -1,0 +1,211 @@
+//! What the agent is told by `agent.yaml`.
+
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::source::{FieldPath, Node, Problem, read, stream};
+
+/// The shortest and the longest time that a flow may be idle.
+const IDLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86400));
+
+/// Where on an interface packets are steered.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Forward {
+    /// In the traffic control hook.
+    #[default]
+    Tc,
+    /// In the XDP hook.
+    Xdp,
+}
+
+/// Interfaces by a pattern of their names.
+#[derive(Debug, Clone)]
+pub struct InterfaceMatch {
+    matcher: GlobMatcher,
+    forward: Forward,
+}
+
+impl InterfaceMatch {
+    /// The pattern as it was written.
+    pub fn pattern(&self) -> &str {
+        self.matcher.glob().glob()
+    }
+
+    /// Whether an interface is one of these.
+    pub fn matches(&self, ifname: &str) -> bool {
+        self.matcher.is_match(ifname)
+    }
+
+    /// Where on them packets are steered.
+    pub fn forward(&self) -> Forward {
+        self.forward
+    }
+}
+
+/// How many flows are remembered, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flows {
+    /// The most flows.
+    pub max: u32,
+    /// How long a TCP flow may be idle.
+    pub tcp_idle: Duration,
+    /// How long a UDP flow may be idle.
+    pub udp_idle: Duration,
+}
+
+/// The capacities of the maps in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most splits.
+    pub splits: u32,
+    /// The most endpoints of all splits.
+    pub endpoints: u32,
+    /// The most table slots of all splits.
+    pub table_slots: u32,
+}
+
+/// A valid configuration.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// The interfaces; not empty.
+    pub interfaces: Vec<InterfaceMatch>,
+    /// The directory of the resources.
+    pub resources: PathBuf,
+    /// The directory of what outlives the agent.
+    pub state: PathBuf,
+    /// The path of the API's socket.
+    pub socket: PathBuf,
+    /// How many flows are remembered, and for how long.
+    pub flows: Flows,
+    /// The seed of the hash that divides flows.
+    pub hash_seed: u64,
+    /// The capacities of the maps.
+    pub limits: Limits,
+    /// Whether the programs log in the kernel.
+    pub kernel_log: bool,
+}
+
+impl AgentConfig {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
+        let text = read(path).map_err(|problem| vec![problem])?;
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    /// The configuration that `text` is, or everything that is wrong with it.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        let (nodes, problems) = stream(file, text);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        match nodes.as_slice() {
+            [node] => validate(node),
+            [] => Err(vec![Problem::of_file(file, "empty, expected a configuration")]),
+            [_, second, ..] => {
+                let message = "more than one document, expected one configuration";
+                Err(vec![second.problem(&FieldPath::root(), message)])
+            }
+        }
+    }
+
+    /// Where on the interface packets are steered, by the first entry that
+    /// matches; `None` if the interface is left alone.
+    pub fn forward_for(&self, ifname: &str) -> Option<Forward> {
+        self.interfaces.iter().find(|entry| entry.matches(ifname)).map(InterfaceMatch::forward)
+    }
+}
+
+fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
+    let raw: raw::Agent = node.typed().map_err(|problem| vec![problem])?;
+    let mut check = Check { node, problems: Vec::new() };
+    if raw.interfaces.is_empty() {
+        let message = "no interfaces, expected at least one entry".to_owned();
+        check.keep::<()>(&FieldPath::of("interfaces"), Err(message));
+    }
+    let mut interfaces = Vec::new();
+    for (n, entry) in raw.interfaces.iter().enumerate() {
+        let path = FieldPath::of("interfaces").index(n).key("match");
+        if let Some(matcher) = check.keep(&path, pattern(&entry.pattern)) {
+            interfaces.push(InterfaceMatch { matcher, forward: entry.forward });
+        }
+    }
+    let resources = check.path("resources", raw.resources);
+    let state = check.path("state", raw.state);
+    let socket = check.path("socket", raw.socket);
+    let max = check.int("flows.max", raw.flows.max.get());
+    let tcp_idle = check.idle("flows.tcpIdle", &raw.flows.tcp_idle);
+    let udp_idle = check.idle("flows.udpIdle", &raw.flows.udp_idle);
+    let hash_seed = check.keep(&FieldPath::of("hashSeed"), raw.hash_seed.get());
+    let splits = check.int("limits.splits", raw.limits.splits.get());
+    let endpoints = check.int("limits.endpoints", raw.limits.endpoints.get());
+    let table_slots = check.int("limits.tableSlots", raw.limits.table_slots.get());
+    let mut problems = check.problems;
+    problems.sort_by_key(|problem| problem.line);
+    let config = || {
+        Some(AgentConfig {
+            interfaces,
+            resources: resources?,
+            state: state?,
+            socket: socket?,
+            flows: Flows { max: max?, tcp_idle: tcp_idle?, udp_idle: udp_idle? },
+            hash_seed: hash_seed?,
+            limits: Limits { splits: splits?, endpoints: endpoints?, table_slots: table_slots? },
+            kernel_log: raw.kernel_log,
+        })
+    };
+    if problems.is_empty() { config().ok_or(problems) } else { Err(problems) }
+}
+
+fn pattern(text: &str) -> Result<GlobMatcher, String> {
+    if text.is_empty() {
+        return Err("empty pattern, expected a glob such as \"veth-*\"".to_owned());
+    }
+    let glob = GlobBuilder::new(text).backslash_escape(true).build();
+    glob.map(|glob| glob.compile_matcher()).map_err(|error| {
+        format!("invalid pattern \"{text}\": {}, expected a glob such as \"veth-*\"", error.kind())
+    })
+}
+
+/// Collects what is wrong with the configuration.
+struct Check<'a> {
+    node: &'a Node<'a>,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn keep<T>(&mut self, path: &FieldPath, result: Result<T, String>) -> Option<T> {
+        result.map_err(|message| self.problems.push(self.node.problem(path, &message))).ok()
+    }
+
+    fn int(&mut self, path: &str, value: Result<u64, String>) -> Option<u32> {
+        let value = value.and_then(|value| u32::try_from(value).map_err(|e| e.to_string()));
+        self.keep(&FieldPath::of(path), value)
+    }
+
+    fn path(&mut self, path: &str, value: String) -> Option<PathBuf> {
+        let good = value.starts_with('/') && !value.contains('\0');
+        let no =
+            || format!("\"{value}\" is not an absolute path, expected one such as \"/run/weir\"");
+        let result = if good { Ok(PathBuf::from(&value)) } else { Err(no()) };
+        self.keep(&FieldPath::of(path), result)
+    }
+
+    fn idle(&mut self, path: &str, text: &str) -> Option<Duration> {
+        let expected = "expected a duration from 1s to 30d such as \"90s\" or \"2h\"";
+        let result = match humantime::parse_duration(text) {
+            Ok(idle) if idle >= IDLE.0 && idle <= IDLE.1 => Ok(idle),
+            Ok(_) => Err(format!("\"{text}\" is out of range, {expected}")),
+            Err(_) => Err(format!("\"{text}\" is not a duration, {expected}")),
+        };
+        self.keep(&FieldPath::of(path), result)
+    }
+}

@@ -1,0 +1,84 @@
+//! The configuration as it is written.
+
+use serde::Deserialize;
+
+use super::Forward;
+use crate::source::ranged::Ranged;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Agent {
+    pub interfaces: Vec<Interface>,
+    #[serde(default = "resources")]
+    pub resources: String,
+    #[serde(default = "state")]
+    pub state: String,
+    #[serde(default = "socket")]
+    pub socket: String,
+    #[serde(default)]
+    pub flows: Flows,
+    #[serde(default = "seed")]
+    pub hash_seed: Ranged<0, { u64::MAX }>,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub kernel_log: bool,
+}
+
+fn resources() -> String {
+    "/etc/weir/resources.d".to_owned()
+}
+
+fn state() -> String {
+    "/var/lib/weir".to_owned()
+}
+
+fn socket() -> String {
+    "/run/weir/weir.sock".to_owned()
+}
+
+fn seed() -> Ranged<0, { u64::MAX }> {
+    Ranged::new(0)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Interface {
+    #[serde(rename = "match")]
+    pub pattern: String,
+    #[serde(default)]
+    pub forward: Forward,
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Flows {
+    pub max: Ranged<1024, 16_777_216>,
+    pub tcp_idle: String,
+    pub udp_idle: String,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        let (tcp_idle, udp_idle) = ("2h".to_owned(), "60s".to_owned());
+        Self { max: Ranged::new(262_144), tcp_idle, udp_idle }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Limits {
+    pub splits: Ranged<1, 65_536>,
+    pub endpoints: Ranged<1, 1_048_576>,
+    pub table_slots: Ranged<1024, 67_108_864>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            splits: Ranged::new(1024),
+            endpoints: Ranged::new(8192),
+            table_slots: Ranged::new(1_048_576),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Configurations, good and bad.
+
+use std::time::Duration;
+
+use super::{AgentConfig, Forward};
+use crate::source::Problem;
+
+fn problems(text: &str) -> Vec<String> {
+    let found = AgentConfig::parse("f", text).err().unwrap_or_default();
+    found.iter().map(Problem::to_string).collect()
+}
+
+#[test]
+fn defaults() {
+    let config = AgentConfig::parse("f", "interfaces:\n- match: veth-*\n").unwrap();
+    assert_eq!(config.interfaces[0].pattern(), "veth-*");
+    assert_eq!(config.resources.to_str(), Some("/etc/weir/resources.d"));
+    assert_eq!(config.state.to_str(), Some("/var/lib/weir"));
+    assert_eq!(config.socket.to_str(), Some("/run/weir/weir.sock"));
+    assert_eq!(config.flows.max, 262_144);
+    assert_eq!(config.flows.tcp_idle, Duration::from_secs(7200));
+    assert_eq!(config.flows.udp_idle, Duration::from_secs(60));
+    let limits = (config.limits.splits, config.limits.endpoints, config.limits.table_slots);
+    assert_eq!(limits, (1024, 8192, 1_048_576));
+    assert_eq!((config.hash_seed, config.kernel_log), (0, false));
+}
+
+#[test]
+fn all_is_read_and_the_first_match_wins() {
+    let config = AgentConfig::parse(
+        "f",
+        "interfaces:\n- {match: veth-x*, forward: xdp}\n- {match: 'veth-*'}\n- {match: 'eth[0-1]', forward: tc}\n\
+         resources: /r\nstate: /s\nsocket: /t\nflows: {max: 1024, tcpIdle: 1h 30m, udpIdle: 1s}\n\
+         hashSeed: 0x5eed\nlimits: {splits: 1, endpoints: 2, tableSlots: 4096}\nkernelLog: true\n",
+    )
+    .unwrap();
+    assert_eq!(config.forward_for("veth-x1"), Some(Forward::Xdp));
+    assert_eq!(config.forward_for("veth-1"), Some(Forward::Tc));
+    assert_eq!(config.forward_for("eth1"), Some(Forward::Tc));
+    assert_eq!(config.forward_for("eth2"), None);
+    assert_eq!((config.hash_seed, config.kernel_log), (0x5eed, true));
+    assert_eq!(config.flows.tcp_idle, Duration::from_secs(5400));
+    assert_eq!(config.limits.table_slots, 4096);
+}
+
+#[test]
+fn bad_configurations() {
+    let duration = "expected a duration from 1s to 30d such as \"90s\" or \"2h\"";
+    let cases: &[(&str, &str)] = &[
+        ("state: /s", "f:1: interfaces: missing required field"),
+        ("interfaces: []", "f:1: interfaces: no interfaces, expected at least one entry"),
+        (
+            "interfaces:\n- {match: ''}",
+            "f:2: interfaces[0].match: empty pattern, expected a glob such as \"veth-*\"",
+        ),
+        (
+            "interfaces:\n- {match: 'a['}",
+            "f:2: interfaces[0].match: invalid pattern \"a[\": unclosed character class; missing ']', expected a glob such as \"veth-*\"",
+        ),
+        (
+            "interfaces:\n- {match: a}\n- match: b\n  forward: skb",
+            "f:4: interfaces[1].forward: unknown variant `skb`, expected `tc` or `xdp`",
+        ),
+        (
+            "@\nflows:\n  max: 1023",
+            "f:3: flows.max: 1023 is out of range, expected an integer from 1024 to 16777216",
+        ),
+        (
+            "@\nflows:\n  max: 16777217",
+            "f:3: flows.max: 16777217 is out of range, expected an integer from 1024 to 16777216",
+        ),
+        (
+            "@\nflows:\n  tcpIdle: 60",
+            "f:3: flows.tcpIdle: invalid type: integer `60`, expected a string",
+        ),
+        (
+            "@\nflows:\n  tcpIdle: soon",
+            &format!("f:3: flows.tcpIdle: \"soon\" is not a duration, {duration}"),
+        ),
+        (
+            "@\nflows:\n  udpIdle: 31d",
+            &format!("f:3: flows.udpIdle: \"31d\" is out of range, {duration}"),
+        ),
+        (
+            "@\nflows:\n  udpIdle: 999ms",
+            &format!("f:3: flows.udpIdle: \"999ms\" is out of range, {duration}"),
+        ),
+        (
+            "@\nflow: {}",
+            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `socket`, `flows`, `hashSeed`, `limits`, `kernelLog`",
+        ),
+        (
+            "@\nhashSeed: -1",
+            "f:2: hashSeed: -1 is out of range, expected an integer from 0 to 18446744073709551615",
+        ),
+        (
+            "@\nkernelLog: maybe",
+            "f:2: kernelLog: invalid type: string \"maybe\", expected a boolean",
+        ),
+        (
+            "@\nstate: lib/weir",
+            "f:2: state: \"lib/weir\" is not an absolute path, expected one such as \"/run/weir\"",
+        ),
+        (
+            "@\nlimits: {splits: 0}",
+            "f:2: limits.splits: 0 is out of range, expected an integer from 1 to 65536",
+        ),
+        ("@\n@", "f:2: interfaces: key is defined twice (first on line 1)"),
+        ("@\n---\n@", "f:3: more than one document, expected one configuration"),
+        ("# nothing", "f: empty, expected a configuration"),
+    ];
+    for (text, expected) in cases {
+        let text = text.replace("@", "interfaces: [{match: a}]");
+        assert_eq!(problems(&text), [*expected], "{text}");
+    }
+    let all = "interfaces: []\nstate: s\nflows: {max: 1, udpIdle: 0s}";
+    assert_eq!(problems(all).len(), 4);
+}

@@ -1,0 +1,114 @@
+//! A directory to the desired state.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::{Problem, resolve};
+use crate::model::Desired;
+
+/// The largest file that is read, in bytes.
+pub const MAX_FILE_SIZE: u64 = 8 << 20;
+
+/// What the `*.yaml` and `*.yml` files of a directory want together, or
+/// everything that is wrong with them. Not of its subdirectories; and not of
+/// names that start with '.', which editors and ConfigMap mounts use for their own.
+pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
+    let files = list(dir).map_err(|error| {
+        let message = format!("cannot list the directory: {error}");
+        vec![Problem::of_file(&dir.display().to_string(), message)]
+    })?;
+    let mut texts = Vec::new();
+    let mut problems = Vec::new();
+    for file in files {
+        match read(&file) {
+            Ok(text) => texts.push((file.display().to_string(), text)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    match resolve(&texts) {
+        Ok(desired) if problems.is_empty() => return Ok(desired),
+        Ok(_) => {}
+        Err(more) => problems.extend(more),
+    }
+    problems.sort_by(|a, b| a.file.cmp(&b.file));
+    Err(problems)
+}
+
+fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
+        if yaml && !hidden && !path.is_dir() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The text of a regular file of at most [`MAX_FILE_SIZE`].
+pub fn read(path: &Path) -> Result<String, Problem> {
+    let problem = |message: String| Problem::of_file(&path.display().to_string(), message);
+    let unreadable = |error: io::Error| problem(format!("cannot read the file: {error}"));
+    // Checked before it is opened: to open a FIFO would wait for who writes to it.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(problem("not a regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        return Err(problem(format!("larger than {MAX_FILE_SIZE} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| problem("not UTF-8 text".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPLIT: &str = "{apiVersion: weir.dev/v1alpha1, kind: TrafficSplit, metadata: {name: N}, \
+        spec: {address: 10.0.0.1, port: 80, subsets: [{name: a, weight: 1, endpoints: []}]}}";
+
+    #[test]
+    fn reads_sorted_yaml_files_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("b.yaml", &SPLIT.replace('N', "b"));
+        write("c.yml", "");
+        write(".hidden.yaml", "[");
+        write("notes.txt", "[");
+        std::fs::create_dir(dir.path().join("sub.yaml")).unwrap();
+        assert_eq!(load(dir.path()).unwrap().splits().len(), 1);
+        write("a.yml", &SPLIT.replace('N', "a"));
+        write("z.yaml", "\n[\n");
+        std::fs::write(dir.path().join("x.yaml"), [0xff]).unwrap();
+        let big = File::create(dir.path().join("big.yaml")).unwrap();
+        big.set_len(MAX_FILE_SIZE + 1).unwrap();
+        let prefix = format!("{}/", dir.path().display());
+        let problems = load(dir.path()).unwrap_err();
+        let problems: Vec<_> =
+            problems.iter().map(|p| p.to_string().replace(&prefix, "")).collect();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert_eq!(
+            problems[0],
+            "b.yaml:1: spec.address: service address 10.0.0.1:80/TCP is already taken by split \
+             \"a\" (first at a.yml:1)"
+        );
+        assert_eq!(problems[1], "big.yaml: larger than 8388608 bytes");
+        assert_eq!(problems[2], "x.yaml: not UTF-8 text");
+        assert!(problems[3].starts_with("z.yaml:3: invalid YAML: "), "{}", problems[3]);
+    }
+
+    #[test]
+    fn a_missing_directory_is_a_problem() {
+        let problems = load(Path::new("/nonexistent/resources.d")).unwrap_err();
+        assert_eq!(
+            problems[0].to_string(),
+            "/nonexistent/resources.d: cannot list the directory: No such file or directory (os error 2)"
+        );
+    }
+}

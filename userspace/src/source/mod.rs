@@ -1,0 +1,23 @@
+//! Where the desired state comes from: a directory of YAML files.
+//!
+//! [`resolve`] is the core: file names and texts in, [`crate::model::Desired`]
+//! or every [`Problem`] out. Only [`load`] reads the file system, and
+//! [`watch`] tells when to read again.
+
+pub mod document;
+pub mod load;
+pub mod locate;
+pub mod problem;
+pub mod ranged;
+mod raw;
+#[cfg(test)]
+mod tests;
+pub mod watch;
+mod yaml;
+
+pub use document::resolve;
+pub use load::{MAX_FILE_SIZE, load, read};
+pub use locate::{FieldPath, Position};
+pub use problem::Problem;
+pub use watch::Watcher;
+pub(crate) use yaml::{Node, stream};

@@ -1,0 +1,61 @@
+//! What is wrong with a file, and where.
+
+use std::fmt;
+
+use super::Position;
+
+/// The longest message, in characters. What a file holds is part of messages.
+const MAX_MESSAGE: usize = 500;
+
+/// One thing wrong with a file, as `FILE:LINE: FIELD: message, expected ...`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, thiserror::Error)]
+pub struct Problem {
+    /// The file, as it was named by who asked.
+    pub file: String,
+    /// The line, from 1. `None` if it is the file as a whole.
+    pub line: Option<usize>,
+    /// The field, such as `spec.subsets[1].weight`. Empty if it is none.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of a file as a whole.
+    pub fn of_file(file: &str, message: impl AsRef<str>) -> Self {
+        let message = printable(message.as_ref());
+        Self { file: file.to_owned(), line: None, field: String::new(), message }
+    }
+
+    /// A problem of a place in a file.
+    pub fn at(file: &str, at: Position, field: impl fmt::Display, message: &str) -> Self {
+        let field = printable(&field.to_string());
+        Self { file: file.to_owned(), line: Some(at.line), field, message: printable(message) }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, ": {}", self.field)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// One line of bounded length without control characters.
+fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == MAX_MESSAGE {
+            out.push_str("...");
+            break;
+        }
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}

@@ -1,0 +1,83 @@
+//! The documents as they are written.
+
+use serde::Deserialize;
+
+use super::ranged::Ranged;
+use crate::model;
+
+/// The only version of the documents.
+pub(super) const API_VERSION: &str = "weir.dev/v1alpha1";
+/// The only kind of document.
+pub(super) const KIND: &str = "TrafficSplit";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TrafficSplit {
+    // Both are checked before the document is read as one of that version and kind.
+    #[serde(rename = "apiVersion")]
+    pub _api_version: String,
+    #[serde(rename = "kind")]
+    pub _kind: String,
+    pub metadata: Metadata,
+    pub spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metadata {
+    pub name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spec {
+    pub address: String,
+    pub port: Ranged<1, 65535>,
+    #[serde(default)]
+    pub protocol: Protocol,
+    #[serde(default)]
+    pub affinity: Affinity,
+    pub subsets: Vec<Subset>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+impl From<Protocol> for model::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+pub(super) enum Affinity {
+    #[default]
+    None,
+    #[serde(rename = "ClientIP")]
+    ClientIp,
+}
+
+impl From<Affinity> for model::Affinity {
+    fn from(affinity: Affinity) -> Self {
+        match affinity {
+            Affinity::None => Self::None,
+            Affinity::ClientIp => Self::ClientIp,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Subset {
+    pub name: String,
+    pub weight: Ranged<0, 4_294_967_295>,
+    pub endpoints: Vec<String>,
+}

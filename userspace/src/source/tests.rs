@@ -1,0 +1,322 @@
+//! Documents, good and bad.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::{Problem, resolve};
+
+/// A good document; lines are counted from its first.
+const GOOD: &str = "\
+apiVersion: weir.dev/v1alpha1
+kind: TrafficSplit
+metadata:
+  name: reviews
+spec:
+  address: 10.96.0.10
+  port: 80
+  protocol: TCP
+  affinity: None
+  subsets:
+  - name: v1
+    weight: 90
+    endpoints: [\"10.0.0.1:8080\", \"10.0.0.2:8080\"]
+  - name: v2
+    weight: 10
+    endpoints:
+    - 10.0.1.1:8080
+";
+
+/// The problems of one text, by line and without the file's name.
+fn problems(text: &str) -> Vec<String> {
+    let found = resolve(&[("f", text)]).err().unwrap_or_default();
+    found.iter().map(Problem::to_string).collect()
+}
+
+#[test]
+fn good_documents() {
+    let edits: &[(&str, &str)] = &[
+        ("", ""),
+        ("protocol: TCP", "protocol: UDP"),
+        ("  protocol: TCP\n", ""),
+        ("affinity: None", "affinity: ClientIP"),
+        ("weight: 90", "weight: 4294967295"),
+        ("weight: 90", "weight: 0"),
+        ("weight: 90", "weight: 0x10"),
+        ("port: 80\n", "port: 65535\n"),
+        ("[\"10.0.0.1:8080\", \"10.0.0.2:8080\"]", "[]"),
+        ("    - 10.0.1.1:8080", "    - 10.0.0.1:8080"),
+        ("apiVersion", "---\n# a comment\n---\napiVersion"),
+    ];
+    for (from, to) in edits {
+        let text = GOOD.replacen(from, to, 1);
+        assert_eq!(problems(&text), Vec::<String>::new(), "{from} -> {to}");
+        assert_eq!(resolve(&[("f", text)]).map(|d| d.splits().len()), Ok(1), "{from} -> {to}");
+    }
+    for empty in ["", "\n", "# nothing\n", "---\n", "---\n---\n", "~\n"] {
+        assert_eq!(resolve(&[("f", empty)]), Ok(crate::model::Desired::default()), "{empty:?}");
+    }
+}
+
+#[test]
+fn values_are_as_written() {
+    let text = GOOD
+        .replace("10.96.0.10", "fd00::10")
+        .replace("10.0.0.1:", "[fd00::1]:")
+        .replace("10.0.0.2:", "[fd00::2]:")
+        .replace("- 10.0.1.1:8080", "- \"[fd00::3]:8080\"")
+        .replace("None", "ClientIP");
+    let desired = resolve(&[("f", text)]).unwrap();
+    let split = desired.get("reviews").unwrap();
+    assert_eq!(split.address().to_string(), "[fd00::10]:80/TCP");
+    assert_eq!(split.affinity(), crate::model::Affinity::ClientIp);
+    let weights: Vec<_> = split.subsets().iter().map(|s| (s.name.as_str(), s.weight)).collect();
+    assert_eq!(weights, [("v1", 90), ("v2", 10)]);
+    let all = BTreeSet::from(["[fd00::3]:8080".parse().unwrap()]);
+    assert_eq!(split.subsets()[1].endpoints, all);
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn bad_documents() {
+    let edits: &[(&str, &str, &str)] = &[
+        (
+            "v1alpha1",
+            "v2",
+            "f:1: apiVersion: unknown apiVersion \"weir.dev/v2\", expected \"weir.dev/v1alpha1\"",
+        ),
+        (
+            "apiVersion: weir.dev/v1alpha1\n",
+            "",
+            "f:1: apiVersion: missing required field, expected \"weir.dev/v1alpha1\"",
+        ),
+        (
+            "kind: TrafficSplit",
+            "kind: Service",
+            "f:2: kind: unknown kind \"Service\", expected \"TrafficSplit\"",
+        ),
+        ("kind: TrafficSplit", "kind: 1", "f:2: kind: not a string, expected \"TrafficSplit\""),
+        (
+            "metadata:",
+            "status: 1\nmetadata:",
+            "f:3: status: unknown field `status`, expected one of `apiVersion`, `kind`, `metadata`, `spec`",
+        ),
+        (
+            "  name: reviews",
+            "  name: reviews\n  labels: {}",
+            "f:5: metadata.labels: unknown field `labels`, expected `name`",
+        ),
+        (
+            "reviews",
+            "Reviews",
+            "f:4: metadata.name: \"Reviews\" is not a valid name: expected 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit",
+        ),
+        ("reviews", "3", "f:4: metadata.name: invalid type: integer `3`, expected a string"),
+        ("  name: reviews", "  {}", "f:3: metadata.name: missing required field"),
+        ("  port: 80\n", "", "f:5: spec.port: missing required field"),
+        (
+            "port: 80",
+            "port: 0",
+            "f:7: spec.port: 0 is out of range, expected an integer from 1 to 65535",
+        ),
+        (
+            "port: 80",
+            "port: 65536",
+            "f:7: spec.port: 65536 is out of range, expected an integer from 1 to 65535",
+        ),
+        (
+            "port: 80",
+            "port: http",
+            "f:7: spec.port: invalid type: string \"http\", expected an integer from 1 to 65535",
+        ),
+        (
+            "protocol: TCP",
+            "protocol: SCTP",
+            "f:8: spec.protocol: unknown variant `SCTP`, expected `TCP` or `UDP`",
+        ),
+        (
+            "affinity: None",
+            "affinity: Cookie",
+            "f:9: spec.affinity: unknown variant `Cookie`, expected `None` or `ClientIP`",
+        ),
+        (
+            "10.96.0.10",
+            "reviews.local",
+            "f:6: spec.address: \"reviews.local\" is not an IP address, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "10.96.0.10",
+            "0.0.0.0",
+            "f:6: spec.address: 0.0.0.0 is unspecified, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "10.96.0.10",
+            "ff02::1",
+            "f:6: spec.address: ff02::1 is multicast, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "10.96.0.10",
+            "\"::ffff:10.0.0.1\"",
+            "f:6: spec.address: ::ffff:10.0.0.1 is IPv4-mapped, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "weight: 10\n",
+            "weight: -1\n",
+            "f:15: spec.subsets[1].weight: -1 is out of range, expected an integer from 0 to 4294967295",
+        ),
+        (
+            "weight: 90",
+            "weight: 4294967296",
+            "f:12: spec.subsets[0].weight: 4294967296 is out of range, expected an integer from 0 to 4294967295",
+        ),
+        (
+            "weight: 10\n",
+            "weight: 1.5\n",
+            "f:15: spec.subsets[1].weight: invalid type: floating point `1.5`, expected an integer from 0 to 4294967295",
+        ),
+        (
+            "weight: 10\n",
+            "weight:\n",
+            "f:15: spec.subsets[1].weight: invalid type: null, expected an integer from 0 to 4294967295",
+        ),
+        ("    weight: 10\n", "", "f:14: spec.subsets[1].weight: missing required field"),
+        (
+            "weight: 10\n",
+            "wieght: 10\n",
+            "f:15: spec.subsets[1].wieght: unknown field `wieght`, expected one of `name`, `weight`, `endpoints`",
+        ),
+        (
+            "weight: 10\n",
+            "weight: 10\n    weight: 11\n",
+            "f:16: spec.subsets[1].weight: key is defined twice (first on line 15)",
+        ),
+        (
+            "- name: v2",
+            "- name: v1",
+            "f:14: spec.subsets[1].name: subset \"v1\" is defined twice (first as subsets[0])",
+        ),
+        (
+            "10.0.0.2:8080",
+            "10.0.0.1:8080",
+            "f:13: spec.subsets[0].endpoints[1]: endpoint 10.0.0.1:8080 is listed twice (first as endpoints[0])",
+        ),
+        (
+            "- 10.0.1.1:8080",
+            "- 10.0.1.1",
+            "f:17: spec.subsets[1].endpoints[0]: \"10.0.1.1\" is not an endpoint, expected IP:PORT or [IPv6]:PORT",
+        ),
+        (
+            "- 10.0.1.1:8080",
+            "- \"[fe80::1%2]:80\"",
+            "f:17: spec.subsets[1].endpoints[0]: \"[fe80::1%2]:80\" is not an endpoint, expected IP:PORT or [IPv6]:PORT",
+        ),
+        (
+            "- 10.0.1.1:8080",
+            "- 10.0.1.1:0",
+            "f:17: spec.subsets[1].endpoints[0]: endpoint 10.0.1.1:0 has port 0, expected a port from 1 to 65535",
+        ),
+        (
+            "- 10.0.1.1:8080",
+            "- 224.0.0.1:80",
+            "f:17: spec.subsets[1].endpoints[0]: the address of endpoint 224.0.0.1:80 is multicast, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "- 10.0.1.1:8080",
+            "- \"[fd00::1]:80\"",
+            "f:17: spec.subsets[1].endpoints[0]: endpoint [fd00::1]:80 is IPv6, but the service address is IPv4",
+        ),
+        (
+            "- 10.0.1.1:8080",
+            "- 10.96.0.10:80",
+            "f:17: spec.subsets[1].endpoints[0]: endpoint 10.96.0.10:80 is the service address itself",
+        ),
+    ];
+    for (from, to, expected) in edits {
+        assert!(GOOD.contains(from), "{from}");
+        let text = GOOD.replacen(from, to, 1);
+        assert_eq!(problems(&text), [*expected], "{from} -> {to}");
+        // The same as the second of a stream, 20 lines further down.
+        let first = GOOD.replace("reviews", "a").replace("10.96.0.10", "10.96.0.99");
+        let text = format!("{first}# more\n\n---\n{text}");
+        let (line, rest) = expected[2..].split_once(':').unwrap();
+        let line = line.parse::<usize>().unwrap() + 20;
+        let rest = match rest.split_once("on line ") {
+            Some((rest, _)) => format!("{rest}on line 35)"),
+            None => rest.to_owned(),
+        };
+        assert_eq!(problems(&text), [format!("f:{line}:{rest}")], "second: {from} -> {to}");
+    }
+}
+
+#[test]
+fn bad_as_a_whole() {
+    let cut = GOOD.find("  subsets").unwrap();
+    let none = format!("{}  subsets: []\n", &GOOD[..cut]);
+    assert_eq!(problems(&none), ["f:10: spec.subsets: a split needs at least one subset"]);
+    let zero = GOOD.replace("weight: 90", "weight: 0").replace("weight: 10", "weight: 0");
+    let expected = "f:10: spec.subsets: the weights of a split must not all be 0";
+    assert_eq!(problems(&zero), [expected]);
+    let mut many = format!("{}  subsets:\n", &GOOD[..cut]);
+    for n in 0..18 {
+        writeln!(many, "  - {{name: v{n}, weight: 1, endpoints: []}}").unwrap();
+    }
+    let expected = "f:27: spec.subsets[16]: a split may have at most 16 subsets, found 18";
+    assert_eq!(problems(&many), [expected]);
+    assert_eq!(problems("- 1\n"), ["f:1: not a mapping, expected a document of kind TrafficSplit"]);
+    let bomb = (1..12).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
+        format!("{text}a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "))
+    });
+    assert_eq!(problems(&bomb).len(), 1, "{:?}", problems(&bomb));
+    let deep = "f:1: nested too deeply, expected at most 64 levels";
+    assert_eq!(problems(&format!("{}{}", "[".repeat(100), "]".repeat(100))), [deep]);
+    assert!(problems(&"[".repeat(100_000))[0].starts_with("f:1: invalid YAML: "));
+}
+
+#[test]
+fn what_is_no_yaml_has_its_line_and_ends_the_stream() {
+    let text = format!("{GOOD}---\na: 1\na: 2\nb: [\n---\n");
+    let found = problems(&text);
+    assert!(found.iter().any(|p| p.starts_with("f:20: a: key is defined twice")), "{found:?}");
+    let text = format!("{GOOD}---\na: b\n  c: d\n");
+    let expected = "f:20: invalid YAML: mapping values are not allowed in this context";
+    assert_eq!(problems(&text), [expected]);
+}
+
+#[test]
+fn everything_wrong_is_reported() {
+    let text = GOOD
+        .replace("name: reviews", "name: -")
+        .replace("weight: 90", "weight: -1")
+        .replace("- 10.0.1.1:8080", "- x\n    - y")
+        .replace("port: 80\n", "port: 0\n");
+    let text = format!(
+        "{text}---\n{}",
+        GOOD.replace("name: v2", "name: v1").replace("- 10.0", "- 10.96.0.10:80\n    - 10.0")
+    );
+    let text = text.replace("name: -", "name: \"-\"");
+    let fields: Vec<_> = resolve(&[("f", text)])
+        .unwrap_err()
+        .into_iter()
+        .map(|p| format!("{}:{}", p.line.unwrap(), p.field))
+        .collect();
+    let expected = [
+        "4:metadata.name",
+        "7:spec.port",
+        "12:spec.subsets[0].weight",
+        "17:spec.subsets[1].endpoints[0]",
+        "18:spec.subsets[1].endpoints[1]",
+        "33:spec.subsets[1].name",
+    ];
+    assert_eq!(fields, expected);
+}
+
+#[test]
+fn duplicates_name_both_places() {
+    let other = GOOD.replace("reviews", "ratings");
+    let found = resolve(&[("a", GOOD), ("b", GOOD), ("c", &other)]).unwrap_err();
+    let found: Vec<_> = found.iter().map(Problem::to_string).collect();
+    let expected = [
+        "b:4: metadata.name: split \"reviews\" is defined twice (first at a:4)",
+        "c:6: spec.address: service address 10.96.0.10:80/TCP is already taken by split \"reviews\" (first at a:6)",
+    ];
+    assert_eq!(found, expected);
+}
