@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use weir::datapath::{Object, Publisher, Settings};
+use weir::datapath::{Datapath as _, Kernel, Object, Settings};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
+use weir::plan::{Capacity, Change, Ledger, plan};
 
 /// The seed of the flow hash.
 pub const SEED: u64 = 0x5eed;
@@ -31,7 +32,8 @@ pub enum Hook {
 /// Programs and maps.
 pub struct Node {
     object: Object,
-    publisher: Publisher,
+    kernel: Kernel,
+    ledger: Ledger,
     buffer: Vec<u8>,
 }
 
@@ -39,8 +41,10 @@ impl Node {
     pub fn new() -> Self {
         let settings = Settings { hash_seed: SEED, ..Settings::default() };
         let mut object = Object::load(&settings).expect("the object loads (root is needed)");
-        let publisher = Publisher::new(object.ebpf()).unwrap();
-        Self { object, publisher, buffer: vec![0; 4096] }
+        let kernel = Kernel::new(object.ebpf()).unwrap();
+        let (splits, endpoints, chunks) = (settings.splits, settings.endpoints, settings.chunks);
+        let ledger = Ledger::new(Capacity { splits, endpoints, chunks });
+        Self { object, kernel, ledger, buffer: vec![0; 4096] }
     }
 
     pub fn publish(
@@ -78,7 +82,10 @@ impl Node {
             })
             .collect();
         let split = Split::new(Name::new(name).unwrap(), address, Affinity::None, subsets).unwrap();
-        self.publisher.publish(&split).unwrap();
+        let change = Change { put: vec![split.clone()], remove: Vec::new() };
+        let plan = plan(&self.ledger, &change, 0).unwrap();
+        self.kernel.execute_all(&plan.ops).unwrap();
+        self.ledger = plan.ledger;
         split
     }
 

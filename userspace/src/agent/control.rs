@@ -8,6 +8,7 @@ use crate::api::types::{
 use crate::api::{Control, Failure};
 use crate::explain::explain;
 use crate::model::{Affinity, Name, Split, total_weight};
+use crate::plan::Change;
 
 use super::state::{Inner, State};
 
@@ -17,9 +18,9 @@ fn share(part: u64, whole: u64) -> Option<f64> {
 
 fn view(inner: &Inner, split: &Split) -> SplitView {
     let sum = total_weight(split.subsets());
-    let change = inner.changes.get(split.name().as_str());
+    let change = inner.last_changes.get(split.name().as_str());
     let since = |at: usize| {
-        let stats = inner.subset_stats(split, at);
+        let stats = inner.steering.subset_stats(split, at);
         let before = change.and_then(|c| c.flows.get(&split.subsets()[at].name)).copied();
         (stats, stats.flows - before.unwrap_or(0).min(stats.flows))
     };
@@ -27,7 +28,7 @@ fn view(inner: &Inner, split: &Split) -> SplitView {
     let subsets = split.subsets().iter().enumerate().map(|(at, subset)| {
         let (stats, flows) = since(at);
         let endpoints = subset.endpoints.iter().map(|&address| {
-            let stats = inner.endpoint_stats(split, at, address);
+            let stats = inner.steering.endpoint_stats(split, at, address);
             EndpointView {
                 address,
                 flows: stats.flows,
@@ -93,7 +94,9 @@ impl Control for State {
         let split = split
             .with_weights(&named)
             .map_err(|e| Failure::Invalid(format!("split \"{name}\": {e}")))?;
-        inner.put(split.clone()).map_err(|e| Failure::Internal(e.to_string()))?;
+        let change = Change { put: vec![split.clone()], remove: Vec::new() };
+        inner.apply(&change).map_err(|e| Failure::Internal(e.to_string()))?;
+        self.changed.notify_one();
         Ok(view(&inner, &split))
     }
 
@@ -126,8 +129,12 @@ impl Control for State {
     async fn status(&self) -> Result<StatusView, Failure> {
         let inner = self.lock();
         Ok(StatusView {
-            interfaces: inner.interfaces.values().cloned().collect(),
-            reasons: inner.counters.reasons().map_err(|e| Failure::Internal(e.to_string()))?,
+            interfaces: inner.interfaces.views(),
+            reasons: inner
+                .steering
+                .counters()
+                .reasons()
+                .map_err(|e| Failure::Internal(e.to_string()))?,
             last_error: inner.last_error.clone(),
         })
     }

@@ -27,6 +27,8 @@ pub struct Cli {
 enum Command {
     /// Run the agent of this node.
     Agent(AgentArgs),
+    /// Take weir out of the kernel: detach its programs, drop its maps and flows.
+    Unload(UnloadArgs),
     /// Check files without applying them.
     Validate(ValidateArgs),
     /// Give subsets of a split other weights.
@@ -44,6 +46,8 @@ enum Command {
 pub enum Action {
     /// Be the agent.
     Agent(AgentArgs),
+    /// Take weir out of the kernel.
+    Unload(UnloadArgs),
     /// Check files.
     Validate(ValidateArgs),
     /// Ask the agent: [`super::run`].
@@ -56,9 +60,22 @@ pub struct AgentArgs {
     /// The agent's configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Leave the programs steering when the agent is told to stop.
+    /// Take weir out of the kernel when the agent is told to stop, as `weir
+    /// unload` does. Without this the programs go on steering.
     #[arg(long)]
-    pub keep_programs: bool,
+    pub unload_on_exit: bool,
+    /// Start with empty maps where the pinned ones cannot be adopted, or should
+    /// not be: live flows are steered anew.
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// `weir unload`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct UnloadArgs {
+    /// The agent's configuration, which says where its maps are pinned.
+    #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
+    pub config: PathBuf,
 }
 
 /// `weir validate`.
@@ -145,6 +162,7 @@ impl Cli {
     pub fn action(self) -> Result<Action, clap::Error> {
         Ok(match self.command {
             Command::Agent(args) => Action::Agent(args),
+            Command::Unload(args) => Action::Unload(args),
             Command::Validate(args) => Action::Validate(args),
             Command::Weights(args) => {
                 let mut seen = BTreeSet::new();
@@ -194,8 +212,8 @@ mod tests {
         let Action::Ask(Question::Explain(args)) = parse(line).unwrap().1 else { panic!() };
         assert_eq!((args.to.to_string().as_str(), args.protocol), ("[fd00::1]:80", Protocol::Udp));
 
-        let (_, action) = parse("weir agent --config a.yaml --keep-programs").unwrap();
-        let expected = AgentArgs { config: "a.yaml".into(), keep_programs: true };
+        let (_, action) = parse("weir agent --config a.yaml --unload-on-exit").unwrap();
+        let expected = AgentArgs { config: "a.yaml".into(), unload_on_exit: true, replace: false };
         assert_eq!(action, Action::Agent(expected));
         let expected = ValidateArgs { files: vec!["a".into(), "b".into()] };
         assert_eq!(parse("weir validate a b").unwrap().1, Action::Validate(expected));

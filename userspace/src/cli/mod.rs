@@ -10,7 +10,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub use args::{
-    Action, AgentArgs, Cli, ExplainArgs, Format, GetArgs, Resource, ValidateArgs, WeightsArgs,
+    Action, AgentArgs, Cli, ExplainArgs, Format, GetArgs, Resource, UnloadArgs, ValidateArgs,
+    WeightsArgs,
 };
 
 use crate::api::Client;

@@ -11,6 +11,6 @@ mod split;
 pub use address::{Family, Protocol, ServiceAddress};
 pub use name::{Name, NameError};
 pub use split::{
-    Affinity, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset, WeightsError,
-    total_weight,
+    Affinity, DEFAULT_DRAIN, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset,
+    WeightsError, total_weight,
 };

@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{Family, Name, ServiceAddress};
 
 /// The most subsets that a split may have.
 pub const MAX_SUBSETS: usize = probe_common::MAX_SUBSETS;
+
+/// How long live flows keep an endpoint that was removed, unless the split says otherwise.
+pub const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
 
 /// What makes flows belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize)]
@@ -40,6 +44,7 @@ pub struct Split {
     name: Name,
     address: ServiceAddress,
     affinity: Affinity,
+    drain: Duration,
     subsets: Vec<Subset>,
 }
 
@@ -125,7 +130,7 @@ impl Split {
         if total_weight(&subsets) == 0 {
             return Err(SplitError::AllWeightsZero);
         }
-        Ok(Self { name, address, affinity, subsets })
+        Ok(Self { name, address, affinity, drain: DEFAULT_DRAIN, subsets })
     }
 
     /// The same split with other weights, by subset name; a subset that is not
@@ -139,7 +144,13 @@ impl Split {
                 None => return Err(WeightsError::UnknownSubset(name.clone())),
             }
         }
-        Ok(Self::new(self.name.clone(), self.address, self.affinity, subsets)?)
+        let split = Self::new(self.name.clone(), self.address, self.affinity, subsets)?;
+        Ok(split.with_drain(self.drain))
+    }
+
+    /// The same split with another drain time, in whole seconds; see [`Split::drain`].
+    pub fn with_drain(self, drain: Duration) -> Self {
+        Self { drain: Duration::from_secs(drain.as_secs()), ..self }
     }
 
     /// Unique on the node.
@@ -155,6 +166,11 @@ impl Split {
     /// What makes flows belong together.
     pub fn affinity(&self) -> Affinity {
         self.affinity
+    }
+
+    /// How long live flows keep an endpoint that was removed.
+    pub fn drain(&self) -> Duration {
+        self.drain
     }
 
     /// In the order in which they were written.
