@@ -3,28 +3,36 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use weir::model::Protocol;
+
 /// A `TrafficSplit` to be written to a file; [`SplitYaml::text`] ends the chain of calls.
 #[derive(Clone, Debug)]
 pub struct SplitYaml {
     name: String,
     address: SocketAddr,
-    protocol: &'static str,
+    protocol: Protocol,
     affinity: &'static str,
     subsets: Vec<(String, u32, Vec<SocketAddr>)>,
 }
 
 impl SplitYaml {
+    /// A split without affinity or subsets.
+    #[must_use]
+    pub fn new(name: &str, address: SocketAddr, protocol: Protocol) -> Self {
+        let affinity = "None";
+        Self { name: name.to_owned(), address, protocol, affinity, subsets: Vec::new() }
+    }
+
     /// A TCP split without affinity or subsets.
     #[must_use]
     pub fn tcp(name: &str, address: SocketAddr) -> Self {
-        let (protocol, affinity) = ("TCP", "None");
-        Self { name: name.to_owned(), address, protocol, affinity, subsets: Vec::new() }
+        Self::new(name, address, Protocol::Tcp)
     }
 
     /// A UDP split without affinity or subsets.
     #[must_use]
     pub fn udp(name: &str, address: SocketAddr) -> Self {
-        Self { protocol: "UDP", ..Self::tcp(name, address) }
+        Self::new(name, address, Protocol::Udp)
     }
 
     /// Gives it `affinity: ClientIP`.
