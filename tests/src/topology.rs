@@ -191,10 +191,15 @@ fn host(
 ///
 /// # Errors
 ///
-/// Needs `ethtool`.
+/// Needs `ethtool`; fails if the interface does not do as it was told.
 pub fn set_tx_offload(ns: &Netns, ifname: &str, on: bool) -> Result<()> {
     let state = if on { "on" } else { "off" };
     let args = ["-K", ifname, "tx", state, "tso", state, "gso", state, "gro", state];
     ns.output("ethtool", &args)?;
+    let features = ns.output("ethtool", &["-k", ifname])?;
+    for feature in ["tx-checksumming", "generic-segmentation-offload"] {
+        let line = format!("{feature}: {state}");
+        ensure!(features.lines().any(|found| found == line), "{ifname}: not {line}:\n{features}");
+    }
     Ok(())
 }
