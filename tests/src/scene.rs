@@ -18,8 +18,8 @@ pub const BULK: u16 = 81;
 pub struct Scene {
     /// The agent on the node. It ends first.
     pub agent: Agent,
-    /// The servers.
-    pub servers: Vec<Server>,
+    /// Of each endpoint: TCP, UDP, bulk.
+    servers: Vec<[Server; 3]>,
     /// The namespaces.
     pub topology: Topology,
 }
@@ -46,11 +46,19 @@ impl Scene {
         let mut servers = Vec::new();
         for endpoint in &topology.endpoints {
             let at = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-            servers.push(Server::tcp(&endpoint.ns, at(PORT), &endpoint.name)?);
-            servers.push(Server::udp(&endpoint.ns, at(PORT), &endpoint.name)?);
-            servers.push(Server::bulk(&endpoint.ns, at(BULK), &endpoint.name)?);
+            let (ns, name) = (&endpoint.ns, endpoint.name.as_str());
+            servers.push([
+                Server::tcp(ns, at(PORT), name)?,
+                Server::udp(ns, at(PORT), name)?,
+                Server::bulk(ns, at(BULK), name)?,
+            ]);
         }
         let agent = setup(&topology).start(&topology.node)?;
         Ok(Self { agent, servers, topology })
+    }
+
+    /// The endpoints' [`Server::tcp`], in the order of the topology's endpoints.
+    pub fn tcp_servers(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().map(|[tcp, _, _]| tcp)
     }
 }
