@@ -1,13 +1,21 @@
 //! Test harness of weir.
 //!
+//! * [`agent`]: the real `weir agent` in a namespace, and its command line.
+//! * [`client`]: many flows from chosen addresses and ports.
+//! * [`resource`]: the YAML of a split.
 //! * [`netns`]: network namespaces which go away by themselves.
 //! * [`topology`]: client, node and endpoints, wired up and routed.
+//! * [`scene`]: topology, servers and agent together.
 //! * [`server`]: servers that say who they are, and clients for them.
 //! * [`stats`]: does this sample follow these weights?
 //! * [`packet`]: frames and checksums, written independently of weir's own code.
 
+pub mod agent;
+pub mod client;
 pub mod netns;
 pub mod packet;
+pub mod resource;
+pub mod scene;
 pub mod server;
 pub mod stats;
 pub mod topology;

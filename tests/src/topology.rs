@@ -33,6 +33,12 @@ pub const VIP_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 /// The IPv6 service address.
 pub const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0x10);
 
+/// The client's address in the family of `like`.
+#[must_use]
+pub fn client_ip(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { CLIENT_V4.into() } else { CLIENT_V6.into() }
+}
+
 /// What to build an endpoint from.
 #[derive(Clone, Debug)]
 pub struct EndpointSpec {
@@ -133,6 +139,16 @@ impl Topology {
     pub fn endpoint(&self, name: &str) -> &Endpoint {
         let found = self.endpoints.iter().find(|endpoint| endpoint.name == name);
         found.unwrap_or_else(|| panic!("no endpoint {name}"))
+    }
+
+    /// The addresses of the endpoints of these names, in the family of `like`.
+    ///
+    /// # Panics
+    ///
+    /// If one of them does not exist.
+    #[must_use]
+    pub fn ips(&self, names: &[&str], like: IpAddr) -> Vec<IpAddr> {
+        names.iter().map(|name| self.endpoint(name).ip(like)).collect()
     }
 
     /// All namespaces: client, node, endpoints.
