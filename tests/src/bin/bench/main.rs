@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what weir costs. Needs root.
 
+mod e2e;
 mod machine;
 mod packet;
 mod report;
@@ -13,6 +14,9 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 use crate::report::Table;
+
+/// The benchmark's own eBPF programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-bench-ebpf"));
 
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", about = "Measure weir; both benchmarks if none is named")]
@@ -34,6 +38,8 @@ struct Arguments {
 enum Which {
     /// Nanoseconds per packet, under BPF_PROG_TEST_RUN.
     Packet,
+    /// Connections, requests and bulk data through a node between network namespaces.
+    E2e,
 }
 
 /// What is written as JSON.
@@ -42,6 +48,8 @@ struct Results {
     machine: Machine,
     #[serde(skip_serializing_if = "Option::is_none")]
     packet: Option<packet::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    e2e: Option<e2e::Report>,
 }
 
 fn main() -> ExitCode {
@@ -58,15 +66,21 @@ fn run(arguments: &Arguments) -> Result<()> {
     let wanted = |which| arguments.which.is_none_or(|only| only == which);
     let rounds = |default| arguments.rounds.map_or(default, usize::from);
     let machine = Machine::look()?;
-    let mut results = Results { machine, packet: None };
+    let mut results = Results { machine, packet: None, e2e: None };
     if wanted(Which::Packet) {
         let report = packet::run(rounds(11))?;
         show(arguments, "packet", &results.machine, &report.tables())?;
         results.packet = Some(report);
     }
+    if wanted(Which::E2e) {
+        let report = e2e::run(rounds(5))?;
+        show(arguments, "e2e", &results.machine, &report.tables())?;
+        results.e2e = Some(report);
+    }
     let name = match arguments.which {
         None => "all",
         Some(Which::Packet) => "packet",
+        Some(Which::E2e) => "e2e",
     };
     let default = PathBuf::from(format!("target/bench/{name}.json"));
     write_json(arguments.json.as_ref().unwrap_or(&default), &results)

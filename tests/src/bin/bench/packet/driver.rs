@@ -10,8 +10,6 @@ use aya::programs::{
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-bench-ebpf"));
-
 /// The part of a frame that the driver restores, in words.
 type Headers = [u64; 10];
 
@@ -102,7 +100,8 @@ impl Driver {
     /// Loads it, with room for that many packets.
     pub fn load(packets: u32) -> Result<Self> {
         // One more, for packets that are run once.
-        let mut ebpf = EbpfLoader::new().map_max_entries("FRAMES", packets + 1).load(OBJECT)?;
+        let mut ebpf =
+            EbpfLoader::new().map_max_entries("FRAMES", packets + 1).load(crate::OBJECT)?;
         for (_, program) in ebpf.programs_mut() {
             match program {
                 Program::Xdp(program) => program.load()?,

@@ -61,8 +61,14 @@ struct Size {
     machine_code_bytes: u32,
 }
 
-/// Measures all cases, one after the other, in each of the rounds.
+/// Measures all cases, one after the other, in each of the rounds, on a thread of its own, which
+/// stays on one CPU.
 pub fn run(rounds: usize) -> Result<Report> {
+    let measure = move || measure(rounds);
+    std::thread::spawn(measure).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn measure(rounds: usize) -> Result<Report> {
     stay_on_this_cpu()?;
     eprintln!("preparing packets and flows");
     let mut stage = Stage::new()?;
