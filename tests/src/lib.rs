@@ -7,11 +7,13 @@
 //! * [`topology`]: client, node and endpoints, wired up and routed.
 //! * [`scene`]: topology, servers and agent together.
 //! * [`server`]: servers that say who they are, and clients for them.
+//! * [`loaded`]: programs and maps, attached nowhere.
 //! * [`stats`]: does this sample follow these weights?
 //! * [`packet`]: frames and checksums, written independently of weir's own code.
 
 pub mod agent;
 pub mod client;
+pub mod loaded;
 pub mod netns;
 pub mod packet;
 pub mod resource;

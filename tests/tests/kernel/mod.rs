@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use weir::datapath::{Datapath as _, Kernel, Object, Settings};
+use weir::datapath::Settings;
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
-use weir::plan::{Capacity, Change, Ledger, plan};
+use weir_tests::loaded::Loaded;
 
 /// The seed of the flow hash.
 pub const SEED: u64 = 0x5eed;
@@ -31,20 +31,15 @@ pub enum Hook {
 
 /// Programs and maps.
 pub struct Node {
-    object: Object,
-    kernel: Kernel,
-    ledger: Ledger,
+    loaded: Loaded,
     buffer: Vec<u8>,
 }
 
 impl Node {
     pub fn new() -> Self {
         let settings = Settings { hash_seed: SEED, ..Settings::default() };
-        let mut object = Object::load(&settings).expect("the object loads (root is needed)");
-        let kernel = Kernel::new(object.ebpf()).unwrap();
-        let (splits, endpoints, chunks) = (settings.splits, settings.endpoints, settings.chunks);
-        let ledger = Ledger::new(Capacity { splits, endpoints, chunks });
-        Self { object, kernel, ledger, buffer: vec![0; 4096] }
+        let loaded = Loaded::new(&settings).expect("the object loads (root is needed)");
+        Self { loaded, buffer: vec![0; 4096] }
     }
 
     pub fn publish(
@@ -82,10 +77,7 @@ impl Node {
             })
             .collect();
         let split = Split::new(Name::new(name).unwrap(), address, Affinity::None, subsets).unwrap();
-        let change = Change { put: vec![split.clone()], remove: Vec::new() };
-        let plan = plan(&self.ledger, &change, 0).unwrap();
-        self.kernel.execute_all(&plan.ops).unwrap();
-        self.ledger = plan.ledger;
+        self.loaded.publish(&split, 0).unwrap();
         split
     }
 
@@ -96,7 +88,7 @@ impl Node {
             data_out: Some(&mut self.buffer),
             ..TestRunOptions::default()
         };
-        let ebpf = self.object.ebpf();
+        let ebpf = self.loaded.object().ebpf();
         let result = match hook {
             Hook::Xdp => {
                 let program: &Xdp = ebpf.program("weir_xdp_forward").unwrap().try_into().unwrap();

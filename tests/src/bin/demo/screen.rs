@@ -137,8 +137,8 @@ fn bar(share: f64) -> (String, String) {
 
 fn range((low, high): (f64, f64)) -> String {
     match (low, high) {
-        (low, _) if low == 1.0 => "all".to_owned(),
-        (_, high) if high == 0.0 => "none".to_owned(),
+        (1.0, _) => "all".to_owned(),
+        (_, 0.0) => "none".to_owned(),
         (low, high) => format!("{:.1} – {:.1} %", low * 100.0, high * 100.0),
     }
 }
