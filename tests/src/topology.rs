@@ -100,14 +100,7 @@ impl Topology {
         node.sysctl("net/ipv4/ip_forward", "1")?;
         node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         client.sysctl("net/ipv4/ip_local_port_range", "10000 65535")?;
-        let mut wiring = wire(CLIENT_FACING, &client, NODE_V4, NODE_V6);
-        client.ip(&host(CLIENT_V4, CLIENT_V6, CLIENT_FACING, &node, &wiring)?)?;
-        client.ip(&[
-            format!("route add 203.0.113.0/24 via {NODE_V4}"),
-            format!("route add 10.1.0.0/16 via {NODE_V4}"),
-            format!("route add 2001:db8:f::/64 via {NODE_V6}"),
-            format!("route add 2001:db8:1::/48 via {NODE_V6}"),
-        ])?;
+        wire_client(&client, &node)?;
         let endpoints = (1_u8..)
             .zip(endpoints)
             .map(|(n, spec)| {
@@ -118,7 +111,7 @@ impl Topology {
                 let ((gw4, gw6), (v4, v6)) = (address(1), address(2));
                 let node_ifname = format!("veth-ep{n}");
                 let ns = Netns::new()?;
-                wiring = wire(&node_ifname, &ns, gw4, gw6);
+                let wiring = wire(&node_ifname, &ns, gw4, gw6);
                 ns.ip(&host(v4, v6, &node_ifname, &node, &wiring)?)?;
                 ns.ip(&[
                     format!("route add default via {gw4}"),
@@ -151,10 +144,33 @@ impl Topology {
         names.iter().map(|name| self.endpoint(name).ip(like)).collect()
     }
 
+    /// Deletes the pair of interfaces between client and node, and makes another of the same names
+    /// and addresses, as when a container is plugged in anew. Sockets live on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Topology::new`].
+    pub fn replace_client_link(&self) -> Result<()> {
+        self.node.ip(&[format!("link del {CLIENT_FACING}")])?;
+        wire_client(&self.client, &self.node)
+    }
+
     /// All namespaces: client, node, endpoints.
     pub fn namespaces(&self) -> impl Iterator<Item = &Netns> {
         [&self.client, &self.node].into_iter().chain(self.endpoints.iter().map(|e| &e.ns))
     }
+}
+
+/// Wires up client and node.
+fn wire_client(client: &Netns, node: &Netns) -> Result<()> {
+    let wiring = wire(CLIENT_FACING, client, NODE_V4, NODE_V6);
+    client.ip(&host(CLIENT_V4, CLIENT_V6, CLIENT_FACING, node, &wiring)?)?;
+    client.ip(&[
+        format!("route add 203.0.113.0/24 via {NODE_V4}"),
+        format!("route add 10.1.0.0/16 via {NODE_V4}"),
+        format!("route add 2001:db8:f::/64 via {NODE_V6}"),
+        format!("route add 2001:db8:1::/48 via {NODE_V6}"),
+    ])
 }
 
 /// The node's `ip` commands that make a veth pair to `peer` and set up the node's end.

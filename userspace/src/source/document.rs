@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::{FieldPath, Node, Problem, raw, stream};
 use crate::model::{Desired, DesiredError, Name, ServiceAddress, Split, SplitError, Subset};
@@ -69,6 +70,7 @@ fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
     let spec = FieldPath::of("spec");
     let ip = check.keep(&spec.key("address"), address(&raw.spec.address));
     let port = check.keep(&spec.key("port"), raw.spec.port.get());
+    let drain = check.keep(&spec.key("drainSeconds"), raw.spec.drain_seconds.get());
     let at = spec.key("subsets");
     let mut subsets = Vec::new();
     let mut complete = true;
@@ -82,7 +84,11 @@ fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
     if let (Some(name), Some((ip, port))) = (name, service) {
         let address = ServiceAddress { ip, port, protocol: raw.spec.protocol.into() };
         let affinity = raw.spec.affinity.into();
-        let make = |subsets| Split::new(name.clone(), address, affinity, subsets);
+        let drain = Duration::from_secs(drain.unwrap_or_default());
+        let make = |subsets| {
+            let split = Split::new(name.clone(), address, affinity, subsets)?;
+            Ok(split.with_drain(drain))
+        };
         if let Some(split) = check.split(make, subsets, complete) {
             return Ok(split);
         }
