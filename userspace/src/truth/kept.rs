@@ -104,7 +104,7 @@ pub enum Op {
 }
 
 /// What happens as a whole or not at all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
     /// One more than that of the transaction before.
     pub version: u64,
@@ -152,6 +152,12 @@ impl Kept {
     /// The last changes of a split's weights, oldest first, at most [`MAX_CHANGES`].
     pub fn changes(&self, split: &str) -> impl DoubleEndedIterator<Item = &Change> {
         self.changes.get(split).into_iter().flatten()
+    }
+
+    /// The splits that had weights after their last change.
+    pub fn splits(&self) -> impl Iterator<Item = &Name> {
+        let alive = |changes: &VecDeque<Change>| changes.back().is_some_and(|c| !c.to.is_empty());
+        self.changes.iter().filter(move |(_, changes)| alive(changes)).map(|(name, _)| name)
     }
 
     /// Makes a transaction happen.
