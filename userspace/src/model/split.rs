@@ -1,6 +1,7 @@
 //! Traffic splits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,15 @@ pub enum Affinity {
     /// All flows of a client address go to the same endpoint.
     #[serde(rename = "ClientIP")]
     ClientIp,
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "None",
+            Self::ClientIp => "ClientIP",
+        })
+    }
 }
 
 /// A version of a service.

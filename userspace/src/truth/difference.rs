@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::movement::{between_endpoints, between_subsets, redrawn_endpoints};
 use crate::model::{Affinity, Desired, Name, ServiceAddress, Split, Subset, total_weight};
@@ -28,6 +29,8 @@ pub struct SplitDifference {
     pub address: Option<(ServiceAddress, ServiceAddress)>,
     /// Both affinities, if they differ.
     pub affinity: Option<(Affinity, Affinity)>,
+    /// Both drain times, if they differ.
+    pub drain: Option<(Duration, Duration)>,
     /// All subsets of either: those of the first in their order, then the others.
     pub subsets: Vec<SubsetDifference>,
     /// Which parts of new flows go to another subset; none if the address differs.
@@ -98,8 +101,9 @@ impl SplitDifference {
     /// What differs between two splits of one name.
     pub fn between(before: &Split, after: &Split) -> Self {
         let pairs = pairs(before, after);
-        let (address, affinity) =
-            (pair(before.address(), after.address()), pair(before.affinity(), after.affinity()));
+        let address = pair(before.address(), after.address());
+        let affinity = pair(before.affinity(), after.affinity());
+        let drain = pair(before.drain(), after.drain());
         // The hash of a flow depends on both.
         let redrawn = affinity.is_some();
         let sums = (total_weight(before.subsets()), total_weight(after.subsets()));
@@ -116,7 +120,7 @@ impl SplitDifference {
         });
         let moved =
             if address.is_some() { 1.0 } else { (elsewhere + inside.sum::<f64>()).min(1.0) };
-        Self { name: after.name().clone(), address, affinity, subsets, moves, moved }
+        Self { name: after.name().clone(), address, affinity, drain, subsets, moves, moved }
     }
 }
 

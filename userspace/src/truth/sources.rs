@@ -98,6 +98,11 @@ impl Truth {
         self.defined.get(split)
     }
 
+    /// Whether files were loaded. Before, it is not known what they define.
+    pub fn has_files(&self) -> bool {
+        self.loaded
+    }
+
     /// Why applied objects are not in force.
     pub fn set_aside(&self) -> impl ExactSizeIterator<Item = (&Key, &Problem)> {
         self.idle.iter()
