@@ -10,4 +10,6 @@ pub mod interfaces;
 pub mod model;
 pub mod plan;
 pub mod source;
+pub mod store;
 pub mod table;
+pub mod truth;

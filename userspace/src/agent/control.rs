@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::api::types::{
-    CandidateView, EndpointView, ExplainRequest, ExplainView, SplitView, StatusView, SubsetView,
+    ApplyView, CandidateView, ChangeView, EndpointView, ExplainRequest, ExplainView, OriginView,
+    SplitView, StatusView, SubsetView,
 };
-use crate::api::{Control, Failure};
+use crate::api::{Control, Failure, history};
 use crate::explain::explain;
-use crate::model::{Affinity, Name, Split, total_weight};
-use crate::plan::Change;
+use crate::model::{Key, Name, Split, total_weight};
+use crate::source::Declared;
+use crate::truth::{Guard, Step};
 
-use super::state::{Inner, State};
+use super::state::{Inner, State, now};
 
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
@@ -54,18 +56,38 @@ fn view(inner: &Inner, split: &Split) -> SplitView {
         address: split.address().ip,
         port: split.address().port,
         protocol: split.address().protocol.into(),
-        affinity: match split.affinity() {
-            Affinity::None => "None".to_owned(),
-            Affinity::ClientIp => "ClientIP".to_owned(),
-        },
+        affinity: split.affinity().to_string(),
         changed: change.map_or(0, |change| change.at.elapsed().as_secs()),
-        source: "file".to_owned(),
+        origin: OriginView::of(&inner.truth, inner.store.kept(), split.name().as_str()),
         subsets: subsets.collect(),
     }
 }
 
 fn no_split(name: &str) -> Failure {
     Failure::NotFound(format!("there is no split \"{name}\""))
+}
+
+impl State {
+    fn carry_out(&self, inner: &mut Inner, step: Step) -> Result<(), Failure> {
+        inner.carry_out(step).map_err(|error| Failure::Internal(format!("{error:#}")))?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Makes a step about objects happen, or only says what it would do.
+    fn objects(&self, inner: &mut Inner, step: Step, dry: bool) -> Result<ApplyView, Failure> {
+        let view = ApplyView::of(&step, dry);
+        if !dry {
+            self.carry_out(inner, step)?;
+        }
+        Ok(view)
+    }
+
+    /// Makes a step about a split's weights happen.
+    fn shift(&self, inner: &mut Inner, name: &str, step: Step) -> Result<SplitView, Failure> {
+        self.carry_out(inner, step)?;
+        inner.desired.get(name).map(|split| view(inner, split)).ok_or_else(|| no_split(name))
+    }
 }
 
 impl Control for State {
@@ -79,25 +101,48 @@ impl Control for State {
         inner.desired.get(&name).map(|split| view(&inner, split)).ok_or_else(|| no_split(&name))
     }
 
+    async fn apply(&self, documents: Vec<Declared>, dry_run: bool) -> Result<ApplyView, Failure> {
+        let mut inner = self.lock();
+        let step = inner.truth.apply(inner.store.kept(), documents, now())?;
+        self.objects(&mut inner, step, dry_run)
+    }
+
+    async fn delete(&self, keys: Vec<Key>, dry_run: bool) -> Result<ApplyView, Failure> {
+        let mut inner = self.lock();
+        let step = inner.truth.delete(inner.store.kept(), &keys, now())?;
+        self.objects(&mut inner, step, dry_run)
+    }
+
     async fn set_weights(
         &self,
         name: String,
-        weights: BTreeMap<String, u32>,
+        weights: BTreeMap<Name, u32>,
+        guard: Guard,
     ) -> Result<SplitView, Failure> {
         let mut inner = self.lock();
-        let split = inner.desired.get(&name).ok_or_else(|| no_split(&name))?;
-        let mut named = BTreeMap::new();
-        for (subset, weight) in weights {
-            let subset = Name::new(subset).map_err(|e| Failure::Invalid(e.to_string()))?;
-            named.insert(subset, weight);
-        }
-        let split = split
-            .with_weights(&named)
-            .map_err(|e| Failure::Invalid(format!("split \"{name}\": {e}")))?;
-        let change = Change { put: vec![split.clone()], remove: Vec::new() };
-        inner.apply(&change).map_err(|e| Failure::Internal(e.to_string()))?;
-        self.changed.notify_one();
-        Ok(view(&inner, &split))
+        let step = inner.truth.set_weights(inner.store.kept(), &name, &weights, &guard, now())?;
+        self.shift(&mut inner, &name, step)
+    }
+
+    async fn reset_weights(&self, name: String, guard: Guard) -> Result<SplitView, Failure> {
+        let mut inner = self.lock();
+        let step = inner.truth.reset(inner.store.kept(), &name, &guard, now())?;
+        self.shift(&mut inner, &name, step)
+    }
+
+    async fn rollback(
+        &self,
+        name: String,
+        to: Option<u64>,
+        guard: Guard,
+    ) -> Result<SplitView, Failure> {
+        let mut inner = self.lock();
+        let step = inner.truth.rollback(inner.store.kept(), &name, to, &guard, now())?;
+        self.shift(&mut inner, &name, step)
+    }
+
+    async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
+        history(self.lock().store.kept(), &name)
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {

@@ -17,6 +17,8 @@ use crate::interfaces::{Event, Watch};
 use crate::model::{Desired, Name, Split};
 use crate::plan::Change;
 use crate::source;
+use crate::store::Store;
+use crate::truth::{SplitChange, Step, Time, Truth};
 
 /// The agent's state, behind one lock: changes are rare, and packets do not wait for it.
 pub struct State {
@@ -35,10 +37,27 @@ pub(super) struct Inner {
     pub interfaces: Interfaces,
     /// What runs.
     pub desired: Desired,
-    /// What the files said last, before weights that were set live.
-    files: Option<Desired>,
+    /// What is to run, and who says so.
+    pub truth: Truth,
+    pub store: Store,
     pub last_changes: BTreeMap<Name, LastChange>,
     pub last_error: Vec<String>,
+}
+
+/// The time, as it is written down.
+pub(super) fn now() -> Time {
+    std::time::SystemTime::now().into()
+}
+
+fn change(splits: &[SplitChange]) -> Change {
+    let mut change = Change::default();
+    for SplitChange { name, after, .. } in splits {
+        match after {
+            Some(split) => change.put.push(Split::clone(split)),
+            None => change.remove.push(name.clone()),
+        }
+    }
+    change
 }
 
 /// The last change of a split.
@@ -64,13 +83,22 @@ impl State {
         if desired.splits().len() > 0 {
             info!("adopted {} splits from {}", desired.splits().len(), config.bpffs.display());
         }
+        let (store, notices) = Store::open(&config.state)?;
+        for notice in notices {
+            warn!("{notice}");
+        }
+        let truth = Truth::start(store.kept());
+        for (_, problem) in truth.set_aside() {
+            error!("not in force: {problem}");
+        }
         let inner = Inner {
             seed: config.hash_seed,
             resources: config.resources.clone(),
             steering,
             interfaces: Interfaces::new(config.interfaces.clone()),
             desired,
-            files: None,
+            truth,
+            store,
             last_changes: BTreeMap::new(),
             last_error: Vec::new(),
         };
@@ -108,31 +136,68 @@ impl State {
 
 impl Inner {
     fn reload(&mut self) {
-        let found = source::load(&self.resources);
-        let result = match found {
-            Ok(files) => self.adopt(files).map_err(|error| vec![format!("{error:#}")]),
-            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+        let result = match source::load_declarations(&self.resources) {
+            Ok(files) => self
+                .truth
+                .load_files(self.store.kept(), files, now())
+                .map_err(anyhow::Error::from)
+                .and_then(|step| self.carry_out(step)),
+            Err(problems) => self.go_on_without_files().and(Err(super::problems(&problems))),
         };
-        self.last_error = result.err().unwrap_or_default();
+        let said = result.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        self.last_error = said.lines().map(str::to_owned).collect();
         for line in &self.last_error {
             error!("not applied: {line}");
         }
     }
 
-    /// Puts what changed in the files into force. A split whose definition did
-    /// not change keeps weights that were set live.
-    fn adopt(&mut self, files: Desired) -> Result<()> {
-        let mut desired = Desired::default();
-        for split in files.splits() {
-            let name = split.name().as_str();
-            let before = self.files.as_ref().and_then(|files| files.get(name));
-            let live = self.desired.get(name).filter(|_| before == Some(split));
-            desired.replace(live.unwrap_or(split).clone());
+    /// Makes a step happen: in the kernel, in the state directory and in the
+    /// truth; or, after an error, in none of them.
+    pub fn carry_out(&mut self, mut step: Step) -> Result<()> {
+        let change = if self.truth.has_files() {
+            change(&step.changes)
+        } else {
+            // What was adopted may be anything: what is not in the truth goes now.
+            let mut after = self.truth.clone();
+            after.accept(step.clone());
+            Change::towards(after.desired(), self.steering.ledger())
+        };
+        let before = self.before(&change);
+        self.apply(&change)?;
+        if let Err(error) = self.store.commit(std::mem::take(&mut step.transaction)) {
+            return Err(match self.apply(&before) {
+                Ok(()) => error.into(),
+                Err(second) => anyhow::anyhow!("{error}; and what runs is as if not: {second}"),
+            });
         }
-        let change = Change::towards(&desired, self.steering.ledger());
-        self.apply(&change).context("cannot put the files into force")?;
-        self.files = Some(files);
+        for event in &step.events {
+            info!("{event}");
+        }
+        self.truth.accept(step);
         Ok(())
+    }
+
+    /// Puts into force what was applied before, beside what was adopted, if the
+    /// agent starts and the files cannot be read.
+    fn go_on_without_files(&mut self) -> Result<()> {
+        if self.truth.has_files() {
+            return Ok(());
+        }
+        let change = Change::towards(self.truth.desired(), self.steering.ledger());
+        Ok(self.apply(&Change { remove: Vec::new(), ..change })?)
+    }
+
+    /// What takes a change back.
+    fn before(&self, change: &Change) -> Change {
+        let names = change.put.iter().map(Split::name).chain(&change.remove);
+        let mut back = Change::default();
+        for name in names {
+            match self.desired.get(name.as_str()) {
+                Some(split) => back.put.push(split.clone()),
+                None => back.remove.push(name.clone()),
+            }
+        }
+        back
     }
 
     /// Puts a change into force.

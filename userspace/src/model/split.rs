@@ -1,7 +1,9 @@
 //! Traffic splits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Family, Name, ServiceAddress};
@@ -21,6 +23,15 @@ pub enum Affinity {
     /// All flows of a client address go to the same endpoint.
     #[serde(rename = "ClientIP")]
     ClientIp,
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "None",
+            Self::ClientIp => "ClientIP",
+        })
+    }
 }
 
 /// A version of a service.
@@ -195,10 +206,13 @@ pub fn total_weight(subsets: &[Subset]) -> u64 {
     subsets.iter().map(|s| u64::from(s.weight)).sum()
 }
 
-/// All the splits of a node: names and service addresses are unique.
+/// All the splits of a node: names and service addresses are unique. Splits
+/// are shared, so that a copy of it all costs little.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
-    splits: BTreeMap<Name, Split>,
+    splits: BTreeMap<Name, Arc<Split>>,
+    /// Who has which.
+    addresses: BTreeMap<ServiceAddress, Name>,
 }
 
 /// Why a split cannot be added to a [`Desired`].
@@ -219,36 +233,54 @@ pub enum DesiredError {
 
 impl Desired {
     /// Adds a split.
-    pub fn insert(&mut self, split: Split) -> Result<(), DesiredError> {
+    pub fn insert(&mut self, split: impl Into<Arc<Split>>) -> Result<(), DesiredError> {
+        let split = split.into();
         if self.splits.contains_key(split.name()) {
             return Err(DesiredError::DuplicateName(split.name.clone()));
         }
-        if let Some(owner) = self.splits.values().find(|s| s.address == split.address) {
-            let (address, owner) = (split.address, owner.name.clone());
+        if let Some(owner) = self.addresses.get(&split.address) {
+            let (address, owner) = (split.address, owner.clone());
             return Err(DesiredError::DuplicateAddress { address, owner });
         }
-        self.splits.insert(split.name.clone(), split);
+        self.replace(split);
         Ok(())
     }
 
-    /// Puts a split in place of the one of its name, or adds it. For one that
-    /// comes from another [`Desired`] or keeps its address, which are unique.
-    pub fn replace(&mut self, split: Split) {
+    /// Puts a split in place of the one of its name, or adds it. For one whose
+    /// address is known to be no other's.
+    pub fn replace(&mut self, split: impl Into<Arc<Split>>) {
+        let split = split.into();
+        self.remove(split.name.as_str());
+        self.addresses.insert(split.address, split.name.clone());
         self.splits.insert(split.name.clone(), split);
     }
 
     /// Removes the split of that name, if there is one.
     pub fn remove(&mut self, name: &str) {
-        self.splits.remove(name);
+        if let Some(split) = self.splits.remove(name)
+            && self.addresses.get(&split.address) == Some(&split.name)
+        {
+            self.addresses.remove(&split.address);
+        }
     }
 
     /// The split of that name.
     pub fn get(&self, name: &str) -> Option<&Split> {
+        self.shared(name).map(|split| &**split)
+    }
+
+    /// The split of that name, to be shared.
+    pub fn shared(&self, name: &str) -> Option<&Arc<Split>> {
         self.splits.get(name)
+    }
+
+    /// The split that has a service address.
+    pub fn at(&self, address: &ServiceAddress) -> Option<&Split> {
+        self.addresses.get(address).and_then(|name| self.get(name.as_str()))
     }
 
     /// All splits, by name.
     pub fn splits(&self) -> impl ExactSizeIterator<Item = &Split> {
-        self.splits.values()
+        self.splits.values().map(|split| &**split)
     }
 }

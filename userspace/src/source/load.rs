@@ -4,16 +4,25 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Problem, resolve};
+use super::{Declared, Problem, declarations};
 use crate::model::Desired;
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
 
-/// What the `*.yaml` and `*.yml` files of a directory want together, or
-/// everything that is wrong with them. Not of its subdirectories; and not of
-/// names that start with '.', which editors and ConfigMap mounts use for their own.
+/// What the files of a directory (see [`list`]) want together, or everything
+/// that is wrong with them.
 pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
+    let mut desired = Desired::default();
+    for declared in load_declarations(dir)? {
+        desired.replace(declared.split);
+    }
+    Ok(desired)
+}
+
+/// The documents of the files of a directory (see [`list`]), or everything
+/// that is wrong with them.
+pub fn load_declarations(dir: &Path) -> Result<Vec<Declared>, Vec<Problem>> {
     let files = list(dir).map_err(|error| {
         let message = format!("cannot list the directory: {error}");
         vec![Problem::of_file(&dir.display().to_string(), message)]
@@ -26,8 +35,8 @@ pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
             Err(problem) => problems.push(problem),
         }
     }
-    match resolve(&texts) {
-        Ok(desired) if problems.is_empty() => return Ok(desired),
+    match declarations(&texts) {
+        Ok(all) if problems.is_empty() => return Ok(all),
         Ok(_) => {}
         Err(more) => problems.extend(more),
     }
@@ -35,7 +44,10 @@ pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
     Err(problems)
 }
 
-fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// The `*.yaml` and `*.yml` files of a directory, sorted. Not of its
+/// subdirectories; and not names that start with '.', which editors and
+/// ConfigMap mounts use for their own.
+pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();

@@ -15,9 +15,10 @@ mod tests;
 pub mod watch;
 mod yaml;
 
-pub use document::resolve;
-pub use load::{MAX_FILE_SIZE, load, read};
+pub use document::{Declared, Place, declarations, key, keys, resolve};
+pub use load::{MAX_FILE_SIZE, list, load, load_declarations, read};
 pub use locate::{FieldPath, Position};
 pub use problem::Problem;
+pub use raw::KIND;
 pub use watch::Watcher;
 pub(crate) use yaml::{Node, stream};

@@ -8,7 +8,7 @@ use crate::model;
 /// The only version of the documents.
 pub(super) const API_VERSION: &str = "weir.dev/v1alpha1";
 /// The only kind of document.
-pub(super) const KIND: &str = "TrafficSplit";
+pub const KIND: &str = "TrafficSplit";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

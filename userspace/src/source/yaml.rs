@@ -19,9 +19,9 @@ pub(crate) struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// The line of a field, or else of the innermost parent that exists.
-    pub(crate) fn line(&self, path: &FieldPath) -> usize {
-        self.positions.locate(path).line
+    /// Where a field is, or else the innermost parent that exists.
+    pub(crate) fn position(&self, path: &FieldPath) -> Position {
+        self.positions.locate(path)
     }
 
     /// A problem of a field.
