@@ -57,8 +57,11 @@ mod driver {
         if data + size_of::<Headers>() > end {
             return None;
         }
-        // SAFETY: within the packet, as the verifier checks; the targets store unaligned.
-        unsafe { *(data as *mut Headers) = *frame };
+        for (at, word) in frame.iter().enumerate() {
+            // Volatile, else the compiler makes a call of it that copies byte by byte.
+            // SAFETY: within the packet, as the verifier checks; the targets store unaligned.
+            unsafe { (data as *mut u64).add(at).write_volatile(*word) };
+        }
         let next = cursor.next + 1;
         cursor.next = if next == cursor.end { cursor.first } else { next };
         // An atomic addition is a full barrier. Without it, the measured program would wait

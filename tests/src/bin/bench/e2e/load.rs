@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Socket, Type};
 
 use super::cpu::Cpu;
@@ -62,6 +62,8 @@ pub struct Sample {
     pub cpu: f64,
     /// Connections, or requests, by who answered.
     pub answers: [u64; 2],
+    /// Short connections that were reset.
+    pub reset: u64,
 }
 
 /// What the threads of a load count.
@@ -70,6 +72,7 @@ struct Counts {
     stop: AtomicBool,
     bytes: AtomicU64,
     answers: [AtomicU64; 2],
+    reset: AtomicU64,
 }
 
 impl Counts {
@@ -153,29 +156,43 @@ impl Load {
         let (after, seconds, cpu) =
             (done(), start.elapsed().as_secs_f64(), Cpu::now()?.busy_since(&cpu));
         let units = (after.0 - before.0) as f64;
-        anyhow::ensure!(units > 0.0, "nothing was done");
+        ensure!(units > 0.0, "nothing was done");
         let answers = std::array::from_fn(|at| after.1[at] - before.1[at]);
-        Ok(Sample { rate: units / seconds, cpu: cpu / units, answers })
+        let reset = counts.reset.load(Ordering::Relaxed);
+        ensure!((reset as f64) < units / 1e3, "{reset} connections were reset");
+        Ok(Sample { rate: units / seconds, cpu: cpu / units, answers, reset })
     }
 }
 
 fn connect_again(path: &Path, thread: u8, counts: &Counts) -> io::Result<()> {
-    let request = [CLOSE; MESSAGE];
-    let mut answer = [0; MESSAGE];
     for to in path.targets().iter().cycle() {
         if !counts.on() {
             break;
         }
-        let mut stream = connect(path, thread, *to)?;
-        stream.write_all(&request)?;
-        stream.read_exact(&mut answer)?;
-        // The end of the stream: the server closes first, and keeps the waiting time.
-        if stream.read(&mut [0])? != 0 {
-            return Err(ErrorKind::InvalidData.into());
+        match connect_once(path, thread, *to) {
+            Ok(answer) => counts.answered(&answer)?,
+            // Native XDP on a veth may bring the packets of a connection to two CPUs. If the end
+            // of the handshake and the request arrive at once, the server's kernel may reset the
+            // connection, whatever program is attached.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                counts.reset.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => return Err(error),
         }
-        counts.answered(&answer)?;
     }
     Ok(())
+}
+
+fn connect_once(path: &Path, thread: u8, to: SocketAddr) -> io::Result<[u8; MESSAGE]> {
+    let mut answer = [0; MESSAGE];
+    let mut stream = connect(path, thread, to)?;
+    stream.write_all(&[CLOSE; MESSAGE])?;
+    stream.read_exact(&mut answer)?;
+    // The end of the stream: the server closes first, and keeps the waiting time.
+    if stream.read(&mut [0])? != 0 {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    Ok(answer)
 }
 
 fn request_again(path: &Path, thread: u8, counts: &Counts) -> io::Result<()> {

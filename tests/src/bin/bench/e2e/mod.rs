@@ -55,6 +55,8 @@ struct Shares {
     wanted: f64,
     observed: f64,
     connections: u64,
+    /// Connections that were reset, besides.
+    reset: u64,
     /// The standard deviation of a share that is drawn as wanted.
     deviation: f64,
 }
@@ -126,6 +128,7 @@ impl Shares {
             wanted,
             observed: second as f64 / connections as f64,
             connections,
+            reset: samples.iter().map(|s| s.reset).sum(),
             deviation: (wanted * (1.0 - wanted) / connections as f64).sqrt(),
         }
     }
@@ -176,16 +179,17 @@ impl Report {
     }
 
     fn share_table(&self) -> Table {
-        let header = ["system", "wanted", "observed", "standard deviation", "connections"];
+        let header = ["system", "wanted", "observed", "standard deviation", "connections", "reset"];
         let mut table = Table::new("Share of the smaller subset, of short connections", &header);
         for line in &self.systems {
-            let Shares { wanted, observed, connections, deviation } = line.shares;
+            let Shares { wanted, observed, connections, reset, deviation } = line.shares;
             table.row([
                 line.system.to_owned(),
                 format!("{:.2} %", wanted * 100.0),
                 format!("{:.2} %", observed * 100.0),
                 format!("{:.2} %", deviation * 100.0),
                 connections.to_string(),
+                reset.to_string(),
             ]);
         }
         table
