@@ -111,7 +111,7 @@ impl Packets {
         match kind {
             Kind::NonSplit => self.non_split.clone(),
             Kind::Forward => self.forward.clone(),
-            Kind::Reply => self.reply.clone(),
+            Kind::Reply | Kind::SynAck => self.reply.clone(),
             Kind::New2 => self.new2.clone(),
             Kind::New16 => self.new16.clone(),
         }
@@ -262,8 +262,13 @@ fn establish(driver: &mut Driver, node: &mut Node, scene: &Scene) -> Result<Vec<
         scene.check(Kind::New2, n, endpoint, &out)?;
         endpoints.push(endpoint);
     }
-    for (target, kind) in [(&reply, Kind::Reply), (&forward, Kind::Forward), (&xdp, Kind::Forward)]
-    {
+    let rest = [
+        (&reply, Kind::SynAck),
+        (&forward, Kind::Forward),
+        (&reply, Kind::Reply),
+        (&xdp, Kind::Forward),
+    ];
+    for (target, kind) in rest {
         for (n, &endpoint) in (0..).zip(&endpoints) {
             let out = driver.once(target, &scene.packet(kind, n, endpoint))?;
             scene.check(kind, n, endpoint, &out)?;

@@ -23,6 +23,8 @@ pub enum Kind {
     Forward,
     /// Reply of an established flow.
     Reply,
+    /// What the endpoint says to the first packet of a flow to the split with two subsets.
+    SynAck,
     /// First packet of a flow to the split with two subsets.
     New2,
     /// First packet of a flow to the split with sixteen subsets.
@@ -37,6 +39,7 @@ impl Kind {
             Self::New16 => "new flow, 16 subsets",
             Self::Forward => "established forward",
             Self::Reply => "established reply",
+            Self::SynAck => "second packet of a handshake",
         }
     }
 }
@@ -92,8 +95,9 @@ impl Scene {
         let packet = match kind {
             Kind::NonSplit => Packet::tcp(client, address(self.v6, 0x99)).flags(ACK),
             Kind::New2 | Kind::New16 => Packet::tcp(client, vip).flags(SYN),
-            Kind::Forward => Packet::tcp(client, vip).flags(ACK),
+            Kind::Forward => Packet::tcp(client, vip).flags(ACK).ack(1),
             Kind::Reply => Packet::tcp(endpoint, client).flags(ACK),
+            Kind::SynAck => Packet::tcp(endpoint, client).flags(SYN | ACK).seq(0).ack(2),
         };
         packet.payload(&PAYLOAD).build()
     }
@@ -105,7 +109,7 @@ impl Scene {
         let wanted = match kind {
             Kind::NonSplit => (client, address(self.v6, 0x99)),
             Kind::New2 | Kind::New16 | Kind::Forward => (client, endpoint),
-            Kind::Reply => (vip, client),
+            Kind::Reply | Kind::SynAck => (vip, client),
         };
         let what = format!("{}, {}, flow {n}", kind.name(), self.family());
         ensure!(
