@@ -143,7 +143,7 @@ fn splits_are_shown_as_table_yaml_and_json() {
     let head = "NAME SUBSET WEIGHT DEFINED TARGET OBSERVED FLOWS ENDPOINTS VERSION SOURCE";
     assert_eq!(lines[0].join(" "), head);
     assert_eq!(lines.len(), 1 + SUBSETS.len(), "{table}");
-    assert_eq!(lines[1][..5], ["reviews", "v1", "60", "-", "60.00%"], "{table}");
+    assert_eq!(lines[1][..5], ["reviews", "v1", "60", "60", "60.00%"], "{table}");
     let flows = (counts["v1-a"] + counts["v1-b"]).to_string();
     assert_eq!(lines[1][6..8], [flows.as_str(), "2"], "{table}");
     assert_eq!(agent.ask(&["get", "splits"]).unwrap().lines().count(), 1 + 3 * SUBSETS.len());
