@@ -140,12 +140,20 @@ fn splits_are_shown_as_table_yaml_and_json() {
 
     let table = agent.ask(&["get", "splits", "reviews"]).unwrap();
     let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
-    let head = "NAME SUBSET WEIGHT DEFINED TARGET OBSERVED FLOWS ENDPOINTS VERSION SOURCE";
-    assert_eq!(lines[0].join(" "), head);
     assert_eq!(lines.len(), 1 + SUBSETS.len(), "{table}");
-    assert_eq!(lines[1][..5], ["reviews", "v1", "60", "60", "60.00%"], "{table}");
     let flows = (counts["v1-a"] + counts["v1-b"]).to_string();
-    assert_eq!(lines[1][6..8], [flows.as_str(), "2"], "{table}");
+    for (column, expected) in [
+        ("NAME", "reviews"),
+        ("SUBSET", "v1"),
+        ("WEIGHT", "60"),
+        ("TARGET", "60.00%"),
+        ("FLOWS", flows.as_str()),
+        ("ENDPOINTS", "2"),
+    ] {
+        let at = lines[0].iter().position(|title| *title == column);
+        let at = at.unwrap_or_else(|| panic!("no column {column}: {table}"));
+        assert_eq!(lines[1][at], expected, "{column}: {table}");
+    }
     assert_eq!(agent.ask(&["get", "splits"]).unwrap().lines().count(), 1 + 3 * SUBSETS.len());
 }
 
