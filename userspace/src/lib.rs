@@ -8,5 +8,6 @@ pub mod datapath;
 pub mod explain;
 pub mod interfaces;
 pub mod model;
+pub mod resource;
 pub mod source;
 pub mod table;

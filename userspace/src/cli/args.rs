@@ -29,6 +29,8 @@ enum Command {
     Agent(AgentArgs),
     /// Check files without applying them.
     Validate(ValidateArgs),
+    /// Print the traffic splits that resources become.
+    Translate(TranslateArgs),
     /// Give subsets of a split other weights.
     Weights(WeightsArgs),
     /// Show what the agent steers.
@@ -46,6 +48,8 @@ pub enum Action {
     Agent(AgentArgs),
     /// Check files.
     Validate(ValidateArgs),
+    /// Print what files become.
+    Translate(TranslateArgs),
     /// Ask the agent: [`super::run`].
     Ask(Question),
 }
@@ -66,6 +70,14 @@ pub struct AgentArgs {
 pub struct ValidateArgs {
     /// The files.
     #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `weir translate`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct TranslateArgs {
+    /// Files of Istio, Gateway API, Kubernetes and weir resources.
+    #[arg(short, long = "filename", required = true, num_args = 1.., value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
@@ -146,6 +158,7 @@ impl Cli {
         Ok(match self.command {
             Command::Agent(args) => Action::Agent(args),
             Command::Validate(args) => Action::Validate(args),
+            Command::Translate(args) => Action::Translate(args),
             Command::Weights(args) => {
                 let mut seen = BTreeSet::new();
                 if let Some((twice, _)) = args.weights.iter().find(|(name, _)| !seen.insert(name)) {
@@ -199,6 +212,9 @@ mod tests {
         assert_eq!(action, Action::Agent(expected));
         let expected = ValidateArgs { files: vec!["a".into(), "b".into()] };
         assert_eq!(parse("weir validate a b").unwrap().1, Action::Validate(expected));
+        let expected = TranslateArgs { files: vec!["a".into(), "b".into(), "c".into()] };
+        let action = parse("weir translate -f a b -f c").unwrap().1;
+        assert_eq!(action, Action::Translate(expected));
         assert_eq!(parse("weir status").unwrap().1, Action::Ask(Question::Status));
     }
 
@@ -208,6 +224,8 @@ mod tests {
             "weir",
             "weir agent",
             "weir validate",
+            "weir translate",
+            "weir translate a",
             "weir weights reviews",
             "weir weights reviews v1",
             "weir weights reviews v1=",

@@ -1,7 +1,7 @@
 //! The command line: what can be typed, and the commands that ask the agent.
 //!
-//! `weir agent` and `weir validate` do not ask a running agent; `main` gets
-//! them as [`Action::Agent`] and [`Action::Validate`].
+//! `weir agent`, `weir validate` and `weir translate` do not ask a running
+//! agent; `main` gets them as [`Action`]s of their own.
 
 mod args;
 mod render;
@@ -10,7 +10,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub use args::{
-    Action, AgentArgs, Cli, ExplainArgs, Format, GetArgs, Resource, ValidateArgs, WeightsArgs,
+    Action, AgentArgs, Cli, ExplainArgs, Format, GetArgs, Resource, TranslateArgs, ValidateArgs,
+    WeightsArgs,
 };
 
 use crate::api::Client;

@@ -9,7 +9,7 @@ mod name;
 mod split;
 
 pub use address::{Family, Protocol, ServiceAddress};
-pub use name::{Name, NameError};
+pub use name::{Name, NameError, is_label};
 pub use split::{
     Affinity, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset, WeightsError,
     total_weight,

@@ -1,67 +1,13 @@
-//! Texts to splits.
+//! TrafficSplits to splits.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use super::{FieldPath, Node, Problem, raw, stream};
-use crate::model::{Desired, DesiredError, Name, ServiceAddress, Split, SplitError, Subset};
+use super::{FieldPath, Node, Problem, raw};
+use crate::model::{Name, ServiceAddress, Split, SplitError, Subset};
 
-/// What files, as pairs of name and text, want together; or everything that is
-/// wrong with them, in the order of the files and lines.
-pub fn resolve<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Desired, Vec<Problem>> {
-    let mut desired = Desired::default();
-    let mut problems = Vec::new();
-    let mut places: HashMap<Name, Place<'_>> = HashMap::new();
-    for (file, text) in files {
-        let file = file.as_ref();
-        let (nodes, mut found) = stream(file, text.as_ref());
-        for node in &nodes {
-            let split = match split(node) {
-                Ok(split) => split,
-                Err(wrong) => {
-                    found.extend(wrong);
-                    continue;
-                }
-            };
-            let (name, address) = (FieldPath::of("metadata.name"), FieldPath::of("spec.address"));
-            let key = split.name().clone();
-            let place = Place { file, name: node.line(&name), address: node.line(&address) };
-            match desired.insert(split) {
-                Ok(()) => _ = places.insert(key, place),
-                Err(error @ DesiredError::DuplicateName(_)) => {
-                    let first = places.get(&key).map(|p| first(p.file, p.name));
-                    found.push(
-                        node.problem(&name, &format!("{error}{}", first.unwrap_or_default())),
-                    );
-                }
-                Err(DesiredError::DuplicateAddress { address: taken, owner }) => {
-                    let first = places.get(&owner).map(|p| first(p.file, p.address));
-                    let error = DesiredError::DuplicateAddress { address: taken, owner };
-                    let message = format!("{error}{}", first.unwrap_or_default());
-                    found.push(node.problem(&address, &message));
-                }
-            }
-        }
-        found.sort_by_key(|problem| problem.line);
-        problems.extend(found);
-    }
-    if problems.is_empty() { Ok(desired) } else { Err(problems) }
-}
-
-/// Where a split is.
-struct Place<'a> {
-    file: &'a str,
-    name: usize,
-    address: usize,
-}
-
-fn first(file: &str, line: usize) -> String {
-    format!(" (first at {file}:{line})")
-}
-
-/// The split of a document, or everything that is wrong with it.
-fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
-    header(node)?;
+/// The split of a TrafficSplit, or everything that is wrong with it.
+pub(crate) fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
     let raw: raw::TrafficSplit = node.typed().map_err(|problem| vec![problem])?;
     let mut check = Check { node, problems: Vec::new() };
     let name = Name::new(raw.metadata.name);
@@ -88,27 +34,6 @@ fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
         }
     }
     Err(check.problems)
-}
-
-/// Checks what says how to read the rest of a document.
-fn header(node: &Node<'_>) -> Result<(), Vec<Problem>> {
-    if !node.value.is_mapping() {
-        let message = format!("not a mapping, expected a document of kind {}", raw::KIND);
-        return Err(vec![node.problem(&FieldPath::root(), &message)]);
-    }
-    let mut problems = Vec::new();
-    for (key, expected) in [("apiVersion", raw::API_VERSION), ("kind", raw::KIND)] {
-        let message = match node.value.get(key) {
-            Some(value) if value.as_str() == Some(expected) => continue,
-            Some(value) => match value.as_str() {
-                Some(found) => format!("unknown {key} \"{found}\", expected \"{expected}\""),
-                None => format!("not a string, expected \"{expected}\""),
-            },
-            None => format!("missing required field, expected \"{expected}\""),
-        };
-        problems.push(node.problem(&FieldPath::of(key), &message));
-    }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// A subset, and what is needed to say where a part of it is.
@@ -204,7 +129,8 @@ impl Check<'_> {
     }
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
+/// A unicast address.
+pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
     let expected = "expected a unicast IPv4 or IPv6 address";
     let ip: IpAddr =
         text.parse().map_err(|_| format!("\"{text}\" is not an IP address, {expected}"))?;

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Problem, resolve};
+use super::{Problem, resolve_all};
 use crate::model::Desired;
+use crate::resource::Resolved;
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
@@ -14,10 +15,21 @@ pub const MAX_FILE_SIZE: u64 = 8 << 20;
 /// everything that is wrong with them. Not of its subdirectories; and not of
 /// names that start with '.', which editors and ConfigMap mounts use for their own.
 pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
-    let files = list(dir).map_err(|error| {
-        let message = format!("cannot list the directory: {error}");
-        vec![Problem::of_file(&dir.display().to_string(), message)]
-    })?;
+    let resolved = load_all(dir);
+    if resolved.problems.is_empty() { Ok(resolved.desired) } else { Err(resolved.problems) }
+}
+
+/// What the files that [`load`] reads come to together. What cannot be read is
+/// among the problems.
+pub fn load_all(dir: &Path) -> Resolved {
+    let files = match list(dir) {
+        Ok(files) => files,
+        Err(error) => {
+            let message = format!("cannot list the directory: {error}");
+            let problems = vec![Problem::of_file(&dir.display().to_string(), message)];
+            return Resolved { problems, ..Resolved::default() };
+        }
+    };
     let mut texts = Vec::new();
     let mut problems = Vec::new();
     for file in files {
@@ -26,13 +38,10 @@ pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
             Err(problem) => problems.push(problem),
         }
     }
-    match resolve(&texts) {
-        Ok(desired) if problems.is_empty() => return Ok(desired),
-        Ok(_) => {}
-        Err(more) => problems.extend(more),
-    }
-    problems.sort_by(|a, b| a.file.cmp(&b.file));
-    Err(problems)
+    let mut resolved = resolve_all(&texts);
+    resolved.problems.extend(problems);
+    resolved.problems.sort_by(|a, b| a.file.cmp(&b.file));
+    resolved
 }
 
 fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {

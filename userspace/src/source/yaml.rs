@@ -18,10 +18,34 @@ pub(crate) struct Node<'a> {
     pub(crate) value: Value,
 }
 
-impl Node<'_> {
+/// Where a document is, for what is found out when it is no longer read.
+#[derive(Debug)]
+pub(crate) struct Place {
+    file: String,
+    positions: Positions,
+}
+
+impl Place {
+    /// The file.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
     /// The line of a field, or else of the innermost parent that exists.
     pub(crate) fn line(&self, path: &FieldPath) -> usize {
         self.positions.locate(path).line
+    }
+
+    /// A problem of a field.
+    pub(crate) fn problem(&self, path: &FieldPath, message: &str) -> Problem {
+        Problem::at(&self.file, self.positions.locate(path), path, message)
+    }
+}
+
+impl Node<'_> {
+    /// Where it is, without what it says.
+    pub(crate) fn into_place(self) -> Place {
+        Place { file: self.file.to_owned(), positions: self.positions }
     }
 
     /// A problem of a field.
