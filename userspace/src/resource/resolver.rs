@@ -137,7 +137,8 @@ impl Resolver {
         let mut named: HashMap<&Name, &Planned> = HashMap::new();
         for planned in planned {
             let owner = taken.get(&planned.address);
-            // A Service that is a gateway's has its address from it.
+            // What is written, or goes through a gateway, takes the place of what no
+            // route asks for.
             if planned.rank == Rank::Plain && owner.is_some_and(|o| o.rank < Rank::Routed) {
                 continue;
             }

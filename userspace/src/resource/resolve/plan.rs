@@ -152,7 +152,9 @@ pub(super) fn realise(
             planned.sources.extend(plan.sources.iter().cloned());
             match split(view, &mut planned, plan) {
                 Ok(split) => planned.split = Some(split),
-                Err((document, at, message)) => {
+                Err((place, message)) => {
+                    let own = || (addressed.document, crate::resource::document::name());
+                    let (document, at) = place.unwrap_or_else(own);
                     let message = format!("split \"{name}\": {message}");
                     out.problems.push(document.problem(&at, &message));
                 }
@@ -162,55 +164,60 @@ pub(super) fn realise(
     }
 }
 
+/// What is wrong, and where if it is not the document that is addressed.
+type Failure<'a> = (Option<(&'a Document, FieldPath)>, String);
+
 fn split<'a>(
     view: &View<'a>,
     planned: &mut Planned,
     plan: &Plan<'a>,
-) -> Result<Split, (&'a Document, FieldPath, String)> {
-    let address = planned.address;
-    let family = Family::of(address.ip);
-    let candidates: Vec<&[String]> = plan.shares.iter().map(|share| &*share.names).collect();
+) -> Result<Split, Failure<'a>> {
+    let family = Family::of(planned.address.ip);
+    let shares = distinct(&plan.shares);
+    let candidates: Vec<&[String]> = shares.iter().map(|(share, _)| &*share.names).collect();
+    let place = |share: &Share<'a>| Some((share.document, share.at.clone()));
     let mut subsets: Vec<Subset> = Vec::new();
-    let mut shares: Vec<&Share<'_>> = Vec::new();
-    for (share, name) in plan.shares.iter().zip(names::subsets(&candidates)) {
-        let fail = |message: String| (share.document, share.at.clone(), message);
-        let name = Name::new(name).map_err(|error| fail(error.to_string()))?;
-        let found: BTreeSet<SocketAddr> = match &share.target {
+    for (&(share, weight), name) in shares.iter().zip(names::subsets(&candidates)) {
+        let fail = |error: &dyn std::error::Error| (place(share), error.to_string());
+        let name = Name::new(name).map_err(|error| fail(&error))?;
+        let weight = u32::try_from(weight).map_err(|error| fail(&error))?;
+        let endpoints: BTreeSet<SocketAddr> = match &share.target {
             Some(target) => {
                 planned.sources.insert(target.document.id.clone());
                 endpoints::of(view, target, family, &mut planned.sources)
             }
             None => BTreeSet::new(),
         };
-        if found.is_empty() && share.weight > 0 && share.target.is_some() {
+        if endpoints.is_empty() && weight > 0 && share.target.is_some() {
             let message = format!(
                 "subset \"{name}\" of split \"{}\" has no {family} endpoint: its share is rejected",
                 planned.name
             );
             planned.notes.push(share.document.problem(&share.at, &message));
         }
-        // The same port of the same endpoints, named twice.
-        match shares.iter().position(|other| other.names == share.names) {
-            Some(same) => {
-                let weight = &mut subsets[same].weight;
-                *weight = weight.saturating_add(share.weight);
-            }
-            None => {
-                shares.push(share);
-                subsets.push(Subset { name, weight: share.weight, endpoints: found });
-            }
-        }
+        subsets.push(Subset { name, weight, endpoints });
     }
-    let first = plan.shares.first().map(|share| (share.document, share.at.clone()));
-    Split::new(planned.name.clone(), address, plan.affinity, subsets).map_err(|error| {
+    let made = Split::new(planned.name.clone(), planned.address, plan.affinity, subsets);
+    made.map_err(|error| {
         let of = match &error {
             SplitError::MixedFamilies { subset, .. } | SplitError::SelfReference { subset, .. } => {
-                shares.get(*subset).map(|share| (share.document, share.at.clone()))
+                shares.get(*subset)
             }
-            _ => None,
+            _ => shares.first(),
         };
-        // A plan has at least one share.
-        let (document, at) = of.or(first).expect("a plan has a share");
-        (document, at, error.to_string())
+        (of.and_then(|(share, _)| place(share)), error.to_string())
     })
+}
+
+/// The shares; those of the same endpoints, which are named alike, with the sum of their weights.
+fn distinct<'s, 'a>(shares: &'s [Share<'a>]) -> Vec<(&'s Share<'a>, u64)> {
+    let mut found: Vec<(&Share<'_>, u64)> = Vec::new();
+    for share in shares {
+        let weight = u64::from(share.weight);
+        match found.iter_mut().find(|(other, _)| other.names == share.names) {
+            Some((_, sum)) => *sum += weight,
+            None => found.push((share, weight)),
+        }
+    }
+    found
 }

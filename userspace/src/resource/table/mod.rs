@@ -106,8 +106,8 @@ pub(super) struct Found {
 pub(super) fn check(node: &Node<'_>, kind: Kind) -> Found {
     let mut found = Found::default();
     if let Some(fields) = fields(kind) {
-        let walk = Walk { node, fields, found: &mut found };
-        walk.value(&node.value, "", &FieldPath::root());
+        let mut walk = Walk { node, fields, found: &mut found };
+        walk.below(&node.value, "", &FieldPath::root());
     }
     found
 }
@@ -120,18 +120,15 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// `path` is that of the list, `at` the document's own.
-    fn value(mut self, value: &Value, path: &str, at: &FieldPath) {
-        self.below(value, path, at);
-    }
-
     fn below(&mut self, value: &Value, path: &str, at: &FieldPath) {
         match value {
             Value::Mapping(entries) => {
                 for (key, value) in entries {
-                    let key = key.as_str().unwrap_or("");
-                    let path =
-                        if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-                    self.field(value, &path, &at.key(key));
+                    // What is no string is no field; nor is one that looks like two.
+                    let key = key.as_str().unwrap_or_default();
+                    let listed = if key.contains(['.', '[']) { "" } else { key };
+                    let inner = if path.is_empty() { "" } else { "." };
+                    self.field(value, &format!("{path}{inner}{listed}"), key, &at.key(key));
                 }
             }
             Value::Sequence(items) => {
@@ -144,11 +141,13 @@ impl Walk<'_> {
         }
     }
 
-    fn field(&mut self, value: &Value, path: &str, at: &FieldPath) {
+    fn field(&mut self, value: &Value, path: &str, key: &str, at: &FieldPath) {
         let all = || COMMON.iter().chain(self.fields);
         let exact = all().find(|f| f.path == path || f.path.strip_suffix("[]") == Some(path));
-        let inner =
-            |f: &Field| f.path.strip_prefix(path).is_some_and(|r| r.starts_with(['.', '[']));
+        let inner = |f: &Field| {
+            let below = f.path.strip_prefix(path).filter(|_| !path.is_empty());
+            below.is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
         match exact.map(|f| (f.treatment, f.text)) {
             Some((Treatment::Honoured | Treatment::Silent, _)) => {}
             // An absent value, as tools write it.
@@ -160,7 +159,7 @@ impl Walk<'_> {
             }
             None if all().any(inner) => self.below(value, path, at),
             None => {
-                let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+                let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
                 let siblings = siblings(all(), parent);
                 let message = format!("unknown field `{key}`, expected one of {siblings}");
                 self.found.problems.push(self.node.problem(at, &message));

@@ -1,1 +1,0 @@
-//! Documents, good and bad.
