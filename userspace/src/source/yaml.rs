@@ -80,7 +80,7 @@ pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Probl
     let mut nodes = Vec::new();
     let mut problems = Vec::new();
     let mut located = match positions(text) {
-        Ok(located) => located.into_iter(),
+        Ok(located) => located.into_iter().peekable(),
         Err(at) => {
             let message = format!("nested too deeply, expected at most {MAX_DEPTH} levels");
             return (nodes, vec![Problem::at(file, at, "", &message)]);
@@ -88,7 +88,7 @@ pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Probl
     };
     for document in serde_yaml::Deserializer::from_str(text) {
         let found = located.next();
-        let last = found.is_none();
+        let last = located.peek().is_none();
         let positions = found.unwrap_or_default();
         let repeated = positions.duplicates(MAX_DUPLICATES);
         problems.extend(repeated.iter().map(|found| {
@@ -104,7 +104,8 @@ pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Probl
                 if repeated.is_empty() && problems.last() != Some(&problem) {
                     problems.push(problem);
                 }
-                // After an error in the stream the same one comes for ever.
+                // After an error in the stream the same one comes for ever; after an alias
+                // of nothing, the rest of the document as if it were one.
                 if last {
                     break;
                 }

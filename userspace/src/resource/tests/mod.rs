@@ -2,7 +2,6 @@
 
 mod documents;
 mod fuzz;
-mod guide;
 mod increments;
 mod semantics;
 mod table;
