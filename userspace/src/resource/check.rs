@@ -42,8 +42,21 @@ impl Check<'_> {
     /// A port number.
     pub(super) fn port(&mut self, at: &FieldPath, number: impl Into<i64>) -> Option<u16> {
         let number = number.into();
+        if number == 0 && self.missing(at) {
+            return None;
+        }
         let port = u16::try_from(number).ok().filter(|&port| port != 0);
         self.keep(at, port.ok_or_else(|| out_of_range(number, 1, 65535)))
+    }
+
+    /// Whether a field that must be there is not, which is then a problem: some
+    /// types of `k8s-openapi` have a default in its place.
+    pub(super) fn missing(&mut self, at: &FieldPath) -> bool {
+        let missing = !self.node.has(at);
+        if missing {
+            self.problem(at, "missing required field");
+        }
+        missing
     }
 
     /// A unicast IP address.

@@ -96,6 +96,9 @@ pub(super) const HEADERS: &[Header] = &[
     passed_over(GATEWAY, "GatewayClass"),
 ];
 
+/// Kinds of the Gateway API that are refused.
+const LAYER_7: &[&str] = &["HTTPRoute", "GRPCRoute", "TLSRoute"];
+
 impl Header {
     pub(super) fn api_versions(&self) -> Vec<String> {
         let join = |version: &&str| match self.group {
@@ -175,6 +178,12 @@ pub(super) fn kind(node: &Node<'_>) -> Result<Kind, Vec<Problem>> {
     let unknown_version = || versions(&format!("unknown apiVersion \"{given}\""));
     if of_group.peek().is_none() {
         return Err(unknown_version());
+    }
+    if group == GATEWAY && LAYER_7.contains(&name) {
+        let message = format!(
+            "refused: layer 4 cannot do what {name}s ask for; expected TCPRoute or UDPRoute"
+        );
+        return Err(problem("kind", message));
     }
     let Some(header) = of_group.find(|h| h.name == name) else {
         return Err(kinds(&format!("unknown kind \"{name}\"")));

@@ -288,7 +288,7 @@ fn what_is_no_yaml_has_its_line_and_ends_the_stream() {
 fn an_alias_of_nothing_ends_the_stream() {
     for end in ["", "---\na: b\n", "---\n- [*y\n"] {
         let text = format!("{GOOD}---\na:\n- b: {{c: *x}}\n- d\n{end}");
-        assert_eq!(problems(&text), ["f:21: invalid YAML: unknown anchor"], "{end:?}");
+        assert_eq!(problems(&text), ["f:20: invalid YAML: unknown anchor"], "{end:?}");
     }
 }
 

@@ -53,6 +53,11 @@ impl Node<'_> {
         Problem::at(self.file, self.positions.locate(path), path, message)
     }
 
+    /// Whether there is a field of that path.
+    pub(crate) fn has(&self, path: &FieldPath) -> bool {
+        self.positions.has(path)
+    }
+
     /// The document as a `T`.
     pub(crate) fn typed<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         serde_path_to_error::deserialize(&self.value).map_err(|error| {
@@ -61,7 +66,10 @@ impl Node<'_> {
             let missing = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`'));
             match missing {
                 Some(field) => self.problem(&path.key(field), "missing required field"),
-                None => self.problem(&path, &message.replacen("unit value", "null", 1)),
+                None => {
+                    let message = message.replacen("unit value", "null", 1);
+                    self.problem(&path, &message.replace("expected i32", "expected an integer"))
+                }
             }
         })
     }

@@ -65,6 +65,7 @@ impl EndpointSlice {
                 check.note(&FieldPath::of("addressType"), "no effect: weir resolves no names");
                 return Some(Self { service, ports: Vec::new(), endpoints: Vec::new() });
             }
+            "" if check.missing(&FieldPath::of("addressType")) => return None,
             other => {
                 let message =
                     format!("\"{other}\" is unknown, expected \"IPv4\", \"IPv6\" or \"FQDN\"");

@@ -167,12 +167,10 @@ fn unique(check: &mut Check<'_>, at: &FieldPath, ports: &[Port]) {
             let message = format!("port {}/{} is defined twice", port.number, port.protocol);
             check.problem(at, message);
         }
-        if before.iter().any(|other| other.name == port.name) {
-            let message = match port.name.as_str() {
-                "" => "ports of a Service that has several need names".to_owned(),
-                name => format!("port name \"{name}\" is defined twice"),
-            };
-            check.problem(at, message);
+        if ports.len() > 1 && port.name.is_empty() {
+            check.problem(at, "ports of a Service that has several need names");
+        } else if before.iter().any(|other| other.name == port.name) {
+            check.problem(at, format!("port name \"{}\" is defined twice", port.name));
         }
     }
 }
