@@ -21,11 +21,42 @@ pub fn position<A: Address>(address: A, port: u16) -> (u32, u64) {
     (hash as u32 & (WORDS - 1), 1 << bit)
 }
 
-/// `port` changed, in the low six bits, to share a filter bit with `service`.
-/// Both and the result in wire order; `attempt` gives other candidates.
+/// A port from 1024 on that shares a filter bit with `service`: one of 1008,
+/// drawn by `port` and `attempt`, so that neighbouring ports draw different
+/// ones. All in wire order.
 #[inline(always)]
 pub fn same_bit(port: u16, service: u16, attempt: u16) -> u16 {
-    let (port, service) = (u16::from_be(port), u16::from_be(service));
-    let high = (port >> 6).wrapping_add(attempt.wrapping_mul(37)) | 16;
-    ((high << 6) | (service & 63)).to_be()
+    let draw = mix((port as u64) << 16 | attempt as u64) as u32;
+    let high = 16 + ((draw as u64 * 1008) >> 32) as u16;
+    ((high << 6) | (u16::from_be(service) & 63)).to_be()
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::address::V4;
+
+    #[test]
+    fn a_drawn_port_shares_the_bit_of_the_service() {
+        let address = V4::from_words([1, 0, 0, 0]);
+        for service in [1_u16, 80, 9080, 65535].map(u16::to_be) {
+            for port in 0..=u16::MAX {
+                let drawn = same_bit(port, service, 3);
+                assert!(u16::from_be(drawn) >= 1024, "{port}");
+                assert_eq!(position(address, drawn), position(address, service), "{port}");
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_of_neighbouring_ports_do_not_run_out() {
+        // A third of the ports, each the first free one of eight draws.
+        let mut taken = std::collections::BTreeSet::new();
+        for port in 10_000_u16..10_336 {
+            let free = (0..8).any(|n| taken.insert(same_bit(port.to_be(), 9080_u16.to_be(), n)));
+            assert!(free, "port {port}, {} taken", taken.len());
+        }
+    }
 }

@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// The version of the layout of all maps.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The most subsets that a split may have.
 pub const MAX_SUBSETS: usize = 16;
@@ -56,7 +56,13 @@ pub struct Split {
     pub subsets: [Subset; MAX_SUBSETS],
 }
 
-/// An endpoint, in ENDPOINTS.
+/// [`Endpoint::state`]: flows go to it.
+pub const ENDPOINT_LIVE: u16 = 0;
+/// [`Endpoint::state`]: removed, and its drain time is over. Packets of flows
+/// that still carry its id are rejected, until their entries are deleted.
+pub const ENDPOINT_GONE: u16 = 1;
+
+/// An endpoint of a subset, in ENDPOINTS.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 pub struct Endpoint {
@@ -64,40 +70,119 @@ pub struct Endpoint {
     pub address: [u32; 4],
     /// Port, wire order.
     pub port: u16,
-    /// Zero.
-    pub zero: u16,
+    /// [`ENDPOINT_LIVE`] or [`ENDPOINT_GONE`].
+    pub state: u16,
+    /// Index of its subset's counters in SUBSET_STATS.
+    pub subset: u32,
 }
 
-/// Per-CPU counters of an endpoint, in ENDPOINT_STATS.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
-pub struct EndpointStats {
-    /// New flows.
-    pub flows: u64,
-    /// Packets from clients.
-    pub forward_packets: u64,
-    /// Bytes of these, link layer included.
-    pub forward_bytes: u64,
-    /// Packets to clients.
-    pub reply_packets: u64,
-    /// Bytes of these, link layer included.
-    pub reply_bytes: u64,
+macro_rules! counters {
+    ($(#[$of:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        $(#[$of])*
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+        pub struct $name { $($(#[$doc])* pub $field: u64,)* }
+
+        impl core::ops::AddAssign<&$name> for $name {
+            fn add_assign(&mut self, other: &$name) {
+                $(self.$field = self.$field.wrapping_add(other.$field);)*
+            }
+        }
+    };
 }
 
-/// Per-CPU counters of a subset, in SUBSET_STATS.
+counters! {
+    /// Per-CPU counters of an endpoint, in ENDPOINT_STATS.
+    EndpointStats {
+        /// New flows.
+        flows,
+        /// Packets from clients.
+        forward_packets,
+        /// Bytes of these, link layer included.
+        forward_bytes,
+        /// Packets to clients.
+        reply_packets,
+        /// Bytes of these, link layer included.
+        reply_bytes,
+    }
+}
+
+counters! {
+    /// Per-CPU counters of a subset, in SUBSET_STATS. They change when the
+    /// state of a flow does, not with each packet. A flow that is not yet in
+    /// `completed` or `refused` was not answered: `flows - completed - refused`.
+    SubsetStats {
+        /// New flows that were steered to an endpoint of it.
+        flows,
+        /// Packets of new flows that were rejected, since it has no endpoint.
+        rejected,
+        /// Flows whose handshake was completed; of UDP, that were answered.
+        completed,
+        /// Flows whose handshake the endpoint refused with a RST.
+        refused,
+        /// Completed flows that ended, by a FIN from both sides or by a RST.
+        ended,
+        /// Sum of the durations of these, in ticks.
+        ended_ticks,
+    }
+}
+
+/// Key of IDENTITIES.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
-pub struct SubsetStats {
-    /// New flows that were steered to an endpoint of it.
-    pub flows: u64,
-    /// Packets of new flows that were rejected, since it has no endpoint.
-    pub rejected: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct IdentityKey {
+    /// What `id` numbers: [`IDENTITY_SPLIT`] and the like.
+    pub kind: u32,
+    /// The number: an index into ACTIVE, SUBSET_STATS or ENDPOINTS.
+    pub id: u32,
+}
+
+/// [`IdentityKey::kind`].
+pub const IDENTITY_SPLIT: u32 = 0;
+/// [`IdentityKey::kind`].
+pub const IDENTITY_SUBSET: u32 = 1;
+/// [`IdentityKey::kind`].
+pub const IDENTITY_ENDPOINT: u32 = 2;
+
+/// Value of IDENTITIES: what the number stands for, as UTF-8 text, padded with
+/// zeros. Written and read by user space alone, so that an agent which finds
+/// the maps of another one knows what their numbers mean.
+pub type Identity = [u8; 256];
+
+/// The only value of META: what an agent must know of maps that it finds.
+/// Written and read by user space alone.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct Meta {
+    /// [`ABI_VERSION`] of who made the maps; 0 until they are ready. First, in
+    /// every version.
+    pub abi_version: u32,
+    /// A tick, the unit of time in flow entries, is 2^this jiffies.
+    pub tick_shift: u32,
+    /// Seed of the flow hash.
+    pub hash_seed: u64,
+    /// Live flows of each family for which the tables were made.
+    pub flows: u32,
+    /// Pending flows of each family.
+    pub pending: u32,
+    /// Splits.
+    pub splits: u32,
+    /// Endpoints of all splits.
+    pub endpoints: u32,
+    /// Chunks of Maglev tables.
+    pub chunks: u32,
+    /// Zero, for what later versions add.
+    pub zero: [u32; 7],
 }
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);
 const _: () = assert!(size_of::<Subset>() == 24);
 const _: () = assert!(size_of::<Split>() == 8 + 24 * MAX_SUBSETS);
-const _: () = assert!(size_of::<Endpoint>() == 20);
+const _: () = assert!(size_of::<Endpoint>() == 24);
+const _: () = assert!(size_of::<EndpointStats>() == 40);
+const _: () = assert!(size_of::<SubsetStats>() == 48);
+const _: () = assert!(size_of::<IdentityKey>() == 8);
+const _: () = assert!(size_of::<Meta>() == 64);
 
 #[cfg(feature = "user")]
 mod user {
@@ -111,6 +196,10 @@ mod user {
     unsafe impl aya::Pod for Split {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Endpoint {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for IdentityKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Meta {}
     // SAFETY: as above.
     unsafe impl aya::Pod for EndpointStats {}
     // SAFETY: as above.

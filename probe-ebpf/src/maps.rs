@@ -1,11 +1,14 @@
 //! All maps and load-time constants.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use probe_common::address::{Tuple, V4, V6};
 use probe_common::filter;
 use probe_common::flow::Entry;
-use probe_common::map::{CHUNK, Endpoint, EndpointStats, ServiceKey, Split, SubsetStats};
+use probe_common::map::{
+    CHUNK, Endpoint, EndpointStats, Identity, IdentityKey, Meta, ServiceKey, Split, SubsetStats,
+};
 use probe_common::reason::Reason;
 
 // Sizes marked "agent" are set from its configuration when the object is loaded.
@@ -46,6 +49,13 @@ pub static SUBSET_STATS: PerCpuArray<SubsetStats> = PerCpuArray::with_max_entrie
 /// Counters by [`Reason`].
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+/// What numbers stand for; no program uses it. Agent.
+#[map]
+pub static IDENTITIES: HashMap<IdentityKey, Identity> =
+    HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+/// What an agent must know of maps that it finds; no program uses it.
+#[map]
+pub static META: Array<Meta> = Array::with_max_entries(1, 0);
 
 /// Seed of the flow hash.
 #[unsafe(no_mangle)]

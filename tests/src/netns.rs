@@ -114,6 +114,8 @@ impl Netns {
             let _ = write(writer.as_fd(), &getpid().as_raw().to_ne_bytes());
             Ok(())
         };
+        // Ctrl-C is for the program that started it, which then ends its children in good order.
+        command.process_group(0);
         // SAFETY: between fork and exec only system calls are made (setns, getpid, write); nothing
         // allocates or locks, and the descriptors live as long as the closure.
         unsafe { command.pre_exec(enter) };
@@ -189,6 +191,8 @@ fn delete(name: &str) {
 /// Runs a command to its end with the given standard input; its standard output if it succeeds.
 fn check(command: &mut Command, input: &str) -> Result<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Ctrl-C must not end a clean-up half-way.
+    command.process_group(0);
     let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
     let mut stdin = child.stdin.take().context("standard input is piped")?;
     // A command that ends early says why on standard error.

@@ -14,6 +14,36 @@ fn relative_entropy(q: f64, p: f64) -> f64 {
     term(q, p) + term(1.0 - q, 1.0 - p)
 }
 
+/// What n KL(q || p) must stay below in each of the cells that have a weight.
+fn limit(weights: &[u64]) -> f64 {
+    let cells = weights.iter().filter(|&&weight| weight != 0).count();
+    (2.0 * cells as f64 / FALSE_ALARM).ln()
+}
+
+/// The lowest and the highest share of `n` draws that [`check_shares`] accepts in each cell; none
+/// if there were no draws or all weights are 0.
+#[must_use]
+pub fn accepted_shares(n: u64, weights: &[u64]) -> Vec<(f64, f64)> {
+    let (limit, total) = (limit(weights), weights.iter().map(|&w| w as f64).sum::<f64>());
+    if n == 0 || total == 0.0 {
+        return Vec::new();
+    }
+    // The entropy grows with the distance from p: bisection.
+    let furthest = |p: f64, end: f64| {
+        let (mut inside, mut outside) = (p, end);
+        for _ in 0..60 {
+            let q = f64::midpoint(inside, outside);
+            let good = n as f64 * relative_entropy(q, p) < limit;
+            *(if good { &mut inside } else { &mut outside }) = q;
+        }
+        inside
+    };
+    let shares = weights.iter().map(|&weight| weight as f64 / total);
+    shares
+        .map(|p| if p == 0.0 || p == 1.0 { (p, p) } else { (furthest(p, 0.0), furthest(p, 1.0)) })
+        .collect()
+}
+
 /// Tests the hypothesis of [`assert_shares`]; `Err` says which cell contradicts it and how.
 ///
 /// # Errors
@@ -28,8 +58,7 @@ pub fn check_shares(observed: &[u64], weights: &[u64]) -> Result<(), String> {
     if n == 0 || total == 0 {
         return Err("nothing was observed, or all weights are 0".to_owned());
     }
-    let cells = weights.iter().filter(|&&w| w != 0).count();
-    let limit = (2.0 * cells as f64 / FALSE_ALARM).ln();
+    let limit = limit(weights);
     for (i, (&seen, &weight)) in observed.iter().zip(weights).enumerate() {
         if weight == 0 {
             if seen != 0 {
@@ -100,6 +129,23 @@ mod tests {
         assert!(check_shares(&[40, 0], &[1, 1]).is_err());
         assert_shares(&[999_998, 2], &[999_999, 1], "a rare cell");
         assert!(check_shares(&[999_970, 30], &[999_999, 1]).is_err());
+    }
+
+    #[test]
+    fn accepted_shares_are_those_that_pass() {
+        let (n, weights) = (20_000, [70, 30, 0]);
+        let accepted = accepted_shares(n, &weights);
+        assert_eq!(accepted[2], (0.0, 0.0));
+        let check = |share: f64| {
+            let first = (share * n as f64).round() as u64;
+            check_shares(&[first, n - first, 0], &weights).is_ok()
+        };
+        let (low, high) = accepted[0];
+        assert!((0.67..0.69).contains(&low) && (0.71..0.73).contains(&high), "{accepted:?}");
+        assert!(check(low + 1e-4) && check(high - 1e-4), "{accepted:?}");
+        assert!(!check(low - 1e-4) && !check(high + 1e-4), "{accepted:?}");
+        assert_eq!(accepted_shares(5, &[0, 3]), [(0.0, 0.0), (1.0, 1.0)]);
+        assert_eq!(accepted_shares(0, &[1]), []);
     }
 
     #[test]

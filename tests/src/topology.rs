@@ -33,6 +33,12 @@ pub const VIP_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 /// The IPv6 service address.
 pub const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0x10);
 
+/// The client's address in the family of `like`.
+#[must_use]
+pub fn client_ip(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { CLIENT_V4.into() } else { CLIENT_V6.into() }
+}
+
 /// What to build an endpoint from.
 #[derive(Clone, Debug)]
 pub struct EndpointSpec {
@@ -94,14 +100,7 @@ impl Topology {
         node.sysctl("net/ipv4/ip_forward", "1")?;
         node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         client.sysctl("net/ipv4/ip_local_port_range", "10000 65535")?;
-        let mut wiring = wire(CLIENT_FACING, &client, NODE_V4, NODE_V6);
-        client.ip(&host(CLIENT_V4, CLIENT_V6, CLIENT_FACING, &node, &wiring)?)?;
-        client.ip(&[
-            format!("route add 203.0.113.0/24 via {NODE_V4}"),
-            format!("route add 10.1.0.0/16 via {NODE_V4}"),
-            format!("route add 2001:db8:f::/64 via {NODE_V6}"),
-            format!("route add 2001:db8:1::/48 via {NODE_V6}"),
-        ])?;
+        wire_client(&client, &node)?;
         let endpoints = (1_u8..)
             .zip(endpoints)
             .map(|(n, spec)| {
@@ -112,7 +111,7 @@ impl Topology {
                 let ((gw4, gw6), (v4, v6)) = (address(1), address(2));
                 let node_ifname = format!("veth-ep{n}");
                 let ns = Netns::new()?;
-                wiring = wire(&node_ifname, &ns, gw4, gw6);
+                let wiring = wire(&node_ifname, &ns, gw4, gw6);
                 ns.ip(&host(v4, v6, &node_ifname, &node, &wiring)?)?;
                 ns.ip(&[
                     format!("route add default via {gw4}"),
@@ -135,10 +134,43 @@ impl Topology {
         found.unwrap_or_else(|| panic!("no endpoint {name}"))
     }
 
+    /// The addresses of the endpoints of these names, in the family of `like`.
+    ///
+    /// # Panics
+    ///
+    /// If one of them does not exist.
+    #[must_use]
+    pub fn ips(&self, names: &[&str], like: IpAddr) -> Vec<IpAddr> {
+        names.iter().map(|name| self.endpoint(name).ip(like)).collect()
+    }
+
+    /// Deletes the pair of interfaces between client and node, and makes another of the same names
+    /// and addresses, as when a container is plugged in anew. Sockets live on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Topology::new`].
+    pub fn replace_client_link(&self) -> Result<()> {
+        self.node.ip(&[format!("link del {CLIENT_FACING}")])?;
+        wire_client(&self.client, &self.node)
+    }
+
     /// All namespaces: client, node, endpoints.
     pub fn namespaces(&self) -> impl Iterator<Item = &Netns> {
         [&self.client, &self.node].into_iter().chain(self.endpoints.iter().map(|e| &e.ns))
     }
+}
+
+/// Wires up client and node.
+fn wire_client(client: &Netns, node: &Netns) -> Result<()> {
+    let wiring = wire(CLIENT_FACING, client, NODE_V4, NODE_V6);
+    client.ip(&host(CLIENT_V4, CLIENT_V6, CLIENT_FACING, node, &wiring)?)?;
+    client.ip(&[
+        format!("route add 203.0.113.0/24 via {NODE_V4}"),
+        format!("route add 10.1.0.0/16 via {NODE_V4}"),
+        format!("route add 2001:db8:f::/64 via {NODE_V6}"),
+        format!("route add 2001:db8:1::/48 via {NODE_V6}"),
+    ])
 }
 
 /// The node's `ip` commands that make a veth pair to `peer` and set up the node's end.
@@ -175,10 +207,15 @@ fn host(
 ///
 /// # Errors
 ///
-/// Needs `ethtool`.
+/// Needs `ethtool`; fails if the interface does not do as it was told.
 pub fn set_tx_offload(ns: &Netns, ifname: &str, on: bool) -> Result<()> {
     let state = if on { "on" } else { "off" };
     let args = ["-K", ifname, "tx", state, "tso", state, "gso", state, "gro", state];
     ns.output("ethtool", &args)?;
+    let features = ns.output("ethtool", &["-k", ifname])?;
+    for feature in ["tx-checksumming", "generic-segmentation-offload"] {
+        let line = format!("{feature}: {state}");
+        ensure!(features.lines().any(|found| found == line), "{ifname}: not {line}:\n{features}");
+    }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! The `weir` command. Only wires.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use weir::cli::{self, Action, Cli};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use weir::cli::{self, Action, AgentArgs, Cli};
+use weir::config::AgentConfig;
 use weir::resource::{self, Resolved};
 use weir::{agent, source};
 
@@ -13,7 +16,8 @@ fn main() -> ExitCode {
     let (socket, action) = Cli::from_process();
     let result = match action {
         Action::Ask(question) => return cli::run(&socket, question).into(),
-        Action::Agent(arguments) => run_agent(&arguments.config),
+        Action::Agent(arguments) => run_agent(&arguments),
+        Action::Unload(arguments) => unload(&arguments.config),
         Action::Validate(arguments) => validate(&arguments.files),
         Action::Translate(arguments) => translate(&arguments.files),
     };
@@ -26,8 +30,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_agent(config: &std::path::Path) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent::run(config))
+fn run_agent(arguments: &AgentArgs) -> Result<()> {
+    let level = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(level.from_env_lossy())
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        // What keeps the log has its own clock.
+        .without_time()
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(agent::run(arguments))
+}
+
+fn unload(config: &Path) -> Result<()> {
+    let config = AgentConfig::load(config).map_err(|found| agent::problems(&found))?;
+    let was_there = agent::unload(&config)?;
+    println!(
+        "{}",
+        if was_there { "weir is out of the kernel" } else { "weir was not in the kernel" }
+    );
+    Ok(())
 }
 
 fn validate(files: &[PathBuf]) -> Result<()> {

@@ -9,10 +9,15 @@ use crate::toolchain::{Compilers, Toolchain};
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Builds probe-ebpf of the workspace at `root`, with `target` as target
-/// directory, and returns the object's path. The error carries what the
-/// compiler said.
-pub fn build(toolchain: &Toolchain, root: &Path, target: &Path) -> Result<PathBuf> {
+/// The object of weir's programs, which the agent carries.
+pub const WEIR: &str = "weir-ebpf";
+/// The object that drives weir's programs in the benchmark.
+pub const BENCH: &str = "weir-bench-ebpf";
+
+/// Builds an object of probe-ebpf of the workspace at `root`, with `target` as
+/// target directory, and returns its path. The error carries what the compiler
+/// said.
+pub fn build(toolchain: &Toolchain, root: &Path, target: &Path, object: &str) -> Result<PathBuf> {
     let mut flags = flags();
     flags.push(format!("-Clinker={}", toolchain.linker.display()));
     flags.push("-Clink-arg=--btf".into());
@@ -21,7 +26,7 @@ pub fn build(toolchain: &Toolchain, root: &Path, target: &Path) -> Result<PathBu
     libraries.extend(std::env::split_paths(&inherited).filter(|p| !p.as_os_str().is_empty()));
 
     let mut command = Command::new(toolchain.compilers.cargo());
-    command.args(["build", "--quiet"]);
+    command.args(["build", "--quiet", "--bin", object]);
     prepare(&mut command, &toolchain.compilers, root, target, &flags);
     command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
@@ -29,7 +34,37 @@ pub fn build(toolchain: &Toolchain, root: &Path, target: &Path) -> Result<PathBu
         let stderr = String::from_utf8_lossy(&output.stderr);
         bail!("building the eBPF object failed:\n{}", stderr.trim_end());
     }
-    Ok(target.join(TARGET).join("release/weir-ebpf"))
+    Ok(target.join(TARGET).join("release").join(object))
+}
+
+/// What a build script does: builds an object into OUT_DIR, again when its
+/// sources change. A failure is what cargo prints, and all that it prints.
+pub fn build_script(object: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a crate of the workspace");
+    for part in ["probe-ebpf", "probe-common", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", root.join(part).display());
+    }
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("set by cargo"));
+    let built = crate::toolchain::find()
+        .and_then(|found| build(&found, root, &script_target(&out), object))
+        .and_then(|built| Ok(std::fs::copy(built, out.join(object))?));
+    if let Err(error) = built {
+        // Instead of a panic or a failing status, for which cargo would print
+        // all that this program said.
+        for line in format!("{error:#}").lines().filter(|line| !line.trim().is_empty()) {
+            println!("cargo::error={line}");
+        }
+    }
+}
+
+/// A target directory of the objects' own, since the package's is locked by the
+/// cargo that runs its build script; one for all profiles, since the objects are
+/// the same.
+fn script_target(out: &Path) -> PathBuf {
+    // OUT_DIR is <target>/<profile>/build/<package>/out.
+    let profile = out.ancestors().nth(2).filter(|dir| dir.ends_with("build"));
+    let target = profile.and_then(|build| build.ancestors().nth(2));
+    target.unwrap_or(out).join("ebpf")
 }
 
 /// clippy over probe-ebpf, and what it uses of the workspace, as compiled for
@@ -43,7 +78,7 @@ pub fn clippy(toolchain: &Toolchain, root: &Path, target: &Path) -> Result<()> {
     };
     let mut command = Command::new(clippy);
     // cargo would look for the subcommand in CARGO_HOME first and find rustup's.
-    command.args(["clippy", "--quiet"]);
+    command.args(["clippy", "--quiet", "--bins"]);
     prepare(&mut command, &toolchain.compilers, root, target, &flags());
     command.env("CARGO", toolchain.compilers.cargo()).args(["--", "-D", "warnings"]);
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
@@ -75,7 +110,7 @@ fn prepare(
 ) {
     command
         .current_dir(root)
-        .args(["--release", "--package", "probe-ebpf", "--bin", "weir-ebpf"])
+        .args(["--release", "--package", "probe-ebpf"])
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(target);
     for (name, _) in std::env::vars_os() {

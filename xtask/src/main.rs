@@ -4,6 +4,7 @@ mod setup;
 mod test;
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -84,7 +85,11 @@ fn harness(program: &str, arguments: &[OsString]) -> Result<()> {
     setup::all()?;
     cargo(["build", "--release", "-p", "weir", "--bins"])?;
     let run = ["run", "--release", "-p", "weir-tests", "--bin", program, "--"];
-    cargo(run.iter().map(OsStr::new).chain(arguments.iter().map(OsString::as_os_str)))
+    let mut command = Command::new("cargo");
+    command.args(run).args(arguments).current_dir(root());
+    // In place of this process, as cargo does in its turn: signals then reach the program itself,
+    // which has things to remove.
+    Err(command.exec()).context("cannot run cargo")
 }
 
 /// The root of the workspace.

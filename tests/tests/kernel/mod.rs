@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use weir::datapath::{Object, Publisher, Settings};
+use weir::datapath::Settings;
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
+use weir_tests::loaded::Loaded;
 
 /// The seed of the flow hash.
 pub const SEED: u64 = 0x5eed;
@@ -30,17 +31,15 @@ pub enum Hook {
 
 /// Programs and maps.
 pub struct Node {
-    object: Object,
-    publisher: Publisher,
+    loaded: Loaded,
     buffer: Vec<u8>,
 }
 
 impl Node {
     pub fn new() -> Self {
         let settings = Settings { hash_seed: SEED, ..Settings::default() };
-        let mut object = Object::load(&settings).expect("the object loads (root is needed)");
-        let publisher = Publisher::new(object.ebpf()).unwrap();
-        Self { object, publisher, buffer: vec![0; 4096] }
+        let loaded = Loaded::new(&settings).expect("the object loads (root is needed)");
+        Self { loaded, buffer: vec![0; 4096] }
     }
 
     pub fn publish(
@@ -78,7 +77,7 @@ impl Node {
             })
             .collect();
         let split = Split::new(Name::new(name).unwrap(), address, Affinity::None, subsets).unwrap();
-        self.publisher.publish(&split).unwrap();
+        self.loaded.publish(&split, 0).unwrap();
         split
     }
 
@@ -89,7 +88,7 @@ impl Node {
             data_out: Some(&mut self.buffer),
             ..TestRunOptions::default()
         };
-        let ebpf = self.object.ebpf();
+        let ebpf = self.loaded.object().ebpf();
         let result = match hook {
             Hook::Xdp => {
                 let program: &Xdp = ebpf.program("weir_xdp_forward").unwrap().try_into().unwrap();

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::api::types::{
-    CandidateView, EndpointView, ExplainRequest, ExplainView, SplitView, StatusView, SubsetView,
+    ApplyView, CandidateView, ChangeView, EndpointView, ExplainRequest, ExplainView, OriginView,
+    SplitView, StatusView, SubsetView,
 };
-use crate::api::{Control, Failure};
+use crate::api::{Control, Failure, history};
 use crate::explain::explain;
-use crate::model::{Affinity, Name, Split, total_weight};
+use crate::model::{Key, Name, Split, total_weight};
+use crate::source::Declared;
+use crate::truth::{Guard, Step};
 
-use super::state::{Inner, State};
+use super::state::{Inner, State, now};
 
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
@@ -17,9 +20,9 @@ fn share(part: u64, whole: u64) -> Option<f64> {
 
 fn view(inner: &Inner, split: &Split) -> SplitView {
     let sum = total_weight(split.subsets());
-    let change = inner.changes.get(split.name().as_str());
+    let change = inner.last_changes.get(split.name().as_str());
     let since = |at: usize| {
-        let stats = inner.subset_stats(split, at);
+        let stats = inner.steering.subset_stats(split, at);
         let before = change.and_then(|c| c.flows.get(&split.subsets()[at].name)).copied();
         (stats, stats.flows - before.unwrap_or(0).min(stats.flows))
     };
@@ -27,7 +30,7 @@ fn view(inner: &Inner, split: &Split) -> SplitView {
     let subsets = split.subsets().iter().enumerate().map(|(at, subset)| {
         let (stats, flows) = since(at);
         let endpoints = subset.endpoints.iter().map(|&address| {
-            let stats = inner.endpoint_stats(split, at, address);
+            let stats = inner.steering.endpoint_stats(split, at, address);
             EndpointView {
                 address,
                 flows: stats.flows,
@@ -53,18 +56,38 @@ fn view(inner: &Inner, split: &Split) -> SplitView {
         address: split.address().ip,
         port: split.address().port,
         protocol: split.address().protocol.into(),
-        affinity: match split.affinity() {
-            Affinity::None => "None".to_owned(),
-            Affinity::ClientIp => "ClientIP".to_owned(),
-        },
+        affinity: split.affinity().to_string(),
         changed: change.map_or(0, |change| change.at.elapsed().as_secs()),
-        source: "file".to_owned(),
+        origin: OriginView::of(&inner.truth, inner.store.kept(), split.name().as_str()),
         subsets: subsets.collect(),
     }
 }
 
 fn no_split(name: &str) -> Failure {
     Failure::NotFound(format!("there is no split \"{name}\""))
+}
+
+impl State {
+    fn carry_out(&self, inner: &mut Inner, step: Step) -> Result<(), Failure> {
+        inner.carry_out(step).map_err(|error| Failure::Internal(format!("{error:#}")))?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Makes a step about objects happen, or only says what it would do.
+    fn objects(&self, inner: &mut Inner, step: Step, dry: bool) -> Result<ApplyView, Failure> {
+        let view = ApplyView::of(&step, dry);
+        if !dry {
+            self.carry_out(inner, step)?;
+        }
+        Ok(view)
+    }
+
+    /// Makes a step about a split's weights happen.
+    fn shift(&self, inner: &mut Inner, name: &str, step: Step) -> Result<SplitView, Failure> {
+        self.carry_out(inner, step)?;
+        inner.desired.get(name).map(|split| view(inner, split)).ok_or_else(|| no_split(name))
+    }
 }
 
 impl Control for State {
@@ -78,23 +101,48 @@ impl Control for State {
         inner.desired.get(&name).map(|split| view(&inner, split)).ok_or_else(|| no_split(&name))
     }
 
+    async fn apply(&self, documents: Vec<Declared>, dry_run: bool) -> Result<ApplyView, Failure> {
+        let mut inner = self.lock();
+        let step = inner.truth.apply(inner.store.kept(), documents, now())?;
+        self.objects(&mut inner, step, dry_run)
+    }
+
+    async fn delete(&self, keys: Vec<Key>, dry_run: bool) -> Result<ApplyView, Failure> {
+        let mut inner = self.lock();
+        let step = inner.truth.delete(inner.store.kept(), &keys, now())?;
+        self.objects(&mut inner, step, dry_run)
+    }
+
     async fn set_weights(
         &self,
         name: String,
-        weights: BTreeMap<String, u32>,
+        weights: BTreeMap<Name, u32>,
+        guard: Guard,
     ) -> Result<SplitView, Failure> {
         let mut inner = self.lock();
-        let split = inner.desired.get(&name).ok_or_else(|| no_split(&name))?;
-        let mut named = BTreeMap::new();
-        for (subset, weight) in weights {
-            let subset = Name::new(subset).map_err(|e| Failure::Invalid(e.to_string()))?;
-            named.insert(subset, weight);
-        }
-        let split = split
-            .with_weights(&named)
-            .map_err(|e| Failure::Invalid(format!("split \"{name}\": {e}")))?;
-        inner.put(split.clone()).map_err(|e| Failure::Internal(e.to_string()))?;
-        Ok(view(&inner, &split))
+        let step = inner.truth.set_weights(inner.store.kept(), &name, &weights, &guard, now())?;
+        self.shift(&mut inner, &name, step)
+    }
+
+    async fn reset_weights(&self, name: String, guard: Guard) -> Result<SplitView, Failure> {
+        let mut inner = self.lock();
+        let step = inner.truth.reset(inner.store.kept(), &name, &guard, now())?;
+        self.shift(&mut inner, &name, step)
+    }
+
+    async fn rollback(
+        &self,
+        name: String,
+        to: Option<u64>,
+        guard: Guard,
+    ) -> Result<SplitView, Failure> {
+        let mut inner = self.lock();
+        let step = inner.truth.rollback(inner.store.kept(), &name, to, &guard, now())?;
+        self.shift(&mut inner, &name, step)
+    }
+
+    async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
+        history(self.lock().store.kept(), &name)
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {
@@ -126,8 +174,12 @@ impl Control for State {
     async fn status(&self) -> Result<StatusView, Failure> {
         let inner = self.lock();
         Ok(StatusView {
-            interfaces: inner.interfaces.values().cloned().collect(),
-            reasons: inner.counters.reasons().map_err(|e| Failure::Internal(e.to_string()))?,
+            interfaces: inner.interfaces.views(),
+            reasons: inner
+                .steering
+                .counters()
+                .reasons()
+                .map_err(|e| Failure::Internal(e.to_string()))?,
             last_error: inner.last_error.clone(),
         })
     }

@@ -1,18 +1,23 @@
 //! The agent: one composition root, read from top to bottom.
 
 mod control;
+mod interfaces;
+mod janitor;
 mod state;
+mod steering;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
 
 use crate::api;
+use crate::cli::AgentArgs;
 use crate::config::AgentConfig;
-use crate::interfaces::{Event, Watch};
+use crate::datapath::Pins;
+use crate::interfaces::Watch;
 use crate::source::{Problem, Watcher};
 
 pub use state::State;
@@ -23,25 +28,29 @@ pub fn problems(problems: &[Problem]) -> anyhow::Error {
     anyhow::anyhow!("{}", lines.join("\n"))
 }
 
-/// Runs the agent until SIGTERM or SIGINT. The programs are detached when it returns.
-pub async fn run(config: &Path) -> Result<()> {
-    let config = AgentConfig::load(config).map_err(|found| problems(&found))?;
+/// Runs the agent until SIGTERM or SIGINT. The programs go on steering when it
+/// returns, unless it was told to unload them.
+pub async fn run(arguments: &AgentArgs) -> Result<()> {
+    let config = AgentConfig::load(&arguments.config).map_err(|found| problems(&found))?;
     let listener = api::bind(&config.socket)
         .with_context(|| format!("cannot listen at {}", config.socket.display()))?;
-    let state = Arc::new(State::load(&config)?);
+    let state = Arc::new(State::load(&config, arguments.replace)?);
     let mut interfaces = Watch::start().context("cannot watch network interfaces")?;
     let mut files = Watcher::new(&config.resources)
         .with_context(|| format!("cannot watch {}", config.resources.display()))?;
     // After the watch began, so that no change falls between.
     state.reload();
+    // Interfaces come after the splits: what is attached finds them.
+    state.list_interfaces(&mut interfaces).await?;
 
+    let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut server = tokio::spawn(api::serve(listener, Arc::clone(&state), async {
         let _ = stopped.await;
     }));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    eprintln!("weir: running; API at {}", config.socket.display());
+    info!("running; API at {}", config.socket.display());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -51,19 +60,29 @@ pub async fn run(config: &Path) -> Result<()> {
             }
             Some(()) = files.changed() => state.reload(),
             event = interfaces.next() => match event {
-                Some(Ok(Event::Appeared { index, name, kind, ethernet })) => {
-                    state.appeared(index, &name, kind.as_deref(), ethernet);
-                }
-                Some(Ok(Event::Gone { index })) => state.gone(index),
-                Some(Err(error)) => return Err(error).context("watching network interfaces"),
+                Some(event) => state.follow(event.context("watching network interfaces")?),
                 None => anyhow::bail!("the watch on network interfaces ended"),
             },
         }
     }
+    janitor.abort();
     drop(stop);
     // A client that holds a request open does not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
     std::fs::remove_file(&config.socket).context("cannot remove the API's socket")?;
-    eprintln!("weir: stopped; programs are detached");
+    if arguments.unload_on_exit {
+        unload(&config)?;
+        info!("stopped; programs are detached, maps are gone");
+    } else {
+        info!("stopped; the programs go on steering (`weir unload` detaches them)");
+    }
     Ok(())
+}
+
+/// Takes weir out of the kernel; false if it was not there.
+pub fn unload(config: &AgentConfig) -> Result<bool> {
+    let pins = Pins::of(&config.bpffs);
+    let was_there = pins.are_there();
+    steering::unload(&pins)?;
+    Ok(was_there)
 }

@@ -6,189 +6,225 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use probe_common::map::CHUNK;
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
 
-use crate::api::types::InterfaceView;
-use crate::config::{self, AgentConfig, InterfaceMatch};
-use crate::datapath::{Counters, Forward, Object, PublishError, Publisher, Settings, attach};
+use super::interfaces::Interfaces;
+use super::steering::{Steering, SteeringError};
+use crate::config::AgentConfig;
+use crate::datapath::{Flows, Pins};
+use crate::interfaces::{Event, Watch};
 use crate::model::{Desired, Name, Split};
+use crate::plan::Change;
 use crate::source;
+use crate::store::Store;
+use crate::truth::{SplitChange, Step, Time, Truth};
 
 /// The agent's state, behind one lock: changes are rare, and packets do not wait for it.
 pub struct State {
     inner: Mutex<Inner>,
+    /// The flow tables: read and swept without the lock.
+    pub(super) flows: Flows,
+    /// Something came out of force: the janitor has work.
+    pub(super) changed: Notify,
 }
 
 /// What the lock guards.
 pub(super) struct Inner {
     pub seed: u64,
     resources: PathBuf,
-    matches: Vec<InterfaceMatch>,
-    object: Object,
-    publisher: Publisher,
-    pub counters: Counters,
+    pub steering: Steering,
+    pub interfaces: Interfaces,
     /// What runs.
     pub desired: Desired,
-    /// What the files said last, before weights that were set live.
-    files: Desired,
-    pub changes: BTreeMap<Name, Change>,
-    pub interfaces: BTreeMap<u32, InterfaceView>,
+    /// What is to run, and who says so.
+    pub truth: Truth,
+    pub store: Store,
+    pub last_changes: BTreeMap<Name, LastChange>,
     pub last_error: Vec<String>,
 }
 
+/// The time, as it is written down.
+pub(super) fn now() -> Time {
+    std::time::SystemTime::now().into()
+}
+
+fn change(splits: &[SplitChange]) -> Change {
+    let mut change = Change::default();
+    for SplitChange { name, after, .. } in splits {
+        match after {
+            Some(split) => change.put.push(Split::clone(split)),
+            None => change.remove.push(name.clone()),
+        }
+    }
+    change
+}
+
 /// The last change of a split.
-pub(super) struct Change {
+pub(super) struct LastChange {
     pub at: Instant,
     /// Flows of each subset before it.
     pub flows: HashMap<Name, u64>,
 }
 
 impl State {
-    /// Loads the object; nothing is attached yet.
-    pub fn load(config: &AgentConfig) -> Result<Self> {
-        let settings = Settings {
-            flows: config.flows.max,
-            splits: config.limits.splits,
-            endpoints: config.limits.endpoints,
-            chunks: config.limits.table_slots.div_ceil(CHUNK as u32),
-            tcp_idle: config.flows.tcp_idle,
-            udp_idle: config.flows.udp_idle,
-            hash_seed: config.hash_seed,
-        };
-        let mut object = Object::load(&settings)?;
-        let publisher = Publisher::new(object.ebpf())?;
-        let counters = Counters::new(object.ebpf())?;
+    /// Loads the programs and adopts what is pinned; attaches nothing yet.
+    pub fn load(config: &AgentConfig, replace: bool) -> Result<Self> {
+        let pins = Pins::of(&config.bpffs);
+        if replace && pins.are_there() {
+            warn!("starting with empty maps, as told: flows that live now are steered anew");
+            super::steering::unload(&pins)?;
+        }
+        let (steering, flows) = Steering::load(config, Pins::make(&config.bpffs)?)?;
+        let mut desired = Desired::default();
+        for split in steering.ledger().splits() {
+            desired.replace(split.clone());
+        }
+        if desired.splits().len() > 0 {
+            info!("adopted {} splits from {}", desired.splits().len(), config.bpffs.display());
+        }
+        let (store, notices) = Store::open(&config.state)?;
+        for notice in notices {
+            warn!("{notice}");
+        }
+        let truth = Truth::start(store.kept());
+        for (_, problem) in truth.set_aside() {
+            error!("not in force: {problem}");
+        }
         let inner = Inner {
             seed: config.hash_seed,
             resources: config.resources.clone(),
-            matches: config.interfaces.clone(),
-            object,
-            publisher,
-            counters,
-            desired: Desired::default(),
-            files: Desired::default(),
-            changes: BTreeMap::new(),
-            interfaces: BTreeMap::new(),
+            steering,
+            interfaces: Interfaces::new(config.interfaces.clone()),
+            desired,
+            truth,
+            store,
+            last_changes: BTreeMap::new(),
             last_error: Vec::new(),
         };
-        Ok(Self { inner: Mutex::new(inner) })
+        Ok(Self { inner: Mutex::new(inner), flows, changed: Notify::new() })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Follows what happened to an interface.
+    pub fn follow(&self, event: Event) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        inner.interfaces.follow(event, &mut inner.steering);
+    }
+
+    /// Follows the events of the interfaces that are there, which come first.
+    pub async fn list_interfaces(&self, watch: &mut Watch) -> Result<()> {
+        for event in watch.listed().await.context("cannot list network interfaces")? {
+            self.follow(event);
+        }
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        inner.interfaces.forget_others(&mut inner.steering);
+        Ok(())
+    }
+
     /// Reads the resources again. What is wrong is said, and changes nothing.
     pub fn reload(&self) {
         self.lock().reload();
-    }
-
-    /// An interface came up or was renamed.
-    pub fn appeared(&self, index: u32, name: &str, kind: Option<&str>, ethernet: bool) {
-        self.lock().appeared(index, name, kind, ethernet);
-    }
-
-    /// An interface is gone, and its programs with it.
-    pub fn gone(&self, index: u32) {
-        self.lock().interfaces.remove(&index);
+        self.changed.notify_one();
     }
 }
 
 impl Inner {
     fn reload(&mut self) {
-        let found = source::load(&self.resources);
-        let result = match found {
-            Ok(files) => self.adopt(files).map_err(|error| vec![format!("{error:#}")]),
-            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+        let result = match source::load_declarations(&self.resources) {
+            Ok(files) => self
+                .truth
+                .load_files(self.store.kept(), files, now())
+                .map_err(anyhow::Error::from)
+                .and_then(|step| self.carry_out(step)),
+            Err(problems) => self.go_on_without_files().and(Err(super::problems(&problems))),
         };
-        self.last_error = result.err().unwrap_or_default();
+        let said = result.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        self.last_error = said.lines().map(str::to_owned).collect();
         for line in &self.last_error {
-            eprintln!("weir: not applied: {line}");
+            error!("not applied: {line}");
         }
     }
 
-    /// Puts what changed in the files into force. A split whose definition did
-    /// not change keeps weights that were set live.
-    fn adopt(&mut self, files: Desired) -> Result<()> {
-        let gone: Vec<Split> = self
-            .desired
-            .splits()
-            .filter(|old| {
-                files.get(old.name().as_str()).is_none_or(|s| s.address() != old.address())
-            })
-            .cloned()
-            .collect();
-        for split in gone {
-            self.publisher.withdraw(split.name())?;
-            self.desired.remove(split.name().as_str());
+    /// Makes a step happen: in the kernel, in the state directory and in the
+    /// truth; or, after an error, in none of them.
+    pub fn carry_out(&mut self, mut step: Step) -> Result<()> {
+        let change = if self.truth.has_files() {
+            change(&step.changes)
+        } else {
+            // What was adopted may be anything: what is not in the truth goes now.
+            let mut after = self.truth.clone();
+            after.accept(step.clone());
+            Change::towards(after.desired(), self.steering.ledger())
+        };
+        let before = self.before(&change);
+        self.apply(&change)?;
+        if let Err(error) = self.store.commit(std::mem::take(&mut step.transaction)) {
+            return Err(match self.apply(&before) {
+                Ok(()) => error.into(),
+                Err(second) => anyhow::anyhow!("{error}; and what runs is as if not: {second}"),
+            });
         }
-        for split in files.splits() {
-            let name = split.name().as_str();
-            if self.desired.get(name).is_none() || self.files.get(name) != Some(split) {
-                self.put(split.clone()).with_context(|| format!("split {name}"))?;
-            }
+        for event in &step.events {
+            info!("{event}");
         }
-        self.files = files;
+        self.truth.accept(step);
         Ok(())
     }
 
-    /// Puts a split into force.
-    pub fn put(&mut self, split: Split) -> Result<(), PublishError> {
-        self.publisher.publish(&split)?;
-        let flows = self.flows(&split);
-        self.changes.insert(split.name().clone(), Change { at: Instant::now(), flows });
-        self.desired.replace(split);
+    /// Puts into force what was applied before, beside what was adopted, if the
+    /// agent starts and the files cannot be read.
+    fn go_on_without_files(&mut self) -> Result<()> {
+        if self.truth.has_files() {
+            return Ok(());
+        }
+        let change = Change::towards(self.truth.desired(), self.steering.ledger());
+        Ok(self.apply(&Change { remove: Vec::new(), ..change })?)
+    }
+
+    /// What takes a change back.
+    fn before(&self, change: &Change) -> Change {
+        let names = change.put.iter().map(Split::name).chain(&change.remove);
+        let mut back = Change::default();
+        for name in names {
+            match self.desired.get(name.as_str()) {
+                Some(split) => back.put.push(split.clone()),
+                None => back.remove.push(name.clone()),
+            }
+        }
+        back
+    }
+
+    /// Puts a change into force.
+    pub fn apply(&mut self, change: &Change) -> Result<(), SteeringError> {
+        self.steering.change(change)?;
+        for name in &change.remove {
+            self.desired.remove(name.as_str());
+            self.last_changes.remove(name);
+            info!("split {name}: removed, its flows drain");
+        }
+        for split in &change.put {
+            let flows = self.flows(split);
+            let last = LastChange { at: Instant::now(), flows };
+            self.last_changes.insert(split.name().clone(), last);
+            self.desired.replace(split.clone());
+            let weights: Vec<String> =
+                split.subsets().iter().map(|s| format!("{}={}", s.name, s.weight)).collect();
+            info!("split {}: {}", split.name(), weights.join(" "));
+        }
         Ok(())
     }
 
     fn flows(&self, split: &Split) -> HashMap<Name, u64> {
         let subsets = split.subsets().iter().enumerate();
-        subsets
-            .map(|(at, subset)| (subset.name.clone(), self.subset_stats(split, at).flows))
-            .collect()
-    }
-
-    /// Counters of a subset; zero if they cannot be read.
-    pub fn subset_stats(&self, split: &Split, at: usize) -> probe_common::map::SubsetStats {
-        let id = self.publisher.subset_id(split.name(), at);
-        id.and_then(|id| self.counters.subset(id).ok()).unwrap_or_default()
-    }
-
-    /// Counters of an endpoint; zero if they cannot be read.
-    pub fn endpoint_stats(
-        &self,
-        split: &Split,
-        at: usize,
-        endpoint: std::net::SocketAddr,
-    ) -> probe_common::map::EndpointStats {
-        let id = self.publisher.id_of(split.name(), &split.subsets()[at].name, endpoint);
-        id.and_then(|id| self.counters.endpoint(id).ok()).unwrap_or_default()
-    }
-
-    fn appeared(&mut self, index: u32, name: &str, kind: Option<&str>, ethernet: bool) {
-        let Some(fit) = self.matches.iter().find(|m| m.matches(name)) else { return };
-        if self.interfaces.get(&index).is_some_and(|known| known.error.is_none()) {
-            return;
-        }
-        let (hook, forward) = match fit.forward() {
-            config::Forward::Tc => ("tc", Forward::Tc),
-            config::Forward::Xdp => ("xdp", Forward::Xdp { virtual_device: kind.is_some() }),
+        let flows = |(at, subset): (usize, &crate::model::Subset)| {
+            (subset.name.clone(), self.steering.subset_stats(split, at).flows)
         };
-        let result = if ethernet {
-            attach(&mut self.object, name, forward)
-                .map_err(|e| format!("{:#}", anyhow::Error::from(e)))
-        } else {
-            Err("not an Ethernet interface".to_owned())
-        };
-        let (mode, error) = match result {
-            Ok(mode) => (mode.name(), None),
-            Err(error) => ("", Some(error)),
-        };
-        match &error {
-            None => eprintln!("weir: {name}: forward at {hook} ({mode})"),
-            Some(error) => eprintln!("weir: {name}: {error}"),
-        }
-        let (name, hook, mode) = (name.to_owned(), hook.to_owned(), mode.to_owned());
-        self.interfaces.insert(index, InterfaceView { name, index, hook, mode, error });
+        subsets.map(flows).collect()
     }
 }

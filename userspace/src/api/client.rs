@@ -1,6 +1,5 @@
 //! The command line's side of the API.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,12 +12,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::types::{ApiError, ExplainRequest, ExplainView, SplitView, StatusView, WeightsRequest};
+use super::types::{
+    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, ExplainRequest, ExplainView,
+    ResetQuery, RollbackRequest, SplitView, StatusView, WeightsRequest,
+};
 
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 256 << 20;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to read megabytes of documents and put them into force.
+const LONG: Duration = Duration::from_secs(300);
 
 /// Why there is no answer, or no good one.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +39,8 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The agent took too long.
-    #[error("the agent at {} did not answer within {} s", .0.display(), TIMEOUT.as_secs())]
-    Timeout(PathBuf),
+    #[error("the agent at {} did not answer within {} s", .0.display(), .1.as_secs())]
+    Timeout(PathBuf, Duration),
     /// The agent refused.
     #[error("{message}")]
     Refused {
@@ -78,14 +82,52 @@ impl Client {
         self.get(&format!("/v1/splits/{}", escape(name))).await
     }
 
-    /// Gives subsets of a split other weights; the split as it is then.
+    /// Applies documents, all or none; with `dry_run` only asks what that would do.
+    pub async fn apply(&self, request: &ApplyRequest) -> Result<ApplyView, ClientError> {
+        self.call_within(LONG, Method::POST, "/v1/apply", Some(request)).await
+    }
+
+    /// Deletes applied objects, all or none; with `dry_run` only asks what that would do.
+    pub async fn delete(&self, request: &DeleteRequest) -> Result<ApplyView, ClientError> {
+        self.call_within(LONG, Method::POST, "/v1/delete", Some(request)).await
+    }
+
+    /// Overrides weights of a split; the split as it is then.
     pub async fn set_weights(
         &self,
         name: &str,
-        weights: BTreeMap<String, u32>,
+        request: &WeightsRequest,
     ) -> Result<SplitView, ClientError> {
-        let path = format!("/v1/splits/{}/weights", escape(name));
-        self.call(Method::PUT, &path, Some(&WeightsRequest { weights })).await
+        self.call(Method::PUT, &weights_of(name), Some(request)).await
+    }
+
+    /// Ends the override of a split's weights; the split as it is then.
+    pub async fn reset_weights(
+        &self,
+        name: &str,
+        conditions: &ResetQuery,
+    ) -> Result<SplitView, ClientError> {
+        let ResetQuery { expect, version } = conditions;
+        let expect = expect.as_ref().map(|expect| format!("expect={}", escape(expect)));
+        let version = version.map(|version| format!("version={version}"));
+        let query: Vec<String> = expect.into_iter().chain(version).collect();
+        let path = format!("{}?{}", weights_of(name), query.join("&"));
+        self.call(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Goes back to weights of before; the split as it is then.
+    pub async fn rollback(
+        &self,
+        name: &str,
+        request: &RollbackRequest,
+    ) -> Result<SplitView, ClientError> {
+        let path = format!("/v1/splits/{}/rollback", escape(name));
+        self.call(Method::POST, &path, Some(request)).await
+    }
+
+    /// The last changes of a split's weights, oldest first.
+    pub async fn history(&self, name: &str) -> Result<Vec<ChangeView>, ClientError> {
+        self.get(&format!("/v1/splits/{}/history", escape(name))).await
     }
 
     /// Where a new flow would go.
@@ -110,6 +152,16 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
+        self.call_within(TIMEOUT, method, path, body).await
+    }
+
+    async fn call_within<T: DeserializeOwned>(
+        &self,
+        timeout: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
         let body = match body {
             Some(body) => serde_json::to_vec(body).map_err(ClientError::protocol)?,
             None => Vec::new(),
@@ -121,9 +173,9 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(ClientError::protocol)?;
-        let (status, bytes) = tokio::time::timeout(TIMEOUT, self.send(request))
+        let (status, bytes) = tokio::time::timeout(timeout, self.send(request))
             .await
-            .map_err(|_| ClientError::Timeout(self.socket.clone()))??;
+            .map_err(|_| ClientError::Timeout(self.socket.clone(), timeout))??;
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(ClientError::protocol);
         }
@@ -163,6 +215,10 @@ impl Client {
             _ = &mut connection => exchange.await,
         }
     }
+}
+
+fn weights_of(split: &str) -> String {
+    format!("/v1/splits/{}/weights", escape(split))
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters.

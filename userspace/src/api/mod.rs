@@ -4,11 +4,19 @@
 //! line asks through [`Client`]. Both speak the types of [`types`].
 
 pub mod client;
+mod control;
+mod handlers;
+#[cfg(test)]
+pub(crate) mod kernelless;
+pub mod openapi;
 pub mod server;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 pub use client::{Client, ClientError};
-pub use server::{Control, Failure, bind, serve};
+pub use control::{Control, Failure, history};
+pub use server::{bind, serve};
 
 /// Where the agent listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";

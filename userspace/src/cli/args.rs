@@ -11,6 +11,7 @@ use super::Question;
 use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
 use crate::model::Name;
+use crate::source;
 
 /// Shifts traffic between the versions of a service, in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -27,18 +28,31 @@ pub struct Cli {
 enum Command {
     /// Run the agent of this node.
     Agent(AgentArgs),
+    /// Take weir out of the kernel: detach its programs, drop its maps and flows.
+    Unload(UnloadArgs),
     /// Check files without applying them.
     Validate(ValidateArgs),
     /// Print the traffic splits that resources become.
     Translate(TranslateArgs),
-    /// Give subsets of a split other weights.
+    /// Apply documents: all, or none of them.
+    Apply(ApplyArgs),
+    /// Delete what was applied: all of it, or none.
+    Delete(DeleteArgs),
+    /// Show what `weir apply` would do, and how many flows would move.
+    Diff(DiffArgs),
+    /// Give subsets of a split other weights, until they are reset or those in
+    /// the split's definition change.
     Weights(WeightsArgs),
+    /// Show the last changes of a split's weights.
+    History(HistoryArgs),
+    /// Give a split weights that it had before.
+    Rollback(RollbackArgs),
     /// Show what the agent steers.
     Get(GetArgs),
     /// Show where a new flow would go, and why.
     Explain(ExplainArgs),
     /// Show how the agent is.
-    Status,
+    Status(StatusArgs),
 }
 
 /// What `main` has to do.
@@ -46,6 +60,8 @@ enum Command {
 pub enum Action {
     /// Be the agent.
     Agent(AgentArgs),
+    /// Take weir out of the kernel.
+    Unload(UnloadArgs),
     /// Check files.
     Validate(ValidateArgs),
     /// Print what files become.
@@ -60,9 +76,22 @@ pub struct AgentArgs {
     /// The agent's configuration.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Leave the programs steering when the agent is told to stop.
+    /// Take weir out of the kernel when the agent is told to stop, as `weir
+    /// unload` does. Without this the programs go on steering.
     #[arg(long)]
-    pub keep_programs: bool,
+    pub unload_on_exit: bool,
+    /// Start with empty maps where the pinned ones cannot be adopted, or should
+    /// not be: live flows are steered anew.
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// `weir unload`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct UnloadArgs {
+    /// The agent's configuration, which says where its maps are pinned.
+    #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
+    pub config: PathBuf,
 }
 
 /// `weir validate`.
@@ -77,8 +106,87 @@ pub struct ValidateArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct TranslateArgs {
     /// Files of Istio, Gateway API, Kubernetes and weir resources.
-    #[arg(short, long = "filename", required = true, num_args = 1.., value_name = "FILE")]
+    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
+
+/// How to show an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct Output {
+    /// How to show it.
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+}
+
+/// Files with documents.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Files {
+    /// Files, directories of *.yaml and *.yml files, or - for standard input.
+    #[arg(short = 'f', long = "file", required = true, value_name = "FILE|DIR|-")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `weir apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ApplyArgs {
+    /// What to apply.
+    #[command(flatten)]
+    pub files: Files,
+    /// Only show what would happen.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to show what happened.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `weir diff`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DiffArgs {
+    /// What would be applied.
+    #[command(flatten)]
+    pub files: Files,
+    /// How to show what would happen.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `weir delete`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DeleteArgs {
+    /// The kind of the objects: split.
+    #[arg(
+        value_parser = kind,
+        value_name = "KIND",
+        requires = "names",
+        required_unless_present = "files",
+        conflicts_with = "files"
+    )]
+    pub kind: Option<String>,
+    /// Their names.
+    #[arg(value_parser = name, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Delete what the documents of these are about: files, directories, or -
+    /// for standard input.
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-")]
+    pub files: Vec<PathBuf>,
+    /// Only show what would happen.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to show what happened.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What must be so for a change to happen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Expected {
+    /// Refuse unless these weights are in force, such as v1=90,v3=10.
+    #[arg(long, value_name = "SUBSET=WEIGHT,...", value_delimiter = ',', value_parser = weight)]
+    pub expect: Vec<(String, u32)>,
+    /// Refuse unless this is the version of the split's last change.
+    #[arg(long, value_name = "VERSION")]
+    pub expect_version: Option<u64>,
 }
 
 /// `weir weights`.
@@ -88,8 +196,59 @@ pub struct WeightsArgs {
     #[arg(value_parser = name)]
     pub name: String,
     /// Subsets and their weights, such as v1=80 v2=20; others keep theirs.
-    #[arg(required = true, value_name = "SUBSET=WEIGHT", value_parser = weight)]
+    #[arg(
+        required_unless_present = "reset",
+        conflicts_with = "reset",
+        value_name = "SUBSET=WEIGHT",
+        value_parser = weight
+    )]
     pub weights: Vec<(String, u32)>,
+    /// Go back to the weights of the split's definition.
+    #[arg(long)]
+    pub reset: bool,
+    /// What must be so.
+    #[command(flatten)]
+    pub expected: Expected,
+    /// How to show the split.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `weir history`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct HistoryArgs {
+    /// The split.
+    #[arg(value_parser = name)]
+    pub name: String,
+    /// How to show its changes.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `weir rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RollbackArgs {
+    /// The split.
+    #[arg(value_parser = name)]
+    pub name: String,
+    /// The version of the change to whose weights to return, as `weir history`
+    /// shows it; without it, to the weights before the last change.
+    #[arg(long, value_name = "VERSION")]
+    pub to: Option<u64>,
+    /// What must be so.
+    #[command(flatten)]
+    pub expected: Expected,
+    /// How to show the split.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `weir status`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct StatusArgs {
+    /// How to show it.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `weir get`.
@@ -110,8 +269,8 @@ pub enum Resource {
         #[arg(value_parser = name)]
         name: Option<String>,
         /// How to show it.
-        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-        output: Format,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
@@ -138,10 +297,20 @@ pub struct ExplainArgs {
     /// TCP or UDP.
     #[arg(long, default_value_t = Protocol::Tcp)]
     pub protocol: Protocol,
+    /// How to show the choice.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 fn name(text: &str) -> Result<String, String> {
     Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
+}
+
+fn kind(text: &str) -> Result<String, String> {
+    match text {
+        "split" | "splits" | source::KIND => Ok(source::KIND.to_owned()),
+        _ => Err("expected \"split\"".to_owned()),
+    }
 }
 
 fn weight(text: &str) -> Result<(String, u32), String> {
@@ -152,24 +321,42 @@ fn weight(text: &str) -> Result<(String, u32), String> {
     Ok((name(subset)?, weight))
 }
 
+/// Refuses a subset that is given two weights.
+fn once(weights: &[(String, u32)]) -> Result<(), clap::Error> {
+    let mut seen = BTreeSet::new();
+    match weights.iter().find(|(name, _)| !seen.insert(name)) {
+        None => Ok(()),
+        Some((twice, _)) => {
+            let message = format!("subset \"{twice}\" is given two weights");
+            Err(Cli::command().error(ErrorKind::ArgumentConflict, message))
+        }
+    }
+}
+
 impl Cli {
     /// What to do, with what the declaration of the arguments cannot check checked.
     pub fn action(self) -> Result<Action, clap::Error> {
         Ok(match self.command {
             Command::Agent(args) => Action::Agent(args),
+            Command::Unload(args) => Action::Unload(args),
             Command::Validate(args) => Action::Validate(args),
             Command::Translate(args) => Action::Translate(args),
+            Command::Apply(args) => Action::Ask(Question::Apply(args)),
+            Command::Delete(args) => Action::Ask(Question::Delete(args)),
+            Command::Diff(args) => Action::Ask(Question::Diff(args)),
             Command::Weights(args) => {
-                let mut seen = BTreeSet::new();
-                if let Some((twice, _)) = args.weights.iter().find(|(name, _)| !seen.insert(name)) {
-                    let message = format!("subset \"{twice}\" is given two weights");
-                    return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
-                }
+                once(&args.weights)?;
+                once(&args.expected.expect)?;
                 Action::Ask(Question::Weights(args))
+            }
+            Command::History(args) => Action::Ask(Question::History(args)),
+            Command::Rollback(args) => {
+                once(&args.expected.expect)?;
+                Action::Ask(Question::Rollback(args))
             }
             Command::Get(args) => Action::Ask(Question::Get(args)),
             Command::Explain(args) => Action::Ask(Question::Explain(args)),
-            Command::Status => Action::Ask(Question::Status),
+            Command::Status(args) => Action::Ask(Question::Status(args)),
         })
     }
 
@@ -195,27 +382,66 @@ mod tests {
         let (socket, action) = parse("weir weights --socket /tmp/s reviews v1=50 v3=0").unwrap();
         assert_eq!(socket, PathBuf::from("/tmp/s"));
         let weights = vec![("v1".to_owned(), 50), ("v3".to_owned(), 0)];
-        let expected = WeightsArgs { name: "reviews".into(), weights };
+        let expected = WeightsArgs {
+            name: "reviews".into(),
+            weights,
+            reset: false,
+            expected: Expected::default(),
+            output: Output { format: Format::Table },
+        };
         assert_eq!(action, Action::Ask(Question::Weights(expected)));
 
         let (socket, action) = parse("weir get splits reviews -o yaml").unwrap();
         assert_eq!(socket, PathBuf::from(DEFAULT_SOCKET));
-        let resource = Resource::Splits { name: Some("reviews".into()), output: Format::Yaml };
+        let resource = Resource::Splits {
+            name: Some("reviews".into()),
+            output: Output { format: Format::Yaml },
+        };
         assert_eq!(action, Action::Ask(Question::Get(GetArgs { resource })));
 
         let line = "weir --socket /tmp/s explain --from [::1]:5 --to [fd00::1]:80 --protocol udp";
         let Action::Ask(Question::Explain(args)) = parse(line).unwrap().1 else { panic!() };
         assert_eq!((args.to.to_string().as_str(), args.protocol), ("[fd00::1]:80", Protocol::Udp));
 
-        let (_, action) = parse("weir agent --config a.yaml --keep-programs").unwrap();
-        let expected = AgentArgs { config: "a.yaml".into(), keep_programs: true };
+        let (_, action) = parse("weir agent --config a.yaml --unload-on-exit").unwrap();
+        let expected = AgentArgs { config: "a.yaml".into(), unload_on_exit: true, replace: false };
         assert_eq!(action, Action::Agent(expected));
         let expected = ValidateArgs { files: vec!["a".into(), "b".into()] };
         assert_eq!(parse("weir validate a b").unwrap().1, Action::Validate(expected));
-        let expected = TranslateArgs { files: vec!["a".into(), "b".into(), "c".into()] };
-        let action = parse("weir translate -f a b -f c").unwrap().1;
-        assert_eq!(action, Action::Translate(expected));
-        assert_eq!(parse("weir status").unwrap().1, Action::Ask(Question::Status));
+        let output = Output { format: Format::Json };
+        let expected = Action::Ask(Question::Status(StatusArgs { output }));
+        assert_eq!(parse("weir status -o json").unwrap().1, expected);
+    }
+
+    fn question(line: &str) -> Question {
+        match parse(line).expect(line).1 {
+            Action::Ask(question) => question,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn changes_are_understood() {
+        let Question::Weights(args) =
+            question("weir weights a v1=5 --expect v1=90,v3=10 --expect-version 7")
+        else {
+            panic!()
+        };
+        assert_eq!(args.expected.expect, [("v1".to_owned(), 90), ("v3".to_owned(), 10)]);
+        assert_eq!(args.expected.expect_version, Some(7));
+        let Question::Weights(args) = question("weir weights a --reset") else { panic!() };
+        assert!(args.reset && args.weights.is_empty());
+        let Question::Rollback(args) = question("weir rollback a --to 3 -o json") else { panic!() };
+        assert_eq!((args.to, args.output.format), (Some(3), Format::Json));
+        let Question::Apply(args) = question("weir apply -f a -f - --dry-run") else { panic!() };
+        assert_eq!((args.files.files, args.dry_run), (vec!["a".into(), "-".into()], true));
+        let Question::Delete(args) = question("weir delete split a b") else { panic!() };
+        assert_eq!(args.kind.as_deref(), Some("TrafficSplit"));
+        assert_eq!((args.names, args.files), (vec!["a".to_owned(), "b".into()], vec![]));
+        let Question::Delete(args) = question("weir delete -f a.yaml") else { panic!() };
+        assert_eq!((args.kind, args.files), (None, vec!["a.yaml".into()]));
+        assert!(matches!(question("weir diff -f a"), Question::Diff(_)));
+        assert!(matches!(question("weir history a"), Question::History(_)));
     }
 
     #[test]
@@ -224,8 +450,6 @@ mod tests {
             "weir",
             "weir agent",
             "weir validate",
-            "weir translate",
-            "weir translate a",
             "weir weights reviews",
             "weir weights reviews v1",
             "weir weights reviews v1=",
@@ -233,6 +457,18 @@ mod tests {
             "weir weights reviews v1=4294967296",
             "weir weights reviews v1=1 v1=2",
             "weir weights Reviews v1=1",
+            "weir weights reviews v1=1 --reset",
+            "weir weights reviews v1=1 --expect v1",
+            "weir weights reviews v1=1 --expect v1=1,v1=2",
+            "weir rollback",
+            "weir rollback reviews --to x",
+            "weir apply",
+            "weir apply a.yaml",
+            "weir diff",
+            "weir delete",
+            "weir delete split",
+            "weir delete pod a",
+            "weir delete split a -f b",
             "weir get",
             "weir get splits -o xml",
             "weir explain --from 1.2.3.4:5",

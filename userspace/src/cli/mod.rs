@@ -1,21 +1,31 @@
 //! The command line: what can be typed, and the commands that ask the agent.
 //!
-//! `weir agent`, `weir validate` and `weir translate` do not ask a running
-//! agent; `main` gets them as [`Action`]s of their own.
+//! `weir agent`, `weir unload`, `weir validate` and `weir translate` do not ask
+//! a running agent; `main` gets them as [`Action`]s of their own.
 
 mod args;
+mod difference;
+mod files;
 mod render;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
 pub use args::{
-    Action, AgentArgs, Cli, ExplainArgs, Format, GetArgs, Resource, TranslateArgs, ValidateArgs,
-    WeightsArgs,
+    Action, AgentArgs, ApplyArgs, Cli, DeleteArgs, DiffArgs, Expected, ExplainArgs, Files, Format,
+    GetArgs, HistoryArgs, Output, Resource, RollbackArgs, StatusArgs, TranslateArgs, UnloadArgs,
+    ValidateArgs, WeightsArgs,
 };
 
 use crate::api::Client;
-use crate::api::types::ExplainRequest;
+use crate::api::types::{
+    ApplyRequest, DeleteRequest, ExplainRequest, ObjectName, ResetQuery, RollbackRequest,
+    SplitView, WeightsRequest,
+};
 
 /// Done.
 pub const EXIT_DONE: u8 = 0;
@@ -25,50 +35,107 @@ pub const EXIT_FAILED: u8 = 1;
 /// A command for a running agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
+    /// `weir apply`.
+    Apply(ApplyArgs),
+    /// `weir delete`.
+    Delete(DeleteArgs),
+    /// `weir diff`.
+    Diff(DiffArgs),
     /// `weir weights`.
     Weights(WeightsArgs),
+    /// `weir history`.
+    History(HistoryArgs),
+    /// `weir rollback`.
+    Rollback(RollbackArgs),
     /// `weir get`.
     Get(GetArgs),
     /// `weir explain`.
     Explain(ExplainArgs),
     /// `weir status`.
-    Status,
+    Status(StatusArgs),
 }
 
 /// Asks the agent that listens at `socket` and writes its answer to `out`.
 pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> anyhow::Result<()> {
     let client = Client::new(socket);
     let text = match question {
+        Question::Apply(ApplyArgs { files, dry_run, output }) => {
+            let request = ApplyRequest { files: files::read(&files.files)?, dry_run };
+            show(output, &client.apply(&request).await?, difference::apply)?
+        }
+        Question::Diff(DiffArgs { files, output }) => {
+            let request = ApplyRequest { files: files::read(&files.files)?, dry_run: true };
+            show(output, &client.apply(&request).await?, difference::apply)?
+        }
+        Question::Delete(args) => {
+            let output = args.output;
+            show(output, &client.delete(&deletion(args)?).await?, difference::apply)?
+        }
         Question::Weights(args) => {
-            let weights = args.weights.into_iter().collect();
-            render::splits(&[client.set_weights(&args.name, weights).await?])
+            let output = args.output;
+            show(output, &weights(&client, args).await?, render::split)?
+        }
+        Question::History(HistoryArgs { name, output }) => {
+            show(output, &client.history(&name).await?, |changes| render::history(changes))?
+        }
+        Question::Rollback(RollbackArgs { name, to, expected, output }) => {
+            let expect = expected.expect.into_iter().collect();
+            let request = RollbackRequest { to, expect, version: expected.expect_version };
+            show(output, &client.rollback(&name, &request).await?, render::split)?
         }
         Question::Get(GetArgs { resource: Resource::Splits { name: Some(name), output } }) => {
-            let split = client.split(&name).await?;
-            match output {
-                Format::Table => render::splits(&[split]),
-                Format::Yaml => serde_yaml::to_string(&split)?,
-                Format::Json => serde_json::to_string_pretty(&split)? + "\n",
-            }
+            show(output, &client.split(&name).await?, render::split)?
         }
         Question::Get(GetArgs { resource: Resource::Splits { name: None, output } }) => {
-            let splits = client.splits().await?;
-            match output {
-                Format::Table => render::splits(&splits),
-                Format::Yaml => serde_yaml::to_string(&splits)?,
-                Format::Json => serde_json::to_string_pretty(&splits)? + "\n",
-            }
+            show(output, &client.splits().await?, |splits| render::splits(splits))?
         }
-        Question::Explain(ExplainArgs { from, to, protocol }) => {
-            render::explain(&client.explain(ExplainRequest { from, to, protocol }).await?)
+        Question::Explain(ExplainArgs { from, to, protocol, output }) => {
+            let explained = client.explain(ExplainRequest { from, to, protocol }).await?;
+            show(output, &explained, render::explain)?
         }
-        Question::Status => render::status(&client.status().await?),
+        Question::Status(StatusArgs { output }) => {
+            show(output, &client.status().await?, render::status)?
+        }
     };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `weir get splits | head` has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
     }
+}
+
+/// An answer as it is to be shown.
+fn show<T: Serialize>(
+    output: Output,
+    answer: &T,
+    table: impl FnOnce(&T) -> String,
+) -> anyhow::Result<String> {
+    Ok(match output.format {
+        Format::Table => table(answer),
+        Format::Yaml => serde_yaml::to_string(answer)?,
+        Format::Json => serde_json::to_string_pretty(answer)? + "\n",
+    })
+}
+
+async fn weights(client: &Client, args: WeightsArgs) -> anyhow::Result<SplitView> {
+    let WeightsArgs { name, weights, reset, expected, .. } = args;
+    let version = expected.expect_version;
+    if reset {
+        let pairs = expected.expect.iter().map(|(name, weight)| format!("{name}={weight}"));
+        let pairs = pairs.collect::<Vec<_>>().join(",");
+        let expect = (!pairs.is_empty()).then_some(pairs);
+        return Ok(client.reset_weights(&name, &ResetQuery { expect, version }).await?);
+    }
+    let (weights, expect) = (weights.into_iter().collect(), expected.expect.into_iter().collect());
+    Ok(client.set_weights(&name, &WeightsRequest { weights, expect, version }).await?)
+}
+
+fn deletion(args: DeleteArgs) -> anyhow::Result<DeleteRequest> {
+    let DeleteArgs { kind, names, files, dry_run, .. } = args;
+    let kind = kind.unwrap_or_default();
+    let object = |name| ObjectName { kind: kind.clone(), namespace: String::new(), name };
+    let objects = names.into_iter().map(object).collect();
+    Ok(DeleteRequest { objects, files: files::read(&files)?, dry_run })
 }
 
 /// [`ask`], for a thin `main`: answers on standard output, errors on standard

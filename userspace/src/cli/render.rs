@@ -1,8 +1,9 @@
 //! Answers of the agent as plain text.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::api::types::{ExplainView, SplitView, StatusView};
+use crate::api::types::{ChangeView, ExplainView, SplitView, StatusView};
 
 /// Where the text of a column stands.
 #[derive(Clone, Copy)]
@@ -39,33 +40,100 @@ fn table<const N: usize>(columns: [(&str, Align); N], rows: &[[String; N]]) -> S
 }
 
 /// Per cent with two digits; "-" if unknown.
-fn share(share: Option<f64>) -> String {
+pub(super) fn share(share: Option<f64>) -> String {
     share.map_or_else(|| "-".into(), |share| format!("{:.2}%", share * 100.0))
 }
 
-/// Splits, a line for each subset.
+/// Weights as they are typed; "-" if there are none.
+fn weights(weights: &BTreeMap<String, u32>) -> String {
+    let pairs: Vec<String> =
+        weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
+    if pairs.is_empty() { "-".to_owned() } else { pairs.join(" ") }
+}
+
+/// A split.
+pub(super) fn split(split: &SplitView) -> String {
+    splits(std::slice::from_ref(split))
+}
+
+/// Splits, a line for each subset, and what is to be said of their weights.
 pub(super) fn splits(splits: &[SplitView]) -> String {
     let columns = [
         ("NAME", Left),
         ("SUBSET", Left),
         ("WEIGHT", Right),
+        ("DEFINED", Right),
         ("TARGET", Right),
         ("OBSERVED", Right),
         ("FLOWS", Right),
         ("ENDPOINTS", Right),
+        ("VERSION", Right),
+        ("SOURCE", Left),
     ];
-    let rows: Vec<[String; 7]> = splits
+    let rows: Vec<[String; 10]> = splits
         .iter()
         .flat_map(|split| split.subsets.iter().map(move |subset| (split, subset)))
         .map(|(split, subset)| {
+            let overridden = split.origin.overridden.as_ref();
+            let defined = overridden.and_then(|o| o.defined.get(&subset.name)).copied();
             [
                 split.name.clone(),
                 subset.name.clone(),
                 subset.weight.to_string(),
+                defined.unwrap_or(subset.weight).to_string(),
                 share(Some(subset.target_share)),
                 share(subset.observed_share),
                 subset.flows.to_string(),
                 subset.endpoints.len().to_string(),
+                split.origin.version.to_string(),
+                split.origin.source.clone(),
+            ]
+        })
+        .collect();
+    let mut text = table(columns, &rows);
+    let notes: Vec<String> = splits.iter().filter_map(note).collect();
+    if !notes.is_empty() {
+        let _ = write!(text, "\n{}\n", notes.join("\n"));
+    }
+    text
+}
+
+/// What is to be said of a split's weights.
+fn note(split: &SplitView) -> Option<String> {
+    let name = &split.name;
+    if let Some(overridden) = &split.origin.overridden {
+        let (since, defined) = (&overridden.since, weights(&overridden.defined));
+        return Some(format!(
+            "{name}: weights are overridden since {since}; \
+             `weir weights {name} --reset` goes back to {defined}"
+        ));
+    }
+    let ended = weights(split.origin.ended.as_ref()?);
+    Some(format!("{name}: the override {ended} ended when the weights in its definition changed"))
+}
+
+/// Changes of a split's weights, a line for each.
+pub(super) fn history(changes: &[ChangeView]) -> String {
+    let columns = [
+        ("VERSION", Right),
+        ("TIME", Left),
+        ("BY", Left),
+        ("FROM", Left),
+        ("TO", Left),
+        ("", Left),
+    ];
+    let rows: Vec<[String; 6]> = changes
+        .iter()
+        .map(|change| {
+            let ended = change.ended.as_ref();
+            let ended = ended.map(|ended| format!("ended the override {}", weights(ended)));
+            [
+                change.version.to_string(),
+                change.time.clone(),
+                change.cause.clone(),
+                weights(&change.from),
+                weights(&change.to),
+                ended.unwrap_or_default(),
             ]
         })
         .collect();
@@ -141,7 +209,9 @@ pub(super) fn status(view: &StatusView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::{CandidateView, EndpointView, InterfaceView, Protocol, SubsetView};
+    use crate::api::types::{
+        CandidateView, EndpointView, InterfaceView, OriginView, Protocol, SubsetView,
+    };
 
     fn subset(name: &str, weight: u32, observed_share: Option<f64>, flows: u64) -> SubsetView {
         let endpoint = EndpointView {
@@ -173,15 +243,15 @@ mod tests {
             protocol: Protocol::Tcp,
             affinity: "None".into(),
             changed: 1,
-            source: "weir.yaml".into(),
+            origin: OriginView { source: "weir.yaml:4".into(), version: 7, ..Default::default() },
             subsets: vec![subset("v1", 80, Some(0.80123), 80123), subset("canary", 20, None, 0)],
         };
         let expected = "\
-NAME     SUBSET  WEIGHT  TARGET  OBSERVED  FLOWS  ENDPOINTS
-reviews  v1          80  80.00%    80.12%  80123          1
-reviews  canary      20  20.00%         -      0          1
+NAME     SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
+reviews  v1          80       80  80.00%    80.12%  80123          1        7  weir.yaml:4
+reviews  canary      20       20  20.00%         -      0          1        7  weir.yaml:4
 ";
-        assert_eq!(splits(&[split]), expected);
+        assert_eq!(splits(std::slice::from_ref(&split)), expected);
         assert_eq!(splits(&[]).lines().count(), 1);
     }
 

@@ -82,6 +82,8 @@ pub struct AgentConfig {
     pub resources: PathBuf,
     /// The directory of what outlives the agent.
     pub state: PathBuf,
+    /// The directory of the pinned maps and links.
+    pub bpffs: PathBuf,
     /// The path of the API's socket.
     pub socket: PathBuf,
     /// How many flows are remembered, and for how long.
@@ -140,6 +142,7 @@ fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
     }
     let resources = check.path("resources", raw.resources);
     let state = check.path("state", raw.state);
+    let bpffs = check.path("bpffs", raw.bpffs);
     let socket = check.path("socket", raw.socket);
     let max = check.int("flows.max", raw.flows.max.get());
     let tcp_idle = check.idle("flows.tcpIdle", &raw.flows.tcp_idle);
@@ -155,6 +158,7 @@ fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
             interfaces,
             resources: resources?,
             state: state?,
+            bpffs: bpffs?,
             socket: socket?,
             flows: Flows { max: max?, tcp_idle: tcp_idle?, udp_idle: udp_idle? },
             hash_seed: hash_seed?,

@@ -13,6 +13,8 @@ pub(super) struct Agent {
     pub resources: String,
     #[serde(default = "state")]
     pub state: String,
+    #[serde(default = "bpffs")]
+    pub bpffs: String,
     #[serde(default = "socket")]
     pub socket: String,
     #[serde(default)]
@@ -31,6 +33,10 @@ fn resources() -> String {
 
 fn state() -> String {
     "/var/lib/weir".to_owned()
+}
+
+fn bpffs() -> String {
+    "/sys/fs/bpf/weir".to_owned()
 }
 
 fn socket() -> String {

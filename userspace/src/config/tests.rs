@@ -16,6 +16,7 @@ fn defaults() {
     assert_eq!(config.interfaces[0].pattern(), "veth-*");
     assert_eq!(config.resources.to_str(), Some("/etc/weir/resources.d"));
     assert_eq!(config.state.to_str(), Some("/var/lib/weir"));
+    assert_eq!(config.bpffs.to_str(), Some("/sys/fs/bpf/weir"));
     assert_eq!(config.socket.to_str(), Some("/run/weir/weir.sock"));
     assert_eq!(config.flows.max, 262_144);
     assert_eq!(config.flows.tcp_idle, Duration::from_secs(7200));
@@ -87,7 +88,7 @@ fn bad_configurations() {
         ),
         (
             "@\nflow: {}",
-            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `socket`, `flows`, `hashSeed`, `limits`, `kernelLog`",
+            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `flows`, `hashSeed`, `limits`, `kernelLog`",
         ),
         (
             "@\nhashSeed: -1",

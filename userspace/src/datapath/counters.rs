@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
-use aya::maps::{MapData, MapError, PerCpuArray};
+use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
 use probe_common::map::{EndpointStats, SubsetStats};
 use probe_common::reason::Reason;
 
-use super::PublishError;
+use super::DatapathError;
+use super::kernel::{at, take};
 
 /// The per-CPU counters, summed when they are read.
 pub struct Counters {
@@ -18,44 +19,51 @@ pub struct Counters {
 
 impl Counters {
     /// Takes the maps of a loaded object.
-    pub fn new(ebpf: &mut Ebpf) -> Result<Self, PublishError> {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         Ok(Self {
-            endpoints: super::publish::take(ebpf, "ENDPOINT_STATS")?,
-            subsets: super::publish::take(ebpf, "SUBSET_STATS")?,
-            reasons: super::publish::take(ebpf, "REASONS")?,
+            endpoints: take(ebpf, "ENDPOINT_STATS")?,
+            subsets: take(ebpf, "SUBSET_STATS")?,
+            reasons: take(ebpf, "REASONS")?,
         })
     }
 
     /// Of the endpoint with that id.
-    pub fn endpoint(&self, id: u32) -> Result<EndpointStats, MapError> {
+    pub fn endpoint(&self, id: u32) -> Result<EndpointStats, DatapathError> {
+        let each = at("ENDPOINT_STATS", self.endpoints.get(&id, 0))?;
         let mut sum = EndpointStats::default();
-        for one in self.endpoints.get(&id, 0)?.iter() {
-            sum.flows += one.flows;
-            sum.forward_packets += one.forward_packets;
-            sum.forward_bytes += one.forward_bytes;
-            sum.reply_packets += one.reply_packets;
-            sum.reply_bytes += one.reply_bytes;
-        }
+        each.iter().for_each(|one| sum += one);
         Ok(sum)
     }
 
     /// Of the subset with that id.
-    pub fn subset(&self, id: u32) -> Result<SubsetStats, MapError> {
+    pub fn subset(&self, id: u32) -> Result<SubsetStats, DatapathError> {
+        let each = at("SUBSET_STATS", self.subsets.get(&id, 0))?;
         let mut sum = SubsetStats::default();
-        for one in self.subsets.get(&id, 0)?.iter() {
-            sum.flows += one.flows;
-            sum.rejected += one.rejected;
-        }
+        each.iter().for_each(|one| sum += one);
         Ok(sum)
     }
 
     /// Packets by reason.
-    pub fn reasons(&self) -> Result<BTreeMap<String, u64>, MapError> {
+    pub fn reasons(&self) -> Result<BTreeMap<String, u64>, DatapathError> {
         let mut counts = BTreeMap::new();
         for &reason in Reason::ALL {
-            let sum = self.reasons.get(&(reason as u32), 0)?.iter().sum();
-            counts.insert(reason.name().to_owned(), sum);
+            let each = at("REASONS", self.reasons.get(&(reason as u32), 0))?;
+            counts.insert(reason.name().to_owned(), each.iter().sum());
         }
         Ok(counts)
     }
+
+    pub(super) fn reset_endpoint(&mut self, id: u32) -> Result<(), DatapathError> {
+        at("ENDPOINT_STATS", zero().and_then(|zero| self.endpoints.set(id, zero, 0)))
+    }
+
+    pub(super) fn reset_subset(&mut self, id: u32) -> Result<(), DatapathError> {
+        at("SUBSET_STATS", zero().and_then(|zero| self.subsets.set(id, zero, 0)))
+    }
+}
+
+/// Zeros for each CPU.
+fn zero<T: aya::Pod + Default>() -> Result<PerCpuValues<T>, MapError> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
+    PerCpuValues::try_from(vec![T::default(); cpus]).map_err(MapError::IoError)
 }

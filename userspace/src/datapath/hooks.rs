@@ -1,8 +1,20 @@
 //! Attaching the programs to interfaces.
+//!
+//! Every attachment is a link that is pinned, so that it outlives the agent; an
+//! agent that finds the pin replaces the program in the link, which costs no
+//! packet. Kernels without TCX get a clsact filter of a fixed place instead,
+//! for which the pinned program stands.
 
+use std::path::Path;
+
+use aya::pin::PinError;
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, tc};
 use aya::util::KernelVersion;
 
+use super::Pins;
 use super::object::{Object, ObjectError, program};
 
 /// How an interface got its programs.
@@ -42,53 +54,233 @@ pub enum Forward {
     },
 }
 
+/// Names of hooks, as in the names of pins.
+const REPLY: &str = "reply";
+const FORWARD: &str = "forward";
+const XDP_NATIVE: &str = "xdp-native";
+const XDP_GENERIC: &str = "xdp-generic";
+/// Ends the names of pins that are programs, not links.
+const CLSACT: &str = "-clsact";
+
+/// Where weir's clsact filters are.
+const PLACE: NlOptions = NlOptions { priority: 0xc0de, handle: TcHandle::new(0, 1), classid: None };
+
+/// Why a program cannot be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The kernel refused.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The kernel gave a link of an unexpected kind.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The attachment cannot be pinned.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// A pin cannot be removed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// An interface of the calling thread's network namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct Interface<'a> {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// Attaches both directions to an interface; says how the forward direction is
+/// attached. Replies first, so that no flow is steered whose replies are not
+/// translated. What was attached for another forward hook is detached at last.
+pub fn attach(
+    object: &mut Object,
+    pins: &Pins,
+    interface: Interface<'_>,
+    forward: Forward,
+) -> Result<Mode, ObjectError> {
+    use TcAttachType::{Egress, Ingress};
+    let mut wanted = Vec::new();
+    wanted.push(attach_tc(object, pins, "weir_tc_reply", interface, (REPLY, Egress))?.0);
+    let ingress = (FORWARD, Ingress);
+    let mode = match forward {
+        Forward::Tc => {
+            let (hook, mode) = attach_tc(object, pins, "weir_tc_forward", interface, ingress)?;
+            wanted.push(hook);
+            mode
+        }
+        Forward::Xdp { virtual_device } => {
+            let name = if virtual_device {
+                let (hook, _) = attach_tc(object, pins, "weir_tc_forward", interface, ingress)?;
+                wanted.push(hook);
+                "weir_xdp_forward_virtual"
+            } else {
+                "weir_xdp_forward"
+            };
+            let (hook, mode) = attach_xdp(object, pins, name, interface.index)?;
+            wanted.push(hook);
+            mode
+        }
+    };
+    for (index, hook) in pins.attached()? {
+        if index == interface.index && !wanted.contains(&hook) {
+            detach(pins, index, &hook)?;
+        }
+    }
+    Ok(mode)
+}
+
+/// Detaches what is attached to the interface of that index, if anything is.
+pub fn detach_all(pins: &Pins, index: u32) -> Result<(), ObjectError> {
+    for (of, hook) in pins.attached()? {
+        if of == index {
+            detach(pins, index, &hook)?;
+        }
+    }
+    Ok(())
+}
+
+fn detach(pins: &Pins, index: u32, hook: &str) -> Result<(), ObjectError> {
+    if let Some(direction) = hook.strip_suffix(CLSACT)
+        && let Ok(name) = nix::net::if_::if_indextoname(index)
+        && let Ok(name) = name.to_str()
+    {
+        // Without the interface there is no filter either.
+        drop(clsact_link(name, direction_of(direction)));
+    }
+    remove(&pins.link(index, hook))
+}
+
+fn remove(path: &Path) -> Result<(), ObjectError> {
+    std::fs::remove_file(path)
+        .map_err(|source| super::PinsError::Io { path: path.to_owned(), source }.into())
+}
+
+fn direction_of(hook: &str) -> TcAttachType {
+    if hook == REPLY { TcAttachType::Egress } else { TcAttachType::Ingress }
+}
+
+/// The filter at weir's place; it is detached when this is dropped.
+fn clsact_link(interface: &str, direction: TcAttachType) -> Option<SchedClassifierLink> {
+    let NlOptions { priority, handle, classid } = PLACE;
+    SchedClassifierLink::attached(interface, direction, priority, handle, classid).ok()
+}
+
 fn attach_tc(
     object: &mut Object,
+    pins: &Pins,
     name: &'static str,
+    interface: Interface<'_>,
+    (hook, direction): (&str, TcAttachType),
+) -> Result<(String, Mode), ObjectError> {
+    let program: &mut SchedClassifier = program(object.ebpf(), name)?;
+    let tcx = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
+    let (hook, mode) =
+        if tcx { (hook.to_owned(), Mode::Tcx) } else { (format!("{hook}{CLSACT}"), Mode::Clsact) };
+    let path = pins.link(interface.index, &hook);
+    let result = if tcx {
+        attach_tcx(program, &path, interface.name, direction)
+    } else {
+        attach_clsact(program, &path, interface.name, direction)
+    };
+    result.map_err(|source| ObjectError::Attach { name, source })?;
+    Ok((hook, mode))
+}
+
+fn attach_tcx(
+    program: &mut SchedClassifier,
+    path: &Path,
     interface: &str,
     direction: TcAttachType,
-) -> Result<Mode, ObjectError> {
-    let mode = if KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0))
-    {
-        Mode::Tcx
-    } else {
-        Mode::Clsact
-    };
-    if mode == Mode::Clsact {
-        // Fails if it is there already, which is as good.
-        let _ = tc::qdisc_add_clsact(interface);
+) -> Result<(), AttachError> {
+    if let Ok(pinned) = PinnedLink::from_pin(path) {
+        let link: SchedClassifierLink = FdLink::from(pinned).try_into()?;
+        if let Ok(id) = program.attach_to_link(link) {
+            // The pin holds it.
+            drop(program.take_link(id)?);
+            return Ok(());
+        }
+        // Of an interface that is gone, whose index this one has now.
+        std::fs::remove_file(path)?;
     }
-    let program: &mut SchedClassifier = program(object.ebpf(), name)?;
-    program.attach(interface, direction).map_err(|source| ObjectError::Program { name, source })?;
-    Ok(mode)
+    let id = program.attach(interface, direction)?;
+    let link: FdLink = program.take_link(id)?.try_into()?;
+    pin(link, path)
+}
+
+fn attach_clsact(
+    program: &mut SchedClassifier,
+    path: &Path,
+    interface: &str,
+    direction: TcAttachType,
+) -> Result<(), AttachError> {
+    // Fails if it is there already, which is as good.
+    let _ = tc::qdisc_add_clsact(interface);
+    let replaced = path.exists().then(|| clsact_link(interface, direction)).flatten();
+    let replaced = replaced.and_then(|link| program.attach_to_link(link).ok());
+    let id = match replaced {
+        Some(id) => id,
+        None => {
+            program.attach_with_options(interface, direction, TcAttachOptions::Netlink(PLACE))?
+        }
+    };
+    // A filter stays when nobody holds a link; dropping this one would remove it.
+    std::mem::forget(program.take_link(id)?);
+    let _ = std::fs::remove_file(path);
+    Ok(program.pin(path)?)
 }
 
 fn attach_xdp(
     object: &mut Object,
+    pins: &Pins,
     name: &'static str,
-    interface: &str,
-) -> Result<Mode, ObjectError> {
+    index: u32,
+) -> Result<(String, Mode), ObjectError> {
     let program: &mut Xdp = program(object.ebpf(), name)?;
-    if program.attach(interface, XdpMode::Driver).is_ok() {
-        return Ok(Mode::Native);
+    let modes =
+        [(XDP_NATIVE, Mode::Native, XdpMode::Driver), (XDP_GENERIC, Mode::Generic, XdpMode::Skb)];
+    for (hook, mode, _) in modes {
+        let path = pins.link(index, hook);
+        if let Ok(pinned) = PinnedLink::from_pin(&path) {
+            if replace_xdp(program, pinned).is_ok() {
+                return Ok((hook.into(), mode));
+            }
+            remove(&path)?;
+        }
     }
-    let attached: Result<_, ProgramError> = program.attach(interface, XdpMode::Skb);
-    attached.map_err(|source| ObjectError::Program { name, source })?;
-    Ok(Mode::Generic)
+    let mut refused = None;
+    for (hook, mode, how) in modes {
+        match create_xdp(program, &pins.link(index, hook), index, how) {
+            Ok(()) => return Ok((hook.into(), mode)),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let source = refused.unwrap_or(ProgramError::NotLoaded.into());
+    Err(ObjectError::Attach { name, source })
 }
 
-/// Attaches both directions to an interface of the calling thread's network
-/// namespace; says how the forward direction is attached. The programs stay
-/// attached for as long as the object lives. Replies first, so that no flow is
-/// steered whose replies are not translated.
-pub fn attach(object: &mut Object, interface: &str, forward: Forward) -> Result<Mode, ObjectError> {
-    attach_tc(object, "weir_tc_reply", interface, TcAttachType::Egress)?;
-    match forward {
-        Forward::Tc => attach_tc(object, "weir_tc_forward", interface, TcAttachType::Ingress),
-        Forward::Xdp { virtual_device: true } => {
-            attach_tc(object, "weir_tc_forward", interface, TcAttachType::Ingress)?;
-            attach_xdp(object, "weir_xdp_forward_virtual", interface)
-        }
-        Forward::Xdp { virtual_device: false } => attach_xdp(object, "weir_xdp_forward", interface),
-    }
+fn replace_xdp(program: &mut Xdp, pinned: PinnedLink) -> Result<(), AttachError> {
+    let link: XdpLink = FdLink::from(pinned).try_into()?;
+    let id = program.attach_to_link(link)?;
+    // The pin holds it.
+    drop(program.take_link(id)?);
+    Ok(())
+}
+
+fn create_xdp(
+    program: &mut Xdp,
+    path: &Path,
+    index: u32,
+    mode: XdpMode,
+) -> Result<(), AttachError> {
+    let id = program.attach_to_if_index(index, mode)?;
+    let link: FdLink = program.take_link(id)?.try_into()?;
+    pin(link, path)
+}
+
+fn pin(link: FdLink, path: &Path) -> Result<(), AttachError> {
+    // The pin holds it.
+    drop(link.pin(path)?);
+    Ok(())
 }

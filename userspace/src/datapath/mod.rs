@@ -1,16 +1,64 @@
-//! The kernel side as user space sees it: the loaded object and its maps.
+//! The kernel side as user space sees it: the loaded object, its maps, and the
+//! interfaces that it is attached to.
 //!
-//! Mechanism only: what is to be in the maps is decided elsewhere.
+//! Mechanism only: what is to be in the maps is decided in [`crate::plan`].
 
+mod batch;
 mod counters;
+mod flows;
 mod hooks;
+mod identity;
+mod kernel;
+mod memory;
 mod object;
-mod publish;
+mod pins;
 
 pub use counters::Counters;
-pub use hooks::{Forward, Mode, attach};
-pub use object::{Object, ObjectError, Settings};
-pub use publish::{PublishError, Publisher};
+pub use flows::{Flow, Flows};
+pub use hooks::{AttachError, Forward, Interface, Mode, attach, detach_all};
+pub use kernel::{Kernel, grace};
+pub use memory::Memory;
+pub use object::{Incompatible, Object, ObjectError, Settings};
+pub use pins::{Pins, PinsError};
+
+use crate::plan::{Op, Snapshot};
 
 /// The eBPF object that this build carries.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-ebpf"));
+
+/// What executes plans.
+pub trait Datapath {
+    /// Does one step. After an error, what is in the maps must be read anew
+    /// ([`Datapath::snapshot`]).
+    fn execute(&mut self, op: &Op) -> Result<(), DatapathError>;
+
+    /// Reads what is in the maps.
+    fn snapshot(&self) -> Result<Snapshot, DatapathError>;
+
+    /// Does all steps, in order; stops at the first that fails.
+    fn execute_all(&mut self, ops: &[Op]) -> Result<(), DatapathError> {
+        ops.iter().try_for_each(|op| self.execute(op))
+    }
+}
+
+/// Why the maps could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The kernel refused.
+    #[error("cannot access map {map}: {source}")]
+    Map {
+        /// The map's name.
+        map: &'static str,
+        /// What the kernel said.
+        source: aya::maps::MapError,
+    },
+    /// A map that the object should have is missing, or something in it.
+    #[error("the maps lack {0}")]
+    Missing(&'static str),
+    /// The flow tables cannot be read or swept.
+    #[error("cannot access the flow tables: {0}")]
+    Flows(std::io::Error),
+    /// The kernel offers no way to wait for running programs.
+    #[error("cannot wait for a grace period: {0}")]
+    Grace(std::io::Error),
+}

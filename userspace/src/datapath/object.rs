@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use aya::maps::{Array, MapData, MapError};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use bytemuck::Zeroable;
+use probe_common::map::{ABI_VERSION, Meta};
+
+use super::{Pins, PinsError};
 
 /// What is fixed when the object is loaded.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +43,28 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// What the maps are made for.
+    fn meta(&self) -> Meta {
+        Meta {
+            abi_version: ABI_VERSION,
+            tick_shift: tick().0,
+            flows: self.flows,
+            splits: self.splits,
+            endpoints: self.endpoints,
+            chunks: self.chunks,
+            hash_seed: self.hash_seed,
+            ..Zeroable::zeroed()
+        }
+    }
+}
+
+/// The maps of the object, but for its read-only data.
+fn map_names() -> Result<Vec<String>, ObjectError> {
+    let object = aya_obj::Object::parse(super::OBJECT).map_err(aya::EbpfError::ParseError)?;
+    Ok(object.maps.into_keys().filter(|name| !name.starts_with('.')).collect())
+}
+
 /// Why the object could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
@@ -52,6 +79,72 @@ pub enum ObjectError {
         /// What the kernel said.
         source: ProgramError,
     },
+    /// A program cannot be attached.
+    #[error("cannot attach program {name}: {source}")]
+    Attach {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        source: super::AttachError,
+    },
+    /// bpffs.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
+    /// The map that says what the others are.
+    #[error("cannot access map META: {0}")]
+    Meta(#[from] MapError),
+    /// What is pinned was made for something else.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
+}
+
+/// Why the maps that another agent left cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Incompatible {
+    /// Another layout.
+    #[error(
+        "the pinned maps have layout {found}, this build has layout {ABI_VERSION}: \
+         they cannot be adopted. `weir agent --replace` starts with empty maps: live flows are \
+         then steered anew, by today's weights, and those that go to another endpoint than \
+         before are reset"
+    )]
+    Layout {
+        /// The layout that was found.
+        found: u32,
+    },
+    /// Another size.
+    #[error(
+        "the pinned maps were made for {name}: {found}, now it is {wanted}, and maps cannot be \
+         resized. Either configure {found}, or `weir agent --replace` starts with empty maps: \
+         live flows are then steered anew, by today's weights, and those that go to another \
+         endpoint than before are reset"
+    )]
+    Size {
+        /// The key in the agent's configuration.
+        name: &'static str,
+        /// The size that was found.
+        found: u32,
+        /// The size that is configured.
+        wanted: u32,
+    },
+}
+
+/// Whether maps that were made as `found` serve where `wanted` is.
+pub fn compatible(found: &Meta, wanted: &Meta) -> Result<(), Incompatible> {
+    if found.abi_version != wanted.abi_version {
+        return Err(Incompatible::Layout { found: found.abi_version });
+    }
+    let slots = |chunks: u32| chunks.saturating_mul(probe_common::map::CHUNK as u32);
+    let sizes = [
+        ("flows.max", found.flows, wanted.flows),
+        ("limits.splits", found.splits, wanted.splits),
+        ("limits.endpoints", found.endpoints, wanted.endpoints),
+        ("limits.tableSlots", slots(found.chunks), slots(wanted.chunks)),
+    ];
+    match sizes.into_iter().find(|(_, found, wanted)| found != wanted) {
+        Some((name, found, wanted)) => Err(Incompatible::Size { name, found, wanted }),
+        None => Ok(()),
+    }
 }
 
 /// The object, with all its programs in the kernel and attached to nothing.
@@ -79,14 +172,46 @@ impl Object {
     const TC: [&str; 2] = ["weir_tc_forward", "weir_tc_reply"];
     const XDP: [&str; 2] = ["weir_xdp_forward", "weir_xdp_forward_virtual"];
 
-    /// Loads the object and its programs.
+    /// Loads the object and its programs, with maps of its own.
     pub fn load(settings: &Settings) -> Result<Self, ObjectError> {
+        Self::load_with(settings, None)
+    }
+
+    /// Loads the object and its programs, with the pinned maps; pins new maps
+    /// if there are none.
+    pub fn load_pinned(settings: &Settings, pins: &Pins) -> Result<Self, ObjectError> {
+        if pins.are_there() {
+            let found: Array<MapData, Meta> =
+                aya::maps::Map::Array(MapData::from_pin(pins.map("META"))?).try_into()?;
+            let found = found.get(&0, 0)?;
+            if found.abi_version == 0 {
+                // Its agent ended before they were complete; nothing was attached yet.
+                pins.remove()?;
+                Pins::make(pins.dir())?;
+            } else {
+                compatible(&found, &settings.meta())?;
+            }
+        }
+        Self::load_with(settings, Some(pins))
+    }
+
+    fn load_with(settings: &Settings, pins: Option<&Pins>) -> Result<Self, ObjectError> {
         let (shift, tick) = tick();
         let ticks = |idle: Duration| {
             u32::try_from(idle.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u32::MAX >> 1)
         };
         let (tcp_idle, udp_idle) = (ticks(settings.tcp_idle), ticks(settings.udp_idle));
-        let mut ebpf = EbpfLoader::new()
+        let names = match pins {
+            Some(_) => map_names()?,
+            None => Vec::new(),
+        };
+        let mut loader = EbpfLoader::new();
+        if let Some(pins) = pins {
+            for name in &names {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let mut ebpf = loader
             .map_max_entries("FLOWS_V4", settings.flows * 2)
             .map_max_entries("FLOWS_V6", settings.flows * 2)
             .map_max_entries("SERVICES", settings.splits)
@@ -96,6 +221,7 @@ impl Object {
             .map_max_entries("TABLES", settings.chunks)
             .map_max_entries("ENDPOINTS", settings.endpoints)
             .map_max_entries("ENDPOINT_STATS", settings.endpoints)
+            .map_max_entries("IDENTITIES", settings.splits * 17 + settings.endpoints)
             .override_global("HASH_SEED", &settings.hash_seed, true)
             .override_global("TCP_IDLE", &tcp_idle, true)
             .override_global("UDP_IDLE", &udp_idle, true)
@@ -108,6 +234,10 @@ impl Object {
         for name in Self::XDP {
             let program: &mut Xdp = program(&mut ebpf, name)?;
             program.load().map_err(|source| ObjectError::Program { name, source })?;
+        }
+        if let Some(map) = ebpf.map_mut("META") {
+            let mut meta: Array<&mut MapData, Meta> = map.try_into()?;
+            meta.set(0, settings.meta(), 0)?;
         }
         Ok(Self { ebpf })
     }

@@ -8,7 +8,7 @@ use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// What happened to an interface.
@@ -32,30 +32,39 @@ pub enum Event {
     },
 }
 
-/// A watch on the interfaces of a network namespace: a stream of [`Event`]s.
+/// A watch on the interfaces of a network namespace: those that exist, then a
+/// stream of [`Event`]s.
 #[derive(Debug)]
 pub struct Watch {
     events: mpsc::UnboundedReceiver<io::Result<Event>>,
+    listed: oneshot::Receiver<Vec<Event>>,
     /// Ends its tasks when dropped.
     _tasks: JoinSet<()>,
 }
 
 impl Watch {
     /// Watches the network namespace of the calling thread. Call it on a tokio
-    /// runtime. All interfaces that exist come first, as [`Event::Appeared`].
+    /// runtime.
     pub fn start() -> io::Result<Self> {
         // The subscription precedes the listing, so that nothing falls between them.
         let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])?;
         let (sender, events) = mpsc::unbounded_channel();
+        let (first, listed) = oneshot::channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(connection);
         tasks.spawn(async move {
             let mut known = Known::default();
             let mut listed = list(&handle).await;
+            let mut first = Some(first);
             loop {
-                match listed {
-                    Ok(links) => send(&sender, known.replace(links)),
+                let events = match listed {
+                    Ok(links) => known.replace(links),
                     Err(error) => return send_error(&sender, error),
+                };
+                match first.take() {
+                    // If the receiver is gone, so is the task soon.
+                    Some(first) => _ = first.send(events),
+                    None => send(&sender, events),
                 }
                 // Until messages were lost, and the list is needed again.
                 loop {
@@ -74,7 +83,18 @@ impl Watch {
                 listed = list(&handle).await;
             }
         });
-        Ok(Self { events, _tasks: tasks })
+        Ok(Self { events, listed, _tasks: tasks })
+    }
+
+    /// The interfaces that exist when the watch begins. Call it once, and first.
+    pub async fn listed(&mut self) -> io::Result<Vec<Event>> {
+        match (&mut self.listed).await {
+            Ok(events) => Ok(events),
+            Err(_) => match self.events.recv().await {
+                Some(Err(error)) => Err(error),
+                _ => Err(io::Error::other("the interfaces were listed before")),
+            },
+        }
     }
 
     /// The next event. After an error there are no more: None. Safe to cancel.
@@ -224,14 +244,8 @@ mod tests {
     #[tokio::test]
     async fn the_loopback_interface_is_seen() {
         let mut watch = Watch::start().unwrap();
-        loop {
-            if let Event::Appeared { index, name, kind, ethernet } =
-                watch.next().await.unwrap().unwrap()
-                && name == "lo"
-            {
-                assert_eq!((index, kind, ethernet), (1, None, false));
-                break;
-            }
-        }
+        let events = watch.listed().await.unwrap();
+        let lo = Event::Appeared { index: 1, name: "lo".into(), kind: None, ethernet: false };
+        assert!(events.contains(&lo), "{events:?}");
     }
 }

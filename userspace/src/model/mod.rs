@@ -5,12 +5,16 @@
 //! no file system, no kernel.
 
 mod address;
+mod key;
 mod name;
 mod split;
+mod weights;
 
 pub use address::{Family, Protocol, ServiceAddress};
+pub use key::Key;
 pub use name::{Name, NameError, is_label};
 pub use split::{
-    Affinity, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset, WeightsError,
-    total_weight,
+    Affinity, DEFAULT_DRAIN, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset,
+    WeightsError, total_weight,
 };
+pub use weights::Weights;

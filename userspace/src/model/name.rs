@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A DNS name (RFC 1123 subdomain), as Kubernetes has for objects: labels of
 /// lower-case letters, digits and '-', at most 63 characters each, starting and
 /// ending with a letter or digit, separated by '.'; at most 253 characters in
 /// all. Splits and subsets are known by such names, in maps' seeds as on the
 /// command line.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Name(String);
 
 /// The longest name, in characters.
@@ -44,6 +44,20 @@ pub fn is_label(text: &str) -> bool {
         && text.bytes().all(inner)
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+impl TryFrom<String> for Name {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        Self::new(name)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
 }
 
 impl fmt::Display for Name {

@@ -1,12 +1,18 @@
 //! Traffic splits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Family, Name, ServiceAddress};
 
 /// The most subsets that a split may have.
 pub const MAX_SUBSETS: usize = probe_common::MAX_SUBSETS;
+
+/// How long live flows keep an endpoint that was removed, unless the split says otherwise.
+pub const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
 
 /// What makes flows belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize)]
@@ -17,6 +23,15 @@ pub enum Affinity {
     /// All flows of a client address go to the same endpoint.
     #[serde(rename = "ClientIP")]
     ClientIp,
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "None",
+            Self::ClientIp => "ClientIP",
+        })
+    }
 }
 
 /// A version of a service.
@@ -40,6 +55,7 @@ pub struct Split {
     name: Name,
     address: ServiceAddress,
     affinity: Affinity,
+    drain: Duration,
     subsets: Vec<Subset>,
 }
 
@@ -125,7 +141,7 @@ impl Split {
         if total_weight(&subsets) == 0 {
             return Err(SplitError::AllWeightsZero);
         }
-        Ok(Self { name, address, affinity, subsets })
+        Ok(Self { name, address, affinity, drain: DEFAULT_DRAIN, subsets })
     }
 
     /// The same split with other weights, by subset name; a subset that is not
@@ -139,7 +155,13 @@ impl Split {
                 None => return Err(WeightsError::UnknownSubset(name.clone())),
             }
         }
-        Ok(Self::new(self.name.clone(), self.address, self.affinity, subsets)?)
+        let split = Self::new(self.name.clone(), self.address, self.affinity, subsets)?;
+        Ok(split.with_drain(self.drain))
+    }
+
+    /// The same split with another drain time, in whole seconds; see [`Split::drain`].
+    pub fn with_drain(self, drain: Duration) -> Self {
+        Self { drain: Duration::from_secs(drain.as_secs()), ..self }
     }
 
     /// Unique on the node.
@@ -155,6 +177,11 @@ impl Split {
     /// What makes flows belong together.
     pub fn affinity(&self) -> Affinity {
         self.affinity
+    }
+
+    /// How long live flows keep an endpoint that was removed.
+    pub fn drain(&self) -> Duration {
+        self.drain
     }
 
     /// In the order in which they were written.
@@ -179,10 +206,13 @@ pub fn total_weight(subsets: &[Subset]) -> u64 {
     subsets.iter().map(|s| u64::from(s.weight)).sum()
 }
 
-/// All the splits of a node: names and service addresses are unique.
+/// All the splits of a node: names and service addresses are unique. Splits
+/// are shared, so that a copy of it all costs little.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
-    splits: BTreeMap<Name, Split>,
+    splits: BTreeMap<Name, Arc<Split>>,
+    /// Who has which.
+    addresses: BTreeMap<ServiceAddress, Name>,
 }
 
 /// Why a split cannot be added to a [`Desired`].
@@ -203,36 +233,54 @@ pub enum DesiredError {
 
 impl Desired {
     /// Adds a split.
-    pub fn insert(&mut self, split: Split) -> Result<(), DesiredError> {
+    pub fn insert(&mut self, split: impl Into<Arc<Split>>) -> Result<(), DesiredError> {
+        let split = split.into();
         if self.splits.contains_key(split.name()) {
             return Err(DesiredError::DuplicateName(split.name.clone()));
         }
-        if let Some(owner) = self.splits.values().find(|s| s.address == split.address) {
-            let (address, owner) = (split.address, owner.name.clone());
+        if let Some(owner) = self.addresses.get(&split.address) {
+            let (address, owner) = (split.address, owner.clone());
             return Err(DesiredError::DuplicateAddress { address, owner });
         }
-        self.splits.insert(split.name.clone(), split);
+        self.replace(split);
         Ok(())
     }
 
-    /// Puts a split in place of the one of its name, or adds it. For one that
-    /// comes from another [`Desired`] or keeps its address, which are unique.
-    pub fn replace(&mut self, split: Split) {
+    /// Puts a split in place of the one of its name, or adds it. For one whose
+    /// address is known to be no other's.
+    pub fn replace(&mut self, split: impl Into<Arc<Split>>) {
+        let split = split.into();
+        self.remove(split.name.as_str());
+        self.addresses.insert(split.address, split.name.clone());
         self.splits.insert(split.name.clone(), split);
     }
 
     /// Removes the split of that name, if there is one.
     pub fn remove(&mut self, name: &str) {
-        self.splits.remove(name);
+        if let Some(split) = self.splits.remove(name)
+            && self.addresses.get(&split.address) == Some(&split.name)
+        {
+            self.addresses.remove(&split.address);
+        }
     }
 
     /// The split of that name.
     pub fn get(&self, name: &str) -> Option<&Split> {
+        self.shared(name).map(|split| &**split)
+    }
+
+    /// The split of that name, to be shared.
+    pub fn shared(&self, name: &str) -> Option<&Arc<Split>> {
         self.splits.get(name)
+    }
+
+    /// The split that has a service address.
+    pub fn at(&self, address: &ServiceAddress) -> Option<&Split> {
+        self.addresses.get(address).and_then(|name| self.get(name.as_str()))
     }
 
     /// All splits, by name.
     pub fn splits(&self) -> impl ExactSizeIterator<Item = &Split> {
-        self.splits.values()
+        self.splits.values().map(|split| &**split)
     }
 }

@@ -12,13 +12,13 @@ use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
 use super::{Labels, table};
 use crate::model::{Name, Protocol, Split, is_label};
-use crate::source::{FieldPath, Node, Place, Problem, document, stream};
+use crate::source::{FieldPath, Located, Node, Problem, document, stream};
 
 /// A document that is right by itself.
 #[derive(Debug)]
 pub struct Document {
     pub(super) id: Id,
-    pub(super) place: Place,
+    pub(super) place: Located,
     pub(super) labels: Labels,
     pub(super) body: Body,
     /// What is to be said about it.
@@ -51,7 +51,7 @@ impl Document {
 
     /// `FILE:LINE` of its name.
     pub(super) fn position(&self) -> String {
-        format!("{}:{}", self.place.file(), self.place.line(&name()))
+        format!("{}:{}", self.place.file(), self.place.position(&name()).line)
     }
 
     pub(super) fn problem(&self, at: &FieldPath, message: &str) -> Problem {
@@ -111,7 +111,7 @@ fn split(all: &mut Documents, node: Node<'_>) {
     match document::split(&node) {
         Ok(split) => all.documents.push(Document {
             id: id(split.name().as_str()),
-            place: node.into_place(),
+            place: node.into_located(),
             labels: Labels::new(),
             body: Body::Split(split),
             notes: Vec::new(),
@@ -143,7 +143,7 @@ fn resource(all: &mut Documents, node: Node<'_>, kind: Kind) {
     let Check { problems, notes, .. } = check;
     match body {
         Some(body) if problems.is_empty() => {
-            let place = node.into_place();
+            let place = node.into_located();
             all.documents.push(Document { id, place, labels, body, notes });
         }
         _ => {

@@ -146,7 +146,7 @@ impl fmt::Display for Id {
 }
 
 /// The kind of a document, or what is wrong with how it says it.
-pub(super) fn kind(node: &Node<'_>) -> Result<Kind, Vec<Problem>> {
+pub(crate) fn kind(node: &Node<'_>) -> Result<Kind, Vec<Problem>> {
     if !node.value.is_mapping() {
         let message = "not a mapping, expected a document with apiVersion and kind";
         return Err(vec![node.problem(&FieldPath::root(), message)]);

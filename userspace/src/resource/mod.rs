@@ -34,6 +34,7 @@ mod translate;
 use std::collections::BTreeMap;
 
 pub use document::{Document, Documents, read};
+pub(crate) use identity::kind;
 pub use identity::{DEFAULT_NAMESPACE, Id, Kind};
 pub use outcome::{Condition, ConditionType, Origin, Reason, Resolved};
 pub use resolver::Resolver;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::identity::Id;
 use crate::model::{Desired, Name};
-use crate::source::Problem;
+use crate::source::{Declared, Place, Problem};
 
 /// What documents come to together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Resolved {
     pub conditions: Vec<Condition>,
     /// The documents that each split comes from, those of `failed` included.
     pub provenance: BTreeMap<Name, Vec<Origin>>,
+    /// Where the name and address of each of the splits are said.
+    pub places: BTreeMap<Name, Place>,
     /// The splits that are wanted but cannot be: the problems say why.
     pub failed: BTreeSet<Name>,
     /// The documents that are wrong by themselves, as far as they say what they are.
@@ -105,6 +107,20 @@ impl fmt::Display for Reason {
 }
 
 impl Resolved {
+    /// The splits as files declare them, or everything that is wrong.
+    pub fn declared(self) -> Result<Vec<Declared>, Vec<Problem>> {
+        if !self.problems.is_empty() {
+            return Err(self.problems);
+        }
+        let Self { desired, places, .. } = self;
+        let mut all = Vec::new();
+        for (name, place) in places {
+            let Some(split) = desired.shared(name.as_str()) else { continue };
+            all.push(super::translate::declared(split, place)?);
+        }
+        Ok(all)
+    }
+
     /// What runs after `before` (make before break): what is right now; but a
     /// split that cannot be, or that came from a document that is now wrong,
     /// goes on as it was.

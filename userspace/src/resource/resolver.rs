@@ -11,7 +11,7 @@ use super::outcome::{Origin, Resolved};
 use super::resolve::{self, Outcome, Planned, Rank};
 use super::set::{Key, Set, View};
 use crate::model::{DesiredError, Name, ServiceAddress};
-use crate::source::{FieldPath, Problem};
+use crate::source::{FieldPath, Place, Problem};
 
 /// What is resolved by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,7 +163,9 @@ impl Resolver {
             taken.insert(planned.address, planned);
             named.insert(&planned.name, planned);
             out.notes.extend(planned.notes.iter().cloned());
-            out.provenance.insert(planned.name.clone(), self.origins(planned));
+            let origins = self.origins(planned);
+            out.places.extend(self.place(planned, &origins).map(|p| (planned.name.clone(), p)));
+            out.provenance.insert(planned.name.clone(), origins);
             match &planned.split {
                 // Its name and address were just found to be free.
                 Some(split) => _ = out.desired.insert(split.clone()),
@@ -178,7 +180,7 @@ impl Resolver {
     fn first(&self, planned: &Planned, at: &FieldPath) -> String {
         let place = self.set.get(&planned.document).map(|d| &d.place);
         place.map_or_else(String::new, |place| {
-            format!(" (first at {}:{})", place.file(), place.line(at))
+            format!(" (first at {}:{})", place.file(), place.position(at).line)
         })
     }
 
@@ -186,12 +188,27 @@ impl Resolver {
         self.set.get(&planned.document).map(|document| document.problem(at, message))
     }
 
+    fn place(&self, planned: &Planned, origins: &[Origin]) -> Option<Place> {
+        let located = &self.set.get(&planned.document)?.place;
+        let documents = match planned.rank {
+            Rank::Written => Vec::new(),
+            _ => origins.iter().map(|origin| origin.id.clone()).collect(),
+        };
+        Some(Place {
+            file: located.file().into(),
+            name: located.position(&name()),
+            address: located.position(&planned.address_at),
+            address_field: planned.address_at.clone(),
+            documents,
+        })
+    }
+
     fn origins(&self, planned: &Planned) -> Vec<Origin> {
         let found = planned.sources.iter().filter_map(|id| self.set.get(id));
         let origin = |document: &Document| Origin {
             id: document.id.clone(),
             file: document.place.file().to_owned(),
-            line: document.place.line(&name()),
+            line: document.place.position(&name()).line,
         };
         found.map(origin).collect()
     }

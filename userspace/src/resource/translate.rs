@@ -1,12 +1,13 @@
 //! Splits as documents.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Resolved;
 use crate::model::{Affinity, Protocol, Split};
-use crate::source::{API_VERSION, KIND};
+use crate::source::{API_VERSION, Declared, KIND, Place, Problem, document};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,11 +24,13 @@ struct Metadata<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Spec<'a> {
     address: std::net::IpAddr,
     port: u16,
     protocol: Protocol,
     affinity: Affinity,
+    drain_seconds: u64,
     subsets: Vec<Subset<'a>>,
 }
 
@@ -55,6 +58,13 @@ pub fn translate(resolved: &Resolved) -> String {
     out
 }
 
+/// A split as the document that it is, said at a place.
+pub(super) fn declared(split: &Arc<Split>, place: Place) -> Result<Declared, Vec<Problem>> {
+    let document = document::canonical(&document(split))
+        .map_err(|error| vec![place.name_problem(&error.to_string())])?;
+    Ok(Declared { key: document::key(split.name()), split: Arc::clone(split), place, document })
+}
+
 fn document(split: &Split) -> Document<'_> {
     let address = split.address();
     let subsets = split.subsets().iter().map(|subset| Subset {
@@ -71,6 +81,7 @@ fn document(split: &Split) -> Document<'_> {
             port: address.port,
             protocol: address.protocol,
             affinity: split.affinity(),
+            drain_seconds: split.drain().as_secs(),
             subsets: subsets.collect(),
         },
     }

@@ -4,23 +4,28 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Problem, resolve_all};
+use super::{Declared, Problem, resolve_all};
 use crate::model::Desired;
 use crate::resource::Resolved;
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
 
-/// What the `*.yaml` and `*.yml` files of a directory want together, or
-/// everything that is wrong with them. Not of its subdirectories; and not of
-/// names that start with '.', which editors and ConfigMap mounts use for their own.
+/// What the files of a directory (see [`list`]) want together, or everything
+/// that is wrong with them.
 pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
     let resolved = load_all(dir);
     if resolved.problems.is_empty() { Ok(resolved.desired) } else { Err(resolved.problems) }
 }
 
-/// What the files that [`load`] reads come to together. What cannot be read is
-/// among the problems.
+/// The splits of the files of a directory (see [`list`]), or everything that
+/// is wrong with them.
+pub fn load_declarations(dir: &Path) -> Result<Vec<Declared>, Vec<Problem>> {
+    load_all(dir).declared()
+}
+
+/// What the files of a directory (see [`list`]) come to together. What cannot
+/// be read is among the problems.
 pub fn load_all(dir: &Path) -> Resolved {
     let files = match list(dir) {
         Ok(files) => files,
@@ -44,7 +49,10 @@ pub fn load_all(dir: &Path) -> Resolved {
     resolved
 }
 
-fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// The `*.yaml` and `*.yml` files of a directory, sorted. Not of its
+/// subdirectories; and not names that start with '.', which editors and
+/// ConfigMap mounts use for their own.
+pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();

@@ -2,10 +2,11 @@
 //!
 //! [`resolve_all`] is the core: file names and texts in, splits and every
 //! [`Problem`] out, by way of [`crate::resource`], which knows the kinds of
-//! document; this module knows YAML and where things are in it. Only [`load`]
-//! reads the file system, and [`watch`] tells when to read again.
+//! document; this module knows YAML, where things are in it, and weir's own
+//! kind. Only [`load`] reads the file system, and [`watch`] tells when to read
+//! again.
 
-pub(crate) mod document;
+pub mod document;
 pub mod load;
 pub mod locate;
 pub mod problem;
@@ -16,12 +17,14 @@ mod tests;
 pub mod watch;
 mod yaml;
 
-pub use load::{MAX_FILE_SIZE, load, load_all, read};
+pub use document::{Declared, Place, declarations, key, keys};
+pub use load::{MAX_FILE_SIZE, list, load, load_all, load_declarations, read};
 pub use locate::{FieldPath, Position};
 pub use problem::Problem;
-pub(crate) use raw::{API_VERSION, KIND};
+pub(crate) use raw::API_VERSION;
+pub use raw::KIND;
 pub use watch::Watcher;
-pub(crate) use yaml::{Node, Place, stream};
+pub(crate) use yaml::{Located, Node, stream};
 
 use crate::model::Desired;
 pub use crate::resource::resolve_all;

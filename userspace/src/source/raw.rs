@@ -8,7 +8,7 @@ use crate::model;
 /// The only version of weir's own documents.
 pub(crate) const API_VERSION: &str = "weir.dev/v1alpha1";
 /// The only kind of weir's own documents.
-pub(crate) const KIND: &str = "TrafficSplit";
+pub const KIND: &str = "TrafficSplit";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -29,7 +29,7 @@ pub(super) struct Metadata {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Spec {
     pub address: String,
     pub port: Ranged<1, 65535>,
@@ -37,7 +37,13 @@ pub(super) struct Spec {
     pub protocol: Protocol,
     #[serde(default)]
     pub affinity: Affinity,
+    #[serde(default = "drain_seconds")]
+    pub drain_seconds: Ranged<0, 86_400>,
     pub subsets: Vec<Subset>,
+}
+
+const fn drain_seconds() -> Ranged<0, 86_400> {
+    Ranged::new(model::DEFAULT_DRAIN.as_secs())
 }
 
 #[derive(Deserialize, Default)]

@@ -210,6 +210,11 @@ fn bad_documents() {
             "f:17: spec.subsets[1].endpoints[0]: \"[fe80::1%2]:80\" is not an endpoint, expected IP:PORT or [IPv6]:PORT",
         ),
         (
+            "  subsets:",
+            "  drainSeconds: 86401\n  subsets:",
+            "f:10: spec.drainSeconds: 86401 is out of range, expected an integer from 0 to 86400",
+        ),
+        (
             "- 10.0.1.1:8080",
             "- 10.0.1.1:0",
             "f:17: spec.subsets[1].endpoints[0]: endpoint 10.0.1.1:0 has port 0, expected a port from 1 to 65535",

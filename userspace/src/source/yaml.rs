@@ -20,20 +20,20 @@ pub(crate) struct Node<'a> {
 
 /// Where a document is, for what is found out when it is no longer read.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Located {
     file: String,
     positions: Positions,
 }
 
-impl Place {
+impl Located {
     /// The file.
     pub(crate) fn file(&self) -> &str {
         &self.file
     }
 
-    /// The line of a field, or else of the innermost parent that exists.
-    pub(crate) fn line(&self, path: &FieldPath) -> usize {
-        self.positions.locate(path).line
+    /// Where a field is, or else the innermost parent that exists.
+    pub(crate) fn position(&self, path: &FieldPath) -> Position {
+        self.positions.locate(path)
     }
 
     /// A problem of a field.
@@ -44,18 +44,23 @@ impl Place {
 
 impl Node<'_> {
     /// Where it is, without what it says.
-    pub(crate) fn into_place(self) -> Place {
-        Place { file: self.file.to_owned(), positions: self.positions }
-    }
-
-    /// A problem of a field.
-    pub(crate) fn problem(&self, path: &FieldPath, message: &str) -> Problem {
-        Problem::at(self.file, self.positions.locate(path), path, message)
+    pub(crate) fn into_located(self) -> Located {
+        Located { file: self.file.to_owned(), positions: self.positions }
     }
 
     /// Whether there is a field of that path.
     pub(crate) fn has(&self, path: &FieldPath) -> bool {
         self.positions.has(path)
+    }
+
+    /// Where a field is, or else the innermost parent that exists.
+    pub(crate) fn position(&self, path: &FieldPath) -> Position {
+        self.positions.locate(path)
+    }
+
+    /// A problem of a field.
+    pub(crate) fn problem(&self, path: &FieldPath, message: &str) -> Problem {
+        Problem::at(self.file, self.positions.locate(path), path, message)
     }
 
     /// The document as a `T`.

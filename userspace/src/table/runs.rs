@@ -1,4 +1,4 @@
-//! Runs of chunks in the map TABLES.
+//! Which elements of an array map are free: chunks of TABLES, ids.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,28 @@ impl Runs {
     /// All of `capacity` chunks free.
     pub fn new(capacity: u32) -> Self {
         Self { free: BTreeMap::from_iter((capacity > 0).then_some((0, capacity))) }
+    }
+
+    /// How many chunks are free.
+    pub fn free(&self) -> u32 {
+        self.free.values().sum()
+    }
+
+    /// Takes a certain run, of whose chunks all must be free; false if one is not.
+    pub fn take(&mut self, start: u32, length: u32) -> bool {
+        let Some((&before, &free)) = self.free.range(..=start).next_back() else { return false };
+        let (end, free_end) = (start + length, before + free);
+        if end > free_end {
+            return false;
+        }
+        self.free.remove(&before);
+        if before < start {
+            self.free.insert(before, start - before);
+        }
+        if end < free_end {
+            self.free.insert(end, free_end - end);
+        }
+        true
     }
 
     /// Takes a run of `length` chunks (at least 1); its start, or None if no run is that long.

@@ -87,6 +87,9 @@ const PIECES: &[&str] = &[
     "  ",
 ];
 
+/// The texts of a round.
+const CASES: u32 = 100;
+
 /// A change of a text.
 #[derive(Debug, Clone)]
 enum Edit {
@@ -213,9 +216,9 @@ fn no_text_makes_it_panic() {
     let seconds = std::env::var("WEIR_FUZZ_SECONDS").ok();
     let seconds: u64 = seconds.map_or(0, |text| text.parse().expect("a number of seconds"));
     let end = Instant::now() + Duration::from_secs(seconds);
-    let mut rounds = 0;
+    let mut rounds = 0_u32;
     loop {
-        let config = Config { cases: 500, failure_persistence: None, ..Config::default() };
+        let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
         if let Err(error) = TestRunner::new(config).run(&texts(), |texts| check(&texts)) {
             panic!("{error}");
         }
@@ -224,5 +227,5 @@ fn no_text_makes_it_panic() {
             break;
         }
     }
-    println!("{} texts", rounds * 500);
+    println!("{} texts", rounds * CASES);
 }

@@ -1,12 +1,24 @@
 //! What goes over the API's wire, in both directions.
 
+mod apply;
+mod weights;
+
+pub use apply::{
+    ApplyRequest, ApplyView, DeleteRequest, DifferenceView, FateView, FileText, MoveView,
+    ObjectName, ObjectView, SplitDifferenceView, SubsetDifferenceView,
+};
+pub use weights::{
+    ChangeView, OriginView, OverrideView, ResetQuery, RollbackRequest, WeightsRequest,
+};
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 /// The transport protocol of a request or an answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     /// TCP.
@@ -53,11 +65,12 @@ impl std::str::FromStr for Protocol {
 }
 
 /// A split, as the agent steers it now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SplitView {
     /// Its name.
     pub name: String,
     /// The virtual IP address.
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// The port.
     pub port: u16,
@@ -67,14 +80,15 @@ pub struct SplitView {
     pub affinity: String,
     /// Seconds since its last change.
     pub changed: u64,
-    /// The file that declares it.
-    pub source: String,
+    /// Where what it is comes from.
+    #[serde(flatten)]
+    pub origin: OriginView,
     /// Its subsets, in the order in which they were written.
     pub subsets: Vec<SubsetView>,
 }
 
 /// A subset, with what it received.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SubsetView {
     /// Its name.
     pub name: String,
@@ -95,9 +109,10 @@ pub struct SubsetView {
 }
 
 /// An endpoint, with what it received and sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EndpointView {
     /// Where it listens.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// New flows.
     pub flows: u64,
@@ -111,21 +126,16 @@ pub struct EndpointView {
     pub bytes_reply: u64,
 }
 
-/// Other weights for a split: a subset that is not named keeps its weight.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightsRequest {
-    /// By subset name.
-    pub weights: BTreeMap<String, u32>,
-}
-
 /// A flow to explain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ExplainRequest {
     /// The client's address and port.
+    #[param(value_type = String)]
     pub from: SocketAddr,
     /// The service's address and port.
+    #[param(value_type = String)]
     pub to: SocketAddr,
     /// The transport protocol.
     #[serde(default)]
@@ -133,13 +143,14 @@ pub struct ExplainRequest {
 }
 
 /// Where a new flow goes, and why.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainView {
     /// The split that has the service address.
     pub split: String,
     /// The subset that wins.
     pub subset: String,
     /// The endpoint; None if the subset has none, and the flow is rejected.
+    #[schema(value_type = Option<String>)]
     pub endpoint: Option<SocketAddr>,
     /// The hash of the flow, or of its client with client affinity.
     pub hash: u64,
@@ -148,7 +159,7 @@ pub struct ExplainView {
 }
 
 /// How a subset fared in the choice.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CandidateView {
     /// Its name.
     pub subset: String,
@@ -171,7 +182,7 @@ impl CandidateView {
 }
 
 /// How the agent is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
     /// The interfaces that it found fit.
     pub interfaces: Vec<InterfaceView>,
@@ -182,7 +193,7 @@ pub struct StatusView {
 }
 
 /// An interface and the programs on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceView {
     /// Its name.
     pub name: String,
@@ -197,7 +208,7 @@ pub struct InterfaceView {
 }
 
 /// The body of each answer that is not a success.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
     /// What is wrong, for people.
     pub error: String,

@@ -1,0 +1,112 @@
+//! `cargo xtask bench`: what weir costs. Needs root.
+
+mod e2e;
+mod machine;
+mod packet;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::report::Table;
+
+/// The benchmark's own eBPF programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-bench-ebpf"));
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", about = "Measure weir; both benchmarks if none is named")]
+struct Arguments {
+    #[command(subcommand)]
+    which: Option<Which>,
+    /// Write the results as JSON there [default: target/bench/packet.json and the like].
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the tables into that document, between the marks that it has for them.
+    #[arg(long, global = true, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Rounds in which everything is measured once [default: 11 of packet, 5 of e2e].
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Subcommand)]
+enum Which {
+    /// Nanoseconds per packet, under BPF_PROG_TEST_RUN.
+    Packet,
+    /// Connections, requests and bulk data through a node between network namespaces.
+    E2e,
+}
+
+/// What is written as JSON.
+#[derive(Serialize)]
+struct Results {
+    machine: Machine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packet: Option<packet::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    e2e: Option<e2e::Report>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let wanted = |which| arguments.which.is_none_or(|only| only == which);
+    let rounds = |default| arguments.rounds.map_or(default, usize::from);
+    let machine = Machine::look()?;
+    let mut results = Results { machine, packet: None, e2e: None };
+    if wanted(Which::Packet) {
+        let report = packet::run(rounds(11))?;
+        show(arguments, "packet", &results.machine, &report.tables())?;
+        results.packet = Some(report);
+    }
+    if wanted(Which::E2e) {
+        let report = e2e::run(rounds(5))?;
+        show(arguments, "e2e", &results.machine, &report.tables())?;
+        results.e2e = Some(report);
+    }
+    let name = match arguments.which {
+        None => "all",
+        Some(Which::Packet) => "packet",
+        Some(Which::E2e) => "e2e",
+    };
+    let default = PathBuf::from(format!("target/bench/{name}.json"));
+    write_json(arguments.json.as_ref().unwrap_or(&default), &results)
+}
+
+/// Prints tables, and writes them into the document that is to have them.
+fn show(arguments: &Arguments, section: &str, machine: &Machine, tables: &[Table]) -> Result<()> {
+    let mut text = format!("{machine}\n");
+    for table in tables {
+        text += &format!("\n{}", table.markdown());
+    }
+    println!("{text}");
+    match &arguments.markdown {
+        Some(path) => report::write_section(path, section, &text),
+        None => Ok(()),
+    }
+}
+
+fn write_json(path: &Path, results: &Results) -> Result<()> {
+    let name = path.display();
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
+    }
+    let mut text = serde_json::to_string_pretty(results)?;
+    text.push('\n');
+    std::fs::write(path, text).with_context(|| format!("{name}"))?;
+    eprintln!("written: {name}");
+    Ok(())
+}

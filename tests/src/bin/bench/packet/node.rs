@@ -1,0 +1,81 @@
+//! weir as the benchmark sees it. All that it needs of the loaded object is here.
+
+use anyhow::{Context as _, Result};
+use aya::programs::ProgramInfo;
+use weir::datapath::Settings;
+use weir::model::Split;
+use weir_tests::loaded::Loaded;
+
+use super::driver::{Hook, Target};
+
+/// The seed of the flow hash.
+pub const SEED: u64 = 0x5eed;
+
+/// A program of weir.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    TcForward,
+    TcReply,
+    XdpForward,
+    XdpForwardVirtual,
+}
+
+impl Program {
+    pub const ALL: [Self; 4] =
+        [Self::TcForward, Self::TcReply, Self::XdpForward, Self::XdpForwardVirtual];
+
+    /// Its name in the object.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TcForward => "weir_tc_forward",
+            Self::TcReply => "weir_tc_reply",
+            Self::XdpForward => "weir_xdp_forward",
+            Self::XdpForwardVirtual => "weir_xdp_forward_virtual",
+        }
+    }
+
+    pub fn hook(self) -> Hook {
+        match self {
+            Self::TcForward | Self::TcReply => Hook::Tc,
+            Self::XdpForward | Self::XdpForwardVirtual => Hook::Xdp,
+        }
+    }
+}
+
+/// Programs and maps, attached nowhere.
+pub struct Node {
+    loaded: Loaded,
+}
+
+impl Node {
+    /// Loads the object, with room for that many flows of each family.
+    pub fn load(flows: u32) -> Result<Self> {
+        let settings = Settings { hash_seed: SEED, flows, ..Settings::default() };
+        Ok(Self { loaded: Loaded::new(&settings)? })
+    }
+
+    /// Puts a split into force.
+    pub fn publish(&mut self, split: &Split) -> Result<()> {
+        self.loaded.publish(split, 0)
+    }
+
+    /// New flows of a split so far.
+    pub fn steered(&self, split: &Split) -> Result<u64> {
+        self.loaded.steered(split)
+    }
+
+    /// A program as the driver takes it.
+    pub fn target(&mut self, program: Program) -> Result<Target> {
+        Target::new(self.program(program)?, program.hook())
+    }
+
+    /// What the kernel knows of a program.
+    pub fn info(&mut self, program: Program) -> Result<ProgramInfo> {
+        Ok(self.program(program)?.info()?)
+    }
+
+    fn program(&mut self, program: Program) -> Result<&aya::programs::Program> {
+        let name = program.name();
+        self.loaded.object().ebpf().program(name).with_context(|| format!("no program {name}"))
+    }
+}

@@ -1,0 +1,76 @@
+//! Programs and maps in the kernel, attached nowhere.
+
+use anyhow::{Context as _, Result};
+use weir::datapath::{Datapath as _, Kernel, Object, Settings};
+use weir::model::Split;
+use weir::plan::{Capacity, Change, Ledger, plan};
+
+/// A loaded object with maps of its own, and what is known of them.
+pub struct Loaded {
+    object: Object,
+    kernel: Kernel,
+    ledger: Ledger,
+}
+
+impl Loaded {
+    /// Loads the object; needs root.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn new(settings: &Settings) -> Result<Self> {
+        let mut object = Object::load(settings)?;
+        let kernel = Kernel::new(object.ebpf())?;
+        let (splits, endpoints, chunks) = (settings.splits, settings.endpoints, settings.chunks);
+        let ledger = Ledger::new(Capacity { splits, endpoints, chunks });
+        Ok(Self { object, kernel, ledger })
+    }
+
+    /// Puts a split into force, as the agent does, at a time in seconds since boot.
+    ///
+    /// # Errors
+    ///
+    /// If it does not fit.
+    pub fn publish(&mut self, split: &Split, now: u64) -> Result<()> {
+        let change = Change { put: vec![split.clone()], remove: Vec::new() };
+        let plan = plan(&self.ledger, &change, now)?;
+        self.kernel.execute_all(&plan.ops)?;
+        self.ledger = plan.ledger;
+        Ok(())
+    }
+
+    /// New flows of a split so far.
+    ///
+    /// # Errors
+    ///
+    /// If the split is not in force.
+    pub fn steered(&self, split: &Split) -> Result<u64> {
+        let mut sum = 0;
+        for subset in split.subsets() {
+            let id = self.ledger.subset_id(split.name(), &subset.name).context("not in force")?;
+            sum += self.kernel.counters().subset(id)?.flows;
+        }
+        Ok(sum)
+    }
+
+    /// The loaded object.
+    pub fn object(&mut self) -> &mut Object {
+        &mut self.object
+    }
+
+    /// Its maps.
+    pub fn kernel(&mut self) -> &mut Kernel {
+        &mut self.kernel
+    }
+
+    /// What is known of them.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What is known of them.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+}

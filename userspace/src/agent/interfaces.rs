@@ -1,0 +1,128 @@
+//! The interfaces that carry the programs.
+
+use std::collections::BTreeMap;
+
+use tracing::{error, info};
+
+use super::steering::Steering;
+use crate::api::types::InterfaceView;
+use crate::config::{self, InterfaceMatch};
+use crate::datapath::{self, Forward};
+use crate::interfaces::Event;
+
+/// Which interfaces there are, of those that the configuration matches.
+pub(super) struct Interfaces {
+    matches: Vec<InterfaceMatch>,
+    known: BTreeMap<u32, Known>,
+}
+
+struct Known {
+    name: String,
+    ethernet: bool,
+    virtual_device: bool,
+    forward: config::Forward,
+    /// How the forward direction is attached, or why it is not.
+    result: Result<datapath::Mode, String>,
+}
+
+impl Interfaces {
+    pub fn new(matches: Vec<InterfaceMatch>) -> Self {
+        Self { matches, known: BTreeMap::new() }
+    }
+
+    /// Follows what happened to an interface.
+    pub fn follow(&mut self, event: Event, steering: &mut Steering) {
+        match event {
+            Event::Appeared { index, name, kind, ethernet } => {
+                let Some(fit) = self.matches.iter().find(|m| m.matches(&name)) else {
+                    // Renamed, or left by an agent that was configured otherwise.
+                    self.known.remove(&index);
+                    return release(index, steering);
+                };
+                let known = self.known.entry(index).or_insert_with(|| Known {
+                    name: String::new(),
+                    ethernet,
+                    virtual_device: kind.is_some(),
+                    forward: fit.forward(),
+                    result: Err("not attached yet".to_owned()),
+                });
+                (known.name, known.forward) = (name, fit.forward());
+                known.attach(index, steering);
+            }
+            Event::Gone { index } => {
+                if let Some(known) = self.known.remove(&index) {
+                    info!("{}: gone", known.name);
+                }
+                release(index, steering);
+            }
+        }
+    }
+
+    /// Removes pins of interfaces that are not there. Call it when all that
+    /// are there have been followed.
+    pub fn forget_others(&self, steering: &mut Steering) {
+        let pinned = steering.pins().attached().unwrap_or_default();
+        for (index, _) in pinned {
+            if !self.known.contains_key(&index) {
+                release(index, steering);
+            }
+        }
+    }
+
+    /// Tries again where attaching failed; whether any is left.
+    pub fn retry(&mut self, steering: &mut Steering) -> bool {
+        let failed = self.known.iter_mut().filter(|(_, known)| known.result.is_err());
+        failed.fold(false, |left, (&index, known)| {
+            known.attach(index, steering);
+            left || known.result.is_err()
+        })
+    }
+
+    /// For status.
+    pub fn views(&self) -> Vec<InterfaceView> {
+        let view = |(&index, known): (&u32, &Known)| InterfaceView {
+            name: known.name.clone(),
+            index,
+            hook: known.hook().to_owned(),
+            mode: known.result.as_ref().map_or("", |mode| mode.name()).to_owned(),
+            error: known.result.as_ref().err().cloned(),
+        };
+        self.known.iter().map(view).collect()
+    }
+}
+
+impl Known {
+    fn hook(&self) -> &'static str {
+        match self.forward {
+            config::Forward::Tc => "tc",
+            config::Forward::Xdp => "xdp",
+        }
+    }
+
+    fn attach(&mut self, index: u32, steering: &mut Steering) {
+        let forward = match self.forward {
+            config::Forward::Tc => Forward::Tc,
+            config::Forward::Xdp => Forward::Xdp { virtual_device: self.virtual_device },
+        };
+        let interface = datapath::Interface { index, name: &self.name };
+        let result = if self.ethernet {
+            steering.attach(interface, forward).map_err(|e| format!("{:#}", anyhow::Error::from(e)))
+        } else {
+            Err("not an Ethernet interface".to_owned())
+        };
+        let (name, hook) = (&self.name, self.hook());
+        match &result {
+            Ok(mode) => info!("{name}: forward at {hook} ({})", mode.name()),
+            // Said once, not with each attempt.
+            Err(error) if self.result.as_ref().err() != Some(error) => error!("{name}: {error}"),
+            Err(_) => {}
+        }
+        self.result = result;
+    }
+}
+
+fn release(index: u32, steering: &mut Steering) {
+    if let Err(error) = steering.detach(index) {
+        error!("interface {index}: {error}");
+    }
+}

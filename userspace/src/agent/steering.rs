@@ -1,0 +1,172 @@
+//! The splits in force: ledger and maps together.
+
+use anyhow::{Context as _, Result};
+use probe_common::map::{CHUNK, EndpointStats, SubsetStats};
+
+use crate::config::AgentConfig;
+use crate::datapath::{
+    Datapath as _, DatapathError, Flows, Forward, Interface, Kernel, Mode, Object, ObjectError,
+    Pins, Settings, attach, detach_all,
+};
+use crate::model::Split;
+use crate::plan::{self, Capacity, Change, Ledger, Plan};
+
+/// What is in the kernel, and what is known of it.
+pub(super) struct Steering {
+    object: Object,
+    pins: Pins,
+    kernel: Kernel,
+    ledger: Ledger,
+    /// An op failed: the maps have to be read anew before the next plan.
+    stale: bool,
+}
+
+/// Seconds since boot, suspension included: the clock of plans.
+pub(super) fn uptime() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    now.map_or(0, |now| now.tv_sec().unsigned_abs())
+}
+
+/// Why a change is not in force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SteeringError {
+    /// It does not fit.
+    #[error(transparent)]
+    Plan(#[from] plan::PlanError),
+    /// The kernel failed.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+}
+
+impl Steering {
+    /// Loads the programs on the maps that are pinned, or on new ones, and
+    /// adopts what is in the maps.
+    pub fn load(config: &AgentConfig, pins: Pins) -> Result<(Self, Flows)> {
+        let settings = Settings {
+            flows: config.flows.max,
+            splits: config.limits.splits,
+            endpoints: config.limits.endpoints,
+            chunks: config.limits.table_slots.div_ceil(CHUNK as u32),
+            tcp_idle: config.flows.tcp_idle,
+            udp_idle: config.flows.udp_idle,
+            hash_seed: config.hash_seed,
+        };
+        let adopts = pins.are_there();
+        let mut object = Object::load_pinned(&settings, &pins)?;
+        let flows = Flows::new(object.ebpf())?;
+        let kernel = Kernel::new(object.ebpf())?;
+        let capacity = Capacity {
+            splits: settings.splits,
+            endpoints: settings.endpoints,
+            chunks: settings.chunks,
+        };
+        let ledger = Ledger::new(capacity);
+        let mut steering = Self { object, pins, kernel, ledger, stale: adopts };
+        steering.read_anew().context("cannot adopt the pinned maps")?;
+        Ok((steering, flows))
+    }
+
+    /// What is known of the maps.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What the programs counted.
+    pub fn counters(&self) -> &crate::datapath::Counters {
+        self.kernel.counters()
+    }
+
+    /// The directory of the pins.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Puts these splits in force, and takes those out.
+    pub fn change(&mut self, change: &Change) -> Result<(), SteeringError> {
+        self.read_anew()?;
+        let plan = plan::plan(&self.ledger, change, uptime())?;
+        self.execute(plan)?;
+        Ok(())
+    }
+
+    /// Does what is due by now; endpoint ids whose flows are to be swept.
+    pub fn expire(&mut self) -> Result<Vec<u32>, DatapathError> {
+        self.read_anew()?;
+        let plan = plan::expire(&self.ledger, uptime());
+        self.execute(plan)?;
+        Ok(self.ledger.leaving().collect())
+    }
+
+    /// No flow of these endpoint ids is left.
+    pub fn swept(&mut self, ids: &[u32]) -> Result<(), DatapathError> {
+        let plan = plan::swept(&self.ledger, ids, uptime());
+        self.execute(plan)
+    }
+
+    /// A grace period has passed since the ledger's epoch was that.
+    pub fn note_grace(&mut self, epoch: u64) {
+        self.ledger.note_grace(epoch);
+    }
+
+    fn execute(&mut self, plan: Plan) -> Result<(), DatapathError> {
+        let result = self.kernel.execute_all(&plan.ops);
+        self.stale = result.is_err();
+        if result.is_ok() {
+            self.ledger = plan.ledger;
+        }
+        result
+    }
+
+    /// After a failure, or when the maps are another agent's.
+    fn read_anew(&mut self) -> Result<(), DatapathError> {
+        if self.stale {
+            let snapshot = self.kernel.snapshot()?;
+            let (ledger, repairs) = plan::adopt(&snapshot, self.ledger.capacity(), uptime());
+            self.kernel.execute_all(&repairs)?;
+            (self.ledger, self.stale) = (ledger, false);
+        }
+        Ok(())
+    }
+
+    /// Counters of a subset of a split in force; zero if they cannot be read.
+    pub fn subset_stats(&self, split: &Split, at: usize) -> SubsetStats {
+        let id = self.ledger.subset_id(split.name(), &split.subsets()[at].name);
+        id.and_then(|id| self.counters().subset(id).ok()).unwrap_or_default()
+    }
+
+    /// Counters of an endpoint; zero if they cannot be read.
+    pub fn endpoint_stats(
+        &self,
+        split: &Split,
+        at: usize,
+        address: std::net::SocketAddr,
+    ) -> EndpointStats {
+        let found = self.ledger.endpoint(split.name(), &split.subsets()[at].name, address);
+        found.and_then(|(id, _)| self.counters().endpoint(id).ok()).unwrap_or_default()
+    }
+
+    /// Attaches the programs to an interface, or replaces those there.
+    pub fn attach(
+        &mut self,
+        interface: Interface<'_>,
+        forward: Forward,
+    ) -> Result<Mode, ObjectError> {
+        attach(&mut self.object, &self.pins, interface, forward)
+    }
+
+    /// Detaches the programs from an interface, which may be gone.
+    pub fn detach(&mut self, index: u32) -> Result<(), ObjectError> {
+        detach_all(&self.pins, index)
+    }
+}
+
+/// Takes weir out of the kernel: attachments, maps, pins.
+pub fn unload(pins: &Pins) -> Result<(), ObjectError> {
+    let attached = pins.attached()?;
+    let indices: std::collections::BTreeSet<u32> =
+        attached.into_iter().map(|(index, _)| index).collect();
+    for index in indices {
+        detach_all(pins, index)?;
+    }
+    Ok(pins.remove()?)
+}

@@ -1,0 +1,113 @@
+//! What the API needs of an agent.
+
+use std::collections::BTreeMap;
+
+use super::types::{ApplyView, ChangeView, ExplainRequest, ExplainView, SplitView, StatusView};
+use crate::model::{Key, Name};
+use crate::source::Declared;
+use crate::truth::{Guard, Kept, Refusal};
+
+/// Why the agent does not do what it was asked for. Each has a text for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// What was asked for makes no sense (status 400).
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such thing (status 404).
+    #[error("{0}")]
+    NotFound(String),
+    /// It makes sense, but not in the agent's present state (status 409).
+    #[error("{0}")]
+    Conflict(String),
+    /// The agent tried and failed (status 500).
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Problems(_) | Refusal::Invalid(_) => Self::Invalid(message),
+            Refusal::NotFound(_) => Self::NotFound(message),
+            Refusal::Conflict(_) => Self::Conflict(message),
+        }
+    }
+}
+
+/// The last changes of a split's weights, oldest first.
+pub fn history(kept: &Kept, split: &str) -> Result<Vec<ChangeView>, Failure> {
+    let changes: Vec<ChangeView> = kept.changes(split).map(ChangeView::from).collect();
+    if changes.is_empty() {
+        return Err(Failure::NotFound(format!("there was no split \"{split}\"")));
+    }
+    Ok(changes)
+}
+
+/// What the API can do to an agent. A method that changes something returns
+/// when the change is in force and would survive a power cut.
+pub trait Control: Send + Sync + 'static {
+    /// All splits, by name.
+    fn splits(&self) -> impl Future<Output = Result<Vec<SplitView>, Failure>> + Send;
+
+    /// The split of that name.
+    fn split(&self, name: String) -> impl Future<Output = Result<SplitView, Failure>> + Send;
+
+    /// Applies documents, all or none; with `dry_run` only says what that
+    /// would do. See [`crate::truth::Truth::apply`].
+    fn apply(
+        &self,
+        documents: Vec<Declared>,
+        dry_run: bool,
+    ) -> impl Future<Output = Result<ApplyView, Failure>> + Send;
+
+    /// Deletes applied objects, all or none; with `dry_run` only says what that
+    /// would do. See [`crate::truth::Truth::delete`].
+    fn delete(
+        &self,
+        objects: Vec<Key>,
+        dry_run: bool,
+    ) -> impl Future<Output = Result<ApplyView, Failure>> + Send;
+
+    /// Overrides weights of a split, and returns it as it is then. See
+    /// [`crate::truth::Truth::set_weights`].
+    fn set_weights(
+        &self,
+        name: String,
+        weights: BTreeMap<Name, u32>,
+        guard: Guard,
+    ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
+
+    /// Ends the override of a split's weights, and returns it as it is then.
+    /// See [`crate::truth::Truth::reset`].
+    fn reset_weights(
+        &self,
+        name: String,
+        guard: Guard,
+    ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
+
+    /// Goes back to weights of before, and returns the split as it is then.
+    /// See [`crate::truth::Truth::rollback`].
+    fn rollback(
+        &self,
+        name: String,
+        to: Option<u64>,
+        guard: Guard,
+    ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
+
+    /// The last changes of a split's weights, oldest first. There may be some
+    /// of a split that is gone.
+    fn history(
+        &self,
+        name: String,
+    ) -> impl Future<Output = Result<Vec<ChangeView>, Failure>> + Send;
+
+    /// Where a new flow would go.
+    fn explain(
+        &self,
+        request: ExplainRequest,
+    ) -> impl Future<Output = Result<ExplainView, Failure>> + Send;
+
+    /// How the agent is.
+    fn status(&self) -> impl Future<Output = Result<StatusView, Failure>> + Send;
+}

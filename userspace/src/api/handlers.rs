@@ -1,0 +1,287 @@
+//! Requests to calls of [`Control`], and results to answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::types::{
+    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, ExplainRequest, ExplainView,
+    FileText, ResetQuery, RollbackRequest, SplitView, StatusView, WeightsRequest,
+};
+use super::{Control, Failure};
+use crate::model::{Key, Name as SplitName};
+use crate::source::{self, Problem};
+use crate::truth::{Guard, Refusal};
+
+/// The most files of a request.
+const MAX_FILES: usize = 10_000;
+/// The most documents of a request: the most splits that a node can have.
+const MAX_DOCUMENTS: usize = 65_536;
+
+/// A refused request.
+pub(super) struct Refused(pub StatusCode, pub String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(ApiError { error: self.1 })).into_response()
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        let status = match &failure {
+            Failure::Invalid(_) => StatusCode::BAD_REQUEST,
+            Failure::NotFound(_) => StatusCode::NOT_FOUND,
+            Failure::Conflict(_) => StatusCode::CONFLICT,
+            Failure::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, failure.to_string())
+    }
+}
+
+impl From<JsonRejection> for Refused {
+    fn from(rejection: JsonRejection) -> Self {
+        // A body of the wrong shape (422 by axum) is as bad a request as one that is no JSON.
+        let status = match rejection.status() {
+            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            status => status,
+        };
+        Self(status, rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Refused {
+    fn from(rejection: QueryRejection) -> Self {
+        Self(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Refused {
+    fn from(rejection: PathRejection) -> Self {
+        Self(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Failure::from(refusal).into()
+    }
+}
+
+/// What handlers return.
+type Answer<T> = Result<Json<T>, Refused>;
+/// The name in a path.
+type Name = Result<Path<String>, PathRejection>;
+/// The body of a request.
+type Body<T> = Result<Json<T>, JsonRejection>;
+
+/// All splits, by name.
+#[utoipa::path(get, path = "/v1/splits", responses(
+    (status = 200, body = Vec<SplitView>),
+))]
+pub(super) async fn splits<C: Control>(State(control): State<Arc<C>>) -> Answer<Vec<SplitView>> {
+    Ok(Json(control.splits().await?))
+}
+
+/// A split.
+#[utoipa::path(get, path = "/v1/splits/{name}", params(
+    ("name" = String, Path, description = "The split"),
+), responses(
+    (status = 200, body = SplitView),
+    (status = 404, body = ApiError, description = "There is no such split"),
+))]
+pub(super) async fn split<C: Control>(
+    State(control): State<Arc<C>>,
+    name: Name,
+) -> Answer<SplitView> {
+    let Path(name) = name?;
+    Ok(Json(control.split(name).await?))
+}
+
+/// Applies documents, all or none.
+///
+/// The answer says what becomes of each object, and what part of new flows
+/// moves between which subsets.
+#[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest, responses(
+    (status = 200, body = ApplyView),
+    (status = 400, body = ApiError, description = "A line for each thing wrong: FILE:LINE: FIELD: message"),
+    (status = 413, body = ApiError, description = "More than 64 MiB"),
+))]
+pub(super) async fn apply<C: Control>(
+    State(control): State<Arc<C>>,
+    body: Body<ApplyRequest>,
+) -> Answer<ApplyView> {
+    let Json(ApplyRequest { files, dry_run }) = body?;
+    let documents = read(files, source::declarations).await?;
+    Ok(Json(control.apply(documents, dry_run).await?))
+}
+
+/// Deletes applied objects, all or none.
+#[utoipa::path(post, path = "/v1/delete", request_body = DeleteRequest, responses(
+    (status = 200, body = ApplyView),
+    (status = 400, body = ApiError, description = "The request makes no sense"),
+    (status = 404, body = ApiError, description = "An object was not applied"),
+    (status = 409, body = ApiError, description = "An object is defined by a file"),
+))]
+pub(super) async fn delete<C: Control>(
+    State(control): State<Arc<C>>,
+    body: Body<DeleteRequest>,
+) -> Answer<ApplyView> {
+    let Json(DeleteRequest { objects, files, dry_run }) = body?;
+    let mut keys: Vec<Key> = objects.into_iter().map(Key::from).collect();
+    bounded(keys.len())?;
+    keys.extend(read(files, source::keys).await?);
+    if keys.is_empty() {
+        return Err(Failure::Invalid("the request names no object".into()).into());
+    }
+    Ok(Json(control.delete(keys, dry_run).await?))
+}
+
+/// Overrides weights of a split.
+///
+/// They last until they are reset or the weights in the split's definition change.
+#[utoipa::path(put, path = "/v1/splits/{name}/weights", params(
+    ("name" = String, Path, description = "The split"),
+), request_body = WeightsRequest, responses(
+    (status = 200, body = SplitView),
+    (status = 400, body = ApiError, description = "The weights make no sense"),
+    (status = 404, body = ApiError, description = "There is no such split"),
+    (status = 409, body = ApiError, description = "The weights or the version are not as expected"),
+))]
+pub(super) async fn set_weights<C: Control>(
+    State(control): State<Arc<C>>,
+    name: Name,
+    body: Body<WeightsRequest>,
+) -> Answer<SplitView> {
+    let (Path(name), Json(request)) = (name?, body?);
+    if request.weights.is_empty() {
+        return Err(Failure::Invalid("\"weights\" names no subset".into()).into());
+    }
+    let (weights, guard) = (names(request.weights)?, guard(request.expect, request.version)?);
+    Ok(Json(control.set_weights(name, weights, guard).await?))
+}
+
+/// Ends the override of a split's weights, if there is one.
+#[utoipa::path(delete, path = "/v1/splits/{name}/weights", params(
+    ("name" = String, Path, description = "The split"), ResetQuery,
+), responses(
+    (status = 200, body = SplitView),
+    (status = 404, body = ApiError, description = "There is no such split"),
+    (status = 409, body = ApiError, description = "The weights or the version are not as expected"),
+))]
+pub(super) async fn reset_weights<C: Control>(
+    State(control): State<Arc<C>>,
+    name: Name,
+    query: Result<Query<ResetQuery>, QueryRejection>,
+) -> Answer<SplitView> {
+    let (Path(name), Query(ResetQuery { expect, version })) = (name?, query?);
+    let expect = pairs(expect.as_deref().unwrap_or_default())?;
+    Ok(Json(control.reset_weights(name, guard(expect, version)?).await?))
+}
+
+/// Goes back to weights that a split had before.
+#[utoipa::path(post, path = "/v1/splits/{name}/rollback", params(
+    ("name" = String, Path, description = "The split"),
+), request_body = RollbackRequest, responses(
+    (status = 200, body = SplitView),
+    (status = 400, body = ApiError, description = "There is no way back"),
+    (status = 404, body = ApiError, description = "There is no such split or change"),
+    (status = 409, body = ApiError, description = "The split has other subsets now, or is not as expected"),
+))]
+pub(super) async fn rollback<C: Control>(
+    State(control): State<Arc<C>>,
+    name: Name,
+    body: Body<RollbackRequest>,
+) -> Answer<SplitView> {
+    let (Path(name), Json(RollbackRequest { to, expect, version })) = (name?, body?);
+    Ok(Json(control.rollback(name, to, guard(expect, version)?).await?))
+}
+
+/// The last changes of a split's weights, oldest first.
+#[utoipa::path(get, path = "/v1/splits/{name}/history", params(
+    ("name" = String, Path, description = "The split"),
+), responses(
+    (status = 200, body = Vec<ChangeView>),
+    (status = 404, body = ApiError, description = "There is no such split, and was none lately"),
+))]
+pub(super) async fn history<C: Control>(
+    State(control): State<Arc<C>>,
+    name: Name,
+) -> Answer<Vec<ChangeView>> {
+    let Path(name) = name?;
+    Ok(Json(control.history(name).await?))
+}
+
+/// Where a new flow would go, and why.
+#[utoipa::path(get, path = "/v1/explain", params(ExplainRequest), responses(
+    (status = 200, body = ExplainView),
+    (status = 404, body = ApiError, description = "No split has that address"),
+))]
+pub(super) async fn explain<C: Control>(
+    State(control): State<Arc<C>>,
+    query: Result<Query<ExplainRequest>, QueryRejection>,
+) -> Answer<ExplainView> {
+    let Query(request) = query?;
+    Ok(Json(control.explain(request).await?))
+}
+
+/// How the agent is.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = StatusView)))]
+pub(super) async fn status<C: Control>(State(control): State<Arc<C>>) -> Answer<StatusView> {
+    Ok(Json(control.status().await?))
+}
+
+/// Reads files, away from the threads that answer requests: megabytes take seconds.
+async fn read<T: Send + 'static>(
+    files: Vec<FileText>,
+    how: impl FnOnce(&[(String, String)]) -> Result<Vec<T>, Vec<Problem>> + Send + 'static,
+) -> Result<Vec<T>, Refused> {
+    if files.len() > MAX_FILES {
+        let message = format!("{} files in one request, at most {MAX_FILES} may be", files.len());
+        return Err(Failure::Invalid(message).into());
+    }
+    let files: Vec<(String, String)> = files.into_iter().map(|f| (f.name, f.text)).collect();
+    let found = tokio::task::spawn_blocking(move || how(&files))
+        .await
+        .map_err(|error| Failure::Internal(error.to_string()))?
+        .map_err(Refusal::Problems)?;
+    bounded(found.len())?;
+    Ok(found)
+}
+
+fn bounded(documents: usize) -> Result<(), Failure> {
+    if documents <= MAX_DOCUMENTS {
+        return Ok(());
+    }
+    let message = format!("{documents} objects in one request, at most {MAX_DOCUMENTS} may be");
+    Err(Failure::Invalid(message))
+}
+
+fn guard(expect: BTreeMap<String, u32>, version: Option<u64>) -> Result<Guard, Failure> {
+    Ok(Guard { expect: names(expect)?, version })
+}
+
+fn names(weights: BTreeMap<String, u32>) -> Result<BTreeMap<SplitName, u32>, Failure> {
+    let named = weights.into_iter().map(|(name, weight)| Ok((SplitName::new(name)?, weight)));
+    named
+        .collect::<Result<_, crate::model::NameError>>()
+        .map_err(|error| Failure::Invalid(error.to_string()))
+}
+
+/// Weights as `v1=90,v3=10`.
+fn pairs(text: &str) -> Result<BTreeMap<String, u32>, Failure> {
+    let mut pairs = BTreeMap::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let no = || Failure::Invalid(format!("\"{part}\" is not SUBSET=WEIGHT, as v1=90 is"));
+        let (name, weight) = part.split_once('=').ok_or_else(no)?;
+        if pairs.insert(name.to_owned(), weight.parse().map_err(|_| no())?).is_some() {
+            return Err(Failure::Invalid(format!("subset \"{name}\" is given two weights")));
+        }
+    }
+    Ok(pairs)
+}

@@ -1,0 +1,180 @@
+//! For tests: an agent with state directory, API and all, but without a kernel.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::types::{
+    ApplyView, ChangeView, ExplainRequest, ExplainView, OriginView, SplitView, StatusView,
+    SubsetView,
+};
+use super::{Control, Failure, bind, serve};
+use crate::model::{Key, Name, Split, total_weight};
+use crate::source::{self, Declared};
+use crate::store::Store;
+use crate::truth::{Guard, Refusal, Step, Time, Truth};
+
+/// What steers nothing.
+pub(crate) struct Agent(Mutex<Inner>);
+
+struct Inner {
+    store: Store,
+    truth: Truth,
+    clock: u64,
+}
+
+impl Inner {
+    fn now(&mut self) -> Time {
+        self.clock += 1;
+        (SystemTime::UNIX_EPOCH + Duration::from_secs(self.clock)).into()
+    }
+
+    fn carry_out(&mut self, step: Result<Step, Refusal>, dry: bool) -> Result<ApplyView, Failure> {
+        let mut step = step?;
+        let view = ApplyView::of(&step, dry);
+        if !dry {
+            let transaction = std::mem::take(&mut step.transaction);
+            self.store.commit(transaction).map_err(|e| Failure::Internal(e.to_string()))?;
+            self.truth.accept(step);
+        }
+        Ok(view)
+    }
+
+    fn view(&self, name: &str) -> Result<SplitView, Failure> {
+        let split = self.truth.desired().get(name);
+        let split =
+            split.ok_or_else(|| Failure::NotFound(format!("there is no split \"{name}\"")))?;
+        let sum = total_weight(split.subsets()) as f64;
+        let subsets = split.subsets().iter().map(|subset| SubsetView {
+            name: subset.name.to_string(),
+            weight: subset.weight,
+            target_share: f64::from(subset.weight) / sum,
+            observed_share: None,
+            flows: 0,
+            total_flows: 0,
+            rejected: 0,
+            endpoints: Vec::new(),
+        });
+        Ok(SplitView {
+            name: split.name().to_string(),
+            address: split.address().ip,
+            port: split.address().port,
+            protocol: split.address().protocol.into(),
+            affinity: split.affinity().to_string(),
+            changed: 0,
+            origin: OriginView::of(&self.truth, self.store.kept(), name),
+            subsets: subsets.collect(),
+        })
+    }
+}
+
+impl Agent {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Control for Agent {
+    async fn splits(&self) -> Result<Vec<SplitView>, Failure> {
+        let inner = self.lock();
+        inner.truth.desired().splits().map(Split::name).map(|n| inner.view(n.as_str())).collect()
+    }
+
+    async fn split(&self, name: String) -> Result<SplitView, Failure> {
+        self.lock().view(&name)
+    }
+
+    async fn apply(&self, documents: Vec<Declared>, dry_run: bool) -> Result<ApplyView, Failure> {
+        let inner = &mut *self.lock();
+        let now = inner.now();
+        inner.carry_out(inner.truth.apply(inner.store.kept(), documents, now), dry_run)
+    }
+
+    async fn delete(&self, objects: Vec<Key>, dry_run: bool) -> Result<ApplyView, Failure> {
+        let inner = &mut *self.lock();
+        let now = inner.now();
+        inner.carry_out(inner.truth.delete(inner.store.kept(), &objects, now), dry_run)
+    }
+
+    async fn set_weights(
+        &self,
+        name: String,
+        weights: BTreeMap<Name, u32>,
+        guard: Guard,
+    ) -> Result<SplitView, Failure> {
+        let inner = &mut *self.lock();
+        let now = inner.now();
+        let step = inner.truth.set_weights(inner.store.kept(), &name, &weights, &guard, now);
+        inner.carry_out(step, false)?;
+        inner.view(&name)
+    }
+
+    async fn reset_weights(&self, name: String, guard: Guard) -> Result<SplitView, Failure> {
+        let inner = &mut *self.lock();
+        let now = inner.now();
+        inner.carry_out(inner.truth.reset(inner.store.kept(), &name, &guard, now), false)?;
+        inner.view(&name)
+    }
+
+    async fn rollback(
+        &self,
+        name: String,
+        to: Option<u64>,
+        guard: Guard,
+    ) -> Result<SplitView, Failure> {
+        let inner = &mut *self.lock();
+        let now = inner.now();
+        inner.carry_out(inner.truth.rollback(inner.store.kept(), &name, to, &guard, now), false)?;
+        inner.view(&name)
+    }
+
+    async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
+        super::control::history(self.lock().store.kept(), &name)
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {
+        let ExplainRequest { from, to, protocol } = request;
+        let (split, subset) = (format!("{from} {to} {protocol}"), "v1".into());
+        Ok(ExplainView { split, subset, endpoint: None, hash: u64::MAX, candidates: vec![] })
+    }
+
+    async fn status(&self) -> Result<StatusView, Failure> {
+        Err(Failure::Internal("broken".into()))
+    }
+}
+
+/// A server of the API, and the directory of its socket and state.
+pub(crate) struct Running {
+    pub socket: PathBuf,
+    pub stop: oneshot::Sender<()>,
+    pub task: JoinHandle<std::io::Result<()>>,
+    pub directory: TempDir,
+}
+
+/// Starts an agent whose one file, `weir.yaml`, says this.
+pub(crate) fn start(file: &str) -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("run/weir.sock");
+    let (stop, stopped) = oneshot::channel();
+    let agent = agent(directory.path(), file);
+    let server = serve(bind(&socket).unwrap(), agent, async move {
+        let _ = stopped.await;
+    });
+    Running { task: tokio::spawn(server), socket, stop, directory }
+}
+
+fn agent(directory: &Path, file: &str) -> Arc<Agent> {
+    let (store, notices) = Store::open(&directory.join("state")).unwrap();
+    assert_eq!(notices, []);
+    let mut inner = Inner { truth: Truth::start(store.kept()), store, clock: 0 };
+    let declared = source::declarations(&[("weir.yaml", file)]).expect("a good file");
+    let now = inner.now();
+    let step = inner.truth.load_files(inner.store.kept(), declared, now);
+    inner.carry_out(step, false).expect("a good file");
+    Arc::new(Agent(Mutex::new(inner)))
+}

@@ -1,0 +1,134 @@
+//! Requests that change weights, and what became of earlier ones.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::model::Weights;
+use crate::truth::{Change, Kept, Override, Truth, version_of};
+
+/// Other weights for a split: a subset that is not named keeps its weight.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsRequest {
+    /// By subset name.
+    pub weights: BTreeMap<String, u32>,
+    /// Weights in force without which nothing is to happen, of all subsets or some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expect: BTreeMap<String, u32>,
+    /// The version without which nothing is to happen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+}
+
+/// Conditions on a reset.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ResetQuery {
+    /// Weights in force without which nothing is to happen, as `v1=90,v3=10`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
+    /// The version without which nothing is to happen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+}
+
+/// Back to weights of before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The version of the change to whose weights to return; to those before
+    /// the last change without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+    /// Weights in force without which nothing is to happen, of all subsets or some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expect: BTreeMap<String, u32>,
+    /// The version without which nothing is to happen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+}
+
+/// A change of a split's weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangeView {
+    /// What `weir rollback --to` takes.
+    pub version: u64,
+    /// When, as in RFC 3339.
+    pub time: String,
+    /// What made it: `file`, `apply`, `delete`, `weights`, `reset` or `rollback`.
+    pub cause: String,
+    /// The weights before; empty if there was no such split.
+    pub from: BTreeMap<String, u32>,
+    /// The weights after; empty if there is no such split any more.
+    pub to: BTreeMap<String, u32>,
+    /// The weights of an override that ended since the definition's weights changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<BTreeMap<String, u32>>,
+}
+
+impl From<&Change> for ChangeView {
+    fn from(change: &Change) -> Self {
+        Self {
+            version: change.version,
+            time: change.time.to_string(),
+            cause: change.cause.to_string(),
+            from: plain(&change.from),
+            to: plain(&change.to),
+            ended: change.ended.as_ref().map(plain),
+        }
+    }
+}
+
+/// Where what a split is comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OriginView {
+    /// Who says what it is: `FILE:LINE`, with the documents that it is made of if it is no
+    /// TrafficSplit; or `applied` for what was applied through the API.
+    pub source: String,
+    /// The version of the last change of its weights: what requests can name as
+    /// the one that they expect.
+    pub version: u64,
+    /// If its weights are not those of its definition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<OverrideView>,
+    /// The weights of an override that the last change of weights ended, since
+    /// the definition's weights changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<BTreeMap<String, u32>>,
+}
+
+impl OriginView {
+    /// Where what a split is comes from; empty for one that is not there.
+    pub fn of(truth: &Truth, kept: &Kept, split: &str) -> Self {
+        let last = kept.changes(split).next_back();
+        let source = truth.defined(split).map(|defined| defined.source.to_string());
+        Self {
+            source: source.unwrap_or_default(),
+            version: version_of(last),
+            overridden: kept.override_of(split).map(OverrideView::from),
+            ended: last.and_then(|last| last.ended.as_ref()).map(plain),
+        }
+    }
+}
+
+/// An override of a split's weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OverrideView {
+    /// Since when, as in RFC 3339.
+    pub since: String,
+    /// The weights of the split's definition, which are not in force.
+    pub defined: BTreeMap<String, u32>,
+}
+
+impl From<&Override> for OverrideView {
+    fn from(weights: &Override) -> Self {
+        Self { since: weights.since.to_string(), defined: plain(&weights.defined) }
+    }
+}
+
+fn plain(weights: &Weights) -> BTreeMap<String, u32> {
+    weights.iter().map(|(name, weight)| (name.to_string(), weight)).collect()
+}

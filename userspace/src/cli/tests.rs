@@ -1,0 +1,167 @@
+//! Commands as they are typed, against an agent without a kernel.
+
+use std::path::Path;
+
+use clap::Parser as _;
+
+use super::*;
+use crate::api::kernelless::{Running, start};
+
+const FILE: &str = "\
+apiVersion: weir.dev/v1alpha1
+kind: TrafficSplit
+metadata: {name: reviews}
+spec:
+  address: 10.0.0.1
+  port: 80
+  subsets:
+  - {name: v1, weight: 90, endpoints: ['10.1.0.1:80', '10.1.0.2:80']}
+  - {name: v3, weight: 10, endpoints: ['10.1.0.3:80']}
+";
+
+/// What a command prints, or its error. `$D` in it is the agent's directory.
+async fn weir(running: &Running, line: &str) -> Result<String, String> {
+    let directory = running.directory.path().display().to_string();
+    let words = line.split(' ').map(|word| word.replace("$D", &directory));
+    let cli = Cli::try_parse_from(["weir".to_owned()].into_iter().chain(words)).expect(line);
+    let Ok(Action::Ask(question)) = cli.action() else { panic!("{line}") };
+    let mut out = Vec::new();
+    match ask(&running.socket, question, &mut out).await {
+        Ok(()) => Ok(String::from_utf8(out).unwrap().replace(&directory, "$D")),
+        Err(error) => Err(format!("{error:#}").replace(&directory, "$D")),
+    }
+}
+
+fn write(running: &Running, name: &str, text: &str) {
+    let path = running.directory.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+#[tokio::test]
+async fn a_diff_says_what_apply_then_does() {
+    let running = start("");
+    write(&running, "d/a.yaml", FILE);
+    write(&running, "d/b.yml", &FILE.replace("reviews", "ratings").replace("10.0.0.1", "10.0.0.2"));
+    let applied = "\
+TrafficSplit/reviews created
+TrafficSplit/ratings created
+
++ ratings
++ reviews
+Splits: 2 added, 0 changed, 0 removed, 0 unchanged.
+";
+    let would = applied.replace("created", "would be created");
+    assert_eq!(weir(&running, "diff -f $D/d").await.unwrap(), would);
+    assert_eq!(weir(&running, "apply --dry-run -f $D/d").await.unwrap(), would);
+    assert_eq!(weir(&running, "get splits -o json").await.unwrap(), "[]\n");
+    assert_eq!(weir(&running, "apply -f $D/d").await.unwrap(), applied);
+
+    let changed = FILE
+        .replace("weight: 90", "weight: 80")
+        .replace("weight: 10", "weight: 20")
+        .replace("['10.1.0.3:80']", "['10.1.0.4:80']");
+    write(&running, "d/a.yaml", &changed);
+    let expected = "\
+TrafficSplit/reviews changed
+
+~ reviews: 20.00% of new flows go elsewhere; live ones stay
+    v1: weight 90 -> 80 (90.00% -> 80.00%)
+    v3: weight 10 -> 20 (10.00% -> 20.00%)
+    v3: + 10.1.0.4:80
+    v3: - 10.1.0.3:80
+    v3: 100.00% of its flows change endpoint
+    v1 -> v3: 10.00%
+Splits: 0 added, 1 changed, 0 removed, 1 unchanged.
+";
+    assert_eq!(weir(&running, "apply -f $D/d/a.yaml -f $D/d/b.yml").await.unwrap(), expected);
+    let json = weir(&running, "diff -f $D/d -o json").await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["dry_run"], &json["difference"]["unchanged"]), (&true.into(), &2.into()));
+
+    let expected = "\
+TrafficSplit/reviews deleted
+
+- reviews
+Splits: 0 added, 0 changed, 1 removed, 1 unchanged.
+";
+    assert_eq!(weir(&running, "delete split reviews").await.unwrap(), expected);
+    weir(&running, "delete -f $D/d").await.expect_err("reviews is not there any more");
+    weir(&running, "delete -f $D/d/b.yml").await.unwrap();
+    assert_eq!(weir(&running, "get splits").await.unwrap().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn weights_are_shifted_shown_and_taken_back() {
+    let running = start(FILE);
+    let shifted = "\
+NAME     SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
+reviews  v1          50       90  50.00%         -      0          0        2  weir.yaml:3
+reviews  v3          50       10  50.00%         -      0          0        2  weir.yaml:3
+
+reviews: weights are overridden since 1970-01-01T00:00:02.000Z; `weir weights reviews --reset` \
+goes back to v1=90 v3=10
+";
+    let line = "weights reviews v1=50 v3=50 --expect v1=90,v3=10";
+    assert_eq!(weir(&running, line).await.unwrap(), shifted);
+    assert_eq!(weir(&running, "get splits reviews").await.unwrap(), shifted);
+    let late = "split \"reviews\" has v1=50 v3=50 (version 2, 1970-01-01T00:00:02.000Z by weights), \
+                expected v1=90 v3=10";
+    assert_eq!(weir(&running, line).await.unwrap_err(), late);
+    let line = "weights reviews --reset --expect v1=90,v3=10";
+    assert_eq!(weir(&running, line).await.unwrap_err(), late);
+    weir(&running, "weights reviews --reset --expect v1=50,v3=50 --expect-version 2")
+        .await
+        .unwrap();
+    weir(&running, "rollback reviews --to 2 --expect v1=90").await.unwrap();
+    let history = "\
+VERSION  TIME                      BY        FROM         TO
+      1  1970-01-01T00:00:01.000Z  file      -            v1=90 v3=10
+      2  1970-01-01T00:00:02.000Z  weights   v1=90 v3=10  v1=50 v3=50
+      3  1970-01-01T00:00:05.000Z  reset     v1=50 v3=50  v1=90 v3=10
+      4  1970-01-01T00:00:06.000Z  rollback  v1=90 v3=10  v1=50 v3=50
+";
+    assert_eq!(weir(&running, "history reviews").await.unwrap(), history);
+    let json = weir(&running, "history reviews -o json").await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[1]["to"], serde_json::json!({"v1": 50, "v3": 50}));
+}
+
+#[tokio::test]
+async fn an_ended_override_is_told() {
+    let running = start("");
+    write(&running, "a.yaml", FILE);
+    weir(&running, "apply -f $D/a.yaml").await.unwrap();
+    weir(&running, "weights reviews v1=50").await.unwrap();
+    write(&running, "a.yaml", &FILE.replace("90", "70"));
+    let said = weir(&running, "apply -f $D/a.yaml").await.unwrap();
+    let event = "split reviews: the override v1=50 v3=10 is over, as the weights in its definition \
+                 changed to v1=70 v3=10\n";
+    assert!(said.ends_with(event), "{said}");
+    let said = weir(&running, "get splits reviews").await.unwrap();
+    let note =
+        "\nreviews: the override v1=50 v3=10 ended when the weights in its definition changed\n";
+    assert!(said.ends_with(note), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_files_is_said_with_their_place() {
+    let running = start(FILE);
+    write(&running, "bad.yaml", &FILE.replace("weight: 10", "weight: -1").replace("reviews", "x"));
+    write(&running, "empty/notes.txt", "");
+    for (line, says) in [
+        (
+            "apply -f $D/bad.yaml",
+            "$D/bad.yaml:9: spec.subsets[1].weight: -1 is out of range, expected an integer from 0 \
+             to 4294967295",
+        ),
+        ("apply -f $D/none.yaml", "$D/none.yaml: cannot read the file: No such file or directory"),
+        ("apply -f $D/empty", "$D/empty: no *.yaml or *.yml file is in this directory"),
+        ("delete split reviews", "TrafficSplit/reviews is defined at weir.yaml:3: remove it there"),
+        ("delete split x", "TrafficSplit/x was not applied"),
+        ("history x", "there was no split \"x\""),
+    ] {
+        let error = weir(&running, line).await.expect_err(line);
+        assert!(error.starts_with(says), "{line}: {error}");
+    }
+}

@@ -1,0 +1,101 @@
+//! BPF_MAP_LOOKUP_BATCH and BPF_MAP_DELETE_BATCH (Linux 5.6), which the eBPF
+//! library does not offer. A walk by batches goes bucket by bucket: unlike one
+//! by keys, it does not start over when the entry that it stands at goes.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use bytemuck::Pod;
+
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
+
+/// The part of `union bpf_attr` that these commands use.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+fn bpf(command: libc::c_long, attributes: &mut Attributes) -> io::Result<()> {
+    let size = size_of::<Attributes>();
+    let pointer: *mut Attributes = attributes;
+    // SAFETY: the pointer is valid for `size` bytes; what the addresses in it
+    // point to is the business of the callers.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Calls `each` with every entry of a hash map, some `batch` at a time. Entries
+/// that come or go meanwhile may be seen or not.
+pub fn walk<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    batch: usize,
+    mut each: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    // The kernel's place: a bucket number, for hash maps.
+    let mut place = [0u32; 16];
+    let (mut keys, mut values) = (vec![K::zeroed(); batch], vec![V::zeroed(); batch]);
+    let mut first = true;
+    loop {
+        let mut next = [0u32; 16];
+        let mut attributes = Attributes {
+            in_batch: if first { 0 } else { place.as_ptr() as u64 },
+            out_batch: next.as_mut_ptr() as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: keys.len() as u32,
+            map_fd: map.as_raw_fd().unsigned_abs(),
+            ..Attributes::default()
+        };
+        // The buffers hold `count` keys and values of the map's sizes, which
+        // the types of the map's owner fix, and a place of any map's size.
+        let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes);
+        let last = match result {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                // One bucket holds more than fits.
+                keys.resize(keys.len() * 2, K::zeroed());
+                values.resize(values.len() * 2, V::zeroed());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let count = attributes.count as usize;
+        keys[..count].iter().zip(&values[..count]).for_each(|(key, value)| each(key, value));
+        if last {
+            return Ok(());
+        }
+        (place, first) = (next, false);
+    }
+}
+
+/// Deletes keys of a hash map; those that are not there are passed over.
+pub fn delete<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let mut attributes = Attributes {
+            keys: rest.as_ptr() as u64,
+            count: rest.len() as u32,
+            map_fd: map.as_raw_fd().unsigned_abs(),
+            ..Attributes::default()
+        };
+        match bpf(BPF_MAP_DELETE_BATCH, &mut attributes) {
+            Ok(()) => return Ok(()),
+            // `count` were deleted, and the next one is not there.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                rest = &rest[(attributes.count as usize + 1).min(rest.len())..];
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! The difference of two desired states.
+
+use crate::model::{Desired, Name, Split};
+
+use super::Ledger;
+
+/// Splits to put in force, and to take out of force.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// New ones, and new versions.
+    pub put: Vec<Split>,
+    /// By name.
+    pub remove: Vec<Name>,
+}
+
+impl Change {
+    /// What gets from what the ledger has in force to `desired`.
+    pub fn towards(desired: &Desired, ledger: &Ledger) -> Self {
+        let differs = |split: &&Split| ledger.split(split.name()) != Some(split);
+        let put = desired.splits().filter(differs).cloned().collect();
+        let gone = |name: &&Name| desired.get(name.as_str()).is_none();
+        let remove = ledger.names().filter(gone).cloned().collect();
+        Self { put, remove }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.remove.is_empty()
+    }
+}

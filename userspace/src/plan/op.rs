@@ -1,0 +1,126 @@
+//! The steps of a plan.
+
+use std::net::SocketAddr;
+
+use probe_common::map;
+
+use crate::model::{Name, ServiceAddress};
+
+/// One write to the datapath. A plan is a list of these; every prefix of it
+/// leaves every split whole.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Wait until no program reads what was replaced before.
+    Grace,
+    /// Set an endpoint.
+    Endpoint {
+        /// Its id.
+        id: u32,
+        /// Where it listens.
+        address: SocketAddr,
+        /// The subset id under which its flows count.
+        subset: u32,
+        /// Its drain time is over: packets of its flows are rejected.
+        gone: bool,
+    },
+    /// Set the counters of an endpoint id to zero, since another had it before.
+    ResetEndpoint(u32),
+    /// The same of a subset id.
+    ResetSubset(u32),
+    /// Write down what an id stands for, for the next agent; or forget it.
+    Identity {
+        /// What kind of thing, and its id.
+        key: IdentityKey,
+        /// What it stands for.
+        identity: Option<Identity>,
+    },
+    /// Fill a run of chunks with the slots of a Maglev table.
+    Table {
+        /// The first chunk.
+        start: u32,
+        /// Endpoint ids.
+        slots: Vec<u32>,
+    },
+    /// Set a word of a filter.
+    Filter {
+        /// Which filter.
+        side: Side,
+        /// Which word.
+        word: u32,
+        /// All its bits.
+        bits: u64,
+    },
+    /// Fill a version of a split that is not in force.
+    Split {
+        /// Its index: twice the split's id, or one more.
+        index: u32,
+        /// The version.
+        value: Box<map::Split>,
+    },
+    /// Put a version of a split in force.
+    Activate {
+        /// The split's id.
+        split: u32,
+        /// The version's index.
+        index: u32,
+    },
+    /// Send new flows to a service address to a split.
+    Service {
+        /// The service address.
+        address: ServiceAddress,
+        /// The split's id.
+        split: u32,
+    },
+    /// Let new flows to a service address pass.
+    RemoveService(ServiceAddress),
+}
+
+/// Which of the two filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// Service addresses: destinations in the forward direction.
+    Service,
+    /// Endpoints: sources in the reply direction.
+    Endpoint,
+}
+
+/// The key of an [`Identity`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IdentityKey {
+    /// A split id.
+    Split(u32),
+    /// A subset id.
+    Subset(u32),
+    /// An endpoint id.
+    Endpoint(u32),
+}
+
+/// What an id stands for. `until` is when it may be given to another, in
+/// seconds since boot; None while it is in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// A split.
+    Split {
+        /// Its name.
+        name: Name,
+        /// Its service address.
+        address: ServiceAddress,
+        /// Its drain time in seconds.
+        drain: u64,
+        /// When its id is free.
+        until: Option<u64>,
+    },
+    /// A subset of the split whose id is in its own.
+    Subset(Name),
+    /// An endpoint.
+    Endpoint {
+        /// The split.
+        split: Name,
+        /// The subset in it.
+        subset: Name,
+        /// Where it listens.
+        address: SocketAddr,
+        /// When its present phase (draining, gone) ends.
+        until: Option<u64>,
+    },
+}

@@ -1,0 +1,51 @@
+//! What must be so for a change of weights to happen.
+
+use std::collections::BTreeMap;
+
+use super::{Change, Refusal};
+use crate::model::{Name, Split};
+
+/// What whoever asks for a change believes to be so; nothing by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guard {
+    /// Weights in force, of all subsets or some.
+    pub expect: BTreeMap<Name, u32>,
+    /// The version of the split's last change.
+    pub version: Option<u64>,
+}
+
+impl Guard {
+    /// Refuses if it is otherwise, and says how it is.
+    pub fn check(&self, split: &Split, last: Option<&Change>) -> Result<(), Refusal> {
+        let weight =
+            |name: &Name| split.subsets().iter().find(|s| s.name == *name).map(|s| s.weight);
+        if let Some(name) = self.expect.keys().find(|name| weight(name).is_none()) {
+            let message = format!("split \"{}\": there is no subset \"{name}\"", split.name());
+            return Err(Refusal::Conflict(message));
+        }
+        let mut wrong = Vec::new();
+        if self.expect.iter().any(|(name, &expected)| weight(name) != Some(expected)) {
+            let expected: crate::model::Weights = self.expect.clone().into();
+            wrong.push(format!("{expected}"));
+        }
+        if let Some(version) = self.version
+            && version != version_of(last)
+        {
+            wrong.push(format!("version {version}"));
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let is = crate::model::Weights::of(split);
+        let by = last.map_or_else(String::new, |last| {
+            format!(" (version {}, {} by {})", last.version, last.time, last.cause)
+        });
+        let (name, wrong) = (split.name(), wrong.join(" and "));
+        Err(Refusal::Conflict(format!("split \"{name}\" has {is}{by}, expected {wrong}")))
+    }
+}
+
+/// The version of a split whose last change is this one.
+pub fn version_of(last: Option<&Change>) -> u64 {
+    last.map_or(0, |last| last.version)
+}

@@ -1,0 +1,28 @@
+//! What weir is to do, from the places where it is said: files, objects
+//! applied through the API, and weights that override the defined ones.
+//!
+//! Everything here is pure: no file system, no clock, no kernel. What has to
+//! outlive the agent is [`Kept`]; [`crate::store`] writes it to disk.
+
+pub mod difference;
+mod files;
+mod guard;
+pub mod kept;
+pub mod movement;
+mod objects;
+mod outcome;
+mod overrides;
+mod refusal;
+mod sources;
+mod step;
+#[cfg(test)]
+mod tests;
+mod time;
+
+pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
+pub use guard::{Guard, version_of};
+pub use kept::{Cause, Change, Kept, MAX_CHANGES, Object, Op, Override, Transaction};
+pub use refusal::Refusal;
+pub use sources::Truth;
+pub use step::{Defined, Event, Fate, Source, SplitChange, Step};
+pub use time::Time;

@@ -1,0 +1,137 @@
+//! A change of what weir is to do, before it happens.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Difference, Transaction};
+use crate::model::{Key, Name, Split, Weights};
+use crate::source::{Place, Problem};
+
+/// Who says what a split is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File(Place),
+    /// An object that was applied through the API.
+    Applied(Key),
+}
+
+impl fmt::Display for Source {
+    /// `FILE:LINE` (with the documents, if it is made of several), or `applied`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(place) => f.pad(&place.to_string()),
+            Self::Applied(_) => f.pad("applied"),
+        }
+    }
+}
+
+/// A split as it is defined, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defined {
+    /// With the weights of its definition.
+    pub split: Arc<Split>,
+    /// Who says so.
+    pub source: Source,
+}
+
+impl Defined {
+    /// Whether it was applied through the API.
+    pub fn is_applied(&self) -> bool {
+        matches!(self.source, Source::Applied(_))
+    }
+}
+
+/// A split that is not to be what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitChange {
+    /// Its name.
+    pub name: Name,
+    /// What it was, if it was.
+    pub before: Option<Arc<Split>>,
+    /// What it is to be, if it is to be.
+    pub after: Option<Arc<Split>>,
+}
+
+/// What becomes of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It was not there before.
+    Created,
+    /// It was there, and something else.
+    Changed,
+    /// It was there, and the same.
+    Unchanged,
+    /// It is there no more.
+    Deleted,
+}
+
+/// What an operator should hear of, beside what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The definition's weights changed: the newer intention is in force.
+    OverrideEnded {
+        /// The split.
+        split: Name,
+        /// The weights of the override.
+        overridden: Weights,
+        /// The weights that are defined now; empty if the split is gone.
+        defined: Weights,
+    },
+    /// An applied object is not in force.
+    SetAside(Problem),
+    /// An applied object that had been set aside is in force.
+    Restored(Key),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OverrideEnded { split, overridden, defined } if defined.is_empty() => {
+                write!(f, "split {split}: its override {overridden} is over, as the split is gone")
+            }
+            Self::OverrideEnded { split, overridden, defined } => write!(
+                f,
+                "split {split}: the override {overridden} is over, \
+                 as the weights in its definition changed to {defined}"
+            ),
+            Self::SetAside(problem) => write!(f, "not in force: {problem}"),
+            Self::Restored(key) => write!(f, "in force again: {key}"),
+        }
+    }
+}
+
+/// A change that was found good and has not happened yet: [`super::Truth`]
+/// makes it, and takes it back with [`super::Truth::accept`] when the kernel
+/// and the state directory have it.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// For the state directory. Without operations if nothing has to be kept.
+    pub transaction: Transaction,
+    /// The splits to put into force or withdraw, by name.
+    pub changes: Vec<SplitChange>,
+    /// What becomes of the objects that were named.
+    pub objects: Vec<(Key, Fate)>,
+    /// For the log.
+    pub events: Vec<Event>,
+    /// The number of splits afterwards.
+    pub(super) splits: usize,
+    pub(super) definitions: BTreeMap<Name, Option<Defined>>,
+    /// Applied objects that are or are no longer set aside.
+    pub(super) idle: BTreeMap<Key, Option<Problem>>,
+    pub(super) loaded: bool,
+}
+
+impl Step {
+    /// What it changes, and how many flows move. Takes milliseconds for splits
+    /// of many endpoints: better not under a lock.
+    pub fn difference(&self) -> Difference {
+        let mut difference = Difference::default();
+        for change in &self.changes {
+            difference.add(change.before.as_deref(), change.after.as_deref());
+        }
+        difference.unchanged = self.splits - difference.added.len() - difference.changed.len();
+        difference
+    }
+}
