@@ -86,8 +86,19 @@ pub fn survey(
     to: SocketAddr,
     sources: &[SocketAddr],
 ) -> Vec<Answer> {
+    survey_with(ns, sources, |source| ask(protocol, source, to))
+}
+
+/// Asks in a way of the caller's own from each of these sources, which must be the namespace's own.
+#[must_use]
+pub fn survey_with(
+    ns: &Netns,
+    sources: &[SocketAddr],
+    ask: impl Fn(SocketAddr) -> io::Result<String> + Sync,
+) -> Vec<Answer> {
+    let ask = &ask;
     let part = |sources: &[SocketAddr]| {
-        let ask = |&source| ask(protocol, source, to).map_err(|error| error.kind());
+        let ask = |&source| ask(source).map_err(|error| error.kind());
         sources.iter().map(ask).collect::<Vec<_>>()
     };
     let share = sources.len().div_ceil(THREADS).max(1);

@@ -4,6 +4,8 @@
 //! * [`agent`]: the real `weir agent` in a namespace, and its command line.
 //! * [`client`]: many flows from chosen addresses and ports.
 //! * [`resource`]: the YAML of a split.
+//! * [`samples`]: the resources of Istio's traffic-shifting tasks.
+//! * [`shelf`]: resource files as `kubectl apply` and `delete` would leave them.
 //! * [`netns`]: network namespaces which go away by themselves.
 //! * [`topology`]: client, node and endpoints, wired up and routed.
 //! * [`scene`]: topology, servers and agent together.
@@ -19,7 +21,9 @@ pub mod loaded;
 pub mod netns;
 pub mod packet;
 pub mod resource;
+pub mod samples;
 pub mod scene;
 pub mod server;
+pub mod shelf;
 pub mod stats;
 pub mod topology;

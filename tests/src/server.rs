@@ -70,6 +70,22 @@ impl Server {
         })
     }
 
+    /// A TCP server that answers each line with its prefix, a space and the line.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address cannot be bound in the namespace.
+    pub fn lines(ns: &Netns, address: SocketAddr, prefix: &str) -> Result<Self> {
+        let prefix = prefix.to_owned();
+        Self::accept(ns, address, move |stream, shared| {
+            while let Ok(line) = read_line(stream) {
+                shared.bytes.fetch_add(line.len() as u64 + 1, Ordering::Relaxed);
+                stream.write_all(format!("{prefix} {line}\n").as_bytes())?;
+            }
+            Ok(())
+        })
+    }
+
     /// A TCP server whose first byte from the client selects what follows.
     ///
     /// * `E`: echo until the end of stream.
@@ -426,6 +442,16 @@ pub fn read_line(stream: &mut TcpStream) -> io::Result<String> {
 /// As the socket's.
 pub fn tcp_identity(address: SocketAddr, timeout: Duration) -> io::Result<String> {
     read_line(&mut connect(address, timeout)?)
+}
+
+/// Sends a line to a [`Server::lines`] and returns the answer.
+///
+/// # Errors
+///
+/// As the socket's; `UnexpectedEof` if the stream ends before the newline.
+pub fn say(stream: &mut TcpStream, line: &str) -> io::Result<String> {
+    stream.write_all(format!("{line}\n").as_bytes())?;
+    read_line(stream)
 }
 
 /// Asks a [`Server::bulk`] who it is.

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod interfaces;
 pub mod model;
 pub mod plan;
+pub mod resource;
 pub mod source;
 pub mod store;
 pub mod table;

@@ -1,5 +1,6 @@
 //! The `weir` command. Only wires.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use weir::cli::{self, Action, AgentArgs, Cli};
 use weir::config::AgentConfig;
+use weir::resource::{self, Resolved};
 use weir::{agent, source};
 
 fn main() -> ExitCode {
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
         Action::Agent(arguments) => run_agent(&arguments),
         Action::Unload(arguments) => unload(&arguments.config),
         Action::Validate(arguments) => validate(&arguments.files),
+        Action::Translate(arguments) => translate(&arguments.files),
     };
     match result {
         Ok(()) => cli::EXIT_DONE.into(),
@@ -54,12 +57,34 @@ fn unload(config: &Path) -> Result<()> {
 }
 
 fn validate(files: &[PathBuf]) -> Result<()> {
+    let resolved = resolve(files)?;
+    println!("{} splits in {} files are valid", resolved.desired.splits().len(), files.len());
+    Ok(())
+}
+
+fn translate(files: &[PathBuf]) -> Result<()> {
+    let text = resource::translate(&resolve(files)?);
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // `weir translate | head` has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// What files come to; notes go to standard error.
+fn resolve(files: &[PathBuf]) -> Result<Resolved> {
     let mut texts = Vec::new();
     for file in files {
         let text = source::read(file).map_err(|problem| agent::problems(&[problem]))?;
         texts.push((file.display().to_string(), text));
     }
-    let desired = source::resolve(&texts).map_err(|found| agent::problems(&found))?;
-    println!("{} splits in {} files are valid", desired.splits().len(), files.len());
-    Ok(())
+    let resolved = source::resolve_all(&texts);
+    for note in &resolved.notes {
+        eprintln!("note: {note}");
+    }
+    if resolved.problems.is_empty() {
+        Ok(resolved)
+    } else {
+        Err(agent::problems(&resolved.problems))
+    }
 }

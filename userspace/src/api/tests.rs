@@ -144,12 +144,12 @@ async fn objects_are_applied_and_deleted() {
     assert_eq!(again.difference.added, ["ratings"]);
     assert_eq!(client.split("ratings").await.unwrap().origin.source, "applied");
 
-    let wrong = format!("{}---\n{FILE}---\nkind: Pod\n", text.replace("80\n", "0\n"));
+    let wrong =
+        format!("{}---\n{FILE}---\napiVersion: v1\nkind: Pod\n", text.replace("80\n", "0\n"));
     let (status, message) = status_of(client.apply(&apply(&wrong, false)).await);
     let expected = [
         "x.yaml:6: spec.port: 0 is out of range, expected an integer from 1 to 65535",
-        "x.yaml:21: apiVersion: missing required field, expected \"weir.dev/v1alpha1\"",
-        "x.yaml:21: kind: unknown kind \"Pod\", expected \"TrafficSplit\"",
+        "x.yaml:22: kind: a Pod is taken from files of the agent's directory only, expected \"TrafficSplit\" (`weir translate` makes such documents)",
     ];
     assert_eq!((status, message.lines().collect::<Vec<_>>()), (400, expected.to_vec()));
     let (status, message) = status_of(client.apply(&apply(FILE, false)).await);

@@ -32,6 +32,8 @@ enum Command {
     Unload(UnloadArgs),
     /// Check files without applying them.
     Validate(ValidateArgs),
+    /// Print the traffic splits that resources become.
+    Translate(TranslateArgs),
     /// Apply documents: all, or none of them.
     Apply(ApplyArgs),
     /// Delete what was applied: all of it, or none.
@@ -62,6 +64,8 @@ pub enum Action {
     Unload(UnloadArgs),
     /// Check files.
     Validate(ValidateArgs),
+    /// Print what files become.
+    Translate(TranslateArgs),
     /// Ask the agent: [`super::run`].
     Ask(Question),
 }
@@ -95,6 +99,14 @@ pub struct UnloadArgs {
 pub struct ValidateArgs {
     /// The files.
     #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `weir translate`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct TranslateArgs {
+    /// Files of Istio, Gateway API, Kubernetes and weir resources.
+    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
@@ -328,6 +340,7 @@ impl Cli {
             Command::Agent(args) => Action::Agent(args),
             Command::Unload(args) => Action::Unload(args),
             Command::Validate(args) => Action::Validate(args),
+            Command::Translate(args) => Action::Translate(args),
             Command::Apply(args) => Action::Ask(Question::Apply(args)),
             Command::Delete(args) => Action::Ask(Question::Delete(args)),
             Command::Diff(args) => Action::Ask(Question::Diff(args)),

@@ -1,7 +1,7 @@
 //! The command line: what can be typed, and the commands that ask the agent.
 //!
-//! `weir agent` and `weir validate` do not ask a running agent; `main` gets
-//! them as [`Action::Agent`] and [`Action::Validate`].
+//! `weir agent`, `weir unload`, `weir validate` and `weir translate` do not ask
+//! a running agent; `main` gets them as [`Action`]s of their own.
 
 mod args;
 mod difference;
@@ -17,8 +17,8 @@ use serde::Serialize;
 
 pub use args::{
     Action, AgentArgs, ApplyArgs, Cli, DeleteArgs, DiffArgs, Expected, ExplainArgs, Files, Format,
-    GetArgs, HistoryArgs, Output, Resource, RollbackArgs, StatusArgs, UnloadArgs, ValidateArgs,
-    WeightsArgs,
+    GetArgs, HistoryArgs, Output, Resource, RollbackArgs, StatusArgs, TranslateArgs, UnloadArgs,
+    ValidateArgs, WeightsArgs,
 };
 
 use crate::api::Client;

@@ -12,7 +12,7 @@ mod weights;
 
 pub use address::{Family, Protocol, ServiceAddress};
 pub use key::Key;
-pub use name::{Name, NameError};
+pub use name::{Name, NameError, is_label};
 pub use split::{
     Affinity, DEFAULT_DRAIN, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset,
     WeightsError, total_weight,

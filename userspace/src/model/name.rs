@@ -4,17 +4,22 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A DNS label (RFC 1123): lower-case letters, digits and '-', at most 63
-/// characters, starting and ending with a letter or digit. Splits and subsets
-/// are known by such names, in maps' seeds as on the command line.
+/// A DNS name (RFC 1123 subdomain), as Kubernetes has for objects: labels of
+/// lower-case letters, digits and '-', at most 63 characters each, starting and
+/// ending with a letter or digit, separated by '.'; at most 253 characters in
+/// all. Splits and subsets are known by such names, in maps' seeds as on the
+/// command line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Name(String);
 
+/// The longest name, in characters.
+const MAX_LENGTH: usize = 253;
+
 /// Why a string is not a [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" is not a valid name: expected 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit"
+    "\"{0}\" is not a valid name: expected labels of 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit, separated by '.'"
 )]
 pub struct NameError(String);
 
@@ -22,12 +27,7 @@ impl Name {
     /// Checks `name`.
     pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
         let name = name.into();
-        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        let bytes = name.as_bytes();
-        let good = matches!(bytes.len(), 1..=63)
-            && bytes.iter().copied().all(inner)
-            && bytes[0] != b'-'
-            && bytes[bytes.len() - 1] != b'-';
+        let good = name.len() <= MAX_LENGTH && name.split('.').all(is_label);
         if good { Ok(Self(name)) } else { Err(NameError(name)) }
     }
 
@@ -35,6 +35,15 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a string is a DNS label (RFC 1123), in lower case.
+pub fn is_label(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    matches!(text.len(), 1..=63)
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 impl TryFrom<String> for Name {
@@ -68,11 +77,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_dns_labels() {
-        for good in ["a", "v1", "reviews", "a-b", &"x".repeat(63)] {
+    fn names_are_dns_names() {
+        let long = |end: &str| format!("{}{end}", "x.".repeat(126));
+        for good in ["a", "v1", "reviews", "a-b", "reviews.default", &"x".repeat(63), &long("x")] {
             assert!(Name::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "V1", "a.b", "a b", "ä", &"x".repeat(64)] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "V1",
+            "a..b",
+            ".a",
+            "a.",
+            "a.-b",
+            "a b",
+            "ä",
+            &"x".repeat(64),
+            &long("xx"),
+        ] {
             assert!(Name::new(bad).is_err(), "{bad}");
         }
     }

@@ -1,12 +1,14 @@
 //! Texts to splits, and to what the documents are known by.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FieldPath, Node, Position, Problem, raw, stream};
 use crate::model::{Desired, DesiredError, Key, Name, ServiceAddress, Split, SplitError, Subset};
+use crate::resource::{self, Id, Kind};
 
 /// A split as a document declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +31,21 @@ pub struct Place {
     pub file: Arc<str>,
     /// Of `metadata.name`.
     pub name: Position,
-    /// Of `spec.address`.
+    /// Of what says the service address.
     pub address: Position,
+    /// The field that says it.
+    pub address_field: FieldPath,
+    /// The documents that it comes from, if it does not say itself what the split is.
+    pub documents: Vec<Id>,
+}
+
+impl fmt::Display for Place {
+    /// `FILE:LINE`, and the documents if there are several.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.name.line)?;
+        let names: Vec<String> = self.documents.iter().map(ToString::to_string).collect();
+        if names.is_empty() { Ok(()) } else { write!(f, " ({})", names.join(", ")) }
+    }
 }
 
 impl Place {
@@ -41,23 +56,12 @@ impl Place {
 
     /// A problem with the service address.
     pub fn address_problem(&self, message: &str) -> Problem {
-        Problem::at(&self.file, self.address, ADDRESS, message)
+        Problem::at(&self.file, self.address, &self.address_field, message)
     }
 }
 
 const NAME: &str = "metadata.name";
 const ADDRESS: &str = "spec.address";
-
-/// What files, as pairs of name and text, want together; or everything that is
-/// wrong with them, in the order of the files and lines.
-pub fn resolve<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Desired, Vec<Problem>> {
-    let mut desired = Desired::default();
-    for declared in declarations(files)? {
-        // Unique, as those of one call are.
-        desired.replace(declared.split);
-    }
-    Ok(desired)
-}
 
 /// The documents of files, as pairs of name and text, in their order: names
 /// and service addresses are unique among them. Or everything that is wrong
@@ -147,26 +151,29 @@ pub fn key(split: &Name) -> Key {
 }
 
 fn declared(node: &Node<'_>, file: &Arc<str>) -> Result<Declared, Vec<Problem>> {
+    header(node)?;
     let split = Arc::new(split(node)?);
     let place = Place {
         file: Arc::clone(file),
         name: node.position(&FieldPath::of(NAME)),
         address: node.position(&FieldPath::of(ADDRESS)),
+        address_field: FieldPath::of(ADDRESS),
+        documents: Vec::new(),
     };
     let document = canonical(&node.value)
         .map_err(|error| vec![node.problem(&FieldPath::root(), &error.to_string())])?;
     Ok(Declared { key: key(split.name()), split, place, document })
 }
 
-fn canonical(value: &serde_yaml::Value) -> serde_json::Result<String> {
+/// A document as JSON, keys sorted, on one line.
+pub(crate) fn canonical(value: &impl serde::Serialize) -> serde_json::Result<String> {
     let mut value = serde_json::to_value(value)?;
     value.sort_all_objects();
     serde_json::to_string(&value)
 }
 
-/// The split of a document, or everything that is wrong with it.
-fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
-    header(node)?;
+/// The split of a document that is a TrafficSplit, or everything that is wrong with it.
+pub(crate) fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
     let raw: raw::TrafficSplit = node.typed().map_err(|problem| vec![problem])?;
     let mut check = Check { node, problems: Vec::new() };
     let name = Name::new(raw.metadata.name);
@@ -200,25 +207,18 @@ fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
     Err(check.problems)
 }
 
-/// Checks what says how to read the rest of a document.
+/// Checks that a document is a TrafficSplit.
 fn header(node: &Node<'_>) -> Result<(), Vec<Problem>> {
-    if !node.value.is_mapping() {
-        let message = format!("not a mapping, expected a document of kind {}", raw::KIND);
-        return Err(vec![node.problem(&FieldPath::root(), &message)]);
+    match resource::kind(node)? {
+        Kind::TrafficSplit => Ok(()),
+        kind => {
+            let message = format!(
+                "a {kind} is taken from files of the agent's directory only, expected \"{}\" (`weir translate` makes such documents)",
+                raw::KIND
+            );
+            Err(vec![node.problem(&FieldPath::of("kind"), &message)])
+        }
     }
-    let mut problems = Vec::new();
-    for (key, expected) in [("apiVersion", raw::API_VERSION), ("kind", raw::KIND)] {
-        let message = match node.value.get(key) {
-            Some(value) if value.as_str() == Some(expected) => continue,
-            Some(value) => match value.as_str() {
-                Some(found) => format!("unknown {key} \"{found}\", expected \"{expected}\""),
-                None => format!("not a string, expected \"{expected}\""),
-            },
-            None => format!("missing required field, expected \"{expected}\""),
-        };
-        problems.push(node.problem(&FieldPath::of(key), &message));
-    }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// A subset, and what is needed to say where a part of it is.
@@ -314,7 +314,8 @@ impl Check<'_> {
     }
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
+/// A unicast address.
+pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
     let expected = "expected a unicast IPv4 or IPv6 address";
     let ip: IpAddr =
         text.parse().map_err(|_| format!("\"{text}\" is not an IP address, {expected}"))?;

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Declared, Problem, declarations};
+use super::{Declared, Problem, resolve_all};
 use crate::model::Desired;
+use crate::resource::Resolved;
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
@@ -13,20 +14,27 @@ pub const MAX_FILE_SIZE: u64 = 8 << 20;
 /// What the files of a directory (see [`list`]) want together, or everything
 /// that is wrong with them.
 pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
-    let mut desired = Desired::default();
-    for declared in load_declarations(dir)? {
-        desired.replace(declared.split);
-    }
-    Ok(desired)
+    let resolved = load_all(dir);
+    if resolved.problems.is_empty() { Ok(resolved.desired) } else { Err(resolved.problems) }
 }
 
-/// The documents of the files of a directory (see [`list`]), or everything
-/// that is wrong with them.
+/// The splits of the files of a directory (see [`list`]), or everything that
+/// is wrong with them.
 pub fn load_declarations(dir: &Path) -> Result<Vec<Declared>, Vec<Problem>> {
-    let files = list(dir).map_err(|error| {
-        let message = format!("cannot list the directory: {error}");
-        vec![Problem::of_file(&dir.display().to_string(), message)]
-    })?;
+    load_all(dir).declared()
+}
+
+/// What the files of a directory (see [`list`]) come to together. What cannot
+/// be read is among the problems.
+pub fn load_all(dir: &Path) -> Resolved {
+    let files = match list(dir) {
+        Ok(files) => files,
+        Err(error) => {
+            let message = format!("cannot list the directory: {error}");
+            let problems = vec![Problem::of_file(&dir.display().to_string(), message)];
+            return Resolved { problems, ..Resolved::default() };
+        }
+    };
     let mut texts = Vec::new();
     let mut problems = Vec::new();
     for file in files {
@@ -35,13 +43,10 @@ pub fn load_declarations(dir: &Path) -> Result<Vec<Declared>, Vec<Problem>> {
             Err(problem) => problems.push(problem),
         }
     }
-    match declarations(&texts) {
-        Ok(all) if problems.is_empty() => return Ok(all),
-        Ok(_) => {}
-        Err(more) => problems.extend(more),
-    }
-    problems.sort_by(|a, b| a.file.cmp(&b.file));
-    Err(problems)
+    let mut resolved = resolve_all(&texts);
+    resolved.problems.extend(problems);
+    resolved.problems.sort_by(|a, b| a.file.cmp(&b.file));
+    resolved
 }
 
 /// The `*.yaml` and `*.yml` files of a directory, sorted. Not of its

@@ -101,6 +101,13 @@ pub struct Positions {
 }
 
 impl Positions {
+    /// Whether there is a field of that path.
+    pub fn has(&self, path: &FieldPath) -> bool {
+        let step =
+            |at: usize, segment: &Segment| self.children.get(&(at, segment.clone())).copied();
+        path.0.iter().try_fold(0, step).is_some()
+    }
+
     /// Where `path` is, or else the innermost of its parents that exists.
     pub fn locate(&self, path: &FieldPath) -> Position {
         let mut at = 0;

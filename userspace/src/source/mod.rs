@@ -1,8 +1,10 @@
 //! Where the desired state comes from: a directory of YAML files.
 //!
-//! [`resolve`] is the core: file names and texts in, [`crate::model::Desired`]
-//! or every [`Problem`] out. Only [`load`] reads the file system, and
-//! [`watch`] tells when to read again.
+//! [`resolve_all`] is the core: file names and texts in, splits and every
+//! [`Problem`] out, by way of [`crate::resource`], which knows the kinds of
+//! document; this module knows YAML, where things are in it, and weir's own
+//! kind. Only [`load`] reads the file system, and [`watch`] tells when to read
+//! again.
 
 pub mod document;
 pub mod load;
@@ -15,10 +17,21 @@ mod tests;
 pub mod watch;
 mod yaml;
 
-pub use document::{Declared, Place, declarations, key, keys, resolve};
-pub use load::{MAX_FILE_SIZE, list, load, load_declarations, read};
+pub use document::{Declared, Place, declarations, key, keys};
+pub use load::{MAX_FILE_SIZE, list, load, load_all, load_declarations, read};
 pub use locate::{FieldPath, Position};
 pub use problem::Problem;
+pub(crate) use raw::API_VERSION;
 pub use raw::KIND;
 pub use watch::Watcher;
-pub(crate) use yaml::{Node, stream};
+pub(crate) use yaml::{Located, Node, stream};
+
+use crate::model::Desired;
+pub use crate::resource::resolve_all;
+
+/// What files, as pairs of name and text, want together; or everything that is
+/// wrong with them, in the order of the files and lines.
+pub fn resolve<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Desired, Vec<Problem>> {
+    let resolved = resolve_all(files);
+    if resolved.problems.is_empty() { Ok(resolved.desired) } else { Err(resolved.problems) }
+}

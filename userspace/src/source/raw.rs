@@ -5,9 +5,9 @@ use serde::Deserialize;
 use super::ranged::Ranged;
 use crate::model;
 
-/// The only version of the documents.
-pub(super) const API_VERSION: &str = "weir.dev/v1alpha1";
-/// The only kind of document.
+/// The only version of weir's own documents.
+pub(crate) const API_VERSION: &str = "weir.dev/v1alpha1";
+/// The only kind of weir's own documents.
 pub const KIND: &str = "TrafficSplit";
 
 #[derive(Deserialize)]

@@ -108,7 +108,7 @@ fn bad_documents() {
         (
             "reviews",
             "Reviews",
-            "f:4: metadata.name: \"Reviews\" is not a valid name: expected 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit",
+            "f:4: metadata.name: \"Reviews\" is not a valid name: expected labels of 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit, separated by '.'",
         ),
         ("reviews", "3", "f:4: metadata.name: invalid type: integer `3`, expected a string"),
         ("  name: reviews", "  {}", "f:3: metadata.name: missing required field"),
@@ -266,7 +266,10 @@ fn bad_as_a_whole() {
     }
     let expected = "f:27: spec.subsets[16]: a split may have at most 16 subsets, found 18";
     assert_eq!(problems(&many), [expected]);
-    assert_eq!(problems("- 1\n"), ["f:1: not a mapping, expected a document of kind TrafficSplit"]);
+    assert_eq!(
+        problems("- 1\n"),
+        ["f:1: not a mapping, expected a document with apiVersion and kind"]
+    );
     let bomb = (1..12).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
         format!("{text}a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "))
     });
@@ -284,6 +287,14 @@ fn what_is_no_yaml_has_its_line_and_ends_the_stream() {
     let text = format!("{GOOD}---\na: b\n  c: d\n");
     let expected = "f:20: invalid YAML: mapping values are not allowed in this context";
     assert_eq!(problems(&text), [expected]);
+}
+
+#[test]
+fn an_alias_of_nothing_ends_the_stream() {
+    for end in ["", "---\na: b\n", "---\n- [*y\n"] {
+        let text = format!("{GOOD}---\na:\n- b: {{c: *x}}\n- d\n{end}");
+        assert_eq!(problems(&text), ["f:20: invalid YAML: unknown anchor"], "{end:?}");
+    }
 }
 
 #[test]

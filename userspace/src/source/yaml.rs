@@ -18,7 +18,41 @@ pub(crate) struct Node<'a> {
     pub(crate) value: Value,
 }
 
+/// Where a document is, for what is found out when it is no longer read.
+#[derive(Debug)]
+pub(crate) struct Located {
+    file: String,
+    positions: Positions,
+}
+
+impl Located {
+    /// The file.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Where a field is, or else the innermost parent that exists.
+    pub(crate) fn position(&self, path: &FieldPath) -> Position {
+        self.positions.locate(path)
+    }
+
+    /// A problem of a field.
+    pub(crate) fn problem(&self, path: &FieldPath, message: &str) -> Problem {
+        Problem::at(&self.file, self.positions.locate(path), path, message)
+    }
+}
+
 impl Node<'_> {
+    /// Where it is, without what it says.
+    pub(crate) fn into_located(self) -> Located {
+        Located { file: self.file.to_owned(), positions: self.positions }
+    }
+
+    /// Whether there is a field of that path.
+    pub(crate) fn has(&self, path: &FieldPath) -> bool {
+        self.positions.has(path)
+    }
+
     /// Where a field is, or else the innermost parent that exists.
     pub(crate) fn position(&self, path: &FieldPath) -> Position {
         self.positions.locate(path)
@@ -37,7 +71,10 @@ impl Node<'_> {
             let missing = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`'));
             match missing {
                 Some(field) => self.problem(&path.key(field), "missing required field"),
-                None => self.problem(&path, &message.replacen("unit value", "null", 1)),
+                None => {
+                    let message = message.replacen("unit value", "null", 1);
+                    self.problem(&path, &message.replace("expected i32", "expected an integer"))
+                }
             }
         })
     }
@@ -56,7 +93,7 @@ pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Probl
     let mut nodes = Vec::new();
     let mut problems = Vec::new();
     let mut located = match positions(text) {
-        Ok(located) => located.into_iter(),
+        Ok(located) => located.into_iter().peekable(),
         Err(at) => {
             let message = format!("nested too deeply, expected at most {MAX_DEPTH} levels");
             return (nodes, vec![Problem::at(file, at, "", &message)]);
@@ -64,7 +101,7 @@ pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Probl
     };
     for document in serde_yaml::Deserializer::from_str(text) {
         let found = located.next();
-        let last = found.is_none();
+        let last = located.peek().is_none();
         let positions = found.unwrap_or_default();
         let repeated = positions.duplicates(MAX_DUPLICATES);
         problems.extend(repeated.iter().map(|found| {
@@ -80,7 +117,8 @@ pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Probl
                 if repeated.is_empty() && problems.last() != Some(&problem) {
                     problems.push(problem);
                 }
-                // After an error in the stream the same one comes for ever.
+                // After an error in the stream the same one comes for ever; after an alias
+                // of nothing, the rest of the document as if it were one.
                 if last {
                     break;
                 }

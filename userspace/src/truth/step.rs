@@ -18,10 +18,10 @@ pub enum Source {
 }
 
 impl fmt::Display for Source {
-    /// `FILE:LINE`, or `applied`.
+    /// `FILE:LINE` (with the documents, if it is made of several), or `applied`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(place) => f.pad(&format!("{}:{}", place.file, place.name.line)),
+            Self::File(place) => f.pad(&place.to_string()),
             Self::Applied(_) => f.pad("applied"),
         }
     }

@@ -85,7 +85,8 @@ impl From<&Change> for ChangeView {
 /// Where what a split is comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OriginView {
-    /// Who says what it is: `FILE:LINE`, or `applied` for what was applied through the API.
+    /// Who says what it is: `FILE:LINE`, with the documents that it is made of if it is no
+    /// TrafficSplit; or `applied` for what was applied through the API.
     pub source: String,
     /// The version of the last change of its weights: what requests can name as
     /// the one that they expect.

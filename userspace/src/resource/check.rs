@@ -1,0 +1,76 @@
+//! Collecting what is wrong with a document, and what is to be said about it.
+
+use std::net::IpAddr;
+
+use serde::de::DeserializeOwned;
+
+use crate::model::Name;
+use crate::source::{FieldPath, Node, Problem, document};
+
+/// Collects what is found while a document is read.
+pub(super) struct Check<'a> {
+    pub node: &'a Node<'a>,
+    /// The document's namespace, by which short names resolve.
+    pub namespace: &'a str,
+    pub problems: Vec<Problem>,
+    pub notes: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// The document as a `T`.
+    pub(super) fn typed<T: DeserializeOwned>(&mut self) -> Option<T> {
+        self.node.typed().map_err(|problem| self.problems.push(problem)).ok()
+    }
+
+    pub(super) fn problem(&mut self, at: &FieldPath, message: impl AsRef<str>) {
+        self.problems.push(self.node.problem(at, message.as_ref()));
+    }
+
+    pub(super) fn note(&mut self, at: &FieldPath, message: impl AsRef<str>) {
+        self.notes.push(self.node.problem(at, message.as_ref()));
+    }
+
+    /// The value, or else a problem of its field.
+    pub(super) fn keep<T, E: ToString>(
+        &mut self,
+        at: &FieldPath,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result.map_err(|error| self.problem(at, error.to_string())).ok()
+    }
+
+    /// A port number.
+    pub(super) fn port(&mut self, at: &FieldPath, number: impl Into<i64>) -> Option<u16> {
+        let number = number.into();
+        if number == 0 && self.missing(at) {
+            return None;
+        }
+        let port = u16::try_from(number).ok().filter(|&port| port != 0);
+        self.keep(at, port.ok_or_else(|| out_of_range(number, 1, 65535)))
+    }
+
+    /// Whether a field that must be there is not, which is then a problem: some
+    /// types of `k8s-openapi` have a default in its place.
+    pub(super) fn missing(&mut self, at: &FieldPath) -> bool {
+        let missing = !self.node.has(at);
+        if missing {
+            self.problem(at, "missing required field");
+        }
+        missing
+    }
+
+    /// A unicast IP address.
+    pub(super) fn address(&mut self, at: &FieldPath, text: &str) -> Option<IpAddr> {
+        self.keep(at, document::address(text))
+    }
+
+    /// A name as splits and subsets have.
+    pub(super) fn name(&mut self, at: &FieldPath, text: &str) -> Option<Name> {
+        self.keep(at, Name::new(text))
+    }
+}
+
+/// What is said of numbers out of a range.
+pub(super) fn out_of_range(number: i64, min: i64, max: i64) -> String {
+    format!("{number} is out of range, expected an integer from {min} to {max}")
+}

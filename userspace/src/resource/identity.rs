@@ -1,0 +1,219 @@
+//! What a document is: its kind, namespace and name.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::source::{FieldPath, Node, Problem};
+
+/// The namespace of documents that name none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// The kinds of document that weir reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// weir's own.
+    TrafficSplit,
+    /// Istio: the routes of hosts.
+    VirtualService,
+    /// Istio: the subsets of a host.
+    DestinationRule,
+    /// Istio: a service that is described by hand.
+    ServiceEntry,
+    /// Istio: an endpoint that is described by hand.
+    WorkloadEntry,
+    /// Istio: ports at which a gateway listens.
+    IstioGateway,
+    /// Gateway API: addresses and listeners.
+    Gateway,
+    /// Gateway API: where the connections of a listener or Service go.
+    TcpRoute,
+    /// Gateway API: where the datagrams of a listener or Service go.
+    UdpRoute,
+    /// Gateway API: who may refer to what is in another namespace.
+    ReferenceGrant,
+    /// Kubernetes: a service address.
+    Service,
+    /// Kubernetes: endpoints of a Service.
+    EndpointSlice,
+    /// Kubernetes: read for the labels of endpoints.
+    Pod,
+    /// Kubernetes: read for the labels that listeners select by.
+    Namespace,
+    /// A kind that is passed over with a note.
+    PassedOver(&'static str),
+}
+
+/// A kind as documents name it.
+pub(super) struct Header {
+    pub kind: Kind,
+    /// The API group; empty for the core one.
+    pub group: &'static str,
+    pub name: &'static str,
+    /// The versions that are read, the newest first; all of them if there are none here.
+    pub versions: &'static [&'static str],
+}
+
+const ISTIO: &str = "networking.istio.io";
+const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
+const GATEWAY: &str = "gateway.networking.k8s.io";
+
+const fn header(
+    kind: Kind,
+    group: &'static str,
+    name: &'static str,
+    versions: &'static [&'static str],
+) -> Header {
+    Header { kind, group, name, versions }
+}
+
+const fn passed_over(group: &'static str, name: &'static str) -> Header {
+    header(Kind::PassedOver(name), group, name, &[])
+}
+
+/// Every kind that is read or passed over.
+pub(super) const HEADERS: &[Header] = &[
+    header(Kind::TrafficSplit, "weir.dev", "TrafficSplit", &["v1alpha1"]),
+    header(Kind::VirtualService, ISTIO, "VirtualService", ISTIO_VERSIONS),
+    header(Kind::DestinationRule, ISTIO, "DestinationRule", ISTIO_VERSIONS),
+    header(Kind::ServiceEntry, ISTIO, "ServiceEntry", ISTIO_VERSIONS),
+    header(Kind::WorkloadEntry, ISTIO, "WorkloadEntry", ISTIO_VERSIONS),
+    header(Kind::IstioGateway, ISTIO, "Gateway", ISTIO_VERSIONS),
+    header(Kind::Gateway, GATEWAY, "Gateway", &["v1", "v1beta1"]),
+    header(Kind::TcpRoute, GATEWAY, "TCPRoute", &["v1", "v1alpha2"]),
+    header(Kind::UdpRoute, GATEWAY, "UDPRoute", &["v1", "v1alpha2"]),
+    header(Kind::ReferenceGrant, GATEWAY, "ReferenceGrant", &["v1", "v1beta1", "v1alpha2"]),
+    header(Kind::Service, "", "Service", &["v1"]),
+    header(Kind::EndpointSlice, "discovery.k8s.io", "EndpointSlice", &["v1"]),
+    header(Kind::Pod, "", "Pod", &["v1"]),
+    header(Kind::Namespace, "", "Namespace", &["v1"]),
+    passed_over("", "ServiceAccount"),
+    passed_over("", "ConfigMap"),
+    passed_over("", "Secret"),
+    passed_over("apps", "Deployment"),
+    passed_over("apps", "ReplicaSet"),
+    passed_over("apps", "StatefulSet"),
+    passed_over("apps", "DaemonSet"),
+    passed_over(GATEWAY, "GatewayClass"),
+];
+
+/// Kinds of the Gateway API that are refused.
+const LAYER_7: &[&str] = &["HTTPRoute", "GRPCRoute", "TLSRoute"];
+
+impl Header {
+    pub(super) fn api_versions(&self) -> Vec<String> {
+        let join = |version: &&str| match self.group {
+            "" => (*version).to_owned(),
+            group => format!("{group}/{version}"),
+        };
+        self.versions.iter().map(join).collect()
+    }
+}
+
+impl Kind {
+    fn header(self) -> &'static Header {
+        // Every kind is in the list (see the test).
+        HEADERS.iter().find(|header| header.kind == self).unwrap_or(&HEADERS[0])
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IstioGateway => f.pad("Istio Gateway"),
+            _ => f.pad(self.header().name),
+        }
+    }
+}
+
+/// What tells a document from all others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id {
+    /// Its kind, whatever its version.
+    pub kind: Kind,
+    /// Its namespace; empty for a TrafficSplit or Namespace, which are in none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => write!(f, "{} {}", self.kind, self.name),
+            namespace => write!(f, "{} {namespace}/{}", self.kind, self.name),
+        }
+    }
+}
+
+/// The kind of a document, or what is wrong with how it says it.
+pub(crate) fn kind(node: &Node<'_>) -> Result<Kind, Vec<Problem>> {
+    if !node.value.is_mapping() {
+        let message = "not a mapping, expected a document with apiVersion and kind";
+        return Err(vec![node.problem(&FieldPath::root(), message)]);
+    }
+    let text = |key: &str| match node.value.get(key) {
+        Some(value) => value.as_str().ok_or("not a string"),
+        None => Err("missing required field"),
+    };
+    let (version, name) = (text("apiVersion"), text("kind"));
+    let problem = |key: &str, message: String| vec![node.problem(&FieldPath::of(key), &message)];
+    let versions = |message: &dyn fmt::Display| {
+        let expected = one_of(&api_versions(name.unwrap_or_default()));
+        problem("apiVersion", format!("{message}, {expected}"))
+    };
+    let kinds = |message: &dyn fmt::Display| {
+        let group = version.map_or("", |text| split(text).0);
+        let found = HEADERS.iter().filter(|h| version.is_err() || h.group == group);
+        let expected = one_of(&found.map(|h| h.name.to_owned()).collect::<Vec<_>>());
+        problem("kind", format!("{message}, {expected}"))
+    };
+    let (given, name) = match (version, name) {
+        (Ok(version), Ok(name)) => (version, name),
+        (Err(version), Ok(_)) => return Err(versions(&version)),
+        (Ok(_), Err(name)) => return Err(kinds(&name)),
+        (Err(version), Err(name)) => return Err([versions(&version), kinds(&name)].concat()),
+    };
+    let (group, version) = split(given);
+    let mut of_group = HEADERS.iter().filter(|h| h.group == group).peekable();
+    let unknown_version = || versions(&format!("unknown apiVersion \"{given}\""));
+    if of_group.peek().is_none() {
+        return Err(unknown_version());
+    }
+    if group == GATEWAY && LAYER_7.contains(&name) {
+        let message = format!(
+            "refused: layer 4 cannot do what {name}s ask for; expected TCPRoute or UDPRoute"
+        );
+        return Err(problem("kind", message));
+    }
+    let Some(header) = of_group.find(|h| h.name == name) else {
+        return Err(kinds(&format!("unknown kind \"{name}\"")));
+    };
+    if header.versions.is_empty() || header.versions.contains(&version) {
+        Ok(header.kind)
+    } else {
+        Err(unknown_version())
+    }
+}
+
+/// Group and version.
+fn split(api_version: &str) -> (&str, &str) {
+    api_version.rsplit_once('/').unwrap_or(("", api_version))
+}
+
+/// Those of a kind; all of them if there is no such kind.
+fn api_versions(kind: &str) -> Vec<String> {
+    let of = |named: &dyn Fn(&Header) -> bool| -> BTreeSet<String> {
+        HEADERS.iter().filter(|h| named(h)).flat_map(Header::api_versions).collect()
+    };
+    let found = of(&|h| h.name == kind);
+    let found = if found.is_empty() { of(&|_| true) } else { found };
+    found.into_iter().collect()
+}
+
+fn one_of(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    match quoted.as_slice() {
+        [one] => format!("expected {one}"),
+        _ => format!("expected one of {}", quoted.join(", ")),
+    }
+}

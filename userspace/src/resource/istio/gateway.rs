@@ -1,0 +1,108 @@
+//! Istio's own Gateways.
+
+use serde::Deserialize;
+
+use crate::resource::Labels;
+use crate::resource::check::Check;
+use crate::resource::core::App;
+use crate::source::FieldPath;
+use crate::source::ranged::Ranged;
+
+/// Ports of a gateway, whose addresses are those of Services.
+#[derive(Debug)]
+pub(in crate::resource) struct Gateway {
+    pub selector: Labels,
+    pub servers: Vec<Server>,
+}
+
+/// A port.
+#[derive(Debug)]
+pub(in crate::resource) struct Server {
+    pub port: u16,
+    pub app: App,
+    pub at: FieldPath,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    spec: Raw,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(default)]
+    selector: Labels,
+    #[serde(default)]
+    servers: Vec<RawServer>,
+}
+
+#[derive(Deserialize)]
+struct RawServer {
+    port: RawPort,
+    #[serde(default)]
+    hosts: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct RawPort {
+    number: Ranged<1, 65535>,
+    protocol: String,
+}
+
+impl Gateway {
+    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
+        let Document { spec: raw } = check.typed()?;
+        let spec = FieldPath::of("spec");
+        if raw.selector.is_empty() {
+            let message = "empty, expected labels that Services select by: those of the whole mesh would have the ports";
+            check.problem(&spec.key("selector"), message);
+        }
+        let mut servers: Vec<Server> = Vec::new();
+        for (index, raw) in raw.servers.iter().enumerate() {
+            let at = spec.key("servers").index(index);
+            let Some(server) = server(check, &at, raw) else { continue };
+            if servers.iter().any(|other| other.port == server.port) {
+                let message = format!("port {} is defined twice", server.port);
+                check.problem(&at.key("port").key("number"), message);
+            } else {
+                servers.push(server);
+            }
+        }
+        if raw.servers.is_empty() {
+            check.problem(&spec.key("servers"), "empty, expected at least one server");
+        }
+        Some(Self { selector: raw.selector, servers })
+    }
+}
+
+fn server(check: &mut Check<'_>, at: &FieldPath, raw: &RawServer) -> Option<Server> {
+    for (index, host) in raw.hosts.iter().enumerate() {
+        // "*", "*/*" and "NAMESPACE/*" are all hosts.
+        if !matches!(host.rsplit_once('/').map_or(host.as_str(), |(_, host)| host), "*") {
+            let message = format!(
+                "refused: layer 4 cannot tell hosts apart, so not \"{host}\"; expected \"*\""
+            );
+            check.problem(&at.key("hosts").index(index), message);
+        }
+    }
+    let port = check.keep(&at.key("port").key("number"), raw.port.number.get());
+    let app = match raw.port.protocol.as_str() {
+        "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" => App::Http,
+        "TCP" | "MONGO" => App::Tcp,
+        other @ ("HTTPS" | "TLS") => {
+            let message = format!(
+                "refused: layer 4 can neither end TLS nor match its server names, so not \"{other}\"; expected \"TCP\" or \"HTTP\""
+            );
+            check.problem(&at.key("port").key("protocol"), message);
+            return None;
+        }
+        other => {
+            let message = format!(
+                "\"{other}\" is unknown, expected one of \"TCP\", \"MONGO\", \"HTTP\", \"HTTP2\", \"GRPC\""
+            );
+            check.problem(&at.key("port").key("protocol"), message);
+            return None;
+        }
+    };
+    Some(Server { port: u16::try_from(port?).ok()?, app, at: at.clone() })
+}

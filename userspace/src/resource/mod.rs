@@ -1,0 +1,86 @@
+//! Documents to splits: weir's own, Istio's, the Gateway API's and Kubernetes'.
+//!
+//! [`read`] makes a text into documents, each checked by itself: every field is
+//! looked up in one list ([`table`]) that says whether it is honoured, noted or
+//! refused, then the document is read as a type of `k8s-openapi`, of
+//! `gateway-api` or of [`istio`], then as the types of this module, which hold
+//! only what steering is made of.
+//!
+//! A [`Resolver`] holds the documents that are in force together and says what
+//! they come to. Each host, gateway and route is resolved by itself, and
+//! remembers what was looked up for it ([`set`]): after a change, only what
+//! looked up something that changed is resolved again. A split that cannot be
+//! is named as such ([`Resolved::failed`]) and does not concern the others;
+//! [`Resolved::after`] is what runs then.
+//!
+//! `docs/resources.md` is the specification. No clock, no file system, no kernel.
+
+mod check;
+mod core;
+mod document;
+mod gateway;
+mod host;
+mod identity;
+mod istio;
+mod outcome;
+mod resolve;
+mod resolver;
+mod set;
+mod table;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+use std::collections::BTreeMap;
+
+pub use document::{Document, Documents, read};
+pub(crate) use identity::kind;
+pub use identity::{DEFAULT_NAMESPACE, Id, Kind};
+pub use outcome::{Condition, ConditionType, Origin, Reason, Resolved};
+pub use resolver::Resolver;
+pub use table::markdown;
+pub use translate::translate;
+
+use crate::source::Problem;
+
+/// Labels of endpoints and what selects by them.
+type Labels = BTreeMap<String, String>;
+
+/// What files, as pairs of name and text, come to together; problems and notes
+/// are in the order of the files and lines.
+pub fn resolve_all<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Resolved {
+    let mut resolver = Resolver::default();
+    let mut all = Documents::default();
+    for (file, text) in files {
+        let Documents { documents, problems, notes, refused } = read(file.as_ref(), text.as_ref());
+        all.problems.extend(problems);
+        all.notes.extend(notes);
+        all.refused.extend(refused);
+        for document in documents {
+            match resolver.get(&document.id) {
+                None => resolver.apply([document]),
+                Some(first) => all.problems.push(twice(&document, first)),
+            }
+        }
+    }
+    let mut resolved = resolver.resolve();
+    resolved.problems.extend(all.problems);
+    resolved.notes.extend(all.notes);
+    resolved.refused = all.refused;
+    let order = |problem: &Problem| {
+        let file = files.iter().position(|(name, _)| name.as_ref() == problem.file);
+        (file, problem.line)
+    };
+    resolved.problems.sort_by_key(order);
+    resolved.notes.sort_by_key(order);
+    resolved
+}
+
+fn twice(document: &Document, first: &Document) -> Problem {
+    let what = match document.id.kind {
+        Kind::TrafficSplit => format!("split \"{}\"", document.id.name),
+        _ => document.id.to_string(),
+    };
+    let message = format!("{what} is defined twice (first at {})", first.position());
+    document.problem(&document::name(), &message)
+}

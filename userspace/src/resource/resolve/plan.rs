@@ -1,0 +1,223 @@
+//! Plans of splits, and what becomes of them.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::{endpoints, names};
+use crate::model::{Affinity, Family, Name, ServiceAddress, Split, SplitError, Subset};
+use crate::resource::Labels;
+use crate::resource::core::{Port, Service};
+use crate::resource::document::Document;
+use crate::resource::identity::Id;
+use crate::resource::outcome::Condition;
+use crate::resource::set::View;
+use crate::source::{FieldPath, Problem};
+
+/// What a unit resolves to.
+#[derive(Debug, Clone, Default)]
+pub(in crate::resource) struct Outcome {
+    pub splits: Vec<Planned>,
+    pub problems: Vec<Problem>,
+    pub notes: Vec<Problem>,
+    pub conditions: Vec<Condition>,
+}
+
+/// A split, or one that cannot be.
+#[derive(Debug, Clone)]
+pub(in crate::resource) struct Planned {
+    pub name: Name,
+    /// Claimed, even by one that cannot be: what else would get its connections?
+    pub address: ServiceAddress,
+    /// None if what is wrong with it is among the problems.
+    pub split: Option<Split>,
+    pub rank: Rank,
+    /// What is to be said if it is the one that has its address.
+    pub notes: Vec<Problem>,
+    /// The documents that it is made of.
+    pub sources: BTreeSet<Id>,
+    /// Where its name and address are.
+    pub document: Id,
+    pub address_at: FieldPath,
+}
+
+/// Who has a service address that several want: the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::resource) enum Rank {
+    Written,
+    Gateway,
+    Routed,
+    /// Balanced over all endpoints, for want of a route.
+    Plain,
+}
+
+/// How connections are divided, whatever the address family.
+pub(super) struct Plan<'a> {
+    pub shares: Vec<Share<'a>>,
+    pub affinity: Affinity,
+    pub rank: Rank,
+    /// The documents that say so.
+    pub sources: BTreeSet<Id>,
+}
+
+/// A subset to be.
+pub(super) struct Share<'a> {
+    /// Candidates, see [`names::subsets`].
+    pub names: Vec<String>,
+    pub weight: u32,
+    /// Where its connections go; None rejects them.
+    pub target: Option<Target<'a>>,
+    /// Where it is written.
+    pub document: &'a Document,
+    pub at: FieldPath,
+}
+
+/// The endpoints of a service's port that have the labels.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub document: &'a Document,
+    pub service: &'a Service,
+    pub port: &'a Port,
+    pub labels: Option<&'a Labels>,
+}
+
+/// The one subset of a split that rejects everything.
+pub(super) const NONE: &str = "none";
+
+impl<'a> Share<'a> {
+    /// One that rejects everything.
+    pub(super) fn reject(document: &'a Document, at: FieldPath) -> Self {
+        Self { names: vec![NONE.to_owned()], weight: 1, target: None, document, at }
+    }
+}
+
+/// The candidates for the name of a share that goes to a service, or a subset of it.
+pub(super) fn share_names(subset: Option<&Name>, target: &Target<'_>) -> Vec<String> {
+    let (host, port) = (&target.service.host, target.port.number);
+    match subset {
+        Some(subset) => vec![
+            subset.to_string(),
+            format!("{subset}.{}", host.service()),
+            format!("{subset}.{}", host.short()),
+            format!("{subset}.{}.{port}", host.short()),
+        ],
+        None => vec![
+            host.service().to_owned(),
+            host.short().to_owned(),
+            format!("{}.{port}", host.short()),
+        ],
+    }
+}
+
+/// Names of what is addressed.
+pub(super) struct Addressed<'a> {
+    pub document: &'a Document,
+    /// The splits' name, but for the suffixes of addresses.
+    pub base: String,
+    pub addresses: Vec<(std::net::IpAddr, FieldPath)>,
+    pub port: u16,
+    pub protocol: crate::model::Protocol,
+}
+
+/// Adds the splits of all addresses.
+pub(super) fn realise(
+    view: &View<'_>,
+    out: &mut Outcome,
+    addressed: &Addressed<'_>,
+    plan: Result<&Plan<'_>, Rank>,
+) {
+    let ips: Vec<_> = addressed.addresses.iter().map(|(ip, _)| *ip).collect();
+    for (index, (ip, at)) in addressed.addresses.iter().enumerate() {
+        let name = match names::split(&addressed.base, &ips, index) {
+            Ok(name) => name,
+            Err(error) => {
+                let message = format!("the name of its split would be too long: {error}");
+                let at = crate::resource::document::name();
+                out.problems.push(addressed.document.problem(&at, &message));
+                return;
+            }
+        };
+        let address =
+            ServiceAddress { ip: *ip, port: addressed.port, protocol: addressed.protocol };
+        let mut planned = Planned {
+            name: name.clone(),
+            address,
+            split: None,
+            rank: plan.map_or_else(|rank| rank, |plan| plan.rank),
+            notes: Vec::new(),
+            sources: BTreeSet::from([addressed.document.id.clone()]),
+            document: addressed.document.id.clone(),
+            address_at: at.clone(),
+        };
+        if let Ok(plan) = plan {
+            planned.sources.extend(plan.sources.iter().cloned());
+            match split(view, &mut planned, plan) {
+                Ok(split) => planned.split = Some(split),
+                Err((place, message)) => {
+                    let own = || (addressed.document, crate::resource::document::name());
+                    let (document, at) = place.unwrap_or_else(own);
+                    let message = format!("split \"{name}\": {message}");
+                    out.problems.push(document.problem(&at, &message));
+                }
+            }
+        }
+        out.splits.push(planned);
+    }
+}
+
+/// What is wrong, and where if it is not the document that is addressed.
+type Failure<'a> = (Option<(&'a Document, FieldPath)>, String);
+
+fn split<'a>(
+    view: &View<'a>,
+    planned: &mut Planned,
+    plan: &Plan<'a>,
+) -> Result<Split, Failure<'a>> {
+    let family = Family::of(planned.address.ip);
+    let shares = distinct(&plan.shares);
+    let candidates: Vec<&[String]> = shares.iter().map(|(share, _)| &*share.names).collect();
+    let place = |share: &Share<'a>| Some((share.document, share.at.clone()));
+    let mut subsets: Vec<Subset> = Vec::new();
+    for (&(share, weight), name) in shares.iter().zip(names::subsets(&candidates)) {
+        let fail = |error: &dyn std::error::Error| (place(share), error.to_string());
+        let name = Name::new(name).map_err(|error| fail(&error))?;
+        let weight = u32::try_from(weight).map_err(|error| fail(&error))?;
+        let endpoints: BTreeSet<SocketAddr> = match &share.target {
+            Some(target) => {
+                planned.sources.insert(target.document.id.clone());
+                endpoints::of(view, target, family, &mut planned.sources)
+            }
+            None => BTreeSet::new(),
+        };
+        if endpoints.is_empty() && weight > 0 && share.target.is_some() {
+            let message = format!(
+                "subset \"{name}\" of split \"{}\" has no {family} endpoint: its share is rejected",
+                planned.name
+            );
+            planned.notes.push(share.document.problem(&share.at, &message));
+        }
+        subsets.push(Subset { name, weight, endpoints });
+    }
+    let made = Split::new(planned.name.clone(), planned.address, plan.affinity, subsets);
+    made.map_err(|error| {
+        let of = match &error {
+            SplitError::MixedFamilies { subset, .. } | SplitError::SelfReference { subset, .. } => {
+                shares.get(*subset)
+            }
+            _ => shares.first(),
+        };
+        (of.and_then(|(share, _)| place(share)), error.to_string())
+    })
+}
+
+/// The shares; those of the same endpoints, which are named alike, with the sum of their weights.
+fn distinct<'s, 'a>(shares: &'s [Share<'a>]) -> Vec<(&'s Share<'a>, u64)> {
+    let mut found: Vec<(&Share<'_>, u64)> = Vec::new();
+    for share in shares {
+        let weight = u64::from(share.weight);
+        match found.iter_mut().find(|(other, _)| other.names == share.names) {
+            Some((_, sum)) => *sum += weight,
+            None => found.push((share, weight)),
+        }
+    }
+    found
+}

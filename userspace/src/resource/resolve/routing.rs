@@ -1,0 +1,246 @@
+//! VirtualServices to shares.
+
+use super::plan::{Outcome, Plan, Rank, Share, Target, share_names};
+use crate::model::{Affinity, Protocol};
+use crate::resource::core::{App, Service};
+use crate::resource::document::{Body, Document};
+use crate::resource::host::{Host, Pattern};
+use crate::resource::identity::Kind;
+use crate::resource::istio::{Destination, DestinationRule, Parent, Route, VirtualService};
+use crate::resource::set::{Key, View, id};
+use crate::source::{FieldPath, Problem};
+
+/// What a VirtualService does with connections to a port.
+pub(super) enum Choice<'a> {
+    /// They take this route.
+    Route(&'a Route),
+    /// It has no route for them: they are not its business.
+    Unrouted,
+    /// It has no route for them, and HTTP without a route is refused.
+    Rejected(FieldPath),
+}
+
+/// The VirtualService of connections to a host's addresses: the one that names
+/// it most closely. An error if several do.
+pub(super) fn of_host<'a>(
+    view: &View<'a>,
+    host: &Host,
+) -> Result<Option<(&'a Document, &'a VirtualService)>, Problem> {
+    let named = view.find(Key::Routing(host.clone()));
+    let wild = view.find(Key::WildRouting);
+    let mut best: Option<(usize, &Document, &VirtualService)> = None;
+    for document in named.into_iter().chain(wild) {
+        let Body::VirtualService(service) = &document.body else { continue };
+        if !service.parents.contains(&Parent::Mesh) {
+            continue;
+        }
+        let Some(fit) = service.hosts.iter().filter_map(|pattern| pattern.fits(host)).max() else {
+            continue;
+        };
+        match best {
+            Some((other, _, _)) if other > fit => {}
+            Some((other, first, _)) if other == fit && first.id != document.id => {
+                let message = format!("host {host} is already routed by {first}");
+                return Err(document.problem(&FieldPath::of("spec.hosts"), &message));
+            }
+            _ => best = Some((fit, document, service)),
+        }
+    }
+    Ok(best.map(|(_, document, service)| (document, service)))
+}
+
+/// What `service` does with connections to `port`; notes say which of its routes do not apply.
+pub(super) fn choose<'a>(
+    out: &mut Outcome,
+    document: &Document,
+    service: &'a VirtualService,
+    port: u16,
+    app: App,
+) -> Result<Choice<'a>, Problem> {
+    let spec = FieldPath::of("spec");
+    let first = |routes: &'a [Route]| routes.iter().find(|route| route.takes(port));
+    let (http, tcp) = (first(&service.http), first(&service.tcp));
+    let mut unused = |key: &str, route: &Option<&Route>, kind: &str| {
+        if route.is_some() {
+            let message = format!(
+                "no effect on port {port}, which is one for {kind} by its name or protocol"
+            );
+            out.notes.push(document.problem(&spec.key(key), &message));
+        }
+    };
+    let unrouted = |routes: &[Route]| match routes {
+        [] => Choice::Unrouted,
+        _ => Choice::Rejected(spec.key("http")),
+    };
+    Ok(match (app, http, tcp) {
+        (App::Unknown, Some(_), Some(_)) => {
+            let message = format!(
+                "both http and tcp have a route for port {port}, of which weir cannot see the protocol; expected a port named such as \"http\" or \"tcp\""
+            );
+            return Err(document.problem(&spec, &message));
+        }
+        (App::Unknown, Some(route), None) | (App::Unknown, None, Some(route)) => {
+            Choice::Route(route)
+        }
+        (App::Unknown, None, None) => Choice::Unrouted,
+        (App::Http, route, tcp) => {
+            unused("tcp", &tcp, "http");
+            route.map_or_else(|| unrouted(&service.http), Choice::Route)
+        }
+        (App::Tcp, http, route) => {
+            unused("http", &http, "tcp");
+            route.map_or(Choice::Unrouted, Choice::Route)
+        }
+    })
+}
+
+/// The plan of a route for connections to `port`, or everything that is wrong with it.
+pub(super) fn plan<'a>(
+    view: &View<'a>,
+    out: &mut Outcome,
+    document: &'a Document,
+    route: &'a Route,
+    port: u16,
+    rank: Rank,
+) -> Result<Plan<'a>, Vec<Problem>> {
+    let mut plan = Plan {
+        shares: Vec::new(),
+        affinity: Affinity::None,
+        rank,
+        sources: [document.id.clone()].into(),
+    };
+    let mut problems = Vec::new();
+    let mut by_client = Vec::new();
+    for destination in &route.destinations {
+        match share(view, &mut plan, document, destination, port) {
+            Ok((share, client)) => {
+                plan.shares.push(share);
+                by_client.push(client);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if by_client.contains(&true) {
+        plan.affinity = Affinity::ClientIp;
+        for (share, _) in plan.shares.iter().zip(&by_client).filter(|(_, client)| !**client) {
+            let message = "client affinity is of a whole split: it is for this destination too, since another asks for it";
+            out.notes.push(share.document.problem(&share.at, message));
+        }
+    }
+    if problems.is_empty() { Ok(plan) } else { Err(problems) }
+}
+
+/// A share, and whether it asks for client affinity.
+fn share<'a>(
+    view: &View<'a>,
+    plan: &mut Plan<'a>,
+    document: &'a Document,
+    destination: &'a Destination,
+    listening: u16,
+) -> Result<(Share<'a>, bool), Problem> {
+    let at = &destination.at;
+    let host = &destination.host;
+    let Some((found, service)) = find(view, host) else {
+        let meant = host.meant().filter(|meant| find(view, meant).is_some());
+        let hint = meant.map_or(String::new(), |meant| format!("; is {meant} meant?"));
+        let message = format!(
+            "{} needs host {host}, which no Service or ServiceEntry has{hint}",
+            document.id
+        );
+        return Err(document.problem(&at.key("host"), &message));
+    };
+    let port = match (destination.port, service.ports.as_slice()) {
+        (None, [only]) if only.protocol == Protocol::Tcp => Some(only),
+        (None, _) => service.port(listening, Protocol::Tcp),
+        (Some(number), _) => service.port(number, Protocol::Tcp),
+    };
+    let Some(port) = port else {
+        let number = destination.port.unwrap_or(listening);
+        let message = format!(
+            "{} needs TCP port {number} of host {host}, which {found} does not have",
+            document.id
+        );
+        return Err(document.problem(&at.key("port"), &message));
+    };
+    let rule = rule(view, host)?;
+    if let Some((rule, _)) = rule {
+        plan.sources.insert(rule.id.clone());
+    }
+    let mut by_client = rule.is_some_and(|(_, rule)| rule.by_client);
+    let mut labels = None;
+    if let Some(name) = &destination.subset {
+        let at = at.key("subset");
+        let Some((rule, subsets)) = rule else {
+            let message = format!(
+                "{} needs subset \"{name}\" of host {host}, which has no DestinationRule",
+                document.id
+            );
+            return Err(document.problem(&at, &message));
+        };
+        let Some(subset) = subsets.subsets.iter().find(|subset| subset.name == *name) else {
+            let message = format!(
+                "{} needs subset \"{name}\" of host {host}, which {rule} does not have",
+                document.id
+            );
+            return Err(document.problem(&at, &message));
+        };
+        by_client = subset.by_client.unwrap_or(by_client);
+        labels = Some(&subset.labels);
+    }
+    let target = Target { document: found, service, port, labels };
+    let names = share_names(destination.subset.as_ref(), &target);
+    let (weight, at) = (destination.weight, at.clone());
+    Ok((Share { names, weight, target: Some(target), document, at }, by_client))
+}
+
+/// The service of a host.
+pub(super) fn find<'a>(view: &View<'a>, host: &Host) -> Option<(&'a Document, &'a Service)> {
+    view.find(Key::Service(host.clone())).into_iter().find_map(|document| match &document.body {
+        Body::Service(service) => Some((document, service)),
+        _ => None,
+    })
+}
+
+/// The DestinationRule of a host. An error if there are several.
+pub(super) fn rule<'a>(
+    view: &View<'a>,
+    host: &Host,
+) -> Result<Option<(&'a Document, &'a DestinationRule)>, Problem> {
+    let found = view.find(Key::Rules(host.clone()));
+    if let [first, second, ..] = found.as_slice() {
+        let message = format!("host {host} already has {first}");
+        return Err(second.problem(&FieldPath::of("spec.host"), &message));
+    }
+    Ok(found.into_iter().find_map(|document| match &document.body {
+        Body::DestinationRule(rule) => Some((document, rule)),
+        _ => None,
+    }))
+}
+
+/// What is to be said of a VirtualService that has no effect on some host or gateway.
+pub(in crate::resource) fn report(view: &View<'_>, document: &Document) -> Outcome {
+    let mut out = Outcome::default();
+    let Body::VirtualService(service) = &document.body else { return out };
+    let mut note = |at: &FieldPath, message: &str| out.notes.push(document.problem(at, message));
+    for parent in &service.parents {
+        let Parent::Gateway { namespace, name, at } = parent else { continue };
+        if view.document(&id(Kind::IstioGateway, namespace, name)).is_none() {
+            note(at, &format!("no effect: there is no Istio Gateway {namespace}/{name}"));
+        }
+    }
+    if !service.parents.contains(&Parent::Mesh) {
+        return out;
+    }
+    for (index, pattern) in service.hosts.iter().enumerate() {
+        let at = FieldPath::of("spec.hosts").index(index);
+        let Pattern::Exact(host) = pattern else { continue };
+        match find(view, host) {
+            None => note(&at, &format!("no effect: no Service or ServiceEntry has host {host}")),
+            Some((found, service)) if service.addresses.is_empty() => {
+                note(&at, &format!("no effect: {found} has no service address"));
+            }
+            Some(_) => {}
+        }
+    }
+    out
+}

@@ -1,0 +1,119 @@
+//! What is addressed to a service: routed by a VirtualService or by a route of
+//! the Gateway API, or else balanced over all its endpoints.
+
+use super::plan::{Addressed, Outcome, Plan, Rank, Share, Target, realise, share_names};
+use super::routing::{self, Choice};
+use super::{gateway, names};
+use crate::model::{Affinity, Protocol};
+use crate::resource::core::{Port, Service};
+use crate::resource::document::{Body, Document};
+use crate::resource::host::Host;
+use crate::resource::set::{Key, View};
+use crate::source::{FieldPath, Problem};
+
+/// The splits of a host's addresses and ports.
+pub(in crate::resource) fn resolve(view: &View<'_>, host: &Host) -> Outcome {
+    let mut out = Outcome::default();
+    let found = view.find(Key::Service(host.clone()));
+    let Some((document, others)) = found.split_first() else { return out };
+    for other in others {
+        let message = format!("host {host} is already described by {document}");
+        out.problems.push(other.problem(&crate::resource::document::name(), &message));
+    }
+    let Body::Service(service) = &document.body else { return out };
+    for (index, port) in service.ports.iter().enumerate() {
+        let plan = plan(view, &mut out, document, service, index);
+        let addresses = service.addresses.iter().map(|address| (address.ip, address.at.clone()));
+        let addressed = Addressed {
+            document,
+            base: format!("{}{}", host.short(), names::of_port(index, port)),
+            addresses: addresses.collect(),
+            port: port.number,
+            protocol: port.protocol,
+        };
+        if service.addresses.is_empty() {
+            continue;
+        }
+        match plan {
+            Ok(plan) => realise(view, &mut out, &addressed, Ok(&plan)),
+            Err(problems) => {
+                out.problems.extend(problems);
+                realise(view, &mut out, &addressed, Err(Rank::Routed));
+            }
+        }
+    }
+    out
+}
+
+fn plan<'a>(
+    view: &View<'a>,
+    out: &mut Outcome,
+    document: &'a Document,
+    service: &'a Service,
+    index: usize,
+) -> Result<Plan<'a>, Vec<Problem>> {
+    let port = &service.ports[index];
+    let route = gateway::owner(view, document, index);
+    // Istio routes no UDP.
+    let virtual_service = match port.protocol {
+        Protocol::Tcp => routing::of_host(view, &service.host).map_err(|problem| vec![problem])?,
+        Protocol::Udp => None,
+    };
+    let chosen = match virtual_service {
+        Some((by, routes)) => {
+            let choice = routing::choose(out, by, routes, port.number, port.app);
+            Some((by, choice.map_err(|problem| vec![problem])?))
+        }
+        None => None,
+    };
+    let mut plan = match (chosen, route) {
+        (Some((by, Choice::Route(_) | Choice::Rejected(_))), Some(route)) => {
+            let message = format!("{document} is already routed by {by}");
+            return Err(vec![route.problem(&FieldPath::of("spec.parentRefs"), &message)]);
+        }
+        (Some((by, Choice::Route(route))), None) => {
+            routing::plan(view, out, by, route, port.number, Rank::Routed)?
+        }
+        (Some((by, Choice::Rejected(at))), None) => {
+            let message =
+                format!("no route takes port {}: its connections are rejected", port.number);
+            out.notes.push(by.problem(&at, &message));
+            Plan {
+                shares: vec![Share::reject(by, at)],
+                affinity: Affinity::None,
+                rank: Rank::Routed,
+                sources: [by.id.clone()].into(),
+            }
+        }
+        (_, Some(route)) => gateway::plan(view, out, route, Rank::Routed),
+        (_, None) => plain(view, document, service, port)?,
+    };
+    if service.affinity == Affinity::ClientIp {
+        plan.affinity = Affinity::ClientIp;
+    }
+    Ok(plan)
+}
+
+/// One subset of all endpoints.
+fn plain<'a>(
+    view: &View<'a>,
+    document: &'a Document,
+    service: &'a Service,
+    port: &'a Port,
+) -> Result<Plan<'a>, Vec<Problem>> {
+    let rule = routing::rule(view, &service.host).map_err(|problem| vec![problem])?;
+    let affinity = match rule {
+        Some((_, rule)) if rule.by_client => Affinity::ClientIp,
+        _ => Affinity::None,
+    };
+    let target = Target { document, service, port, labels: None };
+    let share = Share {
+        names: share_names(None, &target),
+        weight: 1,
+        target: Some(target),
+        document,
+        at: FieldPath::of("spec.ports"),
+    };
+    let sources = rule.iter().map(|(rule, _)| rule.id.clone()).collect();
+    Ok(Plan { shares: vec![share], affinity, rank: Rank::Plain, sources })
+}

@@ -1,0 +1,158 @@
+//! The documents that are in force together, and how they are found.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::document::{Body, Document};
+use super::host::{Host, Pattern};
+use super::identity::{Id, Kind};
+use super::istio::Parent;
+
+/// What documents are looked up by. What a split depends on is the keys that
+/// were looked up for it, whether or not anything was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// The document itself.
+    Document(Id),
+    /// What describes a host.
+    Service(Host),
+    /// Every Service, by its labels or selector.
+    Services,
+    /// DestinationRules of a host.
+    Rules(Host),
+    /// VirtualServices that name a host.
+    Routing(Host),
+    /// VirtualServices that name hosts with wildcards.
+    WildRouting,
+    /// VirtualServices of an Istio Gateway, and routes of a Gateway or Service.
+    Attached(Id),
+    /// EndpointSlices of a Service.
+    Slices(Id),
+    /// WorkloadEntries of a namespace.
+    Workloads(String),
+    /// ReferenceGrants of a namespace.
+    Grants(String),
+}
+
+/// An id of the kind in a namespace.
+pub(super) fn id(kind: Kind, namespace: &str, name: &str) -> Id {
+    Id { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+}
+
+/// What a document can be found by.
+fn keys(document: &Document) -> Vec<Key> {
+    let own = &document.id;
+    let mut keys = vec![Key::Document(own.clone())];
+    match &document.body {
+        Body::Service(service) => {
+            keys.extend([Key::Service(service.host.clone()), Key::Services]);
+        }
+        Body::DestinationRule(rule) => keys.push(Key::Rules(rule.host.clone())),
+        Body::VirtualService(service) => {
+            keys.extend(service.hosts.iter().map(|pattern| match pattern {
+                Pattern::Exact(host) => Key::Routing(host.clone()),
+                Pattern::Ending(_) => Key::WildRouting,
+            }));
+            keys.extend(service.parents.iter().filter_map(|parent| match parent {
+                Parent::Mesh => None,
+                Parent::Gateway { namespace, name, .. } => {
+                    Some(Key::Attached(id(Kind::IstioGateway, namespace, name)))
+                }
+            }));
+        }
+        Body::Route(route) => {
+            let parents = route.parents.iter().filter_map(|parent| parent.id());
+            keys.extend(parents.map(Key::Attached));
+        }
+        Body::Slice(slice) => {
+            keys.push(Key::Slices(id(Kind::Service, &own.namespace, &slice.service)));
+        }
+        Body::Workload(_) => keys.push(Key::Workloads(own.namespace.clone())),
+        Body::Grant(_) => keys.push(Key::Grants(own.namespace.clone())),
+        Body::Split(_) | Body::IstioGateway(_) | Body::Gateway(_) | Body::Labels => {}
+    }
+    keys
+}
+
+/// Documents by what they are looked up by.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Set {
+    documents: BTreeMap<Id, (u64, Arc<Document>)>,
+    /// The numbers are in the order in which the documents came.
+    index: BTreeMap<Key, BTreeSet<(u64, Id)>>,
+    next: u64,
+}
+
+impl Set {
+    /// Puts a document in place of the one of its id, or adds it. Returns the
+    /// keys by which something else is found now.
+    pub(super) fn put(&mut self, document: Arc<Document>) -> BTreeSet<Key> {
+        let mut changed = self.remove(&document.id);
+        let place = (self.next, document.id.clone());
+        self.next += 1;
+        for key in keys(&document) {
+            self.index.entry(key.clone()).or_default().insert(place.clone());
+            changed.insert(key);
+        }
+        self.documents.insert(place.1, (place.0, document));
+        changed
+    }
+
+    /// Removes a document, if it is there, and returns the keys that led to it.
+    pub(super) fn remove(&mut self, id: &Id) -> BTreeSet<Key> {
+        let Some((number, old)) = self.documents.remove(id) else { return BTreeSet::new() };
+        let place = (number, id.clone());
+        let keys: BTreeSet<Key> = keys(&old).into_iter().collect();
+        for key in &keys {
+            if let Some(found) = self.index.get_mut(key) {
+                found.remove(&place);
+                if found.is_empty() {
+                    self.index.remove(key);
+                }
+            }
+        }
+        keys
+    }
+
+    pub(super) fn get(&self, id: &Id) -> Option<&Document> {
+        self.documents.get(id).map(|(_, document)| &**document)
+    }
+
+    /// All documents, in the order in which they came.
+    pub(super) fn all(&self) -> Vec<&Document> {
+        let mut all: Vec<_> = self.documents.values().collect();
+        all.sort_by_key(|(number, _)| *number);
+        all.into_iter().map(|(_, document)| &**document).collect()
+    }
+}
+
+/// A set that remembers what was looked up in it.
+pub(super) struct View<'a> {
+    set: &'a Set,
+    read: RefCell<BTreeSet<Key>>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(set: &'a Set) -> Self {
+        Self { set, read: RefCell::default() }
+    }
+
+    /// The documents of a key, in the order in which they came.
+    pub(super) fn find(&self, key: Key) -> Vec<&'a Document> {
+        let found = self.set.index.get(&key).into_iter().flatten();
+        let found = found.filter_map(|(_, id)| self.set.get(id)).collect();
+        self.read.borrow_mut().insert(key);
+        found
+    }
+
+    /// The document of an id.
+    pub(super) fn document(&self, id: &Id) -> Option<&'a Document> {
+        self.find(Key::Document(id.clone())).first().copied()
+    }
+
+    /// What was looked up.
+    pub(super) fn into_read(self) -> BTreeSet<Key> {
+        self.read.into_inner()
+    }
+}

@@ -1,0 +1,180 @@
+//! What weir does with each field of each kind: one list, from which documents
+//! are checked and `docs/resources.md` is written.
+
+mod core;
+mod gateway;
+mod istio;
+mod render;
+
+use std::collections::BTreeSet;
+
+use serde_yaml::Value;
+
+use super::identity::Kind;
+use crate::source::{FieldPath, Node, Problem};
+
+pub use render::markdown;
+
+/// What is done with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Treatment {
+    /// It does what its specification says, as far as the text says.
+    Honoured,
+    /// It is accepted and has no effect; a note says so.
+    Noted,
+    /// The document is refused.
+    Refused,
+    /// It is accepted: it says nothing about steering.
+    Silent,
+}
+
+/// A field, and all that is below it.
+pub(super) struct Field {
+    /// Dotted, with `[]` after what is a sequence.
+    pub path: &'static str,
+    pub treatment: Treatment,
+    /// For people; of a noted or refused field, also the message.
+    pub text: &'static str,
+}
+
+const fn honoured(path: &'static str, text: &'static str) -> Field {
+    Field { path, treatment: Treatment::Honoured, text }
+}
+
+const fn noted(path: &'static str, text: &'static str) -> Field {
+    Field { path, treatment: Treatment::Noted, text }
+}
+
+const fn refused(path: &'static str, text: &'static str) -> Field {
+    Field { path, treatment: Treatment::Refused, text }
+}
+
+const fn silent(path: &'static str, text: &'static str) -> Field {
+    Field { path, treatment: Treatment::Silent, text }
+}
+
+/// The fields that every Kubernetes object has.
+const COMMON: &[Field] = &[
+    honoured("apiVersion", "selects how the document is read"),
+    honoured("kind", "selects how the document is read"),
+    honoured("metadata.name", "identifies the document in its namespace"),
+    honoured("metadata.namespace", "`default` if there is none"),
+    honoured("metadata.labels", "where labels of this kind are selected by; else of no meaning"),
+    honoured(
+        "metadata.creationTimestamp",
+        "of two routes that want the same listener or port, the older has it; else of no meaning",
+    ),
+    silent("metadata.annotations", ""),
+    silent("metadata.finalizers", ""),
+    silent("metadata.generateName", ""),
+    silent("metadata.generation", ""),
+    silent("metadata.managedFields", ""),
+    silent("metadata.ownerReferences", ""),
+    silent("metadata.resourceVersion", ""),
+    silent("metadata.selfLink", ""),
+    silent("metadata.uid", ""),
+    silent("metadata.deletionTimestamp", ""),
+    silent("metadata.deletionGracePeriodSeconds", ""),
+];
+
+/// The fields of a kind, without the [`COMMON`] ones. None of a kind of which
+/// not every field is checked.
+pub(super) fn fields(kind: Kind) -> Option<&'static [Field]> {
+    Some(match kind {
+        Kind::VirtualService => istio::VIRTUAL_SERVICE,
+        Kind::DestinationRule => istio::DESTINATION_RULE,
+        Kind::ServiceEntry => istio::SERVICE_ENTRY,
+        Kind::WorkloadEntry => istio::WORKLOAD_ENTRY,
+        Kind::IstioGateway => istio::GATEWAY,
+        Kind::Gateway => gateway::GATEWAY,
+        Kind::TcpRoute | Kind::UdpRoute => gateway::ROUTE,
+        Kind::ReferenceGrant => gateway::REFERENCE_GRANT,
+        Kind::Service => core::SERVICE,
+        Kind::EndpointSlice => core::ENDPOINT_SLICE,
+        Kind::TrafficSplit | Kind::Pod | Kind::Namespace | Kind::PassedOver(_) => return None,
+    })
+}
+
+/// What [`check`] found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub problems: Vec<Problem>,
+    pub notes: Vec<Problem>,
+}
+
+/// Looks up every field of a document of a kind in the kind's list.
+pub(super) fn check(node: &Node<'_>, kind: Kind) -> Found {
+    let mut found = Found::default();
+    if let Some(fields) = fields(kind) {
+        let mut walk = Walk { node, fields, found: &mut found };
+        walk.below(&node.value, "", &FieldPath::root());
+    }
+    found
+}
+
+struct Walk<'a> {
+    node: &'a Node<'a>,
+    fields: &'static [Field],
+    found: &'a mut Found,
+}
+
+impl Walk<'_> {
+    /// `path` is that of the list, `at` the document's own.
+    fn below(&mut self, value: &Value, path: &str, at: &FieldPath) {
+        match value {
+            Value::Mapping(entries) => {
+                for (key, value) in entries {
+                    // What is no string is no field; nor is one that looks like two.
+                    let key = key.as_str().unwrap_or_default();
+                    let listed = if key.contains(['.', '[']) { "" } else { key };
+                    let inner = if path.is_empty() { "" } else { "." };
+                    self.field(value, &format!("{path}{inner}{listed}"), key, &at.key(key));
+                }
+            }
+            Value::Sequence(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.below(item, &format!("{path}[]"), &at.index(index));
+                }
+            }
+            // What should have been one of these is found when it is read as a type.
+            _ => {}
+        }
+    }
+
+    fn field(&mut self, value: &Value, path: &str, key: &str, at: &FieldPath) {
+        let all = || COMMON.iter().chain(self.fields);
+        let exact = all().find(|f| f.path == path || f.path.strip_suffix("[]") == Some(path));
+        let inner = |f: &Field| {
+            let below = f.path.strip_prefix(path).filter(|_| !path.is_empty());
+            below.is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
+        match exact.map(|f| (f.treatment, f.text)) {
+            Some((Treatment::Honoured | Treatment::Silent, _)) => {}
+            // An absent value, as tools write it.
+            Some(_) if value.is_null() => {}
+            Some((Treatment::Noted, text)) => self.found.notes.push(self.node.problem(at, text)),
+            Some((Treatment::Refused, text)) => {
+                let message = format!("refused: {text}");
+                self.found.problems.push(self.node.problem(at, &message));
+            }
+            None if all().any(inner) => self.below(value, path, at),
+            None => {
+                let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
+                let siblings = siblings(all(), parent);
+                let message = format!("unknown field `{key}`, expected one of {siblings}");
+                self.found.problems.push(self.node.problem(at, &message));
+            }
+        }
+    }
+}
+
+/// The keys directly below `parent`, for a message.
+fn siblings<'a>(fields: impl Iterator<Item = &'a Field>, parent: &str) -> String {
+    let below = |field: &'a Field| match parent {
+        "" => Some(field.path),
+        _ => field.path.strip_prefix(parent)?.strip_prefix('.'),
+    };
+    let key = |rest: &'a str| rest.split(['.', '[']).next().unwrap_or(rest);
+    let keys: BTreeSet<&str> = fields.filter_map(below).map(key).collect();
+    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
