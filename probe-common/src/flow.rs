@@ -4,12 +4,10 @@
 //! the wire before weir rewrites it. The value says what the tuple becomes.
 //! The key of the other entry is always `entry.to(&key).reversed()`.
 //!
-//! There are two tables for each family. A flow begins in PENDING, and gets
-//! entries in FLOWS when both sides have spoken: when its TCP handshake is
-//! complete, when the client of a UDP flow goes on after an answer. So a flood
-//! of packets from invented addresses pushes out what is pending, never a flow
-//! that lives. A packet is looked for in FLOWS first; what a flow leaves in
-//! PENDING is marked [`MOVED`] and grows old there.
+//! There are two tables for each family. A flow begins in PENDING, and moves to
+//! FLOWS when both sides have spoken: when its TCP handshake is complete, when
+//! the client of a UDP flow goes on after an answer. So a flood of packets from
+//! invented addresses pushes out what is pending, never a flow that lives.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -28,12 +26,10 @@ pub const RESET: u16 = 8;
 pub const ANSWERED: u16 = 16;
 /// The flow was first seen in its middle: the start of its handshake is not known.
 pub const ADOPTED: u16 = 32;
-/// An entry of PENDING whose flow has entries in FLOWS.
-pub const MOVED: u16 = 64;
 /// The end of the flow was counted.
-pub const ENDED: u16 = 128;
+pub const ENDED: u16 = 64;
 /// [`Entry::sequence`] is known (TCP); always set for UDP.
-pub const SYNCED: u16 = 256;
+pub const SYNCED: u16 = 128;
 /// Any of these and a SYN starts a new flow.
 pub const CLOSING: u16 = FIN_CLIENT | FIN_ENDPOINT | RESET;
 

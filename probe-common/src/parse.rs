@@ -104,9 +104,12 @@ impl<A: Parse> Tuple<A> {
         let first = headers.l3 + A::ADDRESSES;
         self.src = frame.load(first)?;
         self.dst = frame.load(first + size_of::<A>())?;
-        [self.sport, self.dport] = frame.load(headers.l4)?;
-        self.protocol = headers.protocol;
-        self.zero = [0; 3];
+        let ports: u32 = frame.load(headers.l4)?;
+        // The kernel hashes words, and waits for words that were not written at once.
+        let rest: *mut [u32; 2] = (&raw mut self.sport).cast();
+        // SAFETY: the last eight bytes of a repr(C) struct whose alignment is at
+        // least that of u32: two ports, the protocol, and zeros behind it.
+        unsafe { *rest = [ports, u32::from_ne_bytes([headers.protocol, 0, 0, 0])] };
         Some(())
     }
 }

@@ -2,6 +2,7 @@
 
 use probe_common::address::Tuple;
 use probe_common::map::{CHUNK, ServiceKey, Subset};
+use probe_common::parse::{SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::{choose as common, hash};
 
@@ -18,7 +19,8 @@ const NO_SUBSET: u32 = u32::MAX;
 /// the low half; else the low half is a verdict.
 pub const CHOSEN: u64 = 1 << 32;
 
-/// Chooses the endpoint of a packet of no known flow; see [`CHOSEN`].
+/// Chooses the endpoint of a packet of no known flow; see [`CHOSEN`]. Unknown if
+/// the flow is known after all.
 #[inline(always)]
 pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
     let mut tuple = Tuple::empty();
@@ -26,6 +28,11 @@ pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
         return Verdict::Pass as u64;
     };
     let tuple = &tuple;
+    let opens = headers.protocol == TCP && headers.flags & SYN != 0;
+    if !opens && A::flows().get_ptr(tuple).is_some() {
+        // It was pending, and moved while it was looked for.
+        return Verdict::Unknown as u64;
+    }
     let Some((subset, hash)) = choice(tuple) else {
         return Verdict::Pass as u64;
     };

@@ -2,9 +2,7 @@
 
 use probe_common::address::Tuple;
 use probe_common::filter::same_bit;
-use probe_common::flow::{
-    ADOPTED, Entry, FORWARD, FORWARD_HAIRPIN, Facts, MOVED, SYNCED, opposite,
-};
+use probe_common::flow::{ADOPTED, Entry, FORWARD, FORWARD_HAIRPIN, Facts, SYNCED, opposite};
 use probe_common::hash::mix;
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
@@ -140,7 +138,7 @@ fn is_free<A: Family>(key: &Tuple<A>, tuple: &Tuple<A>, now: u32) -> bool {
         // SAFETY: as above.
         Some(other) => unsafe {
             let other = &*other;
-            other.to(key) == back || other.state & MOVED != 0 || is_over(other, key.protocol, now)
+            other.to(key) == back || is_over(other, key.protocol, now)
         },
     }
 }

@@ -2,8 +2,8 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::{
-    ADOPTED, ANSWERED, ESTABLISHED, Entry, FIN_CLIENT, FIN_ENDPOINT, MOVED, RESET, SYNCED,
-    confirms, in_window, is_forward,
+    ADOPTED, ANSWERED, ESTABLISHED, Entry, FIN_CLIENT, FIN_ENDPOINT, RESET, SYNCED, confirms,
+    in_window, is_forward,
 };
 use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
@@ -74,9 +74,7 @@ fn starts_anew<A: Family>(headers: &Headers, entry: &Entry<A>, sequence: u32, no
         return now.wrapping_sub(entry.seen) > idle_limit(protocol);
     }
     headers.flags & (SYN | RST) == SYN
-        && (is_over(entry, protocol, now)
-            || entry.state & MOVED != 0
-            || sequence.wrapping_add(1) != entry.sequence)
+        && (is_over(entry, protocol, now) || sequence.wrapping_add(1) != entry.sequence)
 }
 
 /// The endpoint speaks.
@@ -153,23 +151,23 @@ fn spoken<A: Family>(
     if !proven || pair.state & RESET != 0 {
         return;
     }
-    // Also if it is there already: then another CPU moved it, or it was evicted
-    // from FLOWS and comes back.
     slot.state |= ESTABLISHED | ANSWERED;
     pair.state |= ESTABLISHED;
     slot.sequence = sequence;
-    let first = slot.state & MOVED == 0;
-    if A::flows().insert(tuple, &*slot, NOEXIST).is_err()
-        || A::flows().insert(pair_key, &*pair, 0).is_err()
-    {
+    if A::flows().insert(tuple, &*slot, NOEXIST).is_err() {
+        // Another CPU was faster, or the kernel refuses: then it stays here.
         return;
     }
-    slot.state |= MOVED;
-    pair.state |= MOVED;
-    if tcp
-        && first
-        && let Some(stats) = subset_stats(slot.endpoint)
-    {
+    if A::flows().insert(pair_key, &*pair, 0).is_err() {
+        let _ = A::flows().remove(tuple);
+        return;
+    }
+    if tcp && let Some(stats) = subset_stats(slot.endpoint) {
         stats.completed += 1;
     }
+    // Only now, so that there is always an entry to be found. An element that
+    // stayed would be younger to the kernel than the next flow's, since it was
+    // used: a table full of such loses new flows first.
+    let _ = A::pending().remove(tuple);
+    let _ = A::pending().remove(pair_key);
 }

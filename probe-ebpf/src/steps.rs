@@ -54,10 +54,14 @@ fn family<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, l3: u
             return verdict;
         }
     }
-    match frame.pending(place) {
-        Verdict::Unknown => frame.unknown(place),
-        verdict => verdict,
+    let mut verdict = frame.pending(place);
+    if verdict == Verdict::Unknown {
+        verdict = frame.unknown(place);
     }
+    if verdict == Verdict::Unknown {
+        verdict = frame.live(place);
+    }
+    verdict
 }
 
 /// A reply of no known flow.

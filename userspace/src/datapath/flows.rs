@@ -9,7 +9,7 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use bytemuck::Pod;
 use probe_common::address::{Address, Tuple, V4, V6};
-use probe_common::flow::{Entry, MOVED, is_forward};
+use probe_common::flow::{Entry, is_forward};
 
 use super::DatapathError;
 use super::kernel::ip;
@@ -86,7 +86,7 @@ impl Flows {
             Entry<A>: Pod,
         {
             super::batch::walk(map, BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
-                if is_forward(entry.direction) && entry.state & MOVED == 0 {
+                if is_forward(entry.direction) {
                     each(Flow::of(key, entry));
                 }
             })

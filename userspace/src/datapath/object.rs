@@ -47,7 +47,7 @@ impl Settings {
     /// Pending flows of each address family. Handshakes are short: a quarter is
     /// ample, and a flood gets no more.
     fn pending(&self) -> u32 {
-        (self.flows / 4).max(1024)
+        (self.flows / 16).max(1024)
     }
 
     /// What the maps are made for.

@@ -19,6 +19,8 @@ const CAPACITY: u32 = 262_144;
 /// New flows to each of the two splits. Those to both are more than the table holds, so that a
 /// flow has left it when its turn comes again.
 const NEW: u32 = 200_000;
+/// Connections that are made at the same time.
+const AT_ONCE: usize = 4000;
 /// New flows of one measurement.
 const BLOCK: u32 = 20_000;
 
@@ -251,27 +253,28 @@ fn establish(driver: &mut Driver, node: &mut Node, scene: &Scene) -> Result<Vec<
     let target = |node: &mut Node, program| -> Result<Target> { node.target(program) };
     let [forward, reply] = [target(node, Program::TcForward)?, target(node, Program::TcReply)?];
     let xdp = target(node, Program::XdpForward)?;
-    let mut endpoints = Vec::new();
-    for n in 0..MANY {
-        let out = driver.once(&forward, &scene.packet(Kind::New2, n, scene.client(n)))?;
-        let seen = weir_tests::packet::tuple(&out).map(|tuple| tuple.destination);
-        let known = seen.filter(|seen| {
-            scene.two.subsets().iter().any(|subset| subset.endpoints.contains(seen))
-        });
-        let Some(endpoint) = known else { anyhow::bail!("flow {n} went to {seen:?}") };
-        scene.check(Kind::New2, n, endpoint, &out)?;
-        endpoints.push(endpoint);
-    }
     let rest = [
         (&reply, Kind::SynAck),
         (&forward, Kind::Forward),
         (&reply, Kind::Reply),
         (&xdp, Kind::Forward),
     ];
-    for (target, kind) in rest {
-        for (n, &endpoint) in (0..).zip(&endpoints) {
-            let out = driver.once(target, &scene.packet(kind, n, endpoint))?;
-            scene.check(kind, n, endpoint, &out)?;
+    let mut endpoints = Vec::new();
+    // Some at a time, so that the table of pending flows holds them.
+    for first in (0..MANY).step_by(AT_ONCE) {
+        let flows = first..MANY.min(first + AT_ONCE as u32);
+        for n in flows.clone() {
+            let out = driver.once(&forward, &scene.packet(Kind::New2, n, scene.client(n)))?;
+            let endpoint = scene.endpoint(Kind::New2, n)?;
+            scene.check(Kind::New2, n, endpoint, &out)?;
+            endpoints.push(endpoint);
+        }
+        for (target, kind) in rest {
+            for n in flows.clone() {
+                let endpoint = endpoints[n as usize];
+                let out = driver.once(target, &scene.packet(kind, n, endpoint))?;
+                scene.check(kind, n, endpoint, &out)?;
+            }
         }
     }
     Ok(endpoints)
