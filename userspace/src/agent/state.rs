@@ -1,6 +1,6 @@
 //! What the agent knows and owns.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::datapath::{Flows, Pins};
 use crate::interfaces::{Event, Watch};
 use crate::model::{Desired, Name, Split};
 use crate::plan::Change;
-use crate::source;
+use crate::source::{self, Problem};
 use crate::store::Store;
 use crate::truth::{SplitChange, Step, Time, Truth};
 
@@ -42,6 +42,8 @@ pub(super) struct Inner {
     pub store: Store,
     pub last_changes: BTreeMap<Name, LastChange>,
     pub last_error: Vec<String>,
+    /// What was last to be said about the resources.
+    noted: BTreeSet<Problem>,
 }
 
 /// The time, as it is written down.
@@ -101,6 +103,7 @@ impl State {
             store,
             last_changes: BTreeMap::new(),
             last_error: Vec::new(),
+            noted: BTreeSet::new(),
         };
         Ok(Self { inner: Mutex::new(inner), flows, changed: Notify::new() })
     }
@@ -136,7 +139,13 @@ impl State {
 
 impl Inner {
     fn reload(&mut self) {
-        let result = match source::load_declarations(&self.resources) {
+        let resolved = source::load_all(&self.resources);
+        let notes: BTreeSet<Problem> = resolved.notes.iter().cloned().collect();
+        for note in notes.difference(&self.noted) {
+            info!("note: {note}");
+        }
+        self.noted = notes;
+        let result = match resolved.declared() {
             Ok(files) => self
                 .truth
                 .load_files(self.store.kept(), files, now())

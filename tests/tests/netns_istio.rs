@@ -1,0 +1,214 @@
+//! Istio's tasks "Traffic Shifting" and "TCP Traffic Shifting" with real servers.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use weir::api::types::SplitView;
+use weir::model::Protocol;
+use weir::table::maglev;
+use weir_tests::agent::Setup;
+use weir_tests::client::{connect_from, ports, survey, survey_with, tally};
+use weir_tests::samples::{Sample, Samples};
+use weir_tests::scene::{PORT, Scene};
+use weir_tests::server::{Server, say};
+use weir_tests::shelf::Shelf;
+use weir_tests::stats::assert_shares;
+use weir_tests::topology::CLIENT_V4;
+
+/// Services whose endpoints are those of [`ENDPOINTS`], in this order.
+const SERVICES: &str = include_str!("guide/services.yaml");
+const ENDPOINTS: &[&str] = &[
+    "reviews-v1-a",
+    "reviews-v1-b",
+    "reviews-v1-c",
+    "reviews-v2",
+    "reviews-v3",
+    "productpage-v1",
+    "ratings-v1",
+    "ratings-v2",
+    "details-v1",
+    "one",
+    "two",
+];
+/// Connections for each step: half a percent of a share that is a hundredth off would be seen.
+const FLOWS: u16 = 4_000;
+const REVIEWS: &str = "reviews.default";
+
+struct Task {
+    scene: Scene,
+    samples: Samples,
+    shelf: Shelf,
+    /// The client's next port: no tuple is used twice.
+    next: u16,
+}
+
+impl Task {
+    fn new() -> Self {
+        let scene = Scene::new(ENDPOINTS, |_| Setup::default().resource("services.yaml", SERVICES))
+            .unwrap();
+        let shelf = Shelf::new(scene.agent.resources());
+        Self { scene, samples: Samples::find(), shelf, next: 10_000 }
+    }
+
+    fn apply(&self, sample: Sample) {
+        self.shelf.apply(&self.samples.text(sample));
+    }
+
+    /// Waits until the agent says that a split has these subsets.
+    fn await_weights(&self, split: &str, expected: &[(&str, u32)]) {
+        self.scene.agent.await_status(&format!("{split}: {expected:?}"), |_| {
+            self.scene.agent.split(split).is_ok_and(|split| weights(&split) == expected)
+        });
+    }
+
+    fn sources(&mut self) -> Vec<SocketAddr> {
+        let first = self.next;
+        self.next += FLOWS;
+        ports(CLIENT_V4.into(), first..first + FLOWS)
+    }
+
+    /// How many of new connections to a service each endpoint answered.
+    fn answers(&mut self, service: &str) -> BTreeMap<String, u64> {
+        let sources = self.sources();
+        let to = service.parse().expect("an address");
+        let answers = survey(&self.scene.topology.client, Protocol::Tcp, to, &sources);
+        tally(&answers).unwrap_or_else(|error| panic!("{service}: {error}"))
+    }
+
+    /// Asserts that versions of a service answer in proportion to weights.
+    fn assert_versions(&mut self, what: &str, service: &str, name: &str, weights: &[(&str, u64)]) {
+        let answers = self.answers(service);
+        let of = |version: &str| {
+            let prefix = format!("{name}-{version}");
+            let found = answers.iter().filter(|(name, _)| name.starts_with(&prefix));
+            found.map(|(_, count)| count).sum::<u64>()
+        };
+        let seen: Vec<u64> = weights.iter().map(|(version, _)| of(version)).collect();
+        println!("{what}: {name} {answers:?}");
+        assert_eq!(seen.iter().sum::<u64>(), u64::from(FLOWS), "{what}: only {name} answers");
+        let weights: Vec<u64> = weights.iter().map(|(_, weight)| *weight).collect();
+        assert_shares(&seen, &weights, what);
+    }
+
+    /// Asserts that all endpoints of reviews answer, as evenly as their table has them.
+    fn assert_plain(&mut self, what: &str) {
+        self.await_weights(REVIEWS, &[("reviews", 1)]);
+        let answers = self.answers("203.0.113.21:9080");
+        println!("{what}: {answers:?}");
+        let names = &ENDPOINTS[..5];
+        let ips = self.scene.topology.ips(names, CLIENT_V4.into());
+        let seen: Vec<u64> = names.iter().map(|&n| answers.get(n).copied().unwrap_or(0)).collect();
+        assert_shares(&seen, &slots(&ips), what);
+    }
+}
+
+fn weights(split: &SplitView) -> Vec<(&str, u32)> {
+    split.subsets.iter().map(|subset| (subset.name.as_str(), subset.weight)).collect()
+}
+
+/// The share of each endpoint of a subset, in the order of addresses: its slots in the table.
+fn slots(ips: &[IpAddr]) -> Vec<u64> {
+    let seeds: Vec<u64> = ips.iter().map(|&ip| maglev::seed(SocketAddr::new(ip, PORT))).collect();
+    let table = maglev::populate(&seeds, maglev::size_for(ips.len()).expect("not too many"));
+    let count = |at| table.iter().filter(|&&slot| slot as usize == at).count() as u64;
+    (0..ips.len()).map(count).collect()
+}
+
+#[test]
+fn the_traffic_shifting_task() {
+    let mut task = Task::new();
+    let reviews = "203.0.113.21:9080";
+    task.assert_plain("before the first file");
+
+    task.apply(Sample::DestinationRules);
+    task.apply(Sample::AllV1);
+    for (service, to) in [
+        ("productpage", "203.0.113.22:9080"),
+        ("reviews", reviews),
+        ("ratings", "203.0.113.23:9080"),
+    ] {
+        task.await_weights(&format!("{service}.default"), &[("v1", 1)]);
+        task.assert_versions("all v1", to, service, &[("v1", 1), ("v2", 0), ("v3", 0)]);
+    }
+
+    task.apply(Sample::Reviews5050);
+    task.await_weights(REVIEWS, &[("v1", 50), ("v3", 50)]);
+    task.assert_versions("50 v3", reviews, "reviews", &[("v1", 50), ("v2", 0), ("v3", 50)]);
+
+    // Read back.
+    let table = task.scene.agent.ask(&["get", "splits", REVIEWS]).unwrap();
+    println!("{table}");
+    let text = task.scene.agent.ask(&["get", "splits", REVIEWS, "-o", "json"]).unwrap();
+    let split: SplitView = serde_json::from_str(&text).unwrap();
+    assert_eq!(weights(&split), [("v1", 50), ("v3", 50)]);
+    for document in ["VirtualService default/reviews", "DestinationRule default/reviews"] {
+        assert!(split.origin.source.contains(document), "{}", split.origin.source);
+        assert!(table.contains(document), "{table}");
+    }
+
+    task.apply(Sample::ReviewsV3);
+    task.await_weights(REVIEWS, &[("v3", 1)]);
+    task.assert_versions("all v3", reviews, "reviews", &[("v1", 0), ("v2", 0), ("v3", 1)]);
+
+    task.shelf.delete(&task.samples.text(Sample::AllV1));
+    task.assert_plain("after the clean-up");
+}
+
+#[test]
+fn what_layer_4_cannot_do_changes_nothing() {
+    let mut task = Task::new();
+    task.apply(Sample::DestinationRules);
+    task.apply(Sample::Reviews9010);
+    task.await_weights(REVIEWS, &[("v1", 90), ("v2", 10)]);
+    let text = task.samples.text(Sample::ReviewsByHeader);
+    task.scene.agent.write("VirtualService_default_reviews.yaml", &text);
+    let refusal = "spec.http[0].match[0].headers: refused: layer 4 cannot match HTTP requests";
+    task.scene.agent.await_status("it is refused by name", |status| {
+        status.last_error.iter().any(|line| line.contains(refusal))
+    });
+    let weights = [("v1", 90), ("v2", 10), ("v3", 0)];
+    task.assert_versions("as before", "203.0.113.21:9080", "reviews", &weights);
+}
+
+/// The TCP task: everything to one, then 80/20, with servers that answer `one LINE` and `two LINE`.
+fn tcp_echo(samples: [Sample; 2], split: &str, subsets: [&str; 2], to: &str) {
+    let mut task = Task::new();
+    let to: SocketAddr = to.parse().unwrap();
+    let _servers = ["one", "two"].map(|name| {
+        let ip = task.scene.topology.endpoint(name).ip(to.ip());
+        let ns = &task.scene.topology.endpoint(name).ns;
+        Server::lines(ns, SocketAddr::new(ip, 9000), name).unwrap()
+    });
+    let steps: [(&[(&str, u32)], [u64; 2]); 2] =
+        [(&[(subsets[0], 1)], [1, 0]), (&[(subsets[0], 80), (subsets[1], 20)], [80, 20])];
+    for (sample, (expected, shares)) in samples.into_iter().zip(steps) {
+        task.apply(sample);
+        task.await_weights(split, expected);
+        let sources = task.sources();
+        let answers = survey_with(&task.scene.topology.client, &sources, |source| {
+            let mut stream = connect_from(source, to)?;
+            let first = say(&mut stream, "hello")?;
+            // The connection stays where it is.
+            let second = say(&mut stream, "hello")?;
+            Ok(if first == second { first } else { format!("{first}, then {second}") })
+        });
+        let answers = tally(&answers).unwrap_or_else(|error| panic!("{sample:?}: {error}"));
+        println!("{sample:?}: {answers:?}");
+        let seen = ["one hello", "two hello"].map(|text| answers.get(text).copied().unwrap_or(0));
+        assert_eq!(seen.iter().sum::<u64>(), u64::from(FLOWS), "{sample:?}: {answers:?}");
+        assert_shares(&seen, &shares, &format!("{sample:?}"));
+    }
+}
+
+#[test]
+fn the_tcp_task_through_istio_files() {
+    let split = "31400.tcp-echo-gateway.default";
+    tcp_echo([Sample::EchoV1, Sample::Echo8020], split, ["v1", "v2"], "203.0.113.31:31400");
+}
+
+#[test]
+fn the_tcp_task_through_gateway_api_files() {
+    let samples = [Sample::EchoRouteV1, Sample::EchoRoute8020];
+    let split = "tcp-31400.tcp-echo-gateway.default";
+    tcp_echo(samples, split, ["tcp-echo-v1", "tcp-echo-v2"], "203.0.113.32:31400");
+}
