@@ -24,10 +24,14 @@ pub fn rewrite<A: Parse, F: Frame>(
         frame.store(l3 + 10, update(checksum, entry.address_delta))?;
     }
     let addresses = l3 + A::ADDRESSES;
-    match entry.direction {
-        FORWARD => frame.store(addresses + size_of::<A>(), entry.address)?,
-        REPLY => frame.store(addresses, entry.address)?,
-        _ => frame.store(addresses, [tuple.dst, entry.address])?,
+    if entry.direction == REPLY {
+        frame.store(addresses, entry.address)?;
+    } else {
+        frame.store(addresses + size_of::<A>(), entry.address)?;
+        if entry.direction != FORWARD {
+            // Hairpin: from the VIP.
+            frame.store(addresses, tuple.dst)?;
+        }
     }
     frame.store(l4, [entry.sport, entry.dport])?;
     let udp = headers.protocol == UDP;
