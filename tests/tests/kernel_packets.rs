@@ -48,7 +48,7 @@ impl Cast {
     }
 
     /// The same with another port of the client.
-    fn from_port(mut self, port: u16) -> Self {
+    fn with_port(mut self, port: u16) -> Self {
         self.client.set_port(port);
         self
     }
@@ -123,7 +123,7 @@ fn each_packet_is_rewritten_and_nothing_else_of_it_is_changed() {
                 if !only.fits(&cast) {
                     continue;
                 }
-                let cast = cast.from_port(1000 * (1 + hook as u16) + n);
+                let cast = cast.with_port(1000 * (1 + hook as u16) + n);
                 let what = format!("{hook:?}, {cast:?}, {name}");
                 let forward = change(cast.packet(cast.client, cast.vip)).build();
                 let wanted = change(cast.packet(cast.client, cast.endpoint)).build();
@@ -241,7 +241,7 @@ fn a_syn_after_the_end_of_a_flow_is_a_new_flow() {
         let mut node = cast.node();
         for (hook, _) in HOOKS {
             for (n, (name, packets)) in (1..).zip(ENDS) {
-                let cast = cast.from_port(1000 * (1 + hook as u16) + n);
+                let cast = cast.with_port(1000 * (1 + hook as u16) + n);
                 let what = format!("{hook:?}, {cast:?}, {name}");
                 let reused = node.counted("flow_reused");
                 shift(&mut node, &cast, false);
@@ -271,7 +271,7 @@ fn a_reset_outside_the_window_does_not_end_a_flow() {
         let mut node = cast.node();
         for (hook, _) in HOOKS {
             for flags in [RST, FIN | ACK] {
-                let cast = cast.from_port(1000 * (1 + hook as u16) + u16::from(flags));
+                let cast = cast.with_port(1000 * (1 + hook as u16) + u16::from(flags));
                 shift(&mut node, &cast, false);
                 handshake(&mut node, &cast, hook);
                 let [first, _] = shift(&mut node, &cast, true);
@@ -404,7 +404,7 @@ fn a_flood_of_syns_evicts_no_established_flow() {
     let [first, second] = shift(&mut node, &cast, true);
     for n in 0..500_000u32 {
         let spoofed = SocketAddr::from((
-            std::net::Ipv4Addr::from(0x0a00_0000 | n * 7),
+            std::net::Ipv4Addr::from(0x0a00_0000 | (n * 7)),
             1024 + (n % 60_000) as u16,
         ));
         let to =
