@@ -22,6 +22,9 @@ pub trait Address: Copy + Eq + Pod {
     fn sum_not(self) -> u64;
     /// Folds the address to a word, for the tag of a flow entry.
     fn fold(self) -> u32;
+    /// This address, or the other one. By arithmetic: of a choice between two
+    /// places in memory, LLVM makes a copy that its BPF back end cannot emit.
+    fn or(self, other: Self, use_other: bool) -> Self;
 }
 
 /// An IPv4 address, as on the wire.
@@ -29,10 +32,11 @@ pub trait Address: Copy + Eq + Pod {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 pub struct V4(pub u32);
 
-/// An IPv6 address, as on the wire.
+/// An IPv6 address, as on the wire; two words, since programs move few large
+/// values faster than many small ones.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
-pub struct V6(pub [u32; 4]);
+pub struct V6(pub [u64; 2]);
 
 impl Address for V4 {
     const ETHERTYPE: u16 = 0x0800;
@@ -66,6 +70,12 @@ impl Address for V4 {
     fn fold(self) -> u32 {
         self.0
     }
+
+    #[inline(always)]
+    fn or(self, other: Self, use_other: bool) -> Self {
+        let mask = (use_other as u32).wrapping_neg();
+        Self(self.0 & !mask | other.0 & mask)
+    }
 }
 
 impl Address for V6 {
@@ -73,37 +83,45 @@ impl Address for V6 {
 
     #[inline(always)]
     fn words(self) -> [u32; 4] {
-        self.0
+        let Self([high, low]) = self;
+        [high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]
     }
 
     #[inline(always)]
-    fn from_words(words: [u32; 4]) -> Self {
-        Self(words)
+    fn from_words([a, b, c, d]: [u32; 4]) -> Self {
+        Self([a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32])
     }
 
     #[inline(always)]
     fn absorb(self, hash: u64) -> u64 {
-        let [a, b, c, d] = self.0;
-        let first = mix(hash ^ ((a as u64) << 32 | b as u64));
-        mix(first ^ ((c as u64) << 32 | d as u64))
+        let Self([high, low]) = self;
+        mix(mix(hash ^ high) ^ low)
     }
 
     #[inline(always)]
     fn sum(self) -> u64 {
-        let [a, b, c, d] = self.0;
+        let [a, b, c, d] = self.words();
         a as u64 + b as u64 + c as u64 + d as u64
     }
 
     #[inline(always)]
     fn sum_not(self) -> u64 {
-        let [a, b, c, d] = self.0;
-        Self([!a, !b, !c, !d]).sum()
+        let Self([high, low]) = self;
+        Self([!high, !low]).sum()
     }
 
     #[inline(always)]
     fn fold(self) -> u32 {
-        let [a, b, c, d] = self.0;
-        a ^ b.rotate_left(8) ^ c.rotate_left(16) ^ d.rotate_left(24)
+        let Self([high, low]) = self;
+        let both = high ^ low.rotate_left(24);
+        both as u32 ^ ((both >> 32) as u32).rotate_left(8)
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self, use_other: bool) -> Self {
+        let mask = (use_other as u64).wrapping_neg();
+        let (Self([a, b]), Self([c, d])) = (self, other);
+        Self([a & !mask | c & mask, b & !mask | d & mask])
     }
 }
 
@@ -129,6 +147,13 @@ const _: () = assert!(size_of::<Tuple<V4>>() == 16);
 const _: () = assert!(size_of::<Tuple<V6>>() == 40);
 
 impl<A: Address> Tuple<A> {
+    /// All zeros, to be filled.
+    #[inline(always)]
+    pub fn empty() -> Self {
+        let none = A::zeroed();
+        Self { src: none, dst: none, sport: 0, dport: 0, protocol: 0, zero: [0; 3] }
+    }
+
     /// The tuple of the packets that go the other way.
     #[inline(always)]
     pub fn reversed(&self) -> Self {

@@ -1,7 +1,7 @@
 //! The packet parser: Ethernet, up to two VLAN tags (802.1Q, 802.1ad), IPv4
 //! with options or IPv6 with extension headers (RFC 8200), TCP or UDP.
 
-use bytemuck::{AnyBitPattern, Pod};
+use bytemuck::{AnyBitPattern, Pod, Zeroable};
 
 use crate::address::{Address, Tuple, V4, V6};
 use crate::reason::Reason;
@@ -67,68 +67,128 @@ pub fn ethernet(frame: &(impl Bytes + ?Sized)) -> Option<(u16, usize)> {
     Some((ethertype, offset))
 }
 
-/// What is known of a TCP or UDP packet.
+/// What is known of a TCP or UDP packet, except its [`Tuple`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Headers<A> {
-    /// The tuple.
-    pub tuple: Tuple<A>,
+pub struct Headers {
     /// Offset of the IP header.
     pub l3: usize,
     /// Offset of the TCP or UDP header.
     pub l4: usize,
+    /// IP protocol number.
+    pub protocol: u8,
     /// Flags byte of TCP; 0 for UDP.
     pub flags: u8,
     /// Neither IPv4 options nor IPv6 extension headers.
     pub plain: bool,
 }
 
+impl Headers {
+    /// Source address and port.
+    #[inline(always)]
+    pub fn source<A: Parse>(&self, frame: &(impl Bytes + ?Sized)) -> Option<(A, u16)> {
+        Some((frame.load(self.l3 + A::ADDRESSES)?, frame.load(self.l4)?))
+    }
+
+    /// Destination address and port.
+    #[inline(always)]
+    pub fn destination<A: Parse>(&self, frame: &(impl Bytes + ?Sized)) -> Option<(A, u16)> {
+        let address = self.l3 + A::ADDRESSES + size_of::<A>();
+        Some((frame.load(address)?, frame.load(self.l4 + 2)?))
+    }
+}
+
+impl<A: Parse> Tuple<A> {
+    /// Fills the tuple in place: the programs have no stack for copies of it.
+    #[inline(always)]
+    pub fn load(&mut self, frame: &(impl Bytes + ?Sized), headers: &Headers) -> Option<()> {
+        let first = headers.l3 + A::ADDRESSES;
+        self.src = frame.load(first)?;
+        self.dst = frame.load(first + size_of::<A>())?;
+        let ports: u32 = frame.load(headers.l4)?;
+        // The kernel hashes words, and waits for words that were not written at once.
+        let rest: *mut [u32; 2] = (&raw mut self.sport).cast();
+        // SAFETY: the last eight bytes of a repr(C) struct whose alignment is at
+        // least that of u32: two ports, the protocol, and zeros behind it.
+        unsafe { *rest = [ports, u32::from_ne_bytes([headers.protocol, 0, 0, 0])] };
+        Some(())
+    }
+}
+
+/// IPv4 header without options, as on the wire.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct V4Header {
+    version: u8,
+    service: u8,
+    total: u16,
+    id: u16,
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+    addresses: [u32; 2],
+}
+
+/// IPv6 header, as on the wire.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct V6Header {
+    version: u8,
+    flow: [u8; 3],
+    payload: u16,
+    next: u8,
+    hops: u8,
+    addresses: [u64; 4],
+}
+
 /// A family whose packets can be parsed.
 pub trait Parse: Address {
+    /// Offset of the addresses in the IP header.
+    const ADDRESSES: usize;
     /// Parses the packet whose IP header is at `l3`.
-    fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers<Self>, NoTuple>;
+    fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers, NoTuple>;
 }
 
 impl Parse for V4 {
+    const ADDRESSES: usize = 12;
+
     #[inline(always)]
-    fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers<Self>, NoTuple> {
-        let version: u8 = frame.load(l3).ok_or(UNPARSED)?;
-        let protocol: u8 = frame.load(l3 + 9).ok_or(UNPARSED)?;
+    fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers, NoTuple> {
+        // At once: of a load of one byte at a variable offset, the kernel's
+        // verifier learns nothing.
+        let ip: V4Header = frame.load(l3).ok_or(UNPARSED)?;
+        let protocol = ip.protocol;
         if protocol != TCP && protocol != UDP {
             return Err(Other);
         }
-        let header = (version as usize & 15) * 4;
-        if version >> 4 != 4 || header < 20 {
+        let header = (ip.version as usize & 15) * 4;
+        if ip.version >> 4 != 4 || header < 20 {
             return Err(UNPARSED);
         }
-        let fragment = u16::from_be(frame.load(l3 + 6).ok_or(UNPARSED)?);
-        if fragment & 0x1fff != 0 {
+        if u16::from_be(ip.fragment) & 0x1fff != 0 {
             return Err(FRAGMENT);
         }
-        let total = u16::from_be(frame.load(l3 + 2).ok_or(UNPARSED)?) as usize;
-        let src = frame.load(l3 + 12).ok_or(UNPARSED)?;
-        let dst = frame.load(l3 + 16).ok_or(UNPARSED)?;
+        let total = u16::from_be(ip.total) as usize;
         if total != 0 && total < header + minimum(protocol) {
             return Err(UNPARSED);
         }
-        transport(frame, src, dst, protocol, l3, l3 + header, header == 20)
+        transport(frame, protocol, l3, l3 + header, header == 20)
     }
 }
 
 impl Parse for V6 {
+    const ADDRESSES: usize = 8;
+
     #[inline(always)]
-    fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers<Self>, NoTuple> {
-        let version: u8 = frame.load(l3).ok_or(UNPARSED)?;
-        if version >> 4 != 6 {
+    fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers, NoTuple> {
+        let ip: V6Header = frame.load(l3).ok_or(UNPARSED)?;
+        if ip.version >> 4 != 6 {
             return Err(UNPARSED);
         }
-        let mut protocol: u8 = frame.load(l3 + 6).ok_or(UNPARSED)?;
-        let src = frame.load(l3 + 8).ok_or(UNPARSED)?;
-        let dst = frame.load(l3 + 24).ok_or(UNPARSED)?;
+        let mut protocol = ip.next;
         let mut l4 = l3 + 40;
         let mut walked = 0;
         while protocol != TCP && protocol != UDP {
-            // Both at once: of a load of one byte at a variable offset, the
-            // kernel's verifier learns nothing.
             let [next, units]: [u8; 2] = frame.load(l4).ok_or(UNPARSED)?;
             let length = match protocol {
                 // Hop-by-hop options, routing, destination options.
@@ -150,11 +210,11 @@ impl Parse for V6 {
             protocol = next;
             l4 += length;
         }
-        let payload = u16::from_be(frame.load(l3 + 4).ok_or(UNPARSED)?) as usize;
+        let payload = u16::from_be(ip.payload) as usize;
         if payload != 0 && payload + 40 < l4 - l3 + minimum(protocol) {
             return Err(UNPARSED);
         }
-        transport(frame, src, dst, protocol, l3, l4, walked == 0)
+        transport(frame, protocol, l3, l4, walked == 0)
     }
 }
 
@@ -164,25 +224,20 @@ const fn minimum(protocol: u8) -> usize {
 }
 
 #[inline(always)]
-fn transport<A: Address>(
+fn transport(
     frame: &(impl Bytes + ?Sized),
-    src: A,
-    dst: A,
     protocol: u8,
     l3: usize,
     l4: usize,
     plain: bool,
-) -> Result<Headers<A>, NoTuple> {
-    let sport = frame.load(l4).ok_or(UNPARSED)?;
-    let dport = frame.load(l4 + 2).ok_or(UNPARSED)?;
+) -> Result<Headers, NoTuple> {
     // The checksum field is the last that is needed: the whole of UDP, and of TCP 18 bytes.
     let flags = if protocol == TCP {
-        let _: u16 = frame.load(l4 + 18).ok_or(UNPARSED)?;
-        frame.load(l4 + 13).ok_or(UNPARSED)?
+        let header: [u8; 18] = frame.load(l4).ok_or(UNPARSED)?;
+        header[13]
     } else {
-        let _: u16 = frame.load(l4 + 6).ok_or(UNPARSED)?;
+        let _: [u8; 8] = frame.load(l4).ok_or(UNPARSED)?;
         0
     };
-    let tuple = Tuple { src, dst, sport, dport, protocol, zero: [0; 3] };
-    Ok(Headers { tuple, l3, l4, flags, plain })
+    Ok(Headers { l3, l4, protocol, flags, plain })
 }

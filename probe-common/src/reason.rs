@@ -26,7 +26,8 @@ reasons! {
     PassReplyUntracked = "pass_reply_untracked", "From an endpoint's address, but of no known flow: passed untouched.";
     PassNoFlowReset = "pass_no_flow_reset", "A RST of no known flow to a service address: steered without an entry.";
     RejectNoEndpoint = "reject_no_endpoint", "The flow's subset has no endpoint: RST or port unreachable.";
-    RejectSilent = "reject_silent", "As reject_no_endpoint, but the packet may not be answered or could not be: dropped.";
+    RejectEndpointGone = "reject_endpoint_gone", "The flow's endpoint was removed and its drain time is over: RST or port unreachable, or dropped.";
+    RejectSilent = "reject_silent", "To be rejected, but the packet may not be answered or could not be: dropped.";
     RejectNoPort = "reject_no_port", "No source port was free to tell the flow from another to the same endpoint: RST or port unreachable.";
     FlowTableFull = "flow_table_full", "The kernel refused a flow entry: steered without one, replies not translated.";
     EntryTorn = "entry_torn", "A flow entry was replaced while it was read: the packet was treated as of no known flow.";

@@ -7,11 +7,26 @@ use probe_common::parse::Bytes;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// On its way, changed or not.
-    Pass,
+    Pass = 0,
     /// The frame was turned into an answer: back out of the same interface.
-    Answer,
+    Answer = 1,
     /// Dropped; a reason was counted.
-    Drop,
+    Drop = 2,
+    /// Of no known flow. Never the last word.
+    Unknown = 3,
+}
+
+impl Verdict {
+    /// The verdict of a global function, which returns a number.
+    #[inline(always)]
+    pub fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Pass,
+            1 => Self::Answer,
+            2 => Self::Drop,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// A change of a TCP or UDP checksum.
@@ -26,7 +41,7 @@ pub struct ChecksumChange {
     pub udp: bool,
     /// Over IPv6.
     pub v6: bool,
-    /// Sum of the pseudo-header as it was.
+    /// Sum of the pseudo-header as it was; only for frames with [`Frame::PARTIAL`].
     pub pseudo: u64,
 }
 
@@ -36,6 +51,14 @@ pub trait Frame: Bytes {
     /// Whether [`Verdict::Answer`] works here; if not, the untouched packet is
     /// passed to a hook where it does.
     const ANSWERS: bool;
+    /// What the kernel calls a packet at this hook.
+    type Context;
+    /// The frame of a context that an entry point has prepared.
+    fn again(context: *mut Self::Context) -> Self;
+    /// The context, for a global function.
+    fn context(&self) -> *mut Self::Context;
+    /// Whether checksums may be partial in a way that this code must see.
+    const PARTIAL: bool;
     /// Bytes in the packet.
     fn len(&self) -> u64;
     /// Writes at an offset; None past the end.
@@ -57,11 +80,17 @@ pub fn pointer<T>(data: usize, end: usize, offset: usize) -> Option<*mut T> {
 
 /// The same pointer, of which the compiler forgets what it knew: it would keep
 /// `context + offset` in a register for later, which the verifier forbids.
+#[allow(
+    clippy::pointers_in_nomem_asm_block,
+    reason = "nothing is read: a register keeps its value"
+)]
 #[inline(always)]
 pub fn fresh<T>(context: *mut T) -> *mut T {
     let mut context = context;
     // SAFETY: a move of a register to itself.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) context) };
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) context, options(nomem, nostack, preserves_flags))
+    };
     context
 }
 
@@ -70,6 +99,8 @@ pub fn fresh<T>(context: *mut T) -> *mut T {
 pub fn opaque(number: u64) -> u64 {
     let mut number = number;
     // SAFETY: a move of a register to itself.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number) };
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags))
+    };
     number
 }

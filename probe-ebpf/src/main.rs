@@ -1,7 +1,7 @@
 //! weir's XDP and TC programs: entry points, which only translate verdicts.
 //!
-//! The packet walk is in `program`; both hooks and both families run the same
-//! code, generic over `frame::Frame` and `program::Family`.
+//! The packet walk is in `steps`; both hooks and both families run the same
+//! code, generic over `frame::Frame` and `family::Family`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // Keys and values by reference: a copy of each would not fit the stack of 512 bytes.
 #![allow(clippy::needless_borrows_for_generic_args)]
@@ -9,19 +9,35 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
+mod choose;
+#[cfg(target_arch = "bpf")]
+mod deliver;
+#[cfg(target_arch = "bpf")]
+mod family;
+#[cfg(target_arch = "bpf")]
+mod fast;
+#[cfg(target_arch = "bpf")]
 mod frame;
+#[cfg(target_arch = "bpf")]
+mod live;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
-mod program;
+mod open;
+#[cfg(target_arch = "bpf")]
+mod pending;
+#[cfg(target_arch = "bpf")]
+mod place;
 #[cfg(target_arch = "bpf")]
 mod reject;
 #[cfg(target_arch = "bpf")]
 mod rewrite;
 #[cfg(target_arch = "bpf")]
-mod steer;
+mod steps;
 #[cfg(target_arch = "bpf")]
 mod tc;
+#[cfg(target_arch = "bpf")]
+mod track;
 #[cfg(target_arch = "bpf")]
 mod xdp;
 
@@ -32,14 +48,14 @@ mod entry {
     use aya_ebpf::programs::{TcContext, XdpContext};
 
     use crate::frame::Verdict;
-    use crate::program::{forward, reply};
+    use crate::steps::walk;
     use crate::tc::TcFrame;
     use crate::xdp::XdpFrame;
 
     fn tc(frame: &TcFrame, verdict: Verdict) -> i32 {
         match verdict {
             // Not TC_ACT_OK: programs behind this one have their say.
-            Verdict::Pass => TC_ACT_UNSPEC,
+            Verdict::Pass | Verdict::Unknown => TC_ACT_UNSPEC,
             Verdict::Answer => frame.send_back(),
             Verdict::Drop => TC_ACT_SHOT,
         }
@@ -49,7 +65,7 @@ mod entry {
     #[classifier]
     pub fn weir_tc_forward(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
-        let verdict = forward(&frame);
+        let verdict = walk::<_, true>(&frame);
         tc(&frame, verdict)
     }
 
@@ -57,13 +73,13 @@ mod entry {
     #[classifier]
     pub fn weir_tc_reply(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
-        let verdict = reply(&frame);
+        let verdict = walk::<_, false>(&frame);
         tc(&frame, verdict)
     }
 
     fn xdp(verdict: Verdict) -> u32 {
         match verdict {
-            Verdict::Pass => xdp_action::XDP_PASS,
+            Verdict::Pass | Verdict::Unknown => xdp_action::XDP_PASS,
             Verdict::Answer => xdp_action::XDP_TX,
             Verdict::Drop => xdp_action::XDP_DROP,
         }
@@ -72,7 +88,7 @@ mod entry {
     /// Forward direction, XDP of a physical interface.
     #[xdp]
     pub fn weir_xdp_forward(ctx: XdpContext) -> u32 {
-        xdp(forward(&XdpFrame::<false>::new(ctx)))
+        xdp(walk::<_, true>(&XdpFrame::<false>::new(ctx)))
     }
 
     /// Forward direction, XDP of a virtual interface: checksums may be partial,
@@ -80,7 +96,7 @@ mod entry {
     /// when the peer has no NAPI.
     #[xdp]
     pub fn weir_xdp_forward_virtual(ctx: XdpContext) -> u32 {
-        xdp(forward(&XdpFrame::<true>::new(ctx)))
+        xdp(walk::<_, true>(&XdpFrame::<true>::new(ctx)))
     }
 
     #[panic_handler]

@@ -13,12 +13,18 @@ use probe_common::reason::Reason;
 
 // Sizes marked "agent" are set from its configuration when the object is loaded.
 
-/// Flows over IPv4, two entries each. Agent.
+/// Live flows over IPv4, two entries each; see [`probe_common::flow`]. Agent.
 #[map]
 pub static FLOWS_V4: LruHashMap<Tuple<V4>, Entry<V4>> = LruHashMap::with_max_entries(1024, 0);
-/// Flows over IPv6, two entries each. Agent.
+/// Live flows over IPv6. Agent.
 #[map]
 pub static FLOWS_V6: LruHashMap<Tuple<V6>, Entry<V6>> = LruHashMap::with_max_entries(1024, 0);
+/// Flows over IPv4 of which one side has not spoken yet, two entries each. Agent.
+#[map]
+pub static PENDING_V4: LruHashMap<Tuple<V4>, Entry<V4>> = LruHashMap::with_max_entries(1024, 0);
+/// The same over IPv6. Agent.
+#[map]
+pub static PENDING_V6: LruHashMap<Tuple<V6>, Entry<V6>> = LruHashMap::with_max_entries(1024, 0);
 /// Bits for (VIP, port); see [`filter`].
 #[map]
 pub static SERVICE_FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);

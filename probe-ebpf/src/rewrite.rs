@@ -1,46 +1,56 @@
 //! The rewrite of a packet's tuple, the same in every direction.
 
-use probe_common::address::Address;
+use probe_common::address::{Address, Tuple};
 use probe_common::checksum::update;
-use probe_common::flow::Entry;
-use probe_common::parse::{Headers, UDP};
+use probe_common::flow::{Entry, FORWARD, REPLY};
+use probe_common::parse::{Headers, Parse, UDP};
 
 use crate::frame::{ChecksumChange, Frame};
 
-/// Puts `entry.to` on the wire. None if the packet cannot be changed.
+/// Puts what the entry makes of the tuple on the wire. None if the packet
+/// cannot be changed.
 #[inline(always)]
-pub fn rewrite<A: Address, F: Frame>(
+pub fn rewrite<A: Parse, F: Frame>(
     frame: &F,
-    headers: &Headers<A>,
+    headers: &Headers,
+    tuple: &Tuple<A>,
     entry: &Entry<A>,
 ) -> Option<()> {
     let v6 = size_of::<A>() == 16;
     let (l3, l4) = (headers.l3, headers.l4);
-    let length: u16;
-    if v6 {
-        length = u16::from_be(frame.load(l3 + 4)?).wrapping_sub((l4 - l3 - 40) as u16);
-        frame.store(l3 + 8, entry.to.src)?;
-        frame.store(l3 + 24, entry.to.dst)?;
-    } else {
-        length = u16::from_be(frame.load(l3 + 2)?).wrapping_sub((l4 - l3) as u16);
+    let pseudo = if F::PARTIAL { pseudo(frame, headers, tuple)? } else { 0 };
+    if !v6 {
         let checksum: u16 = frame.load(l3 + 10)?;
         frame.store(l3 + 10, update(checksum, entry.address_delta))?;
-        frame.store(l3 + 12, entry.to.src)?;
-        frame.store(l3 + 16, entry.to.dst)?;
     }
-    frame.store(l4, entry.to.sport)?;
-    frame.store(l4 + 2, entry.to.dport)?;
-    let tuple = &headers.tuple;
-    let udp = tuple.protocol == UDP;
+    let addresses = l3 + A::ADDRESSES;
+    if entry.direction == REPLY {
+        frame.store(addresses, entry.address)?;
+    } else {
+        frame.store(addresses + size_of::<A>(), entry.address)?;
+        if entry.direction != FORWARD {
+            // Hairpin: from the VIP.
+            frame.store(addresses, tuple.dst)?;
+        }
+    }
+    frame.store(l4, [entry.sport, entry.dport])?;
+    let udp = headers.protocol == UDP;
     frame.update_l4(&ChecksumChange {
         offset: l4 + if udp { 6 } else { 16 },
         address_delta: entry.address_delta,
         port_delta: entry.port_delta,
         udp,
         v6,
-        pseudo: tuple.src.sum()
-            + tuple.dst.sum()
-            + u16::to_be(tuple.protocol as u16) as u64
-            + length.to_be() as u64,
+        pseudo,
     })
+}
+
+/// The sum of the pseudo-header.
+#[inline(always)]
+fn pseudo<A: Address>(frame: &impl Frame, headers: &Headers, tuple: &Tuple<A>) -> Option<u64> {
+    let (l3, l4) = (headers.l3, headers.l4);
+    let (field, before) = if size_of::<A>() == 16 { (4, 40) } else { (2, 0) };
+    let length = u16::from_be(frame.load(l3 + field)?).wrapping_sub((l4 - l3 - before) as u16);
+    let protocol = u16::to_be(headers.protocol as u16) as u64;
+    Some(tuple.src.sum() + tuple.dst.sum() + protocol + length.to_be() as u64)
 }

@@ -1,15 +1,17 @@
 //! Frames at TC.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::BPF_F_PSEUDO_HDR;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
+use probe_common::address::{V4, V6};
 use probe_common::parse::Bytes;
 
 use crate::frame::{ChecksumChange, Frame, fresh, pointer};
+use crate::steps::steps;
 
 /// Headers up to here are made linear, if the packet is that long.
 const LINEAR: u32 = 192;
@@ -70,6 +72,15 @@ impl TcFrame {
     }
 }
 
+steps!(ingress TcFrame, __sk_buff, V4:
+    weir_tc_forward_fast_v4, weir_tc_forward_live_v4, weir_tc_forward_pending_v4, weir_tc_forward_choose_v4, weir_tc_forward_open_v4);
+steps!(ingress TcFrame, __sk_buff, V6:
+    weir_tc_forward_fast_v6, weir_tc_forward_live_v6, weir_tc_forward_pending_v6, weir_tc_forward_choose_v6, weir_tc_forward_open_v6);
+steps!(egress TcFrame, __sk_buff, V4:
+    weir_tc_reply_fast_v4, weir_tc_reply_live_v4, weir_tc_reply_pending_v4);
+steps!(egress TcFrame, __sk_buff, V6:
+    weir_tc_reply_fast_v6, weir_tc_reply_live_v6, weir_tc_reply_pending_v6);
+
 impl Bytes for TcFrame {
     #[inline(always)]
     fn load<T: Pod>(&self, offset: usize) -> Option<T> {
@@ -80,6 +91,20 @@ impl Bytes for TcFrame {
 
 impl Frame for TcFrame {
     const ANSWERS: bool = true;
+    /// The helpers see it.
+    const PARTIAL: bool = false;
+
+    type Context = __sk_buff;
+
+    #[inline(always)]
+    fn again(context: *mut __sk_buff) -> Self {
+        Self { ctx: TcContext::new(context) }
+    }
+
+    #[inline(always)]
+    fn context(&self) -> *mut __sk_buff {
+        fresh(self.ctx.skb.skb)
+    }
 
     #[inline(always)]
     fn len(&self) -> u64 {

@@ -1,13 +1,16 @@
 //! Frames at XDP.
 
 use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
 use aya_ebpf::programs::XdpContext;
 use bytemuck::Pod;
+use probe_common::address::{V4, V6};
 use probe_common::checksum::{fold, update};
 use probe_common::parse::Bytes;
 
 use crate::frame::{ChecksumChange, Frame, fresh, opaque, pointer};
+use crate::steps::steps;
 
 /// `VIRTUAL`: of a device whose packets may have partial checksums.
 pub struct XdpFrame<const VIRTUAL: bool> {
@@ -34,6 +37,15 @@ impl<const VIRTUAL: bool> XdpFrame<VIRTUAL> {
     }
 }
 
+steps!(ingress XdpFrame<false>, xdp_md, V4:
+    weir_xdp_fast_v4, weir_xdp_live_v4, weir_xdp_pending_v4, weir_xdp_choose_v4, weir_xdp_open_v4);
+steps!(ingress XdpFrame<false>, xdp_md, V6:
+    weir_xdp_fast_v6, weir_xdp_live_v6, weir_xdp_pending_v6, weir_xdp_choose_v6, weir_xdp_open_v6);
+steps!(ingress XdpFrame<true>, xdp_md, V4:
+    weir_xdp_virtual_fast_v4, weir_xdp_virtual_live_v4, weir_xdp_virtual_pending_v4, weir_xdp_virtual_choose_v4, weir_xdp_virtual_open_v4);
+steps!(ingress XdpFrame<true>, xdp_md, V6:
+    weir_xdp_virtual_fast_v6, weir_xdp_virtual_live_v6, weir_xdp_virtual_pending_v6, weir_xdp_virtual_choose_v6, weir_xdp_virtual_open_v6);
+
 impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
     #[inline(always)]
     fn load<T: Pod>(&self, offset: usize) -> Option<T> {
@@ -44,6 +56,19 @@ impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
 
 impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
     const ANSWERS: bool = !VIRTUAL;
+    const PARTIAL: bool = VIRTUAL;
+
+    type Context = xdp_md;
+
+    #[inline(always)]
+    fn again(context: *mut xdp_md) -> Self {
+        Self { ctx: XdpContext::new(context) }
+    }
+
+    #[inline(always)]
+    fn context(&self) -> *mut xdp_md {
+        fresh(self.ctx.ctx)
+    }
 
     #[inline(always)]
     fn len(&self) -> u64 {

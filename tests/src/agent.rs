@@ -21,7 +21,7 @@ use weir::datapath::Pins;
 use crate::netns::Netns;
 
 /// How long the agent may take for anything; generous, since other tests run too.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often is looked.
 const POLL: Duration = Duration::from_millis(5);
 /// The file of [`Setup::resource`] that is written unless another is named.
@@ -299,7 +299,7 @@ impl Agent {
     ///
     /// # Panics
     ///
-    /// With `what` after 20 seconds.
+    /// With `what` after a minute.
     #[track_caller]
     pub fn await_status(&self, what: &str, done: impl Fn(&StatusView) -> bool) -> StatusView {
         let deadline = Instant::now() + TIMEOUT;
@@ -375,7 +375,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// Fails if it does not run, or goes on for 20 seconds.
+    /// Fails if it does not run, or goes on for a minute.
     pub fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
         let process = self.process.as_mut().context("the agent does not run")?;
         kill(Pid::from_raw(process.child.id().cast_signed()), signal)?;

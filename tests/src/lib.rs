@@ -1,5 +1,6 @@
 //! Test harness of weir.
 //!
+//! * [`applies`]: what is written to a state directory under crashes.
 //! * [`agent`]: the real `weir agent` in a namespace, and its command line.
 //! * [`client`]: many flows from chosen addresses and ports.
 //! * [`resource`]: the YAML of a split.
@@ -14,6 +15,7 @@
 //! * [`packet`]: frames and checksums, written independently of weir's own code.
 
 pub mod agent;
+pub mod applies;
 pub mod client;
 pub mod loaded;
 pub mod netns;

@@ -1,6 +1,7 @@
 //! Programs and maps in the kernel, attached nowhere.
 
 use anyhow::{Context as _, Result};
+use probe_common::map::SubsetStats;
 use weir::datapath::{Datapath as _, Kernel, Object, Settings};
 use weir::model::Split;
 use weir::plan::{Capacity, Change, Ledger, plan};
@@ -39,16 +40,16 @@ impl Loaded {
         Ok(())
     }
 
-    /// New flows of a split so far.
+    /// What the programs have counted of a split.
     ///
     /// # Errors
     ///
     /// If the split is not in force.
-    pub fn steered(&self, split: &Split) -> Result<u64> {
-        let mut sum = 0;
+    pub fn flows(&self, split: &Split) -> Result<SubsetStats> {
+        let mut sum = SubsetStats::default();
         for subset in split.subsets() {
             let id = self.ledger.subset_id(split.name(), &subset.name).context("not in force")?;
-            sum += self.kernel.counters().subset(id)?.flows;
+            sum += &self.kernel.counters().subset(id)?;
         }
         Ok(sum)
     }

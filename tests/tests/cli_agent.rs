@@ -140,11 +140,20 @@ fn splits_are_shown_as_table_yaml_and_json() {
 
     let table = agent.ask(&["get", "splits", "reviews"]).unwrap();
     let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
-    let head = ["NAME", "SUBSET", "WEIGHT", "TARGET", "OBSERVED", "FLOWS", "ENDPOINTS"];
-    assert_eq!(lines[0], head);
     assert_eq!(lines.len(), 1 + SUBSETS.len(), "{table}");
-    assert_eq!(lines[1][..4], ["reviews", "v1", "60", "60.00%"]);
-    assert_eq!(lines[1][5..], [(counts["v1-a"] + counts["v1-b"]).to_string().as_str(), "2"]);
+    let flows = (counts["v1-a"] + counts["v1-b"]).to_string();
+    for (column, expected) in [
+        ("NAME", "reviews"),
+        ("SUBSET", "v1"),
+        ("WEIGHT", "60"),
+        ("TARGET", "60.00%"),
+        ("FLOWS", flows.as_str()),
+        ("ENDPOINTS", "2"),
+    ] {
+        let at = lines[0].iter().position(|title| *title == column);
+        let at = at.unwrap_or_else(|| panic!("no column {column}: {table}"));
+        assert_eq!(lines[1][at], expected, "{column}: {table}");
+    }
     assert_eq!(agent.ask(&["get", "splits"]).unwrap().lines().count(), 1 + 3 * SUBSETS.len());
 }
 

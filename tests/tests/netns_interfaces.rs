@@ -144,42 +144,55 @@ fn an_interface_without_ethernet_is_refused_and_said() {
     assert_eq!(ask(&scene.topology.client).unwrap(), "v1-a");
 }
 
-/// How an agent ends: the argument that it was started with, the signal, and
-/// whether that is a success and the programs stay.
-const ENDS: &[(Option<&str>, Signal, bool, bool)] = &[
-    (None, Signal::SIGTERM, true, true),
-    (None, Signal::SIGINT, true, true),
-    (None, Signal::SIGKILL, false, true),
-    (Some("--unload-on-exit"), Signal::SIGTERM, true, false),
-    (Some("--unload-on-exit"), Signal::SIGKILL, false, true),
+/// How an agent ends: by which signal, and whether that is a success and the programs stay.
+type End = (Signal, bool, bool);
+
+/// The argument with which an agent is started, again after each of these ends.
+const ENDS: &[(Option<&str>, &[End])] = &[
+    (
+        None,
+        &[
+            (Signal::SIGTERM, true, true),
+            (Signal::SIGINT, true, true),
+            (Signal::SIGKILL, false, true),
+        ],
+    ),
+    (Some("--unload-on-exit"), &[(Signal::SIGTERM, true, false), (Signal::SIGKILL, false, true)]),
 ];
+
+/// Ends the agent of a scene, looks at what is left, and starts it again.
+fn check_end(scene: &mut Scene, hook: &str, (signal, clean, stays): End, what: &str) {
+    let (client, node) = (&scene.topology.client, &scene.topology.node);
+    assert_eq!(ask(client).unwrap(), "v1-a", "{what}");
+    let before = programs(node, CLIENT_FACING);
+    assert!(before.contains(&"weir_tc_reply".to_owned()), "{what}: {before:?}");
+    assert_eq!(before.contains(&"xdp".to_owned()), hook == "xdp", "{what}");
+
+    let status = scene.agent.end(signal).unwrap();
+    assert_eq!(status.success(), clean, "{what}: {status}");
+    assert_eq!(scene.agent.socket().exists(), !clean, "{what}: the socket");
+    let after = programs(node, CLIENT_FACING);
+    let left = if stays { before } else { Vec::new() };
+    assert_eq!(after, left, "{what}");
+    let answer = client.run(|| tcp_identity(vip(), Duration::from_millis(500)));
+    assert_eq!(answer.is_ok(), stays, "{what}: {answer:?}");
+    scene.agent.start_again(node).unwrap_or_else(|e| panic!("{what}: {e:#}"));
+    assert_eq!(ask(client).unwrap(), "v1-a", "{what}: started again");
+}
 
 #[test]
 fn the_kernel_steers_without_the_agent_unless_that_was_told_to_unload_it() {
     for hook in ["tc", "xdp"] {
-        for &(argument, signal, clean, stays) in ENDS {
-            let what = format!("{hook}, {argument:?}, {signal}");
+        for &(argument, ends) in ENDS {
             let mut scene = Scene::new(&["v1-a"], |t| {
                 let setup = setup(t).forward(hook);
                 argument.into_iter().fold(setup, Setup::argument)
             })
             .unwrap();
-            let (client, node) = (&scene.topology.client, &scene.topology.node);
-            assert_eq!(ask(client).unwrap(), "v1-a", "{what}");
-            let before = programs(node, CLIENT_FACING);
-            assert!(before.contains(&"weir_tc_reply".to_owned()), "{what}: {before:?}");
-            assert_eq!(before.contains(&"xdp".to_owned()), hook == "xdp", "{what}");
-
-            let status = scene.agent.end(signal).unwrap();
-            assert_eq!(status.success(), clean, "{what}: {status}");
-            assert_eq!(scene.agent.socket().exists(), !clean, "{what}: the socket");
-            let after = programs(node, CLIENT_FACING);
-            let left = if stays { before } else { Vec::new() };
-            assert_eq!(after, left, "{what}");
-            let answer = client.run(|| tcp_identity(vip(), Duration::from_millis(500)));
-            assert_eq!(answer.is_ok(), stays, "{what}: {answer:?}");
-            scene.agent.start_again(node).unwrap_or_else(|e| panic!("{what}: {e:#}"));
-            assert_eq!(ask(client).unwrap(), "v1-a", "{what}: started again");
+            for &end in ends {
+                let what = format!("{hook}, {argument:?}, {}", end.0);
+                check_end(&mut scene, hook, end, &what);
+            }
         }
     }
 }

@@ -179,7 +179,8 @@ fn tcp_echo(samples: [Sample; 2], split: &str, subsets: [&str; 2], to: &str) {
         let ns = &task.scene.topology.endpoint(name).ns;
         Server::lines(ns, SocketAddr::new(ip, 9000), name).unwrap()
     });
-    let steps: [(&[(&str, u32)], [u64; 2]); 2] =
+    type Weights<'a> = &'a [(&'a str, u32)];
+    let steps: [(Weights<'_>, [u64; 2]); 2] =
         [(&[(subsets[0], 1)], [1, 0]), (&[(subsets[0], 80), (subsets[1], 20)], [80, 20])];
     for (sample, (expected, shares)) in samples.into_iter().zip(steps) {
         task.apply(sample);

@@ -205,12 +205,12 @@ fn flows(scene: &Scene) -> Vec<Flow> {
     })
 }
 
-/// Starts the agent anew, with another program: with the log of rare events the
-/// kernel's verifier leaves other code in it.
+/// Starts the agent anew with other programs: another idle time is another
+/// constant in them. They replace those that run.
 fn upgrade(agent: &mut Agent, topology: &Topology) {
     let config = agent.directory().join("agent.yaml");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, format!("{text}kernelLog: true\n")).unwrap();
+    std::fs::write(&config, format!("{text}flows:\n  udpIdle: 90s\n")).unwrap();
     let before = program_ids(topology);
     agent.end(Signal::SIGTERM).unwrap();
     agent.start_again(&topology.node).unwrap();

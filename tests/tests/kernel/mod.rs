@@ -1,4 +1,5 @@
 //! A loaded object that is attached nowhere.
+#![allow(dead_code, reason = "each test uses a part of this")]
 
 use std::net::SocketAddr;
 
@@ -29,6 +30,29 @@ pub enum Hook {
     Reply,
 }
 
+/// Name, weight and endpoints of subsets.
+pub type Subsets<'a> = &'a [(&'a str, u32, &'a [&'a str])];
+
+/// A split of these parts.
+pub fn split(
+    name: &str,
+    vip: SocketAddr,
+    protocol: Protocol,
+    affinity: Affinity,
+    subsets: Subsets<'_>,
+) -> Split {
+    let address = ServiceAddress { ip: vip.ip(), port: vip.port(), protocol };
+    let subsets = subsets
+        .iter()
+        .map(|(name, weight, endpoints)| Subset {
+            name: Name::new(*name).unwrap(),
+            weight: *weight,
+            endpoints: endpoints.iter().map(|e| e.parse().unwrap()).collect(),
+        })
+        .collect();
+    Split::new(Name::new(name).unwrap(), address, affinity, subsets).unwrap()
+}
+
 /// Programs and maps.
 pub struct Node {
     loaded: Loaded,
@@ -37,48 +61,33 @@ pub struct Node {
 
 impl Node {
     pub fn new() -> Self {
-        let settings = Settings { hash_seed: SEED, ..Settings::default() };
+        Self::with(Settings { hash_seed: SEED, ..Settings::default() })
+    }
+
+    pub fn with(settings: Settings) -> Self {
         let loaded = Loaded::new(&settings).expect("the object loads (root is needed)");
         Self { loaded, buffer: vec![0; 4096] }
     }
 
-    pub fn publish(
-        &mut self,
-        name: &str,
-        vip: SocketAddr,
-        subsets: &[(&str, u32, &[&str])],
-    ) -> Split {
-        // The hairpin test speaks UDP to a split of the same address.
-        let udp = Protocol::Udp;
-        if name == "self" {
-            return self.put(name, vip, udp, subsets);
-        }
-        self.put(name, vip, Protocol::Tcp, subsets)
+    /// Puts a TCP split without affinity into force.
+    pub fn publish(&mut self, name: &str, vip: SocketAddr, subsets: Subsets<'_>) -> Split {
+        self.put(split(name, vip, Protocol::Tcp, Affinity::None, subsets))
     }
 
-    pub fn publish_udp(&mut self, name: &str, vip: SocketAddr, subsets: &[(&str, u32, &[&str])]) {
-        self.put(name, vip, Protocol::Udp, subsets);
-    }
-
-    fn put(
-        &mut self,
-        name: &str,
-        vip: SocketAddr,
-        protocol: Protocol,
-        subsets: &[(&str, u32, &[&str])],
-    ) -> Split {
-        let address = ServiceAddress { ip: vip.ip(), port: vip.port(), protocol };
-        let subsets = subsets
-            .iter()
-            .map(|(name, weight, endpoints)| Subset {
-                name: Name::new(*name).unwrap(),
-                weight: *weight,
-                endpoints: endpoints.iter().map(|e| e.parse().unwrap()).collect(),
-            })
-            .collect();
-        let split = Split::new(Name::new(name).unwrap(), address, Affinity::None, subsets).unwrap();
+    /// Puts a split into force.
+    pub fn put(&mut self, split: Split) -> Split {
         self.loaded.publish(&split, 0).unwrap();
         split
+    }
+
+    /// What is loaded.
+    pub fn loaded(&mut self) -> &mut Loaded {
+        &mut self.loaded
+    }
+
+    /// How many packets were counted under a reason.
+    pub fn counted(&mut self, reason: &str) -> u64 {
+        self.loaded.kernel().counters().reasons().unwrap()[reason]
     }
 
     /// Runs a frame through a program: its verdict, and the frame that came out.

@@ -92,8 +92,6 @@ pub struct AgentConfig {
     pub hash_seed: u64,
     /// The capacities of the maps.
     pub limits: Limits,
-    /// Whether the programs log in the kernel.
-    pub kernel_log: bool,
 }
 
 impl AgentConfig {
@@ -163,7 +161,6 @@ fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
             flows: Flows { max: max?, tcp_idle: tcp_idle?, udp_idle: udp_idle? },
             hash_seed: hash_seed?,
             limits: Limits { splits: splits?, endpoints: endpoints?, table_slots: table_slots? },
-            kernel_log: raw.kernel_log,
         })
     };
     if problems.is_empty() { config().ok_or(problems) } else { Err(problems) }

@@ -23,8 +23,6 @@ pub(super) struct Agent {
     pub hash_seed: Ranged<0, { u64::MAX }>,
     #[serde(default)]
     pub limits: Limits,
-    #[serde(default)]
-    pub kernel_log: bool,
 }
 
 fn resources() -> String {

@@ -23,7 +23,7 @@ fn defaults() {
     assert_eq!(config.flows.udp_idle, Duration::from_secs(60));
     let limits = (config.limits.splits, config.limits.endpoints, config.limits.table_slots);
     assert_eq!(limits, (1024, 8192, 1_048_576));
-    assert_eq!((config.hash_seed, config.kernel_log), (0, false));
+    assert_eq!(config.hash_seed, 0);
 }
 
 #[test]
@@ -32,14 +32,14 @@ fn all_is_read_and_the_first_match_wins() {
         "f",
         "interfaces:\n- {match: veth-x*, forward: xdp}\n- {match: 'veth-*'}\n- {match: 'eth[0-1]', forward: tc}\n\
          resources: /r\nstate: /s\nsocket: /t\nflows: {max: 1024, tcpIdle: 1h 30m, udpIdle: 1s}\n\
-         hashSeed: 0x5eed\nlimits: {splits: 1, endpoints: 2, tableSlots: 4096}\nkernelLog: true\n",
+         hashSeed: 0x5eed\nlimits: {splits: 1, endpoints: 2, tableSlots: 4096}\n",
     )
     .unwrap();
     assert_eq!(config.forward_for("veth-x1"), Some(Forward::Xdp));
     assert_eq!(config.forward_for("veth-1"), Some(Forward::Tc));
     assert_eq!(config.forward_for("eth1"), Some(Forward::Tc));
     assert_eq!(config.forward_for("eth2"), None);
-    assert_eq!((config.hash_seed, config.kernel_log), (0x5eed, true));
+    assert_eq!(config.hash_seed, 0x5eed);
     assert_eq!(config.flows.tcp_idle, Duration::from_secs(5400));
     assert_eq!(config.limits.table_slots, 4096);
 }
@@ -88,15 +88,11 @@ fn bad_configurations() {
         ),
         (
             "@\nflow: {}",
-            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `flows`, `hashSeed`, `limits`, `kernelLog`",
+            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `flows`, `hashSeed`, `limits`",
         ),
         (
             "@\nhashSeed: -1",
             "f:2: hashSeed: -1 is out of range, expected an integer from 0 to 18446744073709551615",
-        ),
-        (
-            "@\nkernelLog: maybe",
-            "f:2: kernelLog: invalid type: string \"maybe\", expected a boolean",
         ),
         (
             "@\nstate: lib/weir",

@@ -9,7 +9,7 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use bytemuck::Pod;
 use probe_common::address::{Address, Tuple, V4, V6};
-use probe_common::flow::{Entry, FORWARD};
+use probe_common::flow::{Entry, is_forward};
 
 use super::DatapathError;
 use super::kernel::ip;
@@ -19,10 +19,10 @@ const BATCH: usize = 4096;
 
 /// The flow tables of a loaded object.
 pub struct Flows {
-    /// Tuple<V4> to Entry<V4>.
-    v4: MapData,
-    /// Tuple<V6> to Entry<V6>.
-    v6: MapData,
+    /// Tuple<V4> to Entry<V4>: live and pending flows.
+    v4: [MapData; 2],
+    /// Tuple<V6> to Entry<V6>: the same.
+    v6: [MapData; 2],
 }
 
 /// A flow, as the entry of its forward direction shows it.
@@ -39,9 +39,11 @@ pub struct Flow {
     /// The id of its endpoint.
     pub endpoint_id: u32,
     /// See [`probe_common::flow::ESTABLISHED`] and the like.
-    pub state: u8,
+    pub state: u16,
     /// The tick of its last packet.
     pub seen: u32,
+    /// The tick of its first packet.
+    pub created: u32,
 }
 
 impl Flow {
@@ -52,11 +54,12 @@ impl Flow {
         Self {
             client: socket(key.src, key.sport),
             service: socket(key.dst, key.dport),
-            endpoint: socket(entry.to.dst, entry.to.dport),
+            endpoint: socket(entry.address, entry.dport),
             protocol: key.protocol,
             endpoint_id: entry.endpoint,
             state: entry.state,
             seen: entry.seen,
+            created: entry.created,
         }
     }
 }
@@ -71,10 +74,11 @@ fn table(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, DatapathError> 
 impl Flows {
     /// Takes the maps of a loaded object.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        Ok(Self { v4: table(ebpf, "FLOWS_V4")?, v6: table(ebpf, "FLOWS_V6")? })
+        let mut tables = |live, pending| Ok([table(ebpf, live)?, table(ebpf, pending)?]);
+        Ok(Self { v4: tables("FLOWS_V4", "PENDING_V4")?, v6: tables("FLOWS_V6", "PENDING_V6")? })
     }
 
-    /// Calls `each` with every flow. The programs go on meanwhile.
+    /// Calls `each` with every flow, pending ones too. The programs go on meanwhile.
     pub fn walk(&self, mut each: impl FnMut(Flow)) -> Result<(), DatapathError> {
         fn table<A: Address>(map: BorrowedFd<'_>, each: &mut impl FnMut(Flow)) -> io::Result<()>
         where
@@ -82,14 +86,16 @@ impl Flows {
             Entry<A>: Pod,
         {
             super::batch::walk(map, BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
-                if entry.direction == FORWARD {
+                if is_forward(entry.direction) {
                     each(Flow::of(key, entry));
                 }
             })
         }
-        table::<V4>(self.v4.fd().as_fd(), &mut each)
-            .and_then(|()| table::<V6>(self.v6.fd().as_fd(), &mut each))
-            .map_err(DatapathError::Flows)
+        let walked = (self.v4.iter().try_for_each(|map| table::<V4>(map.fd().as_fd(), &mut each)))
+            .and_then(|()| {
+                self.v6.iter().try_for_each(|map| table::<V6>(map.fd().as_fd(), &mut each))
+            });
+        walked.map_err(DatapathError::Flows)
     }
 
     /// Deletes all entries, of both directions, of these endpoint ids; says how many.
@@ -109,8 +115,13 @@ impl Flows {
             Ok(found.len())
         }
         let endpoints: HashSet<u32> = endpoints.iter().copied().collect();
-        let swept = table::<V4>(self.v4.fd().as_fd(), &endpoints)
-            .and_then(|v4| Ok(v4 + table::<V6>(self.v6.fd().as_fd(), &endpoints)?));
-        swept.map_err(DatapathError::Flows)
+        let mut swept = 0;
+        for map in &self.v4 {
+            swept += table::<V4>(map.fd().as_fd(), &endpoints).map_err(DatapathError::Flows)?;
+        }
+        for map in &self.v6 {
+            swept += table::<V6>(map.fd().as_fd(), &endpoints).map_err(DatapathError::Flows)?;
+        }
+        Ok(swept)
     }
 }

@@ -44,12 +44,19 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Pending flows of each address family. Handshakes are short: a quarter is
+    /// ample, and a flood gets no more.
+    fn pending(&self) -> u32 {
+        (self.flows / 16).max(1024)
+    }
+
     /// What the maps are made for.
     fn meta(&self) -> Meta {
         Meta {
             abi_version: ABI_VERSION,
             tick_shift: tick().0,
             flows: self.flows,
+            pending: self.pending(),
             splits: self.splits,
             endpoints: self.endpoints,
             chunks: self.chunks,
@@ -214,6 +221,8 @@ impl Object {
         let mut ebpf = loader
             .map_max_entries("FLOWS_V4", settings.flows * 2)
             .map_max_entries("FLOWS_V6", settings.flows * 2)
+            .map_max_entries("PENDING_V4", settings.pending() * 2)
+            .map_max_entries("PENDING_V6", settings.pending() * 2)
             .map_max_entries("SERVICES", settings.splits)
             .map_max_entries("ACTIVE", settings.splits)
             .map_max_entries("SPLITS", settings.splits * 2)

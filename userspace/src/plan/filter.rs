@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use imbl::HashMap;
-use probe_common::address::{V4, V6};
+use probe_common::address::{Address as _, V4, V6};
 use probe_common::filter;
 
 use crate::explain::words;
@@ -20,7 +20,7 @@ fn position(socket: SocketAddr) -> (u32, usize) {
     let (words, port) = (words(socket.ip()), socket.port().to_be());
     let (word, bit) = match Family::of(socket.ip()) {
         Family::V4 => filter::position(V4(words[0]), port),
-        Family::V6 => filter::position(V6(words), port),
+        Family::V6 => filter::position(V6::from_words(words), port),
     };
     (word, bit.trailing_zeros() as usize)
 }

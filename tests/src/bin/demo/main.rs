@@ -237,7 +237,7 @@ impl<'a> Demo<'a> {
     fn conclude(&self, good: bool, took: Duration) -> Result<()> {
         self.screen.command("weir get splits reviews", "the agent's own count of the last step");
         for line in self.scene.agent.ask(&["get", "splits", SPLIT])?.lines() {
-            self.screen.line(&format!("   {line}"));
+            self.screen.line(format!("   {line}").trim_end());
         }
         let (style, text) = match good {
             true => (Style::Good, "✓ Every share is right, and no connection was lost"),

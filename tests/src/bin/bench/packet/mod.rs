@@ -4,6 +4,7 @@ mod cases;
 mod driver;
 mod node;
 mod scene;
+mod stage;
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,10 @@ use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use self::cases::{Case, Stage};
+use self::cases::Case;
 use self::driver::Hook;
 use self::node::Program;
+use self::stage::{Sample, Stage};
 use crate::report::{Summary, Table};
 
 /// What a run found.
@@ -73,8 +75,8 @@ fn measure(rounds: usize) -> Result<Report> {
     eprintln!("preparing packets and flows");
     let mut stage = Stage::new()?;
     let cases = Case::all();
-    let mut samples: Vec<Vec<cases::Sample>> = cases.iter().map(|_| Vec::new()).collect();
-    let mut floors: [Vec<cases::Sample>; 2] = Default::default();
+    let mut samples: Vec<Vec<Sample>> = cases.iter().map(|_| Vec::new()).collect();
+    let mut floors: [Vec<Sample>; 2] = Default::default();
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
         stage.begin_round()?;
@@ -85,7 +87,7 @@ fn measure(rounds: usize) -> Result<Report> {
             samples.push(stage.measure(case, round).with_context(|| format!("{case:?}"))?);
         }
     }
-    let summary = |samples: &[cases::Sample], field: fn(&cases::Sample) -> f64| {
+    let summary = |samples: &[Sample], field: fn(&Sample) -> f64| {
         Summary::of(&samples.iter().map(field).collect::<Vec<_>>())
     };
     Ok(Report {
@@ -101,7 +103,7 @@ fn measure(rounds: usize) -> Result<Report> {
             .iter()
             .zip(&samples)
             .map(|(case, samples)| Line {
-                program: case.program.name(),
+                program: case.program().name(),
                 family: if case.v6 { "IPv6" } else { "IPv4" },
                 packet: case.kind.name(),
                 flows: case.flows.name(),
@@ -146,8 +148,7 @@ impl Report {
             let row = rows.entry((case.kind, case.flows)).or_default();
             row[0] = line.packet.to_owned();
             row[1] = line.flows.to_owned();
-            row[2 + 2 * case.program.hook() as usize + usize::from(case.v6)] =
-                line.above_empty.ns();
+            row[2 + 2 * case.hook as usize + usize::from(case.v6)] = line.above_empty.ns();
             row[6] = line.aim.map_or_else(String::new, |aim| format!("{aim:.0}"));
         }
         rows.into_values().for_each(|row| table.row(row));

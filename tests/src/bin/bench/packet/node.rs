@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramInfo;
+use probe_common::map::SubsetStats;
 use weir::datapath::Settings;
 use weir::model::Split;
 use weir_tests::loaded::Loaded;
@@ -59,9 +60,9 @@ impl Node {
         self.loaded.publish(split, 0)
     }
 
-    /// New flows of a split so far.
-    pub fn steered(&self, split: &Split) -> Result<u64> {
-        self.loaded.steered(split)
+    /// What the programs have counted of a split.
+    pub fn flows(&self, split: &Split) -> Result<SubsetStats> {
+        self.loaded.flows(split)
     }
 
     /// A program as the driver takes it.

@@ -24,20 +24,31 @@ pub enum Kind {
     /// Reply of an established flow.
     Reply,
     /// First packet of a flow to the split with two subsets.
-    New2,
+    Syn2,
     /// First packet of a flow to the split with sixteen subsets.
-    New16,
+    Syn16,
+    /// What the endpoint says to the first packet of a flow to the split with two subsets.
+    SynAck,
+    /// The client's answer, which makes the flow an established one.
+    Ack,
 }
 
 impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::NonSplit => "non-split",
-            Self::New2 => "new flow, 2 subsets",
-            Self::New16 => "new flow, 16 subsets",
             Self::Forward => "established forward",
             Self::Reply => "established reply",
+            Self::Syn2 => "new flow: SYN, 2 subsets",
+            Self::Syn16 => "new flow: SYN, 16 subsets",
+            Self::SynAck => "new flow: SYN-ACK",
+            Self::Ack => "new flow: ACK",
         }
+    }
+
+    /// Whether it comes from an endpoint.
+    pub fn is_reply(self) -> bool {
+        matches!(self, Self::Reply | Self::SynAck)
     }
 }
 
@@ -65,7 +76,7 @@ impl Scene {
 
     /// The split that packets of this kind are addressed to or come from.
     pub fn split(&self, kind: Kind) -> &Split {
-        if kind == Kind::New16 { &self.sixteen } else { &self.two }
+        if kind == Kind::Syn16 { &self.sixteen } else { &self.two }
     }
 
     /// The client of flow `n`: a thousand ports on each of many addresses.
@@ -91,8 +102,9 @@ impl Scene {
         let (client, vip) = (self.client(n), self.split(kind).address().socket());
         let packet = match kind {
             Kind::NonSplit => Packet::tcp(client, address(self.v6, 0x99)).flags(ACK),
-            Kind::New2 | Kind::New16 => Packet::tcp(client, vip).flags(SYN),
-            Kind::Forward => Packet::tcp(client, vip).flags(ACK),
+            Kind::Syn2 | Kind::Syn16 => Packet::tcp(client, vip).flags(SYN),
+            Kind::SynAck => Packet::tcp(endpoint, client).flags(SYN | ACK).seq(0).ack(2),
+            Kind::Ack | Kind::Forward => Packet::tcp(client, vip).flags(ACK).ack(1),
             Kind::Reply => Packet::tcp(endpoint, client).flags(ACK),
         };
         packet.payload(&PAYLOAD).build()
@@ -104,8 +116,8 @@ impl Scene {
         let seen = tuple(out).context("not even a TCP packet came out")?;
         let wanted = match kind {
             Kind::NonSplit => (client, address(self.v6, 0x99)),
-            Kind::New2 | Kind::New16 | Kind::Forward => (client, endpoint),
-            Kind::Reply => (vip, client),
+            Kind::Syn2 | Kind::Syn16 | Kind::Ack | Kind::Forward => (client, endpoint),
+            Kind::SynAck | Kind::Reply => (vip, client),
         };
         let what = format!("{}, {}, flow {n}", kind.name(), self.family());
         ensure!(

@@ -1,0 +1,99 @@
+//! The first packet of a flow: the choice of an endpoint.
+
+use probe_common::address::Tuple;
+use probe_common::map::{CHUNK, ServiceKey, Subset};
+use probe_common::parse::{SYN, TCP};
+use probe_common::reason::Reason;
+use probe_common::{choose as common, hash};
+
+use crate::family::Family;
+use crate::frame::{Frame, Verdict};
+use crate::maps::{ACTIVE, SERVICES, SPLITS, SUBSET_STATS, TABLES, hash_seed};
+use crate::place::Place;
+use crate::reject::reject;
+
+/// No subset has a weight.
+const NO_SUBSET: u32 = u32::MAX;
+
+/// Set in what [`choose`] returns if the flow goes to the endpoint whose id is
+/// the low half; else the low half is a verdict.
+pub const CHOSEN: u64 = 1 << 32;
+
+/// Chooses the endpoint of a packet of no known flow; see [`CHOSEN`]. Unknown if
+/// the flow is known after all.
+#[inline(always)]
+pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
+    let mut tuple = Tuple::empty();
+    let Some(headers) = place.load::<A>(frame, &mut tuple) else {
+        return Verdict::Pass as u64;
+    };
+    let tuple = &tuple;
+    let opens = headers.protocol == TCP && headers.flags & SYN != 0;
+    if !opens && A::flows().get_ptr(tuple).is_some() {
+        // It was pending, and moved while it was looked for.
+        return Verdict::Unknown as u64;
+    }
+    let Some((subset, hash)) = choice(tuple) else {
+        return Verdict::Pass as u64;
+    };
+    if let Some(id) = endpoint(subset, hash) {
+        return CHOSEN | id as u64;
+    }
+    if !F::ANSWERS {
+        // TC answers.
+        return Verdict::Pass as u64;
+    }
+    if let Some(stats) = SUBSET_STATS.get_ptr_mut(subset.id) {
+        // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+        unsafe { (*stats).rejected += 1 }
+    }
+    reject(frame, &headers, tuple, Reason::RejectNoEndpoint) as u64
+}
+
+/// The subset of a new flow and its hash.
+#[inline(always)]
+fn choice<A: Family>(tuple: &Tuple<A>) -> Option<(&'static Subset, u64)> {
+    let key = ServiceKey {
+        address: tuple.dst.words(),
+        port: tuple.dport,
+        protocol: tuple.protocol,
+        family: A::NUMBER,
+    };
+    // SAFETY: the value is a word that never changes while the key exists.
+    let id = unsafe { *SERVICES.get(key)? };
+    let version = *ACTIVE.get(id)?;
+    let split = SPLITS.get(version)?;
+    let hash = if split.client_affinity != 0 {
+        hash::client(hash_seed(), tuple)
+    } else {
+        hash::flow(hash_seed(), tuple)
+    };
+    let at = weir_choose(hash, version) as usize;
+    Some((split.subsets.get(at)?, hash))
+}
+
+/// The position of the chosen subset, or [`NO_SUBSET`]. A global function: the
+/// verifier looks at it once, by itself, and not once for each way to its call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn weir_choose(hash: u64, version: u32) -> u32 {
+    let chosen = match SPLITS.get(version) {
+        Some(split) => common::subset(hash, &split.subsets, split.count),
+        None => None,
+    };
+    chosen.map_or(NO_SUBSET, |at| at as u32)
+}
+
+/// The endpoint of a flow in a subset, if it has one.
+#[inline(always)]
+fn endpoint(subset: &Subset, hash: u64) -> Option<u32> {
+    match subset.len {
+        0 => None,
+        1 => Some(subset.table),
+        len => {
+            let slot = common::slot(hash, subset.seed, len);
+            let chunk = TABLES.get(subset.table + slot / CHUNK as u32)?;
+            Some(chunk[slot as usize % CHUNK])
+        }
+    }
+}

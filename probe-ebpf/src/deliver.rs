@@ -1,0 +1,43 @@
+//! A packet of a known flow, on its way.
+
+use probe_common::address::Tuple;
+use probe_common::flow::{Entry, is_forward};
+use probe_common::map::ENDPOINT_GONE;
+use probe_common::parse::{Headers, Parse};
+use probe_common::reason::Reason;
+
+use crate::frame::{Frame, Verdict};
+use crate::maps::{ENDPOINT_STATS, ENDPOINTS, count};
+use crate::rewrite::rewrite;
+
+/// Whether packets of the endpoint's flows are to be rejected.
+#[inline(always)]
+pub fn is_gone(endpoint: u32) -> bool {
+    ENDPOINTS.get(endpoint).is_some_and(|endpoint| endpoint.state == ENDPOINT_GONE)
+}
+
+/// Rewrites and counts a packet of a known flow.
+#[inline(always)]
+pub fn deliver<A: Parse, F: Frame>(
+    frame: &F,
+    headers: &Headers,
+    tuple: &Tuple<A>,
+    entry: &Entry<A>,
+) -> Verdict {
+    if rewrite(frame, headers, tuple, entry).is_none() {
+        count(Reason::RewriteFailed);
+        return Verdict::Drop;
+    }
+    if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(entry.endpoint) {
+        // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+        let stats = unsafe { &mut *stats };
+        if is_forward(entry.direction) {
+            stats.forward_packets += 1;
+            stats.forward_bytes += frame.len();
+        } else {
+            stats.reply_packets += 1;
+            stats.reply_bytes += frame.len();
+        }
+    }
+    Verdict::Pass
+}

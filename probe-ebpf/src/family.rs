@@ -1,0 +1,85 @@
+//! An address family with its flow tables, and what all code does with them.
+
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use aya_ebpf::maps::LruHashMap;
+use probe_common::address::{Address, Tuple, V4, V6};
+use probe_common::flow::{CLOSING, Entry, REPLY};
+use probe_common::parse::{Parse, TCP};
+
+use crate::maps::{FLOWS_V4, FLOWS_V6, PENDING_V4, PENDING_V6, tcp_idle, tick_shift, udp_idle};
+
+/// A flow table.
+pub type Table<A> = LruHashMap<Tuple<A>, Entry<A>>;
+
+/// A family with its flow tables; see [`probe_common::flow`].
+pub trait Family: Parse + 'static {
+    /// 4 or 6.
+    const NUMBER: u8;
+    /// Flows in which both sides have spoken.
+    fn flows() -> &'static Table<Self>;
+    /// Flows in which one side has not spoken yet.
+    fn pending() -> &'static Table<Self>;
+}
+
+impl Family for V4 {
+    const NUMBER: u8 = 4;
+
+    #[inline(always)]
+    fn flows() -> &'static Table<Self> {
+        &FLOWS_V4
+    }
+
+    #[inline(always)]
+    fn pending() -> &'static Table<Self> {
+        &PENDING_V4
+    }
+}
+
+impl Family for V6 {
+    const NUMBER: u8 = 6;
+
+    #[inline(always)]
+    fn flows() -> &'static Table<Self> {
+        &FLOWS_V6
+    }
+
+    #[inline(always)]
+    fn pending() -> &'static Table<Self> {
+        &PENDING_V6
+    }
+}
+
+/// A copy of the entry for `key`; None if it was replaced while it was read.
+#[inline(always)]
+pub fn read<A: Address>(slot: *const Entry<A>, key: &Tuple<A>) -> Option<Entry<A>> {
+    // SAFETY: an entry of a table; it may be replaced meanwhile, which the tag shows.
+    let entry = unsafe { slot.read_volatile() };
+    // SAFETY: as above. Read after the copy, since it is what a replacement writes first.
+    let tag = unsafe { (&raw const (*slot).tag).read_volatile() };
+    (tag == key.tag()).then_some(entry)
+}
+
+/// Ticks since boot, modulo 2^32.
+#[inline(always)]
+pub fn now() -> u32 {
+    // SAFETY: no arguments.
+    (unsafe { bpf_jiffies64() } >> (tick_shift() & 31)) as u32
+}
+
+/// Whether the hook is where packets with that entry are rewritten.
+#[inline(always)]
+pub fn is_here<A: Address, const INGRESS: bool>(entry: &Entry<A>) -> bool {
+    (entry.direction == REPLY) != INGRESS
+}
+
+/// Ticks of silence after which a flow is over.
+#[inline(always)]
+pub fn idle_limit(protocol: u8) -> u32 {
+    if protocol == TCP { tcp_idle() } else { udp_idle() }
+}
+
+/// Whether the flow of an entry is over, so that its tuple may be taken.
+#[inline(always)]
+pub fn is_over<A: Address>(entry: &Entry<A>, protocol: u8, now: u32) -> bool {
+    entry.state & CLOSING != 0 || now.wrapping_sub(entry.seen) > idle_limit(protocol)
+}

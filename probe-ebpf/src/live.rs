@@ -1,0 +1,70 @@
+//! Packets of live flows that are not ordinary ones: with SYN, FIN or RST, the
+//! first in a tick, or to an endpoint that is gone.
+
+use probe_common::address::Tuple;
+use probe_common::flow::{Entry, is_forward};
+use probe_common::parse::{Headers, RST, SYN, TCP};
+use probe_common::reason::Reason;
+
+use crate::deliver::{deliver, is_gone};
+use crate::family::{Family, idle_limit, is_here, is_over, now, read};
+use crate::frame::{Frame, Verdict};
+use crate::maps::count;
+use crate::place::Place;
+use crate::reject::refuse;
+use crate::track::track;
+
+/// A packet whose flow may be in FLOWS. Unknown if it is not, or is over.
+#[inline(always)]
+pub fn live<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
+    let mut tuple = Tuple::empty();
+    let Some(headers) = place.load::<A>(frame, &mut tuple) else {
+        return Verdict::Pass;
+    };
+    let tuple = &tuple;
+    let now = now();
+    let Some(slot) = A::flows().get_ptr_mut(tuple) else {
+        return Verdict::Unknown;
+    };
+    let Some(entry) = read(slot, tuple) else {
+        // Should it be like that for good, it must not stay.
+        let _ = A::flows().remove(tuple);
+        count(Reason::EntryTorn);
+        return Verdict::Unknown;
+    };
+    if !is_here::<A, INGRESS>(&entry) {
+        return Verdict::Pass;
+    }
+    let pair = entry.to(tuple).reversed();
+    if starts_anew(&headers, &entry, &pair, now) {
+        let _ = A::flows().remove(tuple);
+        let _ = A::flows().remove(&pair);
+        count(Reason::FlowReused);
+        return Verdict::Unknown;
+    }
+    if is_gone(entry.endpoint) {
+        return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
+    }
+    track(frame, &headers, tuple, slot, &entry, &pair, now);
+    deliver(frame, &headers, tuple, &entry)
+}
+
+/// Whether the packet is the first of a new flow on the tuple of a live one.
+#[inline(always)]
+fn starts_anew<A: Family>(headers: &Headers, entry: &Entry<A>, pair: &Tuple<A>, now: u32) -> bool {
+    let protocol = headers.protocol;
+    let opens = protocol != TCP || headers.flags & (SYN | RST) == SYN;
+    if !opens || !is_forward(entry.direction) || !is_over(entry, protocol, now) {
+        return false;
+    }
+    // A closing flow is over; of an idle one, the endpoint may have gone on
+    // sending to a silent client.
+    if now.wrapping_sub(entry.seen) <= idle_limit(protocol) {
+        return true;
+    }
+    match A::flows().get_ptr(pair) {
+        // SAFETY: an entry of the table; a torn read costs at most a choice anew.
+        Some(pair) => is_over(unsafe { &*pair }, protocol, now),
+        None => true,
+    }
+}

@@ -1,0 +1,143 @@
+//! The steps of the packet walk as global functions, for each hook and family.
+//!
+//! The verifier looks at a global function once, by itself, and not once for
+//! each way in which a packet can come there. Only one of them runs at a time,
+//! called from an entry point that needs hardly any stack: together with what
+//! calls it, each has 512 bytes.
+
+use probe_common::address::{V4, V6};
+use probe_common::parse;
+use probe_common::reason::Reason;
+
+use crate::family::Family;
+use crate::frame::Verdict;
+use crate::maps::count;
+use crate::place::Place;
+
+/// The steps for one direction and family; what they do is said where they are
+/// implemented, in modules of their names.
+pub trait Steps<A: Family, const INGRESS: bool> {
+    /// [`crate::fast::fast`].
+    fn fast(&self, l3: usize) -> Place;
+    /// [`crate::live::live`].
+    fn live(&self, place: Place) -> Verdict;
+    /// [`crate::pending::pending`].
+    fn pending(&self, place: Place) -> Verdict;
+    /// What is to be done with a packet of no known flow.
+    fn unknown(&self, place: Place) -> Verdict;
+}
+
+/// The way of a packet that enters the node from clients (`INGRESS`), or leaves
+/// it towards them.
+#[inline(always)]
+pub fn walk<F, const INGRESS: bool>(frame: &F) -> Verdict
+where
+    F: parse::Bytes + Steps<V4, INGRESS> + Steps<V6, INGRESS>,
+{
+    use probe_common::address::Address as _;
+    match parse::ethernet(frame) {
+        Some((V4::ETHERTYPE, l3)) => family::<V4, F, INGRESS>(frame, l3),
+        Some((V6::ETHERTYPE, l3)) => family::<V6, F, INGRESS>(frame, l3),
+        _ => Verdict::Pass,
+    }
+}
+
+#[inline(always)]
+fn family<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, l3: usize) -> Verdict {
+    let place = frame.fast(l3);
+    if let Some(verdict) = place.verdict() {
+        return verdict;
+    }
+    if place.is_live() {
+        let verdict = frame.live(place);
+        if verdict != Verdict::Unknown {
+            return verdict;
+        }
+    }
+    let mut verdict = frame.pending(place);
+    if verdict == Verdict::Unknown {
+        verdict = frame.unknown(place);
+    }
+    if verdict == Verdict::Unknown {
+        verdict = frame.live(place);
+    }
+    verdict
+}
+
+/// A reply of no known flow.
+#[inline(always)]
+pub fn untracked() -> Verdict {
+    count(Reason::PassReplyUntracked);
+    Verdict::Pass
+}
+
+macro_rules! global_function {
+    ($name:ident($context:ty, $frame:ident, $($argument:ident: $type:ty),*) -> $result:ty = $body:expr) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(context: *mut $context, $($argument: $type),*) -> $result {
+            let $frame = &crate::frame::Frame::again(context);
+            $body
+        }
+    };
+}
+pub(crate) use global_function;
+
+/// Implements [`Steps`] for a frame and a family: `ingress` with five global
+/// functions, `egress` with three.
+macro_rules! steps {
+    (ingress $of:ty, $context:ty, $family:ty:
+        $fast:ident, $live:ident, $pending:ident, $choose:ident, $open:ident) => {
+        $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $pending);
+        $crate::steps::global_function!($choose($context, frame, place: u64) -> u64
+            = $crate::choose::choose::<$family, $of>(frame, $crate::place::Place(place)));
+        $crate::steps::global_function!($open($context, frame, place: u64, endpoint: u32) -> u32
+            = $crate::open::open::<$family, $of>(frame, $crate::place::Place(place), endpoint) as u32);
+        impl $crate::steps::Steps<$family, true> for $of {
+            $crate::steps::steps!(@methods $fast, $live, $pending);
+            #[inline(always)]
+            fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
+                let chosen = $choose($crate::frame::Frame::context(self), place.0);
+                if chosen & $crate::choose::CHOSEN == 0 {
+                    return $crate::frame::Verdict::of(chosen as u32);
+                }
+                let context = $crate::frame::Frame::context(self);
+                $crate::frame::Verdict::of($open(context, place.0, chosen as u32))
+            }
+        }
+    };
+    (egress $of:ty, $context:ty, $family:ty: $fast:ident, $live:ident, $pending:ident) => {
+        $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $pending);
+        impl $crate::steps::Steps<$family, false> for $of {
+            $crate::steps::steps!(@methods $fast, $live, $pending);
+            #[inline(always)]
+            fn unknown(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
+                $crate::steps::untracked()
+            }
+        }
+    };
+    (@common $ingress:literal, $of:ty, $context:ty, $family:ty,
+        $fast:ident, $live:ident, $pending:ident) => {
+        $crate::steps::global_function!($fast($context, frame, l3: u64) -> u64
+            = $crate::fast::fast::<$family, $of, $ingress>(frame, l3).0);
+        $crate::steps::global_function!($live($context, frame, place: u64) -> u32
+            = $crate::live::live::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
+        $crate::steps::global_function!($pending($context, frame, place: u64) -> u32
+            = $crate::pending::pending::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
+    };
+    (@methods $fast:ident, $live:ident, $pending:ident) => {
+        #[inline(always)]
+        fn fast(&self, l3: usize) -> $crate::place::Place {
+            $crate::place::Place($fast($crate::frame::Frame::context(self), l3 as u64))
+        }
+        #[inline(always)]
+        fn live(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
+            $crate::frame::Verdict::of($live($crate::frame::Frame::context(self), place.0))
+        }
+        #[inline(always)]
+        fn pending(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
+            $crate::frame::Verdict::of($pending($crate::frame::Frame::context(self), place.0))
+        }
+    };
+}
+pub(crate) use steps;

@@ -1,0 +1,124 @@
+//! Following the state of live flows.
+
+use probe_common::address::Tuple;
+use probe_common::flow::{
+    CLOSING, ENDED, Entry, FIN_CLIENT, FIN_ENDPOINT, Facts, RESET, SYNCED, in_window, is_closed,
+    is_forward, opposite,
+};
+use probe_common::map::SubsetStats;
+use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
+
+use crate::family::Family;
+use crate::frame::Frame;
+use crate::maps::{ENDPOINTS, SUBSET_STATS};
+
+/// The counters, on this CPU, of the subset of an endpoint.
+#[inline(always)]
+pub fn subset_stats(endpoint: u32) -> Option<&'static mut SubsetStats> {
+    let stats = SUBSET_STATS.get_ptr_mut(ENDPOINTS.get(endpoint)?.subset)?;
+    // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+    Some(unsafe { &mut *stats })
+}
+
+/// The state bits that a TCP segment sets, and those that it clears.
+#[inline(always)]
+fn marks<A>(headers: &Headers, entry: &Entry<A>, sequence: u32) -> (u16, u16) {
+    let flags = headers.flags;
+    let belongs = entry.state & SYNCED == 0 || in_window(sequence, entry.sequence);
+    if !belongs {
+        // Whether it was sent to end a flow that is not its sender's, or is
+        // merely late: the endpoint knows, and answers if it was neither.
+        return (0, 0);
+    }
+    if flags & RST != 0 {
+        return (RESET, 0);
+    }
+    let forward = is_forward(entry.direction);
+    if flags & FIN != 0 {
+        return (SYNCED | if forward { FIN_CLIENT } else { FIN_ENDPOINT }, 0);
+    }
+    // A client that goes on did not reset: somebody else's guess was right.
+    let revived = forward && flags & SYN == 0;
+    (SYNCED, if revived { RESET } else { 0 })
+}
+
+/// Notes what the packet changes, in the entry and in that of the other
+/// direction at `pair`.
+#[inline(always)]
+pub fn track<A: Family, F: Frame>(
+    frame: &F,
+    headers: &Headers,
+    tuple: &Tuple<A>,
+    slot: *mut Entry<A>,
+    entry: &Entry<A>,
+    pair: &Tuple<A>,
+    now: u32,
+) {
+    let mut state = entry.state;
+    let mut cleared = 0;
+    if headers.protocol == TCP {
+        let sequence = u32::from_be(frame.load(headers.l4 + 4).unwrap_or(0));
+        let (set, clear) = marks(headers, entry, sequence);
+        cleared = clear;
+        state = (state | set) & !clear;
+        if set & SYNCED != 0 {
+            // SAFETY: an entry of the table. Racing writers write alike.
+            unsafe { (*slot).sequence = sequence }
+        }
+    }
+    if state == entry.state && now == entry.seen {
+        return;
+    }
+    if is_closed(state) && state & ENDED == 0 {
+        state |= ENDED;
+        if let Some(stats) = subset_stats(entry.endpoint) {
+            stats.ended += 1;
+            stats.ended_ticks += now.wrapping_sub(entry.created) as u64;
+        }
+    }
+    // SAFETY: as above.
+    unsafe {
+        (*slot).state = state;
+        (*slot).seen = now;
+    }
+    keep_pair(tuple, entry, pair, state, cleared, now);
+}
+
+/// Once a tick, and when the state changed: tells the entry of the other
+/// direction, which also keeps it young in the LRU order, and makes it anew if
+/// it was evicted.
+#[inline(always)]
+fn keep_pair<A: Family>(
+    key: &Tuple<A>,
+    entry: &Entry<A>,
+    pair: &Tuple<A>,
+    state: u16,
+    cleared: u16,
+    now: u32,
+) {
+    // What one side says of itself alone.
+    let told = state & !SYNCED;
+    if let Some(other) = A::flows().get_ptr_mut(pair) {
+        // SAFETY: an entry of the table. The check keeps the end of an old flow
+        // from marking the new one on the same client port.
+        unsafe {
+            if (*other).endpoint == entry.endpoint && (*other).to(pair) == key.reversed() {
+                (*other).state = ((*other).state | told) & !cleared;
+            }
+        }
+        return;
+    }
+    if state & CLOSING != 0 {
+        return;
+    }
+    let facts = Facts {
+        endpoint: entry.endpoint,
+        state: told,
+        direction: opposite(entry.direction),
+        seen: now,
+        created: entry.created,
+        sequence: 0,
+    };
+    let made = Entry::new(pair, &key.reversed(), &facts);
+    let _ = A::flows().insert(pair, &made, 0);
+}
