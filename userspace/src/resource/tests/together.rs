@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{PORT, good, lines, resolve, reviews, routes, service, splits, subsets};
+use super::{PORT, good, lines, resolve, reviews, routes, service, splits};
 
 #[test]
 fn names_and_addresses_are_unique() {
