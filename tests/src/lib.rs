@@ -9,6 +9,7 @@
 //! * [`netns`]: network namespaces which go away by themselves.
 //! * [`topology`]: client, node and endpoints, wired up and routed.
 //! * [`scene`]: topology, servers and agent together.
+//! * [`prometheus`]: a real Prometheus, and what it says.
 //! * [`server`]: servers that say who they are, and clients for them.
 //! * [`loaded`]: programs and maps, attached nowhere.
 //! * [`stats`]: does this sample follow these weights?
@@ -20,6 +21,7 @@ pub mod client;
 pub mod loaded;
 pub mod netns;
 pub mod packet;
+pub mod prometheus;
 pub mod resource;
 pub mod samples;
 pub mod scene;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use kernel::{ANSWER_TC, ANSWER_XDP, Hook, Node, PASS_TC, PASS_XDP, Subsets, split};
+use weir::datapath::{Clock, Flows};
 use weir::explain::explain;
 use weir::model::{Affinity, Protocol};
 use weir_tests::packet::{
@@ -135,6 +136,28 @@ fn an_endpoint_that_is_its_own_client_gets_its_replies() {
         let seen = tuple(&out).unwrap();
         assert_eq!((seen.source, seen.destination), (cast.vip, client));
         assert!(checksums_ok(&out));
+    }
+}
+
+#[test]
+fn flow_entries_carry_the_tick_that_user_space_reckons() {
+    let clock = Clock::new();
+    for cast in casts() {
+        let mut node = Node::new();
+        node.publish("reviews", cast.vip, &[("v1", 1, &cast.v1)]);
+        let before = clock.now();
+        node.run(Hook::Tc, &Packet::tcp(cast.client, cast.vip).flags(SYN).build());
+        // Jiffies do not begin exactly when the clock does.
+        let (low, high) = (before.wrapping_sub(1), clock.now().wrapping_add(1));
+        let flows = Flows::new(node.loaded().object().ebpf()).expect("the tables");
+        let mut found = Vec::new();
+        flows.walk(|flow| found.push(flow)).expect("a walk");
+        let [flow] = found[..] else { panic!("one flow, not {found:?}") };
+        assert_eq!((flow.client, flow.service), (cast.client, cast.vip));
+        for tick in [flow.seen, flow.created] {
+            let within = tick.wrapping_sub(low) <= high.wrapping_sub(low);
+            assert!(within, "tick {tick} is not from {low} to {high}");
+        }
     }
 }
 

@@ -18,6 +18,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("iperf3", "iperf3"),
     ("tcpdump", "tcpdump"),
+    ("prometheus", "prometheus"),
 ];
 
 /// Everything.

@@ -3,6 +3,7 @@
 mod control;
 mod interfaces;
 mod janitor;
+mod observe;
 mod state;
 mod steering;
 
@@ -18,7 +19,10 @@ use crate::cli::AgentArgs;
 use crate::config::AgentConfig;
 use crate::datapath::Pins;
 use crate::interfaces::Watch;
+use crate::metrics;
 use crate::source::{Problem, Watcher};
+
+use observe::Observer;
 
 pub use state::State;
 
@@ -34,6 +38,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     let config = AgentConfig::load(&arguments.config).map_err(|found| problems(&found))?;
     let listener = api::bind(&config.socket)
         .with_context(|| format!("cannot listen at {}", config.socket.display()))?;
+    let scrapes = metrics::bind(config.metrics).await?;
     let state = Arc::new(State::load(&config, arguments.replace)?);
     let mut interfaces = Watch::start().context("cannot watch network interfaces")?;
     let mut files = Watcher::new(&config.resources)
@@ -44,6 +49,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     state.list_interfaces(&mut interfaces).await?;
 
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
+    let observer = tokio::spawn(Observer::new(Arc::clone(&state), &config)?.run(scrapes));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut server = tokio::spawn(api::serve(listener, Arc::clone(&state), async {
         let _ = stopped.await;
@@ -66,6 +72,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
         }
     }
     janitor.abort();
+    observer.abort();
     drop(stop);
     // A client that holds a request open does not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
