@@ -7,6 +7,7 @@
 //! * [`samples`]: the resources of Istio's traffic-shifting tasks.
 //! * [`shelf`]: resource files as `kubectl apply` and `delete` would leave them.
 //! * [`netns`]: network namespaces which go away by themselves.
+//! * [`machine`]: a machine with a systemd of its own, to install packages on.
 //! * [`topology`]: client, node and endpoints, wired up and routed.
 //! * [`scene`]: topology, servers and agent together.
 //! * [`server`]: servers that say who they are, and clients for them.
@@ -18,6 +19,7 @@ pub mod agent;
 pub mod applies;
 pub mod client;
 pub mod loaded;
+pub mod machine;
 pub mod netns;
 pub mod packet;
 pub mod resource;

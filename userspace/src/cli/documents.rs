@@ -26,7 +26,7 @@ const EXIT_STATUS: &[(&str, &str)] = &[
 const FILES: &[(&str, &str)] = &[
     ("/etc/weir/agent.yaml", "The configuration of the agent."),
     ("/etc/weir/resources.d/", "Traffic splits. The agent follows what changes there."),
-    ("/var/lib/weir/", "What the agent keeps."),
+    ("/var/lib/weir/", "What was applied, and the weights that were set."),
     ("/run/weir/weir.sock", "Where the agent answers."),
     ("/sys/fs/bpf/weir/", "Maps and attachments, which outlive the agent."),
 ];
@@ -47,9 +47,32 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "weir validate /etc/weir/resources.d/reviews.yaml",
     ),
     (
+        "weir-translate",
+        "See the traffic splits that Istio's resources become:",
+        "weir translate -f reviews-istio.yaml",
+    ),
+    (
+        "weir-diff",
+        "See what applying a file would do, and how many flows would move:",
+        "weir diff -f reviews.yaml",
+    ),
+    ("weir-apply", "Apply all documents of a directory, or none of them:", "weir apply -f splits/"),
+    (
+        "weir-delete",
+        "Delete a split that was applied; its flows drain:",
+        "weir delete split reviews",
+    ),
+    ("weir-history", "Show who changed the weights, when and how:", "weir history reviews"),
+    ("weir-rollback", "Return to the weights before the last change:", "weir rollback reviews"),
+    (
         "weir-weights",
         "Move new flows from v1 to v2. Flows that are open stay where they are:",
         "weir weights reviews v1=80 v2=20",
+    ),
+    (
+        "weir-weights",
+        "Change them only if nobody else was faster:",
+        "weir weights reviews v1=50 v2=50 --expect v1=80,v2=20",
     ),
     ("weir-get-splits", "Show all splits:", "weir get splits"),
     (
