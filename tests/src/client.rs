@@ -80,9 +80,6 @@ fn ask(protocol: Protocol, source: SocketAddr, to: SocketAddr) -> io::Result<Str
 }
 
 /// Asks from each of these sources, which must be the namespace's own, who answers at `to`.
-///
-/// Once asking has failed in any way but by a refusal, which is an answer, nobody is asked any
-/// more, and the rest fail alike: thousands of time-outs would tell no more than the first.
 #[must_use]
 pub fn survey(
     ns: &Netns,
@@ -90,12 +87,25 @@ pub fn survey(
     to: SocketAddr,
     sources: &[SocketAddr],
 ) -> Vec<Answer> {
+    survey_with(ns, sources, |source| ask(protocol, source, to))
+}
+
+/// Asks in a way of the caller's own from each of these sources, which must be the namespace's own.
+///
+/// Once asking has failed in any way but by a refusal, which is an answer, nobody is asked any
+/// more, and the rest fail alike: thousands of time-outs would tell no more than the first.
+#[must_use]
+pub fn survey_with(
+    ns: &Netns,
+    sources: &[SocketAddr],
+    ask: impl Fn(SocketAddr) -> io::Result<String> + Sync,
+) -> Vec<Answer> {
     let failure = OnceLock::new();
     let answer = |&source: &SocketAddr| {
         if let Some(&kind) = failure.get() {
             return Err(kind);
         }
-        let answer = ask(protocol, source, to).map_err(|error| error.kind());
+        let answer = ask(source).map_err(|error| error.kind());
         if let Err(kind) = answer
             && kind != ErrorKind::ConnectionRefused
         {
@@ -103,6 +113,7 @@ pub fn survey(
         }
         answer
     };
+    let answer = &answer;
     let part = |sources: &[SocketAddr]| sources.iter().map(answer).collect::<Vec<_>>();
     let share = sources.len().div_ceil(THREADS).max(1);
     ns.run(|| {

@@ -7,6 +7,7 @@
 //! * [`samples`]: the resources of Istio's traffic-shifting tasks.
 //! * [`shelf`]: resource files as `kubectl apply` and `delete` would leave them.
 //! * [`netns`]: network namespaces which go away by themselves.
+//! * [`machine`]: a machine with a systemd of its own, to install packages on.
 //! * [`topology`]: client, node and endpoints, wired up and routed.
 //! * [`scene`]: topology, servers and agent together.
 //! * [`prometheus`]: a real Prometheus, and what it says.
@@ -19,6 +20,7 @@ pub mod agent;
 pub mod applies;
 pub mod client;
 pub mod loaded;
+pub mod machine;
 pub mod netns;
 pub mod packet;
 pub mod prometheus;

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::api;
 use crate::cli::AgentArgs;
@@ -56,6 +57,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     }));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    tell_manager(NotifyState::Ready);
     info!("running; API at {}", config.socket.display());
     loop {
         tokio::select! {
@@ -71,6 +73,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
             },
         }
     }
+    tell_manager(NotifyState::Stopping);
     janitor.abort();
     observer.abort();
     drop(stop);
@@ -84,6 +87,13 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
         info!("stopped; the programs go on steering (`weir unload` detaches them)");
     }
     Ok(())
+}
+
+/// Tells systemd, if that started the agent.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("cannot tell the service manager: {error}");
+    }
 }
 
 /// Takes weir out of the kernel; false if it was not there.

@@ -28,6 +28,27 @@ fn defaults() {
 }
 
 #[test]
+fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
+    let text = include_str!("../../../deploy/agent.yaml");
+    // Prose follows "# "; a setting its key, or its indentation below another.
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(text) if !text.starts_with(' ') || text.starts_with("  ") => text.to_owned(),
+        _ => line.to_owned(),
+    };
+    let all: Vec<String> = text.lines().map(uncomment).collect();
+    let interfaces = "interfaces: [{match: no-interface-is-chosen}]";
+    let defaults = format!("{:?}", AgentConfig::parse("f", interfaces).unwrap());
+    for text in [text, &all.join("\n")] {
+        let config = AgentConfig::parse("agent.yaml", text).unwrap();
+        assert_eq!(format!("{config:?}"), defaults);
+        // The kernel's limit, without its null byte.
+        assert!(config.interfaces[0].pattern().len() > libc::IFNAMSIZ - 1);
+    }
+    let settings = all.iter().filter(|line| line.starts_with(char::is_alphabetic)).count();
+    assert_eq!(settings, 8, "every setting is there: {all:#?}");
+}
+
+#[test]
 fn all_is_read_and_the_first_match_wins() {
     let config = AgentConfig::parse(
         "f",
