@@ -240,7 +240,8 @@ fn boot(image: &Image) -> Result<Vec<String>> {
     for line in BufReader::new(serial).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
         eprintln!("    {line}");
-        passed |= line == "guest: exit 0";
+        // A message of the kernel may follow on the same line.
+        passed |= line.starts_with("guest: exit 0");
         // What it says of itself begins with the kernel's release.
         if let Some(of_itself) = line.strip_prefix(&format!("{}: ", image.version)) {
             said.push(of_itself.to_owned());
