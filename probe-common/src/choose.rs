@@ -9,6 +9,8 @@
 //! count of leading zeros and a table of 256 segments, compared by cross
 //! multiplication; no division, no float.
 
+use core::hint::black_box;
+
 use crate::hash::mix;
 use crate::map::{MAX_SUBSETS, Subset};
 
@@ -64,10 +66,12 @@ pub fn draw(hash: u64, seed: u64) -> u64 {
 #[inline(always)]
 pub fn subset(hash: u64, subsets: &[Subset; MAX_SUBSETS], count: u32) -> Option<usize> {
     let (mut best, mut best_seed, mut best_cost, mut best_weight) = (0, 0, 0, 0);
-    for (at, candidate) in subsets.iter().enumerate() {
-        if at as u32 >= count {
+    for at in 0..count as usize {
+        // Of an index that it sees through, the compiler makes a pointer that begins before the
+        // array, which verifiers since Linux 7 refuse.
+        let Some(candidate) = subsets.get(black_box(at)) else {
             break;
-        }
+        };
         let weight = candidate.weight as u64;
         let cost = draw(hash, candidate.seed);
         // cost/weight < best_cost/best_weight; a tie goes to the smaller seed, not to an index.
