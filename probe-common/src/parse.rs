@@ -30,6 +30,47 @@ pub const ETHERNET: usize = 14;
 pub trait Bytes {
     /// The value at `offset` bytes into the frame; None past its end.
     fn load<T: Pod>(&self, offset: usize) -> Option<T>;
+
+    /// [`extensions`]. Kernel programs do that apart from the rest: the verifier
+    /// would follow each chain of headers through all that comes after it.
+    #[inline(always)]
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<(usize, u8), NoTuple> {
+        extensions(self, offset, protocol)
+    }
+}
+
+/// Walks IPv6 extension headers, of which the first is at `offset` and has the
+/// number `protocol`: where TCP or UDP is, and which of them.
+#[inline(always)]
+pub fn extensions(
+    frame: &(impl Bytes + ?Sized),
+    offset: usize,
+    protocol: u8,
+) -> Result<(usize, u8), NoTuple> {
+    let (mut l4, mut protocol, mut walked) = (offset, protocol, 0);
+    while protocol != TCP && protocol != UDP {
+        let [next, units]: [u8; 2] = frame.load(l4).ok_or(UNPARSED)?;
+        let length = match protocol {
+            // Hop-by-hop options, routing, destination options.
+            0 | 43 | 60 => (units as usize + 1) * 8,
+            // Fragment.
+            44 => {
+                let fragment = u16::from_be(frame.load(l4 + 2).ok_or(UNPARSED)?);
+                if fragment & 0xfff8 != 0 {
+                    return Err(FRAGMENT);
+                }
+                8
+            }
+            _ => return Err(Other),
+        };
+        if walked == MAX_EXTENSIONS {
+            return Err(UNPARSED);
+        }
+        walked += 1;
+        protocol = next;
+        l4 += length;
+    }
+    Ok((l4, protocol))
 }
 
 impl Bytes for [u8] {
@@ -185,36 +226,16 @@ impl Parse for V6 {
         if ip.version >> 4 != 6 {
             return Err(UNPARSED);
         }
-        let mut protocol = ip.next;
-        let mut l4 = l3 + 40;
-        let mut walked = 0;
-        while protocol != TCP && protocol != UDP {
-            let [next, units]: [u8; 2] = frame.load(l4).ok_or(UNPARSED)?;
-            let length = match protocol {
-                // Hop-by-hop options, routing, destination options.
-                0 | 43 | 60 => (units as usize + 1) * 8,
-                // Fragment.
-                44 => {
-                    let fragment = u16::from_be(frame.load(l4 + 2).ok_or(UNPARSED)?);
-                    if fragment & 0xfff8 != 0 {
-                        return Err(FRAGMENT);
-                    }
-                    8
-                }
-                _ => return Err(Other),
-            };
-            if walked == MAX_EXTENSIONS {
-                return Err(UNPARSED);
-            }
-            walked += 1;
-            protocol = next;
-            l4 += length;
+        let (mut l4, mut protocol) = (l3 + 40, ip.next);
+        let plain = protocol == TCP || protocol == UDP;
+        if !plain {
+            (l4, protocol) = frame.extensions(l4, protocol)?;
         }
         let payload = u16::from_be(ip.payload) as usize;
         if payload != 0 && payload + 40 < l4 - l3 + minimum(protocol) {
             return Err(UNPARSED);
         }
-        transport(frame, protocol, l3, l4, walked == 0)
+        transport(frame, protocol, l3, l4, plain)
     }
 }
 

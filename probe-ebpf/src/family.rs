@@ -72,6 +72,19 @@ pub fn is_here<A: Address, const INGRESS: bool>(entry: &Entry<A>) -> bool {
     (entry.direction == REPLY) != INGRESS
 }
 
+/// Deletes the entries of a flow: that of `key`, and its pair, unless another
+/// flow has that.
+#[inline(always)]
+pub fn forget<A: Family>(table: &Table<A>, key: &Tuple<A>, pair: &Tuple<A>) {
+    if let Some(other) = table.get_ptr(pair)
+        // SAFETY: an entry of the table; a torn read costs at most a stray entry.
+        && unsafe { (*other).to(pair) } == key.reversed()
+    {
+        let _ = table.remove(pair);
+    }
+    let _ = table.remove(key);
+}
+
 /// Ticks of silence after which a flow is over.
 #[inline(always)]
 pub fn idle_limit(protocol: u8) -> u32 {

@@ -9,7 +9,7 @@ use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 
 use crate::deliver::{deliver, is_gone};
-use crate::family::{Family, idle_limit, is_here, is_over, now, read};
+use crate::family::{Family, forget, idle_limit, is_here, is_over, now, read};
 use crate::frame::{Frame, Verdict};
 use crate::maps::count;
 use crate::place::Place;
@@ -41,13 +41,15 @@ pub fn pending<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place
     }
     let numbers = if tuple.protocol == TCP { numbers(frame, &headers) } else { [0, 0] };
     let forward = is_forward(entry.direction);
+    let pair_key = entry.to(tuple).reversed();
     if forward && starts_anew(&headers, &entry, numbers[0], now) {
+        forget(A::pending(), tuple, &pair_key);
+        count(Reason::FlowReused);
         return Verdict::Unknown;
     }
     if is_gone(entry.endpoint) {
         return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
     }
-    let pair_key = entry.to(tuple).reversed();
     if let Some(pair) = A::pending().get_ptr_mut(&pair_key) {
         if forward {
             spoken(&headers, tuple, slot, pair, &pair_key, numbers, now);

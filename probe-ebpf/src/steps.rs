@@ -6,7 +6,7 @@
 //! calls it, each has 512 bytes.
 
 use probe_common::address::{V4, V6};
-use probe_common::parse;
+use probe_common::parse::{self, NoTuple};
 use probe_common::reason::Reason;
 
 use crate::family::Family;
@@ -82,6 +82,36 @@ macro_rules! global_function {
     };
 }
 pub(crate) use global_function;
+
+/// The result of [`parse::extensions`] as a number: the offset, the protocol
+/// above it, or what is wrong.
+const OTHER: u64 = 1 << 32;
+const FRAGMENT: u64 = 2 << 32;
+const UNPARSED: u64 = 3 << 32;
+
+/// Walks IPv6 extension headers, in a global function.
+#[inline(always)]
+pub fn walk_extensions<F: parse::Bytes>(frame: &F, offset: u64, protocol: u32) -> u64 {
+    // The bound is for the verifier.
+    match parse::extensions(frame, offset as usize & 0x7f, protocol as u8) {
+        Ok((l4, protocol)) => (protocol as u64) << 16 | l4 as u64,
+        Err(NoTuple::Other) => OTHER,
+        Err(NoTuple::Reason(Reason::PassFragment)) => FRAGMENT,
+        Err(NoTuple::Reason(_)) => UNPARSED,
+    }
+}
+
+/// What [`walk_extensions`] found.
+#[inline(always)]
+pub fn extensions_found(found: u64) -> Result<(usize, u8), NoTuple> {
+    match found {
+        OTHER => Err(NoTuple::Other),
+        FRAGMENT => Err(NoTuple::Reason(Reason::PassFragment)),
+        UNPARSED => Err(NoTuple::Reason(Reason::PassUnparsed)),
+        // The bound is for the verifier.
+        found => Ok((found as usize & 0x3fff, (found >> 16) as u8)),
+    }
+}
 
 /// Implements [`Steps`] for a frame and a family: `ingress` with five global
 /// functions, `egress` with three.

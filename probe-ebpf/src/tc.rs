@@ -8,10 +8,10 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 use probe_common::address::{V4, V6};
-use probe_common::parse::Bytes;
+use probe_common::parse::{Bytes, NoTuple};
 
 use crate::frame::{ChecksumChange, Frame, fresh, pointer};
-use crate::steps::steps;
+use crate::steps::{extensions_found, global_function, steps, walk_extensions};
 
 /// Headers up to here are made linear, if the packet is that long.
 const LINEAR: u32 = 192;
@@ -72,6 +72,8 @@ impl TcFrame {
     }
 }
 
+global_function!(weir_tc_extensions(__sk_buff, frame, offset: u64, protocol: u32) -> u64
+    = walk_extensions::<TcFrame>(frame, offset, protocol));
 steps!(ingress TcFrame, __sk_buff, V4:
     weir_tc_forward_fast_v4, weir_tc_forward_live_v4, weir_tc_forward_pending_v4, weir_tc_forward_choose_v4, weir_tc_forward_open_v4);
 steps!(ingress TcFrame, __sk_buff, V6:
@@ -86,6 +88,11 @@ impl Bytes for TcFrame {
     fn load<T: Pod>(&self, offset: usize) -> Option<T> {
         // SAFETY: within the packet, as the verifier checks; the targets load unaligned.
         self.at::<T>(offset).map(|at| unsafe { *at })
+    }
+
+    #[inline(always)]
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<(usize, u8), NoTuple> {
+        extensions_found(weir_tc_extensions(self.context(), offset as u64, protocol as u32))
     }
 }
 

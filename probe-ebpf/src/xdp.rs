@@ -7,10 +7,10 @@ use aya_ebpf::programs::XdpContext;
 use bytemuck::Pod;
 use probe_common::address::{V4, V6};
 use probe_common::checksum::{fold, update};
-use probe_common::parse::Bytes;
+use probe_common::parse::{Bytes, NoTuple};
 
 use crate::frame::{ChecksumChange, Frame, fresh, opaque, pointer};
-use crate::steps::steps;
+use crate::steps::{extensions_found, global_function, steps, walk_extensions};
 
 /// `VIRTUAL`: of a device whose packets may have partial checksums.
 pub struct XdpFrame<const VIRTUAL: bool> {
@@ -37,6 +37,8 @@ impl<const VIRTUAL: bool> XdpFrame<VIRTUAL> {
     }
 }
 
+global_function!(weir_xdp_extensions(xdp_md, frame, offset: u64, protocol: u32) -> u64
+    = walk_extensions::<XdpFrame<false>>(frame, offset, protocol));
 steps!(ingress XdpFrame<false>, xdp_md, V4:
     weir_xdp_fast_v4, weir_xdp_live_v4, weir_xdp_pending_v4, weir_xdp_choose_v4, weir_xdp_open_v4);
 steps!(ingress XdpFrame<false>, xdp_md, V6:
@@ -51,6 +53,11 @@ impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
     fn load<T: Pod>(&self, offset: usize) -> Option<T> {
         // SAFETY: within the packet, as the verifier checks; the targets load unaligned.
         self.at::<T>(offset).map(|at| unsafe { *at })
+    }
+
+    #[inline(always)]
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<(usize, u8), NoTuple> {
+        extensions_found(weir_xdp_extensions(self.context(), offset as u64, protocol as u32))
     }
 }
 
