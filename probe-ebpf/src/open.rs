@@ -121,7 +121,8 @@ fn claim<A: Family>(tuple: &Tuple<A>, key: &mut Tuple<A>, hairpin: bool, now: u3
     false
 }
 
-/// Whether no other flow than the one from `tuple` has the reply tuple `key`. An entry in FLOWS that is in the way, and is over, is removed.
+/// Whether no other flow than the one from `tuple` has the reply tuple `key`. An
+/// entry in FLOWS that is in the way, and is over, is removed.
 #[inline(always)]
 fn is_free<A: Family>(key: &Tuple<A>, tuple: &Tuple<A>, now: u32) -> bool {
     let back = tuple.reversed();

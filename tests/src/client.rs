@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -90,17 +91,30 @@ pub fn survey(
 }
 
 /// Asks in a way of the caller's own from each of these sources, which must be the namespace's own.
+///
+/// Once asking has failed in any way but by a refusal, which is an answer, nobody is asked any
+/// more, and the rest fail alike: thousands of time-outs would tell no more than the first.
 #[must_use]
 pub fn survey_with(
     ns: &Netns,
     sources: &[SocketAddr],
     ask: impl Fn(SocketAddr) -> io::Result<String> + Sync,
 ) -> Vec<Answer> {
-    let ask = &ask;
-    let part = |sources: &[SocketAddr]| {
-        let ask = |&source| ask(source).map_err(|error| error.kind());
-        sources.iter().map(ask).collect::<Vec<_>>()
+    let failure = OnceLock::new();
+    let answer = |&source: &SocketAddr| {
+        if let Some(&kind) = failure.get() {
+            return Err(kind);
+        }
+        let answer = ask(source).map_err(|error| error.kind());
+        if let Err(kind) = answer
+            && kind != ErrorKind::ConnectionRefused
+        {
+            failure.get_or_init(|| kind);
+        }
+        answer
     };
+    let answer = &answer;
+    let part = |sources: &[SocketAddr]| sources.iter().map(answer).collect::<Vec<_>>();
     let share = sources.len().div_ceil(THREADS).max(1);
     ns.run(|| {
         std::thread::scope(|scope| {

@@ -7,8 +7,10 @@
 //! * [`samples`]: the resources of Istio's traffic-shifting tasks.
 //! * [`shelf`]: resource files as `kubectl apply` and `delete` would leave them.
 //! * [`netns`]: network namespaces which go away by themselves.
+//! * [`machine`]: a machine with a systemd of its own, to install packages on.
 //! * [`topology`]: client, node and endpoints, wired up and routed.
 //! * [`scene`]: topology, servers and agent together.
+//! * [`prometheus`]: a real Prometheus, and what it says.
 //! * [`server`]: servers that say who they are, and clients for them.
 //! * [`loaded`]: programs and maps, attached nowhere.
 //! * [`stats`]: does this sample follow these weights?
@@ -18,8 +20,10 @@ pub mod agent;
 pub mod applies;
 pub mod client;
 pub mod loaded;
+pub mod machine;
 pub mod netns;
 pub mod packet;
+pub mod prometheus;
 pub mod resource;
 pub mod samples;
 pub mod scene;

@@ -5,7 +5,7 @@ mod kernel;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use kernel::{Hook, Node, SEED, Verdict, casts, socket, split};
+use kernel::{Hook, Node, SEED, Verdict, casts, client_number, socket, split, with_port};
 use probe_common::reason::Reason;
 use weir::explain::explain;
 use weir::model::{Affinity, Protocol, Split};
@@ -158,6 +158,31 @@ fn kernel_and_user_space_choose_alike() {
         }
     }
     println!("{agreed} random flows of 40 random splits: the same at each hook and in user space");
+}
+
+#[test]
+fn with_affinity_all_flows_of_a_client_go_to_one_endpoint() {
+    for (cast, hook) in casts().iter().flat_map(|cast| kernel::FORWARD.map(|hook| (cast, hook))) {
+        let mut node = Node::new();
+        let subsets: [(&str, u32, &[SocketAddr]); 2] = [("v1", 50, &cast.v1), ("v2", 50, &cast.v2)];
+        let affine = (cast.vip, Protocol::Tcp);
+        let reviews = split("reviews", affine, Affinity::ClientIp, &subsets);
+        node.publish(&reviews);
+        let mut rng = Rng::new(7);
+        let mut of_v2 = 0;
+        for n in 0..100u16 {
+            let client = client_number(cast, n);
+            let wanted = explain(SEED, &reviews, client).unwrap().endpoint.unwrap();
+            for _ in 0..20 {
+                let client = with_port(client, 1 + rng.below(65_535) as u16);
+                let syn = Packet::tcp(client, cast.vip).flags(SYN).build();
+                let out = tuple(node.pass(hook, &syn)).expect("a tuple");
+                assert_eq!(out.destination, wanted, "{cast} {hook:?} {client}");
+            }
+            of_v2 += u32::from(cast.v2.contains(&wanted));
+        }
+        assert!((10..90).contains(&of_v2), "{cast} {hook:?}: {of_v2} of 100 clients on v2");
+    }
 }
 
 /// Hypothesis: 200,000 SYNs are rejected binomially with p = the share of the

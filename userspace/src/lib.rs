@@ -7,6 +7,7 @@ pub mod config;
 pub mod datapath;
 pub mod explain;
 pub mod interfaces;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod resource;

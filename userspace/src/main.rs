@@ -20,6 +20,8 @@ fn main() -> ExitCode {
         Action::Unload(arguments) => unload(&arguments.config),
         Action::Validate(arguments) => validate(&arguments.files),
         Action::Translate(arguments) => translate(&arguments.files),
+        Action::Completions(shell) => cli::completions(shell, &mut std::io::stdout()),
+        Action::Manual(directory) => cli::manual(&directory),
     };
     match result {
         Ok(()) => cli::EXIT_DONE.into(),

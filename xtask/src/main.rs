@@ -1,5 +1,6 @@
 //! weir's development commands: `cargo xtask help`.
 
+mod package;
 mod setup;
 mod test;
 
@@ -27,6 +28,8 @@ enum Task {
         #[arg(default_value = "all")]
         selection: test::Selection,
     },
+    /// Build the Debian package, into target/debian.
+    Package,
     /// Show weir at work between network namespaces; root.
     Demo {
         /// For the demonstration.
@@ -69,7 +72,15 @@ impl Task {
                 if selection != test::Selection::Pure {
                     setup::tools()?;
                 }
+                if selection.includes(test::Selection::Package) {
+                    setup::packaging()?;
+                }
                 test::test(selection)
+            }
+            Self::Package => {
+                setup::ebpf()?;
+                setup::packaging()?;
+                package::build()
             }
             Self::Demo { arguments } => harness("demo", &arguments),
             Self::Bench { arguments } => harness("bench", &arguments),

@@ -7,6 +7,9 @@ use xtask::toolchain::{self, BPF_LINKER, Compilers};
 
 use crate::{is_root, run};
 
+/// The version of cargo-deb, which makes the Debian package.
+const CARGO_DEB: &str = "3.8.0";
+
 /// Debian's packages with a Rust toolchain and the sources of its library.
 const RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
@@ -18,12 +21,18 @@ const TOOLS: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("iperf3", "iperf3"),
     ("tcpdump", "tcpdump"),
+    ("prometheus", "prometheus"),
 ];
+
+/// What makes and tries the Debian package.
+const PACKAGING: &[(&str, &str)] =
+    &[("dpkg-shlibdeps", "dpkg-dev"), ("systemd-analyze", "systemd"), ("man", "man-db")];
 
 /// Everything.
 pub fn all() -> Result<()> {
     ebpf()?;
-    tools()
+    tools()?;
+    packaging()
 }
 
 /// The eBPF toolchain.
@@ -51,8 +60,23 @@ pub fn ebpf() -> Result<()> {
 
 /// The tools that tests run.
 pub fn tools() -> Result<()> {
+    programs(TOOLS)
+}
+
+/// What makes and tries the Debian package.
+pub fn packaging() -> Result<()> {
+    programs(PACKAGING)?;
+    if toolchain::cargo_tool("cargo-deb").is_none() {
+        say("installing", &format_args!("cargo-deb {CARGO_DEB}"));
+        let install = ["install", "cargo-deb", "--version", CARGO_DEB, "--locked"];
+        run(Command::new("cargo").args(install))?;
+    }
+    Ok(())
+}
+
+fn programs(wanted: &[(&str, &'static str)]) -> Result<()> {
     let mut missing = Vec::new();
-    for (name, package) in TOOLS {
+    for (name, package) in wanted {
         match toolchain::which(name) {
             Some(path) => say("found", &path.display()),
             None => missing.push(*package),

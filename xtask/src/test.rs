@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use xtask::{ebpf, toolchain};
 
-use crate::{cargo, is_root, root};
+use crate::{cargo, is_root, package, root};
 
 /// What `cargo xtask test` is to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -21,10 +21,17 @@ pub enum Selection {
     Kernel,
     /// Real traffic between network namespaces: tests/tests/netns_*.rs; root.
     Netns,
+    /// The Debian package, under a systemd of its own: tests/tests/package_*.rs; root.
+    Package,
 }
 
 impl Selection {
-    const TIERS: [Self; 4] = [Self::Pure, Self::Cli, Self::Kernel, Self::Netns];
+    const TIERS: [Self; 5] = [Self::Pure, Self::Cli, Self::Kernel, Self::Netns, Self::Package];
+
+    /// Whether that tier is to run.
+    pub fn includes(self, tier: Self) -> bool {
+        self == Self::All || self == tier
+    }
 
     fn prefix(self) -> &'static str {
         match self {
@@ -33,6 +40,7 @@ impl Selection {
             Self::Cli => "cli_",
             Self::Kernel => "kernel_",
             Self::Netns => "netns_",
+            Self::Package => "package_",
         }
     }
 }
@@ -67,8 +75,11 @@ pub fn test(selection: Selection) -> Result<()> {
         cargo(["build", "--release", "-p", "weir", "--bins"])?;
     }
     for tier in Selection::TIERS {
-        if selection != Selection::All && selection != tier {
+        if !selection.includes(tier) {
             continue;
+        }
+        if tier == Selection::Package {
+            package::build()?;
         }
         if tier == Selection::Pure {
             let packages = ["-p", "probe-common", "-p", "weir", "-p", "xtask", "-p", "weir-tests"];
@@ -105,7 +116,10 @@ fn integration_tests(dir: &Path) -> Result<Vec<String>> {
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if !Selection::TIERS.iter().any(|tier| name.starts_with(tier.prefix())) {
-            bail!("{} has no tier: pure_, cli_, kernel_ or netns_ begins a name", path.display());
+            bail!(
+                "{} has no tier: pure_, cli_, kernel_, netns_ or package_ begins a name",
+                path.display()
+            );
         }
         names.push(name);
     }

@@ -101,12 +101,17 @@ fn not_found(compilers: bool, linker: bool) -> String {
     format!("eBPF toolchain not found: run `cargo xtask setup` (missing: {})", missing.join(", "))
 }
 
-/// bpf-linker: on PATH, or where `cargo install` puts it.
+/// bpf-linker.
 pub fn bpf_linker() -> Option<PathBuf> {
+    cargo_tool("bpf-linker")
+}
+
+/// An executable on PATH, or where `cargo install` puts it.
+pub fn cargo_tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo = cargo.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    search(&path, cargo.map(|home| home.join("bin")), "bpf-linker")
+    search(&path, cargo.map(|home| home.join("bin")), name)
 }
 
 /// An executable on PATH, or where administrators' tools lie.

@@ -2,8 +2,10 @@
 // Each test file uses a part of it.
 #![allow(dead_code, reason = "shared by several test crates")]
 
+pub mod talk;
+
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use aya::maps::{HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
@@ -11,7 +13,7 @@ use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{Entry, is_forward};
 use probe_common::map::{EndpointStats, SubsetStats};
 use probe_common::reason::Reason;
-use weir::datapath::{Datapath as _, Settings};
+use weir::datapath::{Datapath as _, Flow, Flows, Settings};
 use weir::explain::words;
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
 use weir::plan::Op;
@@ -114,6 +116,21 @@ pub fn casts() -> [Cast; 2] {
             v2: ["[2001:db8:2::31]:7000"].map(socket),
         },
     ]
+}
+
+/// The client of a cast, from another address.
+pub fn client_number(cast: &Cast, n: u16) -> SocketAddr {
+    let mut client = cast.client;
+    match &mut client {
+        SocketAddr::V4(v4) => {
+            v4.set_ip((u32::from(Ipv4Addr::new(10, 7, 0, 0)) + u32::from(n)).into())
+        }
+        SocketAddr::V6(v6) => {
+            let [a, b, c, d, e, f, g, _] = v6.ip().segments();
+            v6.set_ip(Ipv6Addr::new(a, b, c, d, e, f, g, n));
+        }
+    }
+    client
 }
 
 /// A split from its parts.
@@ -239,6 +256,14 @@ impl Node {
         let (id, subset) = self.endpoint_id(split, endpoint);
         let op = Op::Endpoint { id, address: endpoint, subset, gone };
         self.loaded.kernel().execute(&op).expect("endpoint is written");
+    }
+
+    /// All flows, as the agent finds them.
+    pub fn flows(&mut self) -> Vec<Flow> {
+        let flows = Flows::new(self.loaded.object().ebpf()).expect("the tables");
+        let mut found = Vec::new();
+        flows.walk(|flow| found.push(flow)).expect("a walk");
+        found
     }
 
     /// Entries in FLOWS and in PENDING, of both families.

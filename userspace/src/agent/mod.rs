@@ -3,6 +3,7 @@
 mod control;
 mod interfaces;
 mod janitor;
+mod observe;
 mod state;
 mod steering;
 
@@ -10,15 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::api;
 use crate::cli::AgentArgs;
 use crate::config::AgentConfig;
 use crate::datapath::Pins;
 use crate::interfaces::Watch;
+use crate::metrics;
 use crate::source::{Problem, Watcher};
+
+use observe::Observer;
 
 pub use state::State;
 
@@ -34,6 +39,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     let config = AgentConfig::load(&arguments.config).map_err(|found| problems(&found))?;
     let listener = api::bind(&config.socket)
         .with_context(|| format!("cannot listen at {}", config.socket.display()))?;
+    let scrapes = metrics::bind(config.metrics).await?;
     let state = Arc::new(State::load(&config, arguments.replace)?);
     let mut interfaces = Watch::start().context("cannot watch network interfaces")?;
     let mut files = Watcher::new(&config.resources)
@@ -44,12 +50,14 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     state.list_interfaces(&mut interfaces).await?;
 
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
+    let observer = tokio::spawn(Observer::new(Arc::clone(&state), &config)?.run(scrapes));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut server = tokio::spawn(api::serve(listener, Arc::clone(&state), async {
         let _ = stopped.await;
     }));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    tell_manager(NotifyState::Ready);
     info!("running; API at {}", config.socket.display());
     loop {
         tokio::select! {
@@ -65,7 +73,9 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
             },
         }
     }
+    tell_manager(NotifyState::Stopping);
     janitor.abort();
+    observer.abort();
     drop(stop);
     // A client that holds a request open does not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
@@ -77,6 +87,13 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
         info!("stopped; the programs go on steering (`weir unload` detaches them)");
     }
     Ok(())
+}
+
+/// Tells systemd, if that started the agent.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("cannot tell the service manager: {error}");
+    }
 }
 
 /// Takes weir out of the kernel; false if it was not there.

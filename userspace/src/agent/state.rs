@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 use tokio::sync::Notify;
@@ -44,11 +44,13 @@ pub(super) struct Inner {
     pub last_error: Vec<String>,
     /// What was last to be said about the resources.
     noted: BTreeSet<Problem>,
+    /// When files were last put into force.
+    pub reloaded: Option<SystemTime>,
 }
 
 /// The time, as it is written down.
 pub(super) fn now() -> Time {
-    std::time::SystemTime::now().into()
+    SystemTime::now().into()
 }
 
 fn change(splits: &[SplitChange]) -> Change {
@@ -104,6 +106,7 @@ impl State {
             last_changes: BTreeMap::new(),
             last_error: Vec::new(),
             noted: BTreeSet::new(),
+            reloaded: None,
         };
         Ok(Self { inner: Mutex::new(inner), flows, changed: Notify::new() })
     }
@@ -153,6 +156,9 @@ impl Inner {
                 .and_then(|step| self.carry_out(step)),
             Err(problems) => self.go_on_without_files().and(Err(super::problems(&problems))),
         };
+        if result.is_ok() {
+            self.reloaded = Some(SystemTime::now());
+        }
         let said = result.err().map(|error| format!("{error:#}")).unwrap_or_default();
         self.last_error = said.lines().map(str::to_owned).collect();
         for line in &self.last_error {

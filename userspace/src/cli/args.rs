@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use super::Question;
 use crate::api::DEFAULT_SOCKET;
@@ -53,6 +54,16 @@ enum Command {
     Explain(ExplainArgs),
     /// Show how the agent is.
     Status(StatusArgs),
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages into a directory.
+    Manual {
+        /// The directory, which must exist.
+        directory: PathBuf,
+    },
 }
 
 /// What `main` has to do.
@@ -66,6 +77,10 @@ pub enum Action {
     Validate(ValidateArgs),
     /// Print what files become.
     Translate(TranslateArgs),
+    /// Print the completions of a shell: [`super::completions`].
+    Completions(Shell),
+    /// Write the man pages into a directory: [`super::manual`].
+    Manual(PathBuf),
     /// Ask the agent: [`super::run`].
     Ask(Question),
 }
@@ -344,6 +359,8 @@ impl Cli {
             Command::Apply(args) => Action::Ask(Question::Apply(args)),
             Command::Delete(args) => Action::Ask(Question::Delete(args)),
             Command::Diff(args) => Action::Ask(Question::Diff(args)),
+            Command::Completions { shell } => Action::Completions(shell),
+            Command::Manual { directory } => Action::Manual(directory),
             Command::Weights(args) => {
                 once(&args.weights)?;
                 once(&args.expected.expect)?;
@@ -411,6 +428,7 @@ mod tests {
         let output = Output { format: Format::Json };
         let expected = Action::Ask(Question::Status(StatusArgs { output }));
         assert_eq!(parse("weir status -o json").unwrap().1, expected);
+        assert_eq!(parse("weir completions zsh").unwrap().1, Action::Completions(Shell::Zsh));
     }
 
     fn question(line: &str) -> Question {
@@ -450,6 +468,8 @@ mod tests {
             "weir",
             "weir agent",
             "weir validate",
+            "weir completions",
+            "weir completions csh",
             "weir weights reviews",
             "weir weights reviews v1",
             "weir weights reviews v1=",

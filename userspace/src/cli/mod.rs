@@ -1,10 +1,11 @@
 //! The command line: what can be typed, and the commands that ask the agent.
 //!
-//! `weir agent`, `weir unload`, `weir validate` and `weir translate` do not ask
-//! a running agent; `main` gets them as [`Action`]s of their own.
+//! Some commands do not ask a running agent, such as `weir agent`; `main` gets
+//! them as actions other than [`Action::Ask`].
 
 mod args;
 mod difference;
+mod documents;
 mod files;
 mod render;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use args::{
     GetArgs, HistoryArgs, Output, Resource, RollbackArgs, StatusArgs, TranslateArgs, UnloadArgs,
     ValidateArgs, WeightsArgs,
 };
+pub use documents::{completions, manual};
 
 use crate::api::Client;
 use crate::api::types::{

@@ -4,6 +4,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,6 +87,8 @@ pub struct AgentConfig {
     pub bpffs: PathBuf,
     /// The path of the API's socket.
     pub socket: PathBuf,
+    /// Where metrics are served; `None` turns that off.
+    pub metrics: Option<SocketAddr>,
     /// How many flows are remembered, and for how long.
     pub flows: Flows,
     /// The seed of the hash that divides flows.
@@ -142,6 +145,7 @@ fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
     let state = check.path("state", raw.state);
     let bpffs = check.path("bpffs", raw.bpffs);
     let socket = check.path("socket", raw.socket);
+    let metrics = check.keep(&FieldPath::of("metrics"), listen(raw.metrics.as_deref()));
     let max = check.int("flows.max", raw.flows.max.get());
     let tcp_idle = check.idle("flows.tcpIdle", &raw.flows.tcp_idle);
     let udp_idle = check.idle("flows.udpIdle", &raw.flows.udp_idle);
@@ -158,12 +162,25 @@ fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
             state: state?,
             bpffs: bpffs?,
             socket: socket?,
+            metrics: metrics?,
             flows: Flows { max: max?, tcp_idle: tcp_idle?, udp_idle: udp_idle? },
             hash_seed: hash_seed?,
             limits: Limits { splits: splits?, endpoints: endpoints?, table_slots: table_slots? },
         })
     };
     if problems.is_empty() { config().ok_or(problems) } else { Err(problems) }
+}
+
+/// An address to listen at, unless that is turned off, by `off` or null.
+fn listen(text: Option<&str>) -> Result<Option<SocketAddr>, String> {
+    let Some(text) = text.filter(|text| *text != "off") else { return Ok(None) };
+    match text.parse() {
+        Ok(address) if SocketAddr::port(&address) != 0 => Ok(Some(address)),
+        _ => Err(format!(
+            "\"{text}\" is not an address with a port, expected one such as \"127.0.0.1:9464\" \
+             or \"[::1]:9464\", or off"
+        )),
+    }
 }
 
 fn pattern(text: &str) -> Result<GlobMatcher, String> {

@@ -17,6 +17,8 @@ pub(super) struct Agent {
     pub bpffs: String,
     #[serde(default = "socket")]
     pub socket: String,
+    #[serde(default = "metrics")]
+    pub metrics: Option<String>,
     #[serde(default)]
     pub flows: Flows,
     #[serde(default = "seed")]
@@ -39,6 +41,11 @@ fn bpffs() -> String {
 
 fn socket() -> String {
     "/run/weir/weir.sock".to_owned()
+}
+
+/// Only this node can read it: there is no other protection.
+fn metrics() -> Option<String> {
+    Some("127.0.0.1:9464".to_owned())
 }
 
 fn seed() -> Ranged<0, { u64::MAX }> {

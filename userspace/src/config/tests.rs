@@ -18,6 +18,7 @@ fn defaults() {
     assert_eq!(config.state.to_str(), Some("/var/lib/weir"));
     assert_eq!(config.bpffs.to_str(), Some("/sys/fs/bpf/weir"));
     assert_eq!(config.socket.to_str(), Some("/run/weir/weir.sock"));
+    assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.flows.max, 262_144);
     assert_eq!(config.flows.tcp_idle, Duration::from_secs(7200));
     assert_eq!(config.flows.udp_idle, Duration::from_secs(60));
@@ -27,14 +28,36 @@ fn defaults() {
 }
 
 #[test]
+fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
+    let text = include_str!("../../../deploy/agent.yaml");
+    // Prose follows "# "; a setting its key, or its indentation below another.
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(text) if !text.starts_with(' ') || text.starts_with("  ") => text.to_owned(),
+        _ => line.to_owned(),
+    };
+    let all: Vec<String> = text.lines().map(uncomment).collect();
+    let interfaces = "interfaces: [{match: no-interface-is-chosen}]";
+    let defaults = format!("{:?}", AgentConfig::parse("f", interfaces).unwrap());
+    for text in [text, &all.join("\n")] {
+        let config = AgentConfig::parse("agent.yaml", text).unwrap();
+        assert_eq!(format!("{config:?}"), defaults);
+        // The kernel's limit, without its null byte.
+        assert!(config.interfaces[0].pattern().len() > libc::IFNAMSIZ - 1);
+    }
+    let settings = all.iter().filter(|line| line.starts_with(char::is_alphabetic)).count();
+    assert_eq!(settings, 8, "every setting is there: {all:#?}");
+}
+
+#[test]
 fn all_is_read_and_the_first_match_wins() {
     let config = AgentConfig::parse(
         "f",
         "interfaces:\n- {match: veth-x*, forward: xdp}\n- {match: 'veth-*'}\n- {match: 'eth[0-1]', forward: tc}\n\
-         resources: /r\nstate: /s\nsocket: /t\nflows: {max: 1024, tcpIdle: 1h 30m, udpIdle: 1s}\n\
+         resources: /r\nstate: /s\nsocket: /t\nmetrics: '[::]:80'\nflows: {max: 1024, tcpIdle: 1h 30m, udpIdle: 1s}\n\
          hashSeed: 0x5eed\nlimits: {splits: 1, endpoints: 2, tableSlots: 4096}\n",
     )
     .unwrap();
+    assert_eq!(config.metrics, Some("[::]:80".parse().unwrap()));
     assert_eq!(config.forward_for("veth-x1"), Some(Forward::Xdp));
     assert_eq!(config.forward_for("veth-1"), Some(Forward::Tc));
     assert_eq!(config.forward_for("eth1"), Some(Forward::Tc));
@@ -45,7 +68,18 @@ fn all_is_read_and_the_first_match_wins() {
 }
 
 #[test]
+fn metrics_can_be_turned_off() {
+    for off in ["off", "'off'", "null", "~", ""] {
+        let text = format!("interfaces: [{{match: a}}]\nmetrics: {off}\n");
+        let config =
+            AgentConfig::parse("f", &text).unwrap_or_else(|found| panic!("{off}: {found:?}"));
+        assert_eq!(config.metrics, None, "{off}");
+    }
+}
+
+#[test]
 fn bad_configurations() {
+    let listen = "is not an address with a port, expected one such as \"127.0.0.1:9464\" or \"[::1]:9464\", or off";
     let duration = "expected a duration from 1s to 30d such as \"90s\" or \"2h\"";
     let cases: &[(&str, &str)] = &[
         ("state: /s", "f:1: interfaces: missing required field"),
@@ -88,7 +122,7 @@ fn bad_configurations() {
         ),
         (
             "@\nflow: {}",
-            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `flows`, `hashSeed`, `limits`",
+            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `metrics`, `flows`, `hashSeed`, `limits`",
         ),
         (
             "@\nhashSeed: -1",
@@ -104,6 +138,11 @@ fn bad_configurations() {
         ),
         ("@\n@", "f:2: interfaces: key is defined twice (first on line 1)"),
         ("@\n---\n@", "f:3: more than one document, expected one configuration"),
+        ("@\nmetrics: localhost", &format!("f:2: metrics: \"localhost\" {listen}")),
+        ("@\nmetrics: 127.0.0.1:0", &format!("f:2: metrics: \"127.0.0.1:0\" {listen}")),
+        ("@\nmetrics: '::1:9464'", &format!("f:2: metrics: \"::1:9464\" {listen}")),
+        ("@\nmetrics: 9464", "f:2: metrics: invalid type: integer `9464`, expected a string"),
+        ("@\nmetrics: false", "f:2: metrics: invalid type: boolean `false`, expected a string"),
         ("# nothing", "f: empty, expected a configuration"),
     ];
     for (text, expected) in cases {

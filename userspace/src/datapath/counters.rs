@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
-use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use probe_common::map::{EndpointStats, SubsetStats};
 use probe_common::reason::Reason;
 
-use super::DatapathError;
 use super::kernel::{at, take};
+use super::{DatapathError, Pins};
 
 /// The per-CPU counters, summed when they are read.
 pub struct Counters {
@@ -24,6 +24,23 @@ impl Counters {
             endpoints: take(ebpf, "ENDPOINT_STATS")?,
             subsets: take(ebpf, "SUBSET_STATS")?,
             reasons: take(ebpf, "REASONS")?,
+        })
+    }
+
+    /// The pinned maps, once more: for a reader that does not wait for the
+    /// writer of the maps.
+    pub fn pinned(pins: &Pins) -> Result<Self, DatapathError> {
+        fn open<T: aya::Pod>(
+            pins: &Pins,
+            name: &'static str,
+        ) -> Result<PerCpuArray<MapData, T>, DatapathError> {
+            let data = at(name, MapData::from_pin(pins.map(name)))?;
+            at(name, Map::PerCpuArray(data).try_into())
+        }
+        Ok(Self {
+            endpoints: open(pins, "ENDPOINT_STATS")?,
+            subsets: open(pins, "SUBSET_STATS")?,
+            reasons: open(pins, "REASONS")?,
         })
     }
 

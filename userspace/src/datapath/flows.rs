@@ -9,7 +9,8 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use bytemuck::Pod;
 use probe_common::address::{Address, Tuple, V4, V6};
-use probe_common::flow::{Entry, is_forward};
+use probe_common::flow::{ESTABLISHED, Entry, is_closed, is_forward};
+use probe_common::parse::TCP;
 
 use super::DatapathError;
 use super::kernel::ip;
@@ -46,7 +47,30 @@ pub struct Flow {
     pub created: u32,
 }
 
+/// Ticks without a packet after which flows are over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Idle {
+    /// Of TCP.
+    pub tcp: u32,
+    /// Of UDP.
+    pub udp: u32,
+}
+
 impl Flow {
+    /// Whether only one side has spoken yet.
+    pub fn is_pending(&self) -> bool {
+        self.state & ESTABLISHED == 0
+    }
+
+    /// Whether it is over at tick `now`: closed by both sides, reset, or silent
+    /// for too long.
+    pub fn is_over(&self, now: u32, idle: Idle) -> bool {
+        let limit = if self.protocol == TCP { idle.tcp } else { idle.udp };
+        // Signed: the programs' clock may be ahead of ours.
+        let silent = now.wrapping_sub(self.seen).cast_signed();
+        is_closed(self.state) || i64::from(silent) > i64::from(limit)
+    }
+
     fn of<A: Address>(key: &Tuple<A>, entry: &Entry<A>) -> Self {
         let v6 = size_of::<A>() == 16;
         let socket =
@@ -123,5 +147,42 @@ impl Flows {
             swept += table::<V6>(map.fd().as_fd(), &endpoints).map_err(DatapathError::Flows)?;
         }
         Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use probe_common::flow::{FIN_CLIENT, FIN_ENDPOINT, RESET};
+    use probe_common::parse::UDP;
+
+    use super::*;
+
+    #[test]
+    fn flows_are_over_when_they_are_closed_or_silent_for_too_long() {
+        let idle = Idle { tcp: 100, udp: 10 };
+        let socket = "192.0.2.1:1".parse().unwrap();
+        let flow = Flow {
+            client: socket,
+            service: socket,
+            endpoint: socket,
+            protocol: TCP,
+            endpoint_id: 1,
+            state: ESTABLISHED,
+            seen: u32::MAX,
+            created: 0,
+        };
+        let udp = Flow { protocol: UDP, ..flow };
+        assert!(!flow.is_over(99, idle) && flow.is_over(100, idle), "TCP, silent");
+        assert!(!udp.is_over(9, idle) && udp.is_over(10, idle), "UDP, silent");
+        assert!(!flow.is_over(u32::MAX - 1, idle), "seen in the next tick");
+        let states = [
+            (ESTABLISHED | FIN_CLIENT, false),
+            (ESTABLISHED | FIN_ENDPOINT, false),
+            (ESTABLISHED | FIN_CLIENT | FIN_ENDPOINT, true),
+            (RESET, true),
+        ];
+        for (state, over) in states {
+            assert_eq!(Flow { state, ..flow }.is_over(u32::MAX, idle), over, "state {state}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! Mechanism only: what is to be in the maps is decided in [`crate::plan`].
 
 mod batch;
+mod clock;
 mod counters;
 mod flows;
 mod hooks;
@@ -13,12 +14,13 @@ mod memory;
 mod object;
 mod pins;
 
+pub use clock::Clock;
 pub use counters::Counters;
-pub use flows::{Flow, Flows};
+pub use flows::{Flow, Flows, Idle};
 pub use hooks::{AttachError, Forward, Interface, Mode, attach, detach_all};
 pub use kernel::{Kernel, grace};
 pub use memory::Memory;
-pub use object::{Incompatible, Object, ObjectError, Settings};
+pub use object::{Incompatible, Object, ObjectError, Settings, pending_flows};
 pub use pins::{Pins, PinsError};
 
 use crate::plan::{Op, Snapshot};

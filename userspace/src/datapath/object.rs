@@ -8,7 +8,7 @@ use aya::{Ebpf, EbpfLoader};
 use bytemuck::Zeroable;
 use probe_common::map::{ABI_VERSION, Meta};
 
-use super::{Pins, PinsError};
+use super::{Clock, Pins, PinsError};
 
 /// What is fixed when the object is loaded.
 #[derive(Debug, Clone, Copy)]
@@ -43,18 +43,22 @@ impl Default for Settings {
     }
 }
 
+/// Pending flows of each address family, beside so many live ones. Handshakes
+/// are short: a sixteenth is ample, and a flood gets no more.
+pub fn pending_flows(flows: u32) -> u32 {
+    (flows / 16).max(1024)
+}
+
 impl Settings {
-    /// Pending flows of each address family. Handshakes are short: a quarter is
-    /// ample, and a flood gets no more.
     fn pending(&self) -> u32 {
-        (self.flows / 16).max(1024)
+        pending_flows(self.flows)
     }
 
     /// What the maps are made for.
     fn meta(&self) -> Meta {
         Meta {
             abi_version: ABI_VERSION,
-            tick_shift: tick().0,
+            tick_shift: Clock::new().shift(),
             flows: self.flows,
             pending: self.pending(),
             splits: self.splits,
@@ -160,19 +164,6 @@ pub struct Object {
     ebpf: Ebpf,
 }
 
-/// log2 of the jiffies in a tick of about a second, and the length of that tick.
-fn tick() -> (u32, Duration) {
-    let mut resolution = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a valid pointer to a timespec that the call fills.
-    let failed = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut resolution) };
-    // The coarse clock advances by jiffies. 4 ms is the usual configuration.
-    let jiffy = if failed == 0 && resolution.tv_nsec > 0 { resolution.tv_nsec } else { 4_000_000 };
-    let jiffy = Duration::from_nanos(jiffy.unsigned_abs());
-    let per_second = Duration::from_secs(1).as_nanos() / jiffy.as_nanos();
-    let shift = per_second.next_power_of_two().ilog2();
-    (shift, jiffy * (1 << shift))
-}
-
 impl Object {
     /// The programs for the forward direction at TC, the reply direction at TC,
     /// and the forward direction at XDP on physical and on virtual devices.
@@ -203,11 +194,9 @@ impl Object {
     }
 
     fn load_with(settings: &Settings, pins: Option<&Pins>) -> Result<Self, ObjectError> {
-        let (shift, tick) = tick();
-        let ticks = |idle: Duration| {
-            u32::try_from(idle.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u32::MAX >> 1)
-        };
-        let (tcp_idle, udp_idle) = (ticks(settings.tcp_idle), ticks(settings.udp_idle));
+        let clock = Clock::new();
+        let tcp_idle = clock.ticks(settings.tcp_idle);
+        let udp_idle = clock.ticks(settings.udp_idle);
         let names = match pins {
             Some(_) => map_names()?,
             None => Vec::new(),
@@ -234,7 +223,7 @@ impl Object {
             .override_global("HASH_SEED", &settings.hash_seed, true)
             .override_global("TCP_IDLE", &tcp_idle, true)
             .override_global("UDP_IDLE", &udp_idle, true)
-            .override_global("TICK_SHIFT", &shift, true)
+            .override_global("TICK_SHIFT", &clock.shift(), true)
             .load(super::OBJECT)?;
         for name in Self::TC {
             let program: &mut SchedClassifier = program(&mut ebpf, name)?;

@@ -136,8 +136,13 @@ impl Pins {
                 }
             }
             match fs::remove_dir(&dir) {
-                // A mount point of its own stays.
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                // A mount point of its own stays; so does the directory that is all that a
+                // sandbox lets the agent write to.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ResourceBusy | io::ErrorKind::ReadOnlyFilesystem
+                    ) => {}
                 result => at(&dir, result)?,
             }
         }

@@ -2,9 +2,11 @@
 
 mod documents;
 mod fuzz;
+mod gateway;
 mod increments;
-mod semantics;
+mod istio;
 mod table;
+mod together;
 
 use std::net::SocketAddr;
 
@@ -95,4 +97,19 @@ fn routes(host: &str, kind: &str, destinations: &[(&str, u32)]) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {host}}}\nspec:\n  hosts: [{host}]\n  {kind}:\n  - route:\n{destinations}---\n"
     )
+}
+
+/// Of no protocol by its name, so that both kinds of route apply.
+const PORT: &str = "{name: web, port: 9080}";
+
+/// A Service `reviews` with endpoints of v1 (three), v2 (one) and v3 (two).
+fn reviews() -> String {
+    [
+        service("reviews", "10.96.0.10", PORT),
+        slice("reviews", "v1", "web", 80, &["10.0.1.1", "10.0.1.2", "10.0.1.3"]),
+        slice("reviews", "v2", "web", 80, &["10.0.2.1"]),
+        slice("reviews", "v3", "web", 80, &["10.0.3.1", "10.0.3.2"]),
+        rule("reviews", &["v1", "v2", "v3", "v4"]),
+    ]
+    .concat()
 }

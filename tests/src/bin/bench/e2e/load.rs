@@ -171,9 +171,9 @@ fn connect_again(path: &Path, thread: u8, counts: &Counts) -> io::Result<()> {
         }
         match connect_once(path, thread, *to) {
             Ok(answer) => counts.answered(&answer)?,
-            // Native XDP on a veth may bring the packets of a connection to two CPUs. If the end
-            // of the handshake and the request arrive at once, the server's kernel may reset the
-            // connection, whatever program is attached.
+            // Native XDP on a veth may bring the packets of a connection to two CPUs. Where the
+            // end of the handshake and the request arrive at once, the server's kernel resets a
+            // few connections in a million, also if the program only passes.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                 counts.reset.fetch_add(1, Ordering::Relaxed);
             }

@@ -53,7 +53,7 @@ impl Case {
                     add(flows, &[NonSplit, Forward, Reply]);
                 }
                 for flows in [Empty, Full] {
-                    add(flows, &[Syn16, Syn2, SynAck, Ack]);
+                    add(flows, &[Syn2, SynAck, Ack, Syn16]);
                 }
             }
         }

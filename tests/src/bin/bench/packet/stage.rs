@@ -20,8 +20,8 @@ const CAPACITY: u32 = 262_144;
 /// New flows to each of the two splits: more than the tables hold, so that a flow has left them
 /// when its turn comes again.
 const NEW: u32 = 320_000;
-/// New flows of one measurement. The table of pending flows has room for twice as many.
-const BLOCK: u32 = 8_000;
+/// New flows of one measurement. The table of pending flows has room for four times as many.
+const BLOCK: u32 = 4_000;
 /// Flows that fill the table of pending flows.
 const FLOOD: u32 = 20_000;
 /// What the driver has of each family, see [`Packets`].

@@ -1,0 +1,150 @@
+//! All metrics there are.
+
+use std::fmt::Write as _;
+
+/// How a metric moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Up only, unless what it counts for is removed and defined anew.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+/// A metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// How it moves.
+    pub kind: Kind,
+    /// Its name without unit and `_total`.
+    pub stem: &'static str,
+    /// Its unit, if it does not simply count things.
+    pub unit: Option<&'static str>,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+}
+
+impl Metric {
+    /// The name of its series.
+    pub fn name(&self) -> String {
+        let unit = self.unit.map(|unit| format!("_{unit}")).unwrap_or_default();
+        let total = if self.kind == Kind::Counter { "_total" } else { "" };
+        format!("{}{unit}{total}", self.stem)
+    }
+}
+
+macro_rules! catalog {
+    ($($id:ident: $kind:ident $stem:literal $(in $unit:literal)? [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $id: Metric = Metric {
+                kind: Kind::$kind,
+                stem: $stem,
+                unit: catalog!(@unit $($unit)?),
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+
+        /// All, in the order in which they are served.
+        pub const ALL: &[Metric] = &[$($id),*];
+    };
+    (@unit) => { None };
+    (@unit $unit:literal) => { Some($unit) };
+}
+
+catalog! {
+    BUILD_INFO: Gauge "weir_build_info" ["version", "map_layout"]
+        "Always 1: the version of the agent, and that of the layout of its maps in the kernel.";
+    CONFIG_PROBLEMS: Gauge "weir_config_problems" []
+        "What is wrong with the resources, in lines of the agent's log; 0 if all of them are in force.";
+    CONFIG_RELOADED: Gauge "weir_config_last_reload_success_timestamp" in "seconds" []
+        "When resource files were last put into force by this agent. Absent before that.";
+    INTERFACE_ATTACHED: Gauge "weir_interface_attached" ["interface", "hook", "mode"]
+        "Whether the programs are attached to a matching interface. Where they are not, mode is empty.";
+    IDS_USED: Gauge "weir_ids_used" ["kind"]
+        "Places in the kernel's maps that are taken, those of what drains included.";
+    IDS_LIMIT: Gauge "weir_ids_limit" ["kind"]
+        "Places in the kernel's maps, as configured under limits.";
+    FLOW_TABLE_LIMIT: Gauge "weir_flow_table_limit" ["family", "table"]
+        "Flows for which there is room: live ones as configured with flows.max, and pending ones, of which only one side has spoken yet.";
+    FLOW_TABLE_FLOWS: Gauge "weir_flow_table_flows" ["family", "table", "state"]
+        "Flows in the table: active, or over (closed, or idle for too long), whose place is taken when it is needed. Counted in the background.";
+    FLOW_TABLE_COUNTED: Gauge "weir_flow_table_counted_timestamp" in "seconds" []
+        "When flows were last counted. Absent before that, as all numbers of flows in a state.";
+    REASON_PACKETS: Counter "weir_reason_packets" ["reason"]
+        "Packets that were not simply steered, by reason: passed, rejected, dropped, or steered in an unusual way.";
+    SPLIT_INFO: Gauge "weir_split_info" ["split", "address", "protocol", "affinity"]
+        "Always 1: the service address of a split.";
+    SUBSET_WEIGHT: Gauge "weir_subset_weight" ["split", "subset"]
+        "The weight in force.";
+    SUBSET_WANTED_SHARE: Gauge "weir_subset_wanted_share" in "ratio" ["split", "subset"]
+        "The weight over the sum of the split's weights: the share of new flows that the subset is to get.";
+    SUBSET_FLOWS: Counter "weir_subset_flows" ["split", "subset"]
+        "New flows that were steered to an endpoint of the subset.";
+    SUBSET_REJECTED: Counter "weir_subset_rejected_packets" ["split", "subset"]
+        "Packets of new flows that were rejected, since the subset has no endpoint.";
+    SUBSET_COMPLETED: Counter "weir_subset_completed_flows" ["split", "subset"]
+        "Flows whose handshake was completed; of UDP, flows that were answered.";
+    SUBSET_REFUSED: Counter "weir_subset_refused_flows" ["split", "subset"]
+        "Flows whose handshake the endpoint refused with a RST.";
+    SUBSET_ENDED: Counter "weir_subset_ended_flows" ["split", "subset"]
+        "Completed flows that ended, by a FIN from both sides or by a RST.";
+    SUBSET_DURATION: Counter "weir_subset_ended_flows_duration" in "seconds" ["split", "subset"]
+        "The sum of the durations of ended flows. Each is known to about a second.";
+    SUBSET_ACTIVE: Gauge "weir_subset_active_flows" ["split", "subset"]
+        "Live flows that are not over, those of draining endpoints included. Counted in the background.";
+    ENDPOINT_PHASE: Gauge "weir_endpoint_phase" ["split", "subset", "endpoint", "phase"]
+        "Always 1: live (new flows go to it), draining (removed, live flows keep it) or gone (its drain time is over, packets of its flows are rejected).";
+    ENDPOINT_FLOWS: Counter "weir_endpoint_flows" ["split", "subset", "endpoint"]
+        "New flows that were steered to the endpoint.";
+    ENDPOINT_PACKETS: Counter "weir_endpoint_packets" ["split", "subset", "endpoint", "direction"]
+        "Packets of flows, forward (from clients) or reply (to clients).";
+    ENDPOINT_BYTES: Counter "weir_endpoint" in "bytes" ["split", "subset", "endpoint", "direction"]
+        "Bytes of these packets, link layer included.";
+    ENDPOINT_ACTIVE: Gauge "weir_endpoint_active_flows" ["split", "subset", "endpoint"]
+        "Live flows that are not over. Counted in the background.";
+}
+
+/// The table of all metrics for `docs/metrics.md`.
+pub fn markdown() -> String {
+    let mut text = "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
+    for metric in ALL {
+        let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, labels) = (metric.name(), labels.join(" "));
+        // Infallible: a String takes all.
+        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {} |", metric.help);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_documentation_shows_this_catalog() {
+        let found = include_str!("../../../docs/metrics.md");
+        assert!(found.contains(&markdown()), "docs/metrics.md lacks this table:\n{}", markdown());
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let names: BTreeSet<String> = ALL.iter().map(Metric::name).collect();
+        assert_eq!(names.len(), ALL.len(), "names are unique");
+        for metric in ALL {
+            let name = metric.name();
+            let word = |text: &str| text.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
+            assert!(name.starts_with("weir_") && word(&name), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert!(matches!(metric.unit, None | Some("seconds" | "bytes" | "ratio")), "{name}");
+            assert!(metric.labels.iter().all(|label| word(label)), "{name}");
+            assert!(metric.help.ends_with('.') && !metric.help.contains(['\n', '|']), "{name}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A sample as text, in the OpenMetrics format that Prometheus scrapes.
+
+use std::fmt::Error;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::catalog::{self, Kind, Metric};
+use super::sample::{EndpointSample, Sample, SubsetSample};
+
+/// The content type of an [`exposition`].
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The text of a sample.
+pub fn exposition(sample: Sample) -> Result<String, Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Families(sample)));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Families(Sample);
+
+/// The value of a series.
+#[derive(Clone, Copy)]
+enum Value {
+    Whole(u64),
+    Real(f64),
+}
+
+/// A series: the values of the metric's labels, and its own.
+type Series<'a, const N: usize> = ([&'a str; N], Value);
+
+/// Writes families.
+struct Writer<'a>(DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    fn family<'v, const N: usize>(
+        &mut self,
+        metric: Metric,
+        all: impl IntoIterator<Item = Series<'v, N>>,
+    ) -> Result<(), Error> {
+        let kind = match metric.kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+        };
+        let unit = metric.unit.map(|unit| Unit::Other(unit.to_owned()));
+        let mut family = self.0.encode_descriptor(metric.stem, metric.help, unit.as_ref(), kind)?;
+        for (values, value) in all {
+            debug_assert_eq!(metric.labels.len(), N, "{}", metric.stem);
+            let labels: Vec<(&str, &str)> = metric.labels.iter().copied().zip(values).collect();
+            if labels.is_empty() {
+                encode(&mut family, metric.kind, value)?;
+            } else {
+                encode(&mut family.encode_family(&labels)?, metric.kind, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode(series: &mut MetricEncoder<'_>, kind: Kind, value: Value) -> Result<(), Error> {
+    match (kind, value) {
+        (Kind::Counter, Value::Whole(value)) => {
+            series.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+        }
+        (Kind::Counter, Value::Real(value)) => {
+            series.encode_counter::<NoLabelSet, f64, u64>(&value, None)
+        }
+        (Kind::Gauge, Value::Whole(value)) => series.encode_gauge(&value),
+        (Kind::Gauge, Value::Real(value)) => series.encode_gauge(&value),
+    }
+}
+
+fn seconds(time: SystemTime) -> Value {
+    Value::Real(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64())
+}
+
+impl Collector for Families {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let (Self(sample), mut writer) = (self, Writer(encoder));
+        agent(&mut writer, sample)?;
+        flow_tables(&mut writer, sample)?;
+        splits(&mut writer, sample)?;
+        subsets(&mut writer, &sample.subsets, sample.tick)?;
+        endpoints(&mut writer, &sample.endpoints)
+    }
+}
+
+fn agent(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
+    let layout = probe_common::map::ABI_VERSION.to_string();
+    let build = ([env!("CARGO_PKG_VERSION"), layout.as_str()], Value::Whole(1));
+    writer.family(catalog::BUILD_INFO, [build])?;
+    let configuration = &sample.configuration;
+    writer.family(catalog::CONFIG_PROBLEMS, [([], Value::Whole(configuration.problems))])?;
+    let reloaded = configuration.reloaded.map(|time| ([], seconds(time)));
+    writer.family(catalog::CONFIG_RELOADED, reloaded)?;
+    let interfaces = sample.interfaces.iter().map(|found| {
+        let labels = [found.interface.as_str(), &found.hook, &found.mode];
+        (labels, Value::Whole(u64::from(!found.mode.is_empty())))
+    });
+    writer.family(catalog::INTERFACE_ATTACHED, interfaces)?;
+    let limits = sample.limits.iter();
+    writer.family(catalog::IDS_USED, limits.clone().map(|l| ([l.kind], Value::Whole(l.used))))?;
+    writer.family(catalog::IDS_LIMIT, limits.map(|l| ([l.kind], Value::Whole(l.limit))))
+}
+
+fn flow_tables(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
+    let limits = sample.flows.limits.iter();
+    let limits = limits.map(|(&(family, table), &flows)| ([family, table], Value::Whole(flows)));
+    writer.family(catalog::FLOW_TABLE_LIMIT, limits)?;
+    let counted = sample.flows.counted.as_ref();
+    let flows = counted.iter().flat_map(|(_, tables)| tables);
+    let flows = flows.flat_map(|(&(family, table), flows)| {
+        let [active, over] = flows.map(Value::Whole);
+        [([family, table, "active"], active), ([family, table, "over"], over)]
+    });
+    writer.family(catalog::FLOW_TABLE_FLOWS, flows)?;
+    let time = counted.map(|&(time, _)| ([], seconds(time)));
+    writer.family(catalog::FLOW_TABLE_COUNTED, time)
+}
+
+fn splits(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
+    let reasons = sample.reasons.iter();
+    let reasons = reasons.map(|(reason, &packets)| ([reason.as_str()], Value::Whole(packets)));
+    writer.family(catalog::REASON_PACKETS, reasons)?;
+    let splits = sample.splits.iter().map(|found| {
+        let labels = [found.split.as_str(), &found.address, &found.protocol, &found.affinity];
+        (labels, Value::Whole(1))
+    });
+    writer.family(catalog::SPLIT_INFO, splits)
+}
+
+fn subsets(writer: &mut Writer<'_>, all: &[SubsetSample], tick: Duration) -> Result<(), Error> {
+    let mut family = |metric, value: &dyn Fn(&SubsetSample) -> Option<Value>| {
+        let series = all
+            .iter()
+            .filter_map(|one| Some(([one.split.as_str(), one.subset.as_str()], value(one)?)));
+        writer.family(metric, series)
+    };
+    let whole = |value| Some(Value::Whole(value));
+    family(catalog::SUBSET_WEIGHT, &|one| whole(one.weight.into()))?;
+    family(catalog::SUBSET_WANTED_SHARE, &|one| Some(Value::Real(one.wanted_share)))?;
+    family(catalog::SUBSET_FLOWS, &|one| whole(one.stats.flows))?;
+    family(catalog::SUBSET_REJECTED, &|one| whole(one.stats.rejected))?;
+    family(catalog::SUBSET_COMPLETED, &|one| whole(one.stats.completed))?;
+    family(catalog::SUBSET_REFUSED, &|one| whole(one.stats.refused))?;
+    family(catalog::SUBSET_ENDED, &|one| whole(one.stats.ended))?;
+    family(catalog::SUBSET_DURATION, &|one| {
+        Some(Value::Real(one.stats.ended_ticks as f64 * tick.as_secs_f64()))
+    })?;
+    family(catalog::SUBSET_ACTIVE, &|one| one.active.map(Value::Whole))
+}
+
+fn endpoints(writer: &mut Writer<'_>, all: &[EndpointSample]) -> Result<(), Error> {
+    fn labels(one: &EndpointSample) -> [&str; 3] {
+        [one.split.as_str(), one.subset.as_str(), &one.endpoint]
+    }
+    fn labelled<'a>(one: &'a EndpointSample, last: &'a str) -> [&'a str; 4] {
+        [one.split.as_str(), one.subset.as_str(), &one.endpoint, last]
+    }
+    let phases = all.iter().map(|one| (labelled(one, one.phase), Value::Whole(1)));
+    writer.family(catalog::ENDPOINT_PHASE, phases)?;
+    let flows = all.iter().map(|one| (labels(one), Value::Whole(one.stats.flows)));
+    writer.family(catalog::ENDPOINT_FLOWS, flows)?;
+    let mut both_ways = |metric, values: fn(&EndpointSample) -> [u64; 2]| {
+        let series = all.iter().flat_map(|one| {
+            let [forward, reply] = values(one).map(Value::Whole);
+            [(labelled(one, "forward"), forward), (labelled(one, "reply"), reply)]
+        });
+        writer.family(metric, series)
+    };
+    both_ways(catalog::ENDPOINT_PACKETS, |one| {
+        [one.stats.forward_packets, one.stats.reply_packets]
+    })?;
+    both_ways(catalog::ENDPOINT_BYTES, |one| [one.stats.forward_bytes, one.stats.reply_bytes])?;
+    let active = all.iter().filter_map(|one| Some((labels(one), Value::Whole(one.active?))));
+    writer.family(catalog::ENDPOINT_ACTIVE, active)
+}
