@@ -1,12 +1,13 @@
 //! `cargo xtask lint` and `cargo xtask test`.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use xtask::{ebpf, toolchain};
 
-use crate::{cargo, is_root, package, root};
+use crate::{cargo, is_root, package, root, run};
 
 /// What `cargo xtask test` is to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -56,12 +57,15 @@ pub fn check_rights(selection: Selection) -> Result<()> {
     Ok(())
 }
 
-/// rustfmt and clippy over all crates; the eBPF crate as compiled for BPF.
+/// rustfmt, clippy and rustdoc over all crates; clippy of the eBPF crate as compiled for BPF.
 pub fn lint() -> Result<()> {
     cargo(["fmt", "--all", "--check"])?;
     eprintln!("+ clippy of probe-ebpf");
     ebpf::clippy(&toolchain::find()?, root(), &root().join("target/ebpf"))?;
-    cargo(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    cargo(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    let mut doc = Command::new("cargo");
+    doc.args(["doc", "--release", "--workspace", "--no-deps", "--quiet"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings").current_dir(root()))
 }
 
 /// The selected tests.

@@ -20,9 +20,9 @@ const BATCH: usize = 4096;
 
 /// The flow tables of a loaded object.
 pub struct Flows {
-    /// Tuple<V4> to Entry<V4>: live and pending flows.
+    /// `Tuple<V4>` to `Entry<V4>`: live and pending flows.
     v4: [MapData; 2],
-    /// Tuple<V6> to Entry<V6>: the same.
+    /// `Tuple<V6>` to `Entry<V6>`: the same.
     v6: [MapData; 2],
 }
 

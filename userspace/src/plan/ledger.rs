@@ -206,7 +206,7 @@ impl Ledger {
         self.capacity
     }
 
-    /// A mark of what has come out of force so far, for [`Ledger::graced`].
+    /// A mark of what has come out of force so far, for `Ledger::graced`.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }

@@ -1,14 +1,14 @@
 //! Documents to splits: weir's own, Istio's, the Gateway API's and Kubernetes'.
 //!
 //! [`read`] makes a text into documents, each checked by itself: every field is
-//! looked up in one list ([`table`]) that says whether it is honoured, noted or
+//! looked up in one list (`table`) that says whether it is honoured, noted or
 //! refused, then the document is read as a type of `k8s-openapi`, of
-//! `gateway-api` or of [`istio`], then as the types of this module, which hold
+//! `gateway-api` or of `istio`, then as the types of this module, which hold
 //! only what steering is made of.
 //!
 //! A [`Resolver`] holds the documents that are in force together and says what
 //! they come to. Each host, gateway and route is resolved by itself, and
-//! remembers what was looked up for it ([`set`]): after a change, only what
+//! remembers what was looked up for it (`set`): after a change, only what
 //! looked up something that changed is resolved again. A split that cannot be
 //! is named as such ([`Resolved::failed`]) and does not concern the others;
 //! [`Resolved::after`] is what runs then.

@@ -3,7 +3,7 @@
 //! [`resolve_all`] is the core: file names and texts in, splits and every
 //! [`Problem`] out, by way of [`crate::resource`], which knows the kinds of
 //! document; this module knows YAML, where things are in it, and weir's own
-//! kind. Only [`load`] reads the file system, and [`watch`] tells when to read
+//! kind. Only [`fn@load`] reads the file system, and [`watch`] tells when to read
 //! again.
 
 pub mod document;
