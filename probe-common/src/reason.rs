@@ -29,7 +29,7 @@ reasons! {
     RejectEndpointGone = "reject_endpoint_gone", "The flow's endpoint was removed and its drain time is over: RST or port unreachable, or dropped.";
     RejectSilent = "reject_silent", "To be rejected, but the packet may not be answered or could not be: dropped.";
     RejectNoPort = "reject_no_port", "No source port was free to tell the flow from another to the same endpoint: RST or port unreachable.";
-    FlowTableFull = "flow_table_full", "The kernel refused a flow entry: steered without one, replies not translated.";
+    FlowTableFull = "flow_table_full", "The kernel refused a flow entry: steered without one, replies not translated; or it stays among the pending.";
     EntryTorn = "entry_torn", "A flow entry was replaced while it was read: the packet was treated as of no known flow.";
     RewriteFailed = "rewrite_failed", "The packet could not be changed (headers not writable): dropped.";
     FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle.";

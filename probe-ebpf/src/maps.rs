@@ -11,6 +11,8 @@ use probe_common::map::{
 };
 use probe_common::reason::Reason;
 
+use crate::log::{Budget, Note};
+
 // Sizes marked "agent" are set from its configuration when the object is loaded.
 
 /// Live flows over IPv4, two entries each; see [`probe_common::flow`]. Agent.
@@ -62,6 +64,12 @@ pub static IDENTITIES: HashMap<IdentityKey, Identity> =
 /// What an agent must know of maps that it finds; no program uses it.
 #[map]
 pub static META: Array<Meta> = Array::with_max_entries(1, 0);
+/// What is to be told of the packet that is under way; not pinned.
+#[map]
+pub static LOG_NOTES: PerCpuArray<Note> = PerCpuArray::with_max_entries(1, 0);
+/// What was told in this tick, by [`Reason`]; not pinned.
+#[map]
+pub static LOG_BUDGETS: Array<Budget> = Array::with_max_entries(Reason::ALL.len() as u32, 0);
 
 /// Seed of the flow hash.
 #[unsafe(no_mangle)]
@@ -75,6 +83,10 @@ static UDP_IDLE: u32 = 60;
 /// A tick is 2^TICK_SHIFT jiffies: about a second.
 #[unsafe(no_mangle)]
 static TICK_SHIFT: u32 = 8;
+/// Whether rare events are told to the agent.
+#[unsafe(no_mangle)]
+static LOG_RARE: u32 = 0;
+
 macro_rules! constant {
     ($(#[$doc:meta])* $function:ident, $static:ident, $type:ty) => {
         $(#[$doc])*
@@ -93,6 +105,9 @@ constant!(/// Ticks after which a silent UDP flow is over.
     udp_idle, UDP_IDLE, u32);
 constant!(/// log2 of jiffies in a tick.
     tick_shift, TICK_SHIFT, u32);
+constant!(/// Whether rare events are told to the agent.
+    log_rare, LOG_RARE, u32);
+
 /// Counts a packet under `reason`.
 #[inline(always)]
 pub fn count(reason: Reason) {

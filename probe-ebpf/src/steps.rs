@@ -11,6 +11,7 @@ use probe_common::reason::Reason;
 
 use crate::family::Family;
 use crate::frame::Verdict;
+use crate::log;
 use crate::maps::count;
 use crate::place::Place;
 
@@ -48,6 +49,14 @@ fn family<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, l3: u
     if let Some(verdict) = place.verdict() {
         return verdict;
     }
+    let verdict = slow(frame, place);
+    log::flush();
+    verdict
+}
+
+/// The way of a packet that is not an ordinary one of a live flow.
+#[inline(always)]
+fn slow<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
     if place.is_live() {
         let verdict = frame.live(place);
         if verdict != Verdict::Unknown {
