@@ -158,28 +158,28 @@ impl<A: Parse> Tuple<A> {
 /// IPv4 header without options, as on the wire.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct V4Header {
-    version: u8,
-    service: u8,
-    total: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    addresses: [u32; 2],
+pub(crate) struct V4Header {
+    pub version: u8,
+    pub service: u8,
+    pub total: u16,
+    pub id: u16,
+    pub fragment: u16,
+    pub ttl: u8,
+    pub protocol: u8,
+    pub checksum: u16,
+    pub addresses: [u32; 2],
 }
 
 /// IPv6 header, as on the wire.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct V6Header {
-    version: u8,
-    flow: [u8; 3],
-    payload: u16,
-    next: u8,
-    hops: u8,
-    addresses: [u64; 4],
+pub(crate) struct V6Header {
+    pub version: u8,
+    pub flow: [u8; 3],
+    pub payload: u16,
+    pub next: u8,
+    pub hops: u8,
+    pub addresses: [u64; 4],
 }
 
 /// A family whose packets can be parsed.

@@ -34,5 +34,7 @@ reasons! {
     RewriteFailed = "rewrite_failed", "The packet could not be changed (headers not writable): dropped.";
     FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle.";
     FlowAdopted = "flow_adopted", "A flow that was first seen in its middle.";
+    IcmpTranslated = "icmp_translated", "An ICMP error about a packet of a flow: translated.";
+    PassIcmpUntracked = "pass_icmp_untracked", "An ICMP error about what may be a packet of weir's, but of no known flow: passed untouched.";
     FlowPortChanged = "flow_port_changed", "A flow whose source port was changed to keep its replies apart.";
 }

@@ -12,8 +12,9 @@ use crate::frame::{Frame, Verdict};
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
 use crate::place::Place;
 
+/// Whether the bit of an address and port is set.
 #[inline(always)]
-fn listed<A: Address>(map: &Array<u64>, address: A, port: u16) -> bool {
+pub fn listed<A: Address>(map: &Array<u64>, address: A, port: u16) -> bool {
     let (word, bit) = filter::position(address, port);
     map.get(word).is_some_and(|bits| *bits & bit != 0)
 }
@@ -26,7 +27,7 @@ pub fn fast<A: Family, F: Frame, const INGRESS: bool>(frame: &F, l3: u64) -> Pla
     // The bound is for the verifier.
     let headers = match A::parse(frame, l3 as usize & 0x3f) {
         Ok(headers) => headers,
-        Err(NoTuple::Other) => return PASS,
+        Err(NoTuple::Other) => return Place::other(),
         Err(NoTuple::Reason(reason)) => {
             count(reason);
             return PASS;

@@ -19,6 +19,8 @@ mod fast;
 #[cfg(target_arch = "bpf")]
 mod frame;
 #[cfg(target_arch = "bpf")]
+mod icmp;
+#[cfg(target_arch = "bpf")]
 mod live;
 #[cfg(target_arch = "bpf")]
 mod log;

@@ -8,6 +8,7 @@ use crate::frame::{Frame, Verdict};
 
 const DONE: u64 = 1 << 63;
 const LIVE: u64 = 1 << 62;
+const OTHER: u64 = 1 << 61;
 
 /// Where in a packet its headers are, in a number that global functions take
 /// and return; or that it is dealt with.
@@ -18,6 +19,11 @@ impl Place {
     /// For a packet that is dealt with.
     pub const fn done(verdict: Verdict) -> Self {
         Self(DONE | verdict as u64)
+    }
+
+    /// For a packet of another protocol than TCP and UDP.
+    pub const fn other() -> Self {
+        Self(OTHER)
     }
 
     /// The place of these headers; whether the packet's flow is in FLOWS.
@@ -34,6 +40,12 @@ impl Place {
     #[inline(always)]
     pub fn verdict(self) -> Option<Verdict> {
         (self.0 & DONE != 0).then(|| Verdict::of(self.0 as u32))
+    }
+
+    /// Whether it is a packet of another protocol.
+    #[inline(always)]
+    pub fn is_other(self) -> bool {
+        self.0 & OTHER != 0
     }
 
     /// Whether the packet's flow is in FLOWS.

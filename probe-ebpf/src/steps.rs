@@ -26,6 +26,8 @@ pub trait Steps<A: Family, const INGRESS: bool> {
     fn pending(&self, place: Place) -> Verdict;
     /// What is to be done with a packet of no known flow.
     fn unknown(&self, place: Place) -> Verdict;
+    /// [`crate::icmp::icmp`].
+    fn icmp(&self, l3: usize) -> Verdict;
 }
 
 /// The way of a packet that enters the node from clients (`INGRESS`), or leaves
@@ -48,6 +50,9 @@ fn family<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, l3: u
     let place = frame.fast(l3);
     if let Some(verdict) = place.verdict() {
         return verdict;
+    }
+    if place.is_other() {
+        return frame.icmp(l3);
     }
     let verdict = slow(frame, place);
     log::flush();
@@ -122,18 +127,18 @@ pub fn extensions_found(found: u64) -> Result<(usize, u8), NoTuple> {
     }
 }
 
-/// Implements [`Steps`] for a frame and a family: `ingress` with five global
-/// functions, `egress` with three.
+/// Implements [`Steps`] for a frame and a family: `ingress` with six global
+/// functions, `egress` with four.
 macro_rules! steps {
     (ingress $of:ty, $context:ty, $family:ty:
-        $fast:ident, $live:ident, $pending:ident, $choose:ident, $open:ident) => {
-        $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $pending);
+        $fast:ident, $live:ident, $pending:ident, $icmp:ident, $choose:ident, $open:ident) => {
+        $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $pending, $icmp);
         $crate::steps::global_function!($choose($context, frame, place: u64) -> u64
             = $crate::choose::choose::<$family, $of>(frame, $crate::place::Place(place)));
         $crate::steps::global_function!($open($context, frame, place: u64, endpoint: u32) -> u32
             = $crate::open::open::<$family, $of>(frame, $crate::place::Place(place), endpoint) as u32);
         impl $crate::steps::Steps<$family, true> for $of {
-            $crate::steps::steps!(@methods $fast, $live, $pending);
+            $crate::steps::steps!(@methods $fast, $live, $pending, $icmp);
             #[inline(always)]
             fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
                 let chosen = $choose($crate::frame::Frame::context(self), place.0);
@@ -145,10 +150,11 @@ macro_rules! steps {
             }
         }
     };
-    (egress $of:ty, $context:ty, $family:ty: $fast:ident, $live:ident, $pending:ident) => {
-        $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $pending);
+    (egress $of:ty, $context:ty, $family:ty:
+        $fast:ident, $live:ident, $pending:ident, $icmp:ident) => {
+        $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $pending, $icmp);
         impl $crate::steps::Steps<$family, false> for $of {
-            $crate::steps::steps!(@methods $fast, $live, $pending);
+            $crate::steps::steps!(@methods $fast, $live, $pending, $icmp);
             #[inline(always)]
             fn unknown(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
                 $crate::steps::untracked()
@@ -156,15 +162,17 @@ macro_rules! steps {
         }
     };
     (@common $ingress:literal, $of:ty, $context:ty, $family:ty,
-        $fast:ident, $live:ident, $pending:ident) => {
+        $fast:ident, $live:ident, $pending:ident, $icmp:ident) => {
         $crate::steps::global_function!($fast($context, frame, l3: u64) -> u64
             = $crate::fast::fast::<$family, $of, $ingress>(frame, l3).0);
         $crate::steps::global_function!($live($context, frame, place: u64) -> u32
             = $crate::live::live::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
         $crate::steps::global_function!($pending($context, frame, place: u64) -> u32
             = $crate::pending::pending::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
+        $crate::steps::global_function!($icmp($context, frame, l3: u64) -> u32
+            = $crate::icmp::icmp::<$family, $of, $ingress>(frame, l3) as u32);
     };
-    (@methods $fast:ident, $live:ident, $pending:ident) => {
+    (@methods $fast:ident, $live:ident, $pending:ident, $icmp:ident) => {
         #[inline(always)]
         fn fast(&self, l3: usize) -> $crate::place::Place {
             $crate::place::Place($fast($crate::frame::Frame::context(self), l3 as u64))
@@ -176,6 +184,10 @@ macro_rules! steps {
         #[inline(always)]
         fn pending(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
             $crate::frame::Verdict::of($pending($crate::frame::Frame::context(self), place.0))
+        }
+        #[inline(always)]
+        fn icmp(&self, l3: usize) -> $crate::frame::Verdict {
+            $crate::frame::Verdict::of($icmp($crate::frame::Frame::context(self), l3 as u64))
         }
     };
 }

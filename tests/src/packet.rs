@@ -340,13 +340,13 @@ fn u16_of(value: usize) -> u16 {
 }
 
 /// The sum of big-endian 16-bit words; an odd last byte counts as the high half of one.
-fn sum16(bytes: &[u8]) -> u64 {
+pub(crate) fn sum16(bytes: &[u8]) -> u64 {
     let word = |pair: &[u8]| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0));
     bytes.chunks(2).map(word).sum()
 }
 
 /// The ones' complement sum as 16 bits.
-fn fold(mut sum: u64) -> u16 {
+pub(crate) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -354,7 +354,12 @@ fn fold(mut sum: u64) -> u16 {
 }
 
 /// What the transport checksum covers besides the transport bytes.
-fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> Vec<u8> {
+pub(crate) fn pseudo_header(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    length: usize,
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     for ip in [source, destination] {
         match ip {

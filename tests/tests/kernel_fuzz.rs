@@ -5,14 +5,24 @@ mod kernel;
 
 use kernel::{Cast, Hook, Node, Verdict, casts, with_port};
 use weir::model::{Affinity, Protocol};
+use weir_tests::icmp::IcmpError;
 use weir_tests::packet::{ACK, Ext, FIN, Packet, RST, Rng, SYN, mutate, tuple};
 
 const FRAMES: usize = 1_000_000;
+
+/// Errors about replies of a live flow.
+fn errors(cast: &Cast) -> impl Iterator<Item = Vec<u8>> {
+    let kind = if cast.vip.is_ipv4() { [3, 4] } else { [2, 0] };
+    let reply = Packet::tcp(cast.vip, cast.client).flags(ACK).payload(&[5; 100]).build();
+    let error = IcmpError::new(cast.client.ip(), cast.vip.ip(), kind).rest([0, 0, 5, 20]);
+    [48, 68, 200].into_iter().map(move |bytes| error.clone().quote(&reply, bytes).build())
+}
 
 /// Whole frames, of which damaged ones are made.
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for cast in casts() {
+        seeds.extend(errors(&cast));
         let other = with_port(cast.vip, 9999);
         for to in [cast.vip, other, cast.v1[0]] {
             let (tcp, udp) = (Packet::tcp(cast.client, to), Packet::udp(cast.client, to));
@@ -44,6 +54,12 @@ fn node() -> Node {
             let name = format!("{name}-{family}");
             node.publish(&kernel::split(&name, (cast.vip, protocol), Affinity::None, &subsets));
         }
+        // A flow that lives, so that errors are about something.
+        let from_client = |flags| Packet::tcp(cast.client, cast.vip).flags(flags).ack(2).build();
+        let there = tuple(node.pass(Hook::Tc, &from_client(SYN))).expect("a tuple").destination;
+        let answer = Packet::tcp(there, cast.client).flags(SYN | ACK).seq(1).ack(2).build();
+        node.pass(Hook::Reply, &answer);
+        node.pass(Hook::Tc, &from_client(ACK));
     }
     node
 }
@@ -59,6 +75,11 @@ fn mentions_a_service(frame: &[u8], casts: &[Cast]) -> bool {
 #[test]
 fn damaged_frames_pass_both_programs_alike() {
     let (mut tc, mut xdp) = (node(), node());
+    for (node, hook) in [(&mut tc, Hook::Tc), (&mut xdp, Hook::Xdp)] {
+        for error in casts().iter().flat_map(errors) {
+            assert!(node.pass(hook, &error) != error, "{hook:?}: an error is translated");
+        }
+    }
     let (seeds, casts) = (seeds(), casts());
     let (mut rng, mut changed) = (Rng::new(2), 0);
     let mut frame = Vec::new();
