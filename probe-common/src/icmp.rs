@@ -55,7 +55,7 @@ impl Quote {
         if (protocol != TCP && protocol != UDP) || l4 + LEAST > end {
             return None;
         }
-        let inner = Headers { l3: inner, l4, protocol, flags: 0, plain: false };
+        let inner = Headers { l3: inner, l4, protocol, flags: 0, plain: false, first: false };
         Some(Self { l3, icmp, end, inner })
     }
 
@@ -122,6 +122,7 @@ impl Errors for V6 {
         if ip.next == TCP || ip.next == UDP {
             return Some((l4, ip.next));
         }
-        frame.extensions(l4, ip.next).ok()
+        let walked = frame.extensions(l4, ip.next).ok()?;
+        Some((walked.l4, walked.protocol))
     }
 }

@@ -4,6 +4,7 @@
 //! * [`hash`] and [`choose`]: the flow hash and the choice of a subset, so
 //!   that user space computes what the kernel computes;
 //! * [`parse`]: the packet parser, over any source of bytes;
+//! * [`fragment`]: which fragments belong together;
 //! * [`icmp`]: what ICMP errors quote;
 //! * [`filter`]: the bitmap that turns most packets away;
 //! * [`checksum`]: Internet checksum arithmetic (RFC 1071, RFC 1624);
@@ -19,6 +20,7 @@ pub mod checksum;
 pub mod choose;
 pub mod filter;
 pub mod flow;
+pub mod fragment;
 pub mod hash;
 pub mod icmp;
 pub mod map;

@@ -21,7 +21,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    PassFragment = "pass_fragment", "A fragment other than the first: passed untouched.";
+    PassFragment = "pass_fragment", "A fragment from or to an address of weir's, whose first one was not steered, or not yet: passed untouched.";
     PassUnparsed = "pass_unparsed", "Headers truncated, contradictory or too long a chain: passed untouched.";
     PassReplyUntracked = "pass_reply_untracked", "From an endpoint's address, but of no known flow: passed untouched.";
     PassNoFlowReset = "pass_no_flow_reset", "A RST of no known flow to a service address: steered without an entry.";

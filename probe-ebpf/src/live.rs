@@ -1,5 +1,5 @@
 //! Packets of live flows that are not ordinary ones: with SYN, FIN or RST, the
-//! first in a tick, or to an endpoint that is gone.
+//! first in a tick, first fragments, or to an endpoint that is gone.
 
 use probe_common::address::Tuple;
 use probe_common::flow::{Entry, is_forward};

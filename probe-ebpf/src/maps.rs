@@ -6,12 +6,16 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use probe_common::address::{Tuple, V4, V6};
 use probe_common::filter;
 use probe_common::flow::Entry;
+use probe_common::fragment::{Fragment, FragmentKey};
 use probe_common::map::{
     CHUNK, Endpoint, EndpointStats, Identity, IdentityKey, Meta, ServiceKey, Split, SubsetStats,
 };
 use probe_common::reason::Reason;
 
 use crate::log::{Budget, Note};
+
+/// Packets of a family that may come in fragments at a time.
+const FRAGMENTS: u32 = 8192;
 
 // Sizes marked "agent" are set from its configuration when the object is loaded.
 
@@ -27,6 +31,15 @@ pub static PENDING_V4: LruHashMap<Tuple<V4>, Entry<V4>> = LruHashMap::with_max_e
 /// The same over IPv6. Agent.
 #[map]
 pub static PENDING_V6: LruHashMap<Tuple<V6>, Entry<V6>> = LruHashMap::with_max_entries(1024, 0);
+/// What was made of the first fragments of packets over IPv4, for a moment. The
+/// least recently used ones go.
+#[map]
+pub static FRAGMENTS_V4: LruHashMap<FragmentKey<V4>, Fragment<V4>> =
+    LruHashMap::with_max_entries(FRAGMENTS, 0);
+/// The same over IPv6.
+#[map]
+pub static FRAGMENTS_V6: LruHashMap<FragmentKey<V6>, Fragment<V6>> =
+    LruHashMap::with_max_entries(FRAGMENTS, 0);
 /// Bits for (VIP, port); see [`filter`].
 #[map]
 pub static SERVICE_FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 use probe_common::address::{V4, V6};
-use probe_common::parse::{Bytes, NoTuple};
+use probe_common::parse::{Bytes, NoTuple, Walked};
 
 use crate::frame::{ChecksumChange, Frame, fresh, pointer};
 use crate::steps::{extensions_found, global_function, steps, walk_extensions};
@@ -75,13 +75,13 @@ impl TcFrame {
 global_function!(weir_tc_extensions(__sk_buff, frame, offset: u64, protocol: u32) -> u64
     = walk_extensions::<TcFrame>(frame, offset, protocol));
 steps!(ingress TcFrame, __sk_buff, V4:
-    weir_tc_forward_fast_v4, weir_tc_forward_live_v4, weir_tc_forward_pending_v4, weir_tc_forward_icmp_v4, weir_tc_forward_choose_v4, weir_tc_forward_open_v4);
+    weir_tc_forward_fast_v4, weir_tc_forward_live_v4, weir_tc_forward_pending_v4, weir_tc_forward_icmp_v4, weir_tc_forward_fragment_v4, weir_tc_forward_choose_v4, weir_tc_forward_open_v4);
 steps!(ingress TcFrame, __sk_buff, V6:
-    weir_tc_forward_fast_v6, weir_tc_forward_live_v6, weir_tc_forward_pending_v6, weir_tc_forward_icmp_v6, weir_tc_forward_choose_v6, weir_tc_forward_open_v6);
+    weir_tc_forward_fast_v6, weir_tc_forward_live_v6, weir_tc_forward_pending_v6, weir_tc_forward_icmp_v6, weir_tc_forward_fragment_v6, weir_tc_forward_choose_v6, weir_tc_forward_open_v6);
 steps!(egress TcFrame, __sk_buff, V4:
-    weir_tc_reply_fast_v4, weir_tc_reply_live_v4, weir_tc_reply_pending_v4, weir_tc_reply_icmp_v4);
+    weir_tc_reply_fast_v4, weir_tc_reply_live_v4, weir_tc_reply_pending_v4, weir_tc_reply_icmp_v4, weir_tc_reply_fragment_v4);
 steps!(egress TcFrame, __sk_buff, V6:
-    weir_tc_reply_fast_v6, weir_tc_reply_live_v6, weir_tc_reply_pending_v6, weir_tc_reply_icmp_v6);
+    weir_tc_reply_fast_v6, weir_tc_reply_live_v6, weir_tc_reply_pending_v6, weir_tc_reply_icmp_v6, weir_tc_reply_fragment_v6);
 
 impl Bytes for TcFrame {
     #[inline(always)]
@@ -91,7 +91,7 @@ impl Bytes for TcFrame {
     }
 
     #[inline(always)]
-    fn extensions(&self, offset: usize, protocol: u8) -> Result<(usize, u8), NoTuple> {
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, NoTuple> {
         extensions_found(weir_tc_extensions(self.context(), offset as u64, protocol as u32))
     }
 }

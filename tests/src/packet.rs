@@ -55,6 +55,7 @@ pub struct Packet {
     vlans: Vec<(u16, u16)>,
     macs: ([u8; 6], [u8; 6]),
     ttl: u8,
+    id: u32,
     dscp_ecn: u8,
     ip_options: Vec<u8>,
     exts: Vec<Ext>,
@@ -82,6 +83,7 @@ impl Packet {
             vlans: Vec::new(),
             macs: ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]),
             ttl: 64,
+            id: 0xdead_1234,
             dscp_ecn: 0,
             ip_options: Vec::new(),
             exts: Vec::new(),
@@ -122,6 +124,13 @@ impl Packet {
     #[must_use]
     pub fn ttl(mut self, ttl: u8) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// Identification: of IPv4 the low 16 bits of it; of IPv6 in its fragment headers.
+    #[must_use]
+    pub fn id(mut self, id: u32) -> Self {
+        self.id = id;
         self
     }
 
@@ -262,7 +271,7 @@ impl Packet {
                 let length = 20 + self.ip_options.len();
                 let mut header = vec![0x40 | (length / 4) as u8, self.dscp_ecn];
                 header.extend(u16_of(length + body.len()).to_be_bytes());
-                header.extend([0x12, 0x34]);
+                header.extend((self.id as u16).to_be_bytes());
                 let flags = match fragment {
                     None => 0x4000,
                     Some((offset, more)) => u16_of(offset) | u16::from(more) << 13,
@@ -279,9 +288,10 @@ impl Packet {
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 assert!(self.ip_options.is_empty(), "IPv4 options on IPv6");
                 frame.extend(ETH_IPV6.to_be_bytes());
-                let mut headers: Vec<_> = self.exts.iter().map(|&ext| extension(ext)).collect();
+                let mut headers: Vec<_> =
+                    self.exts.iter().map(|&ext| extension(ext, self.id)).collect();
                 if let Some((offset, more)) = fragment {
-                    headers.push((FRAGMENT, fragment_header(offset, more)));
+                    headers.push((FRAGMENT, fragment_header(offset, more, self.id)));
                 }
                 let length = headers.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
                 frame.extend([0x60 | self.dscp_ecn >> 4, self.dscp_ecn << 4, 0xab, 0xcd]);
@@ -302,7 +312,7 @@ impl Packet {
 }
 
 /// Type and bytes of an extension header, its first byte (what comes next) left open.
-fn extension(ext: Ext) -> (u8, Vec<u8>) {
+fn extension(ext: Ext, id: u32) -> (u8, Vec<u8>) {
     let padding = |units: u8| {
         assert!((1..=32).contains(&units), "1 to 32 units of 8 bytes");
         let rest = usize::from(units) * 8 - 4;
@@ -318,14 +328,15 @@ fn extension(ext: Ext) -> (u8, Vec<u8>) {
             bytes.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x99]);
             (ROUTING, bytes)
         }
-        Ext::AtomicFragment => (FRAGMENT, fragment_header(0, false)),
+        Ext::AtomicFragment => (FRAGMENT, fragment_header(0, false, id)),
     }
 }
 
 /// A fragment header, its first byte left open.
-fn fragment_header(offset: usize, more: bool) -> Vec<u8> {
+fn fragment_header(offset: usize, more: bool, id: u32) -> Vec<u8> {
     let [high, low] = (u16_of(offset) << 3 | u16::from(more)).to_be_bytes();
-    vec![0, 0, high, low, 0xde, 0xad, 0xbe, 0xef]
+    let [a, b, c, d] = id.to_be_bytes();
+    vec![0, 0, high, low, a, b, c, d]
 }
 
 /// Zeros up to a multiple of 4.

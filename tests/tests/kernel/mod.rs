@@ -11,6 +11,7 @@ use aya::maps::{HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{Entry, is_forward};
+use probe_common::fragment::{Fragment, FragmentKey};
 use probe_common::map::{EndpointStats, SubsetStats};
 use probe_common::reason::Reason;
 use weir::datapath::{Datapath as _, Flow, Flows, Settings};
@@ -274,12 +275,18 @@ impl Node {
         counts
     }
 
-    /// Makes all entries older by that many seconds.
+    /// Makes all entries, and what is known of fragments, older by that many seconds.
     pub fn let_pass(&mut self, seconds: u64) {
         // A tick is at most two seconds and at least half a one.
         let ticks = seconds as u32 * 2;
         self.each_v4(|_, _, entry| entry.seen = entry.seen.wrapping_sub(ticks));
         self.each_v6(|_, _, entry| entry.seen = entry.seen.wrapping_sub(ticks));
+        self.each("FRAGMENTS_V4", &mut |_: &FragmentKey<V4>, fragment: &mut Fragment<V4>| {
+            fragment.seen = fragment.seen.wrapping_sub(ticks);
+        });
+        self.each("FRAGMENTS_V6", &mut |_: &FragmentKey<V6>, fragment: &mut Fragment<V6>| {
+            fragment.seen = fragment.seen.wrapping_sub(ticks);
+        });
     }
 
     /// Shows, and lets change, all entries over IPv4, and whether they are pending.
