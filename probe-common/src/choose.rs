@@ -69,14 +69,13 @@ pub fn subset(hash: u64, subsets: &[Subset; MAX_SUBSETS], count: u32) -> Option<
             break;
         }
         let weight = candidate.weight as u64;
-        if weight == 0 {
-            continue;
-        }
         let cost = draw(hash, candidate.seed);
         // cost/weight < best_cost/best_weight; a tie goes to the smaller seed, not to an index.
         let (mine, theirs) = (cost * best_weight, best_cost * weight);
         let wins = mine < theirs || (mine == theirs && candidate.seed < best_seed);
-        if best_weight == 0 || wins {
+        // Not `continue` above: of a loop with two ways back, the compiler makes one that falls
+        // into the loop's head, which verifiers before Linux 6.8 refuse.
+        if weight != 0 && (best_weight == 0 || wins) {
             (best, best_seed, best_cost, best_weight) = (at, candidate.seed, cost, weight);
         }
     }

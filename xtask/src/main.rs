@@ -1,5 +1,6 @@
 //! weir's development commands: `cargo xtask help`.
 
+mod kernels;
 mod package;
 mod setup;
 mod test;
@@ -27,6 +28,11 @@ enum Task {
         /// Which.
         #[arg(default_value = "all")]
         selection: test::Selection,
+    },
+    /// Steer real traffic on the kernels of Debian's releases, in virtual machines; root.
+    TestKernels {
+        /// Which: 5.10, 6.1, 6.12, newest; all unless said.
+        kernels: Vec<String>,
     },
     /// Build the Debian package, into target/debian.
     Package,
@@ -76,6 +82,11 @@ impl Task {
                     setup::packaging()?;
                 }
                 test::test(selection)
+            }
+            Self::TestKernels { kernels } => {
+                setup::all()?;
+                setup::emulation()?;
+                kernels::test(&kernels)
             }
             Self::Package => {
                 setup::ebpf()?;

@@ -28,7 +28,15 @@ const TOOLS: &[(&str, &str)] = &[
 const PACKAGING: &[(&str, &str)] =
     &[("dpkg-shlibdeps", "dpkg-dev"), ("systemd-analyze", "systemd"), ("man", "man-db")];
 
-/// Everything.
+/// What boots other kernels.
+const EMULATION: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("xz", "xz-utils"),
+];
+
+/// Everything but what only `cargo xtask test-kernels` needs.
 pub fn all() -> Result<()> {
     ebpf()?;
     tools()?;
@@ -72,6 +80,11 @@ pub fn packaging() -> Result<()> {
         run(Command::new("cargo").args(install))?;
     }
     Ok(())
+}
+
+/// What boots other kernels.
+pub fn emulation() -> Result<()> {
+    programs(EMULATION)
 }
 
 fn programs(wanted: &[(&str, &'static str)]) -> Result<()> {
