@@ -1,15 +1,16 @@
 //! An address family with its flow tables, and what all code does with them.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
-use aya_ebpf::maps::LruHashMap;
+use aya_ebpf::maps::{LruHashMap, PerCpuArray};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{CLOSING, Entry, REPLY};
 use probe_common::fragment::{Fragment, FragmentKey, Fragments};
 use probe_common::parse::TCP;
 
+use crate::fragment::First;
 use crate::maps::{
-    FLOWS_V4, FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6, PENDING_V4, PENDING_V6, tcp_idle, tick_shift,
-    udp_idle,
+    FIRST_FRAGMENT_V4, FIRST_FRAGMENT_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6,
+    PENDING_V4, PENDING_V6, tcp_idle, tick_shift, udp_idle,
 };
 
 /// A flow table.
@@ -25,6 +26,8 @@ pub trait Family: Fragments + 'static {
     fn pending() -> &'static Table<Self>;
     /// Packets that come in fragments.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>>;
+    /// Where an entry for these is put together.
+    fn first_fragment() -> &'static PerCpuArray<First<Self>>;
 }
 
 impl Family for V4 {
@@ -44,6 +47,11 @@ impl Family for V4 {
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>> {
         &FRAGMENTS_V4
     }
+
+    #[inline(always)]
+    fn first_fragment() -> &'static PerCpuArray<First<Self>> {
+        &FIRST_FRAGMENT_V4
+    }
 }
 
 impl Family for V6 {
@@ -62,6 +70,11 @@ impl Family for V6 {
     #[inline(always)]
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>> {
         &FRAGMENTS_V6
+    }
+
+    #[inline(always)]
+    fn first_fragment() -> &'static PerCpuArray<First<Self>> {
+        &FIRST_FRAGMENT_V6
     }
 }
 

@@ -6,7 +6,7 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::Entry;
-use probe_common::fragment::{Fragment, Fragments, LIFETIME};
+use probe_common::fragment::{Fragment, FragmentKey, Fragments, LIFETIME};
 use probe_common::parse::Headers;
 use probe_common::reason::Reason;
 
@@ -17,6 +17,15 @@ use crate::frame::{Frame, Verdict};
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
 use crate::rewrite::addresses;
 
+/// Where an entry for a first fragment is put together: the steps that steer it
+/// have no stack left.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct First<A> {
+    key: FragmentKey<A>,
+    fragment: Fragment<A>,
+}
+
 /// Remembers where the first fragment of a packet goes.
 #[inline(always)]
 pub fn remember<A: Family + Fragments>(
@@ -26,7 +35,11 @@ pub fn remember<A: Family + Fragments>(
     entry: &Entry<A>,
 ) {
     let Some(key) = A::first(frame, headers, [tuple.src, tuple.dst]) else { return };
-    let fragment = Fragment {
+    let Some(slot) = A::first_fragment().get_ptr_mut(0) else { return };
+    // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+    let first = unsafe { &mut *slot };
+    first.key = key;
+    first.fragment = Fragment {
         tag: key.tag(),
         seen: now(),
         endpoint: entry.endpoint,
@@ -36,7 +49,7 @@ pub fn remember<A: Family + Fragments>(
         address: entry.address,
     };
     // Without it, the others pass and are counted.
-    let _ = A::fragments().insert(&key, &fragment, 0);
+    let _ = A::fragments().insert(&first.key, &first.fragment, 0);
 }
 
 /// A fragment other than the first.

@@ -12,6 +12,7 @@ use probe_common::map::{
 };
 use probe_common::reason::Reason;
 
+use crate::fragment::First;
 use crate::log::{Budget, Note};
 
 /// Packets of a family that may come in fragments at a time.
@@ -40,6 +41,12 @@ pub static FRAGMENTS_V4: LruHashMap<FragmentKey<V4>, Fragment<V4>> =
 #[map]
 pub static FRAGMENTS_V6: LruHashMap<FragmentKey<V6>, Fragment<V6>> =
     LruHashMap::with_max_entries(FRAGMENTS, 0);
+/// Where an entry of FRAGMENTS_V4 is put together; not pinned.
+#[map]
+pub static FIRST_FRAGMENT_V4: PerCpuArray<First<V4>> = PerCpuArray::with_max_entries(1, 0);
+/// The same of FRAGMENTS_V6.
+#[map]
+pub static FIRST_FRAGMENT_V6: PerCpuArray<First<V6>> = PerCpuArray::with_max_entries(1, 0);
 /// Bits for (VIP, port); see [`filter`].
 #[map]
 pub static SERVICE_FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);

@@ -83,7 +83,7 @@ fn fragments_of_two_flows_may_alternate() {
     for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
         let mut node = Node::new();
         node.reviews(cast, Protocol::Udp, [50, 50]);
-        let flows: Vec<(Vec<Vec<u8>>, Vec<Vec<u8>>)> = (0..20u16)
+        let flows: Vec<[Vec<Vec<u8>>; 2]> = (0..20u16)
             .map(|n| {
                 let client = with_port(cast.client, 20_000 + n);
                 let cut = |to| {
@@ -93,11 +93,11 @@ fn fragments_of_two_flows_may_alternate() {
                 let sent = cut(cast.vip);
                 // The first packet of a flow may be one that is cut.
                 let to = tuple(node.pass(hook, &sent[0])).expect("a tuple").destination;
-                (sent, cut(to))
+                [sent, cut(to)]
             })
             .collect();
         for n in 1..4 {
-            for (sent, wanted) in &flows {
+            for [sent, wanted] in &flows {
                 assert!(node.pass(hook, &sent[n]) == wanted[n], "{cast} {hook:?}, fragment {n}");
             }
         }
@@ -164,13 +164,14 @@ fn an_endpoint_that_is_its_own_client_may_send_fragments() {
         let cut = |from, to| packet(Protocol::Udp, [from, to], 4_000).build_fragments(SIZE);
         let sent = cut(client, cast.vip);
         let there = tuple(node.pass(hook, &sent[0])).expect("a tuple");
-        let wanted = cut(there.source, endpoint);
-        let back = [cut(endpoint, there.source), cut(cast.vip, client)];
-        for n in 0..3 {
-            assert!(node.pass(hook, &sent[n]) == wanted[n], "{cast} {hook:?}: {n} there");
-        }
-        for n in 0..3 {
-            assert!(node.pass(hook, &back[0][n]) == back[1][n], "{cast} {hook:?}: {n} back");
+        let ways = [
+            ("there", sent, cut(there.source, endpoint)),
+            ("back", cut(endpoint, there.source), cut(cast.vip, client)),
+        ];
+        for (way, sent, wanted) in ways {
+            for (n, (sent, wanted)) in sent.iter().zip(wanted).enumerate() {
+                assert!(node.pass(hook, sent) == wanted, "{cast} {hook:?}: {way}, fragment {n}");
+            }
         }
     }
 }

@@ -75,7 +75,8 @@ impl Settings {
 
 /// Maps that belong to the programs of one agent: what is in them has no
 /// layout that the next one would know.
-const NOT_PINNED: [&str; 3] = ["AYA_LOGS", "LOG_NOTES", "LOG_BUDGETS"];
+const NOT_PINNED: [&str; 5] =
+    ["AYA_LOGS", "LOG_NOTES", "LOG_BUDGETS", "FIRST_FRAGMENT_V4", "FIRST_FRAGMENT_V6"];
 /// Bytes of AYA_LOGS while nothing is told: the least that the kernel takes.
 const NO_LOG: u32 = 4096;
 /// Bytes of AYA_LOGS else: some hundred events.
