@@ -4,6 +4,8 @@
 //! * [`hash`] and [`choose`]: the flow hash and the choice of a subset, so
 //!   that user space computes what the kernel computes;
 //! * [`parse`]: the packet parser, over any source of bytes;
+//! * [`fragment`]: which fragments belong together;
+//! * [`icmp`]: what ICMP errors quote;
 //! * [`filter`]: the bitmap that turns most packets away;
 //! * [`checksum`]: Internet checksum arithmetic (RFC 1071, RFC 1624);
 //! * [`reason`]: why packets were not steered, with the names of the counters.
@@ -18,7 +20,9 @@ pub mod checksum;
 pub mod choose;
 pub mod filter;
 pub mod flow;
+pub mod fragment;
 pub mod hash;
+pub mod icmp;
 pub mod map;
 pub mod parse;
 pub mod reason;

@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// The version of the layout of all maps.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The most subsets that a split may have.
 pub const MAX_SUBSETS: usize = 16;
@@ -189,6 +189,7 @@ mod user {
     use super::*;
     use crate::address::{Tuple, V4, V6};
     use crate::flow::Entry;
+    use crate::fragment::{Fragment, FragmentKey};
 
     // SAFETY: each of these is bytemuck::Pod, which asks for the same.
     unsafe impl aya::Pod for ServiceKey {}
@@ -212,4 +213,12 @@ mod user {
     unsafe impl aya::Pod for Entry<V4> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Entry<V6> {}
+    // SAFETY: repr(C), integers alone, and the asserts of their module exclude padding.
+    unsafe impl aya::Pod for FragmentKey<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FragmentKey<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Fragment<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Fragment<V6> {}
 }

@@ -30,6 +30,60 @@ pub const ETHERNET: usize = 14;
 pub trait Bytes {
     /// The value at `offset` bytes into the frame; None past its end.
     fn load<T: Pod>(&self, offset: usize) -> Option<T>;
+
+    /// [`extensions`]. Kernel programs do that apart from the rest: the verifier
+    /// would follow each chain of headers through all that comes after it.
+    #[inline(always)]
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, NoTuple> {
+        extensions(self, offset, protocol)
+    }
+}
+
+/// What is behind IPv6 extension headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walked {
+    /// Offset of the TCP or UDP header.
+    pub l4: usize,
+    /// Which of them.
+    pub protocol: u8,
+    /// See [`Headers::first`].
+    pub first: bool,
+}
+
+/// Walks IPv6 extension headers, of which the first is at `offset` and has the
+/// number `protocol`.
+#[inline(always)]
+pub fn extensions(
+    frame: &(impl Bytes + ?Sized),
+    offset: usize,
+    protocol: u8,
+) -> Result<Walked, NoTuple> {
+    let (mut l4, mut protocol, mut first, mut walked) = (offset, protocol, false, 0);
+    while protocol != TCP && protocol != UDP {
+        let [next, units]: [u8; 2] = frame.load(l4).ok_or(UNPARSED)?;
+        first = false;
+        let length = match protocol {
+            // Hop-by-hop options, routing, destination options.
+            0 | 43 | 60 => (units as usize + 1) * 8,
+            // Fragment.
+            44 => {
+                let fragment = u16::from_be(frame.load(l4 + 2).ok_or(UNPARSED)?);
+                if fragment & 0xfff8 != 0 {
+                    return Err(FRAGMENT);
+                }
+                first = fragment & 1 != 0;
+                8
+            }
+            _ => return Err(Other),
+        };
+        if walked == MAX_EXTENSIONS {
+            return Err(UNPARSED);
+        }
+        walked += 1;
+        protocol = next;
+        l4 += length;
+    }
+    Ok(Walked { l4, protocol, first })
 }
 
 impl Bytes for [u8] {
@@ -80,6 +134,9 @@ pub struct Headers {
     pub flags: u8,
     /// Neither IPv4 options nor IPv6 extension headers.
     pub plain: bool,
+    /// The first fragment of several, and others can be told to follow it: of
+    /// IPv6, its fragment header is the last extension header.
+    pub first: bool,
 }
 
 impl Headers {
@@ -117,28 +174,28 @@ impl<A: Parse> Tuple<A> {
 /// IPv4 header without options, as on the wire.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct V4Header {
-    version: u8,
-    service: u8,
-    total: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    addresses: [u32; 2],
+pub(crate) struct V4Header {
+    pub version: u8,
+    pub service: u8,
+    pub total: u16,
+    pub id: u16,
+    pub fragment: u16,
+    pub ttl: u8,
+    pub protocol: u8,
+    pub checksum: u16,
+    pub addresses: [u32; 2],
 }
 
 /// IPv6 header, as on the wire.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct V6Header {
-    version: u8,
-    flow: [u8; 3],
-    payload: u16,
-    next: u8,
-    hops: u8,
-    addresses: [u64; 4],
+pub(crate) struct V6Header {
+    pub version: u8,
+    pub flow: [u8; 3],
+    pub payload: u16,
+    pub next: u8,
+    pub hops: u8,
+    pub addresses: [u64; 4],
 }
 
 /// A family whose packets can be parsed.
@@ -165,14 +222,16 @@ impl Parse for V4 {
         if ip.version >> 4 != 4 || header < 20 {
             return Err(UNPARSED);
         }
-        if u16::from_be(ip.fragment) & 0x1fff != 0 {
+        let fragment = u16::from_be(ip.fragment) & 0x3fff;
+        if fragment & 0x1fff != 0 {
             return Err(FRAGMENT);
         }
         let total = u16::from_be(ip.total) as usize;
         if total != 0 && total < header + minimum(protocol) {
             return Err(UNPARSED);
         }
-        transport(frame, protocol, l3, l3 + header, header == 20)
+        let walked = Walked { l4: l3 + header, protocol, first: fragment != 0 };
+        transport(frame, l3, walked, header == 20)
     }
 }
 
@@ -185,36 +244,16 @@ impl Parse for V6 {
         if ip.version >> 4 != 6 {
             return Err(UNPARSED);
         }
-        let mut protocol = ip.next;
-        let mut l4 = l3 + 40;
-        let mut walked = 0;
-        while protocol != TCP && protocol != UDP {
-            let [next, units]: [u8; 2] = frame.load(l4).ok_or(UNPARSED)?;
-            let length = match protocol {
-                // Hop-by-hop options, routing, destination options.
-                0 | 43 | 60 => (units as usize + 1) * 8,
-                // Fragment.
-                44 => {
-                    let fragment = u16::from_be(frame.load(l4 + 2).ok_or(UNPARSED)?);
-                    if fragment & 0xfff8 != 0 {
-                        return Err(FRAGMENT);
-                    }
-                    8
-                }
-                _ => return Err(Other),
-            };
-            if walked == MAX_EXTENSIONS {
-                return Err(UNPARSED);
-            }
-            walked += 1;
-            protocol = next;
-            l4 += length;
+        let plain = ip.next == TCP || ip.next == UDP;
+        let mut walked = Walked { l4: l3 + 40, protocol: ip.next, first: false };
+        if !plain {
+            walked = frame.extensions(walked.l4, ip.next)?;
         }
         let payload = u16::from_be(ip.payload) as usize;
-        if payload != 0 && payload + 40 < l4 - l3 + minimum(protocol) {
+        if payload != 0 && payload + 40 < walked.l4 - l3 + minimum(walked.protocol) {
             return Err(UNPARSED);
         }
-        transport(frame, protocol, l3, l4, walked == 0)
+        transport(frame, l3, walked, plain)
     }
 }
 
@@ -226,9 +265,8 @@ const fn minimum(protocol: u8) -> usize {
 #[inline(always)]
 fn transport(
     frame: &(impl Bytes + ?Sized),
-    protocol: u8,
     l3: usize,
-    l4: usize,
+    Walked { l4, protocol, first }: Walked,
     plain: bool,
 ) -> Result<Headers, NoTuple> {
     // The checksum field is the last that is needed: the whole of UDP, and of TCP 18 bytes.
@@ -239,5 +277,5 @@ fn transport(
         let _: [u8; 8] = frame.load(l4).ok_or(UNPARSED)?;
         0
     };
-    Ok(Headers { l3, l4, protocol, flags, plain })
+    Ok(Headers { l3, l4, protocol, flags, plain, first })
 }

@@ -21,7 +21,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    PassFragment = "pass_fragment", "A fragment other than the first: passed untouched.";
+    PassFragment = "pass_fragment", "A fragment from or to an address of weir's, whose first one was not steered, or not yet: passed untouched.";
     PassUnparsed = "pass_unparsed", "Headers truncated, contradictory or too long a chain: passed untouched.";
     PassReplyUntracked = "pass_reply_untracked", "From an endpoint's address, but of no known flow: passed untouched.";
     PassNoFlowReset = "pass_no_flow_reset", "A RST of no known flow to a service address: steered without an entry.";
@@ -29,10 +29,12 @@ reasons! {
     RejectEndpointGone = "reject_endpoint_gone", "The flow's endpoint was removed and its drain time is over: RST or port unreachable, or dropped.";
     RejectSilent = "reject_silent", "To be rejected, but the packet may not be answered or could not be: dropped.";
     RejectNoPort = "reject_no_port", "No source port was free to tell the flow from another to the same endpoint: RST or port unreachable.";
-    FlowTableFull = "flow_table_full", "The kernel refused a flow entry: steered without one, replies not translated.";
+    FlowTableFull = "flow_table_full", "The kernel refused a flow entry: steered without one, replies not translated; or it stays among the pending.";
     EntryTorn = "entry_torn", "A flow entry was replaced while it was read: the packet was treated as of no known flow.";
     RewriteFailed = "rewrite_failed", "The packet could not be changed (headers not writable): dropped.";
     FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle.";
     FlowAdopted = "flow_adopted", "A flow that was first seen in its middle.";
+    IcmpTranslated = "icmp_translated", "An ICMP error about a packet of a flow: translated.";
+    PassIcmpUntracked = "pass_icmp_untracked", "An ICMP error about what may be a packet of weir's, but of no known flow: passed untouched.";
     FlowPortChanged = "flow_port_changed", "A flow whose source port was changed to keep its replies apart.";
 }

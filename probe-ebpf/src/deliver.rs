@@ -3,9 +3,11 @@
 use probe_common::address::Tuple;
 use probe_common::flow::{Entry, is_forward};
 use probe_common::map::ENDPOINT_GONE;
-use probe_common::parse::{Headers, Parse};
+use probe_common::parse::Headers;
 use probe_common::reason::Reason;
 
+use crate::family::Family;
+use crate::fragment::remember;
 use crate::frame::{Frame, Verdict};
 use crate::maps::{ENDPOINT_STATS, ENDPOINTS, count};
 use crate::rewrite::rewrite;
@@ -18,7 +20,7 @@ pub fn is_gone(endpoint: u32) -> bool {
 
 /// Rewrites and counts a packet of a known flow.
 #[inline(always)]
-pub fn deliver<A: Parse, F: Frame>(
+pub fn deliver<A: Family, F: Frame>(
     frame: &F,
     headers: &Headers,
     tuple: &Tuple<A>,
@@ -28,16 +30,25 @@ pub fn deliver<A: Parse, F: Frame>(
         count(Reason::RewriteFailed);
         return Verdict::Drop;
     }
-    if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(entry.endpoint) {
+    if headers.first {
+        remember(frame, headers, tuple, entry);
+    }
+    tally(entry.endpoint, entry.direction, frame.len());
+    Verdict::Pass
+}
+
+/// Counts a packet of so many bytes for its endpoint.
+#[inline(always)]
+pub fn tally(endpoint: u32, direction: u8, bytes: u64) {
+    if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(endpoint) {
         // SAFETY: the slot of this CPU; programs on it do not preempt each other.
         let stats = unsafe { &mut *stats };
-        if is_forward(entry.direction) {
+        if is_forward(direction) {
             stats.forward_packets += 1;
-            stats.forward_bytes += frame.len();
+            stats.forward_bytes += bytes;
         } else {
             stats.reply_packets += 1;
-            stats.reply_bytes += frame.len();
+            stats.reply_bytes += bytes;
         }
     }
-    Verdict::Pass
 }

@@ -1,24 +1,33 @@
 //! An address family with its flow tables, and what all code does with them.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
-use aya_ebpf::maps::LruHashMap;
+use aya_ebpf::maps::{LruHashMap, PerCpuArray};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{CLOSING, Entry, REPLY};
-use probe_common::parse::{Parse, TCP};
+use probe_common::fragment::{Fragment, FragmentKey, Fragments};
+use probe_common::parse::TCP;
 
-use crate::maps::{FLOWS_V4, FLOWS_V6, PENDING_V4, PENDING_V6, tcp_idle, tick_shift, udp_idle};
+use crate::fragment::First;
+use crate::maps::{
+    FIRST_FRAGMENT_V4, FIRST_FRAGMENT_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6,
+    PENDING_V4, PENDING_V6, tcp_idle, tick_shift, udp_idle,
+};
 
 /// A flow table.
 pub type Table<A> = LruHashMap<Tuple<A>, Entry<A>>;
 
 /// A family with its flow tables; see [`probe_common::flow`].
-pub trait Family: Parse + 'static {
+pub trait Family: Fragments + 'static {
     /// 4 or 6.
     const NUMBER: u8;
     /// Flows in which both sides have spoken.
     fn flows() -> &'static Table<Self>;
     /// Flows in which one side has not spoken yet.
     fn pending() -> &'static Table<Self>;
+    /// Packets that come in fragments.
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>>;
+    /// Where an entry for these is put together.
+    fn first_fragment() -> &'static PerCpuArray<First<Self>>;
 }
 
 impl Family for V4 {
@@ -33,6 +42,16 @@ impl Family for V4 {
     fn pending() -> &'static Table<Self> {
         &PENDING_V4
     }
+
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>> {
+        &FRAGMENTS_V4
+    }
+
+    #[inline(always)]
+    fn first_fragment() -> &'static PerCpuArray<First<Self>> {
+        &FIRST_FRAGMENT_V4
+    }
 }
 
 impl Family for V6 {
@@ -46,6 +65,16 @@ impl Family for V6 {
     #[inline(always)]
     fn pending() -> &'static Table<Self> {
         &PENDING_V6
+    }
+
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>> {
+        &FRAGMENTS_V6
+    }
+
+    #[inline(always)]
+    fn first_fragment() -> &'static PerCpuArray<First<Self>> {
+        &FIRST_FRAGMENT_V6
     }
 }
 
@@ -69,7 +98,26 @@ pub fn now() -> u32 {
 /// Whether the hook is where packets with that entry are rewritten.
 #[inline(always)]
 pub fn is_here<A: Address, const INGRESS: bool>(entry: &Entry<A>) -> bool {
-    (entry.direction == REPLY) != INGRESS
+    goes_here::<INGRESS>(entry.direction)
+}
+
+/// Whether the hook is where packets of that direction are rewritten.
+#[inline(always)]
+pub fn goes_here<const INGRESS: bool>(direction: u8) -> bool {
+    (direction == REPLY) != INGRESS
+}
+
+/// Deletes the entries of a flow: that of `key`, and its pair, unless another
+/// flow has that.
+#[inline(always)]
+pub fn forget<A: Family>(table: &Table<A>, key: &Tuple<A>, pair: &Tuple<A>) {
+    if let Some(other) = table.get_ptr(pair)
+        // SAFETY: an entry of the table; a torn read costs at most a stray entry.
+        && unsafe { (*other).to(pair) } == key.reversed()
+    {
+        let _ = table.remove(pair);
+    }
+    let _ = table.remove(key);
 }
 
 /// Ticks of silence after which a flow is over.

@@ -5,6 +5,7 @@ use probe_common::address::{Address, Tuple};
 use probe_common::filter;
 use probe_common::flow::{Entry, RESET, SYNCED, to_note};
 use probe_common::parse::{FIN, Headers, NoTuple, RST, SYN, TCP};
+use probe_common::reason::Reason;
 
 use crate::deliver::{deliver, is_gone};
 use crate::family::{Family, is_here, now, read};
@@ -12,10 +13,18 @@ use crate::frame::{Frame, Verdict};
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
 use crate::place::Place;
 
+/// Whether the bit of an address and port is set.
 #[inline(always)]
-fn listed<A: Address>(map: &Array<u64>, address: A, port: u16) -> bool {
+pub fn listed<A: Address>(map: &Array<u64>, address: A, port: u16) -> bool {
     let (word, bit) = filter::position(address, port);
     map.get(word).is_some_and(|bits| *bits & bit != 0)
+}
+
+/// Whether the bit of any port of an address is set.
+#[inline(always)]
+pub fn listed_at_all<A: Address>(map: &Array<u64>, address: A) -> bool {
+    let (word, _) = filter::position(address, 0);
+    map.get(word).is_some_and(|bits| *bits != 0)
 }
 
 /// Deals with packets that are no business of weir, and with the ordinary ones
@@ -26,7 +35,8 @@ pub fn fast<A: Family, F: Frame, const INGRESS: bool>(frame: &F, l3: u64) -> Pla
     // The bound is for the verifier.
     let headers = match A::parse(frame, l3 as usize & 0x3f) {
         Ok(headers) => headers,
-        Err(NoTuple::Other) => return PASS,
+        Err(NoTuple::Other) => return Place::other(),
+        Err(NoTuple::Reason(Reason::PassFragment)) => return Place::fragment(),
         Err(NoTuple::Reason(reason)) => {
             count(reason);
             return PASS;
@@ -72,6 +82,7 @@ pub fn fast<A: Family, F: Frame, const INGRESS: bool>(frame: &F, l3: u64) -> Pla
 #[inline(always)]
 fn is_ordinary<A: Address>(headers: &Headers, entry: &Entry<A>) -> bool {
     headers.flags & (SYN | FIN | RST) == 0
+        && !headers.first
         && entry.state & (RESET | SYNCED) == SYNCED
         && now() == entry.seen
         && !is_gone(entry.endpoint)

@@ -1,5 +1,5 @@
 //! Packets of live flows that are not ordinary ones: with SYN, FIN or RST, the
-//! first in a tick, or to an endpoint that is gone.
+//! first in a tick, first fragments, or to an endpoint that is gone.
 
 use probe_common::address::Tuple;
 use probe_common::flow::{Entry, is_forward};
@@ -7,7 +7,7 @@ use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 
 use crate::deliver::{deliver, is_gone};
-use crate::family::{Family, idle_limit, is_here, is_over, now, read};
+use crate::family::{Family, forget, idle_limit, is_here, is_over, now, read};
 use crate::frame::{Frame, Verdict};
 use crate::maps::count;
 use crate::place::Place;
@@ -37,8 +37,7 @@ pub fn live<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -
     }
     let pair = entry.to(tuple).reversed();
     if starts_anew(&headers, &entry, &pair, now) {
-        let _ = A::flows().remove(tuple);
-        let _ = A::flows().remove(&pair);
+        forget(A::flows(), tuple, &pair);
         count(Reason::FlowReused);
         return Verdict::Unknown;
     }

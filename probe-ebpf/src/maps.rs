@@ -6,10 +6,17 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use probe_common::address::{Tuple, V4, V6};
 use probe_common::filter;
 use probe_common::flow::Entry;
+use probe_common::fragment::{Fragment, FragmentKey};
 use probe_common::map::{
     CHUNK, Endpoint, EndpointStats, Identity, IdentityKey, Meta, ServiceKey, Split, SubsetStats,
 };
 use probe_common::reason::Reason;
+
+use crate::fragment::First;
+use crate::log::{Budget, Note};
+
+/// Packets of a family that may come in fragments at a time.
+const FRAGMENTS: u32 = 8192;
 
 // Sizes marked "agent" are set from its configuration when the object is loaded.
 
@@ -25,6 +32,21 @@ pub static PENDING_V4: LruHashMap<Tuple<V4>, Entry<V4>> = LruHashMap::with_max_e
 /// The same over IPv6. Agent.
 #[map]
 pub static PENDING_V6: LruHashMap<Tuple<V6>, Entry<V6>> = LruHashMap::with_max_entries(1024, 0);
+/// What was made of the first fragments of packets over IPv4, for a moment. The
+/// least recently used ones go.
+#[map]
+pub static FRAGMENTS_V4: LruHashMap<FragmentKey<V4>, Fragment<V4>> =
+    LruHashMap::with_max_entries(FRAGMENTS, 0);
+/// The same over IPv6.
+#[map]
+pub static FRAGMENTS_V6: LruHashMap<FragmentKey<V6>, Fragment<V6>> =
+    LruHashMap::with_max_entries(FRAGMENTS, 0);
+/// Where an entry of FRAGMENTS_V4 is put together; not pinned.
+#[map]
+pub static FIRST_FRAGMENT_V4: PerCpuArray<First<V4>> = PerCpuArray::with_max_entries(1, 0);
+/// The same of FRAGMENTS_V6.
+#[map]
+pub static FIRST_FRAGMENT_V6: PerCpuArray<First<V6>> = PerCpuArray::with_max_entries(1, 0);
 /// Bits for (VIP, port); see [`filter`].
 #[map]
 pub static SERVICE_FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);
@@ -62,6 +84,12 @@ pub static IDENTITIES: HashMap<IdentityKey, Identity> =
 /// What an agent must know of maps that it finds; no program uses it.
 #[map]
 pub static META: Array<Meta> = Array::with_max_entries(1, 0);
+/// What is to be told of the packet that is under way; not pinned.
+#[map]
+pub static LOG_NOTES: PerCpuArray<Note> = PerCpuArray::with_max_entries(1, 0);
+/// What was told in this tick, by [`Reason`]; not pinned.
+#[map]
+pub static LOG_BUDGETS: Array<Budget> = Array::with_max_entries(Reason::ALL.len() as u32, 0);
 
 /// Seed of the flow hash.
 #[unsafe(no_mangle)]
@@ -75,6 +103,10 @@ static UDP_IDLE: u32 = 60;
 /// A tick is 2^TICK_SHIFT jiffies: about a second.
 #[unsafe(no_mangle)]
 static TICK_SHIFT: u32 = 8;
+/// Whether rare events are told to the agent.
+#[unsafe(no_mangle)]
+static LOG_RARE: u32 = 0;
+
 macro_rules! constant {
     ($(#[$doc:meta])* $function:ident, $static:ident, $type:ty) => {
         $(#[$doc])*
@@ -93,6 +125,9 @@ constant!(/// Ticks after which a silent UDP flow is over.
     udp_idle, UDP_IDLE, u32);
 constant!(/// log2 of jiffies in a tick.
     tick_shift, TICK_SHIFT, u32);
+constant!(/// Whether rare events are told to the agent.
+    log_rare, LOG_RARE, u32);
+
 /// Counts a packet under `reason`.
 #[inline(always)]
 pub fn count(reason: Reason) {

@@ -10,6 +10,7 @@ use probe_common::reason::Reason;
 use crate::deliver::deliver;
 use crate::family::{Family, is_over, now};
 use crate::frame::{Frame, Verdict};
+use crate::log::report;
 use crate::maps::{ENDPOINT_STATS, ENDPOINTS, count};
 use crate::place::Place;
 use crate::reject::reject;
@@ -61,7 +62,7 @@ pub fn open<A: Family, F: Frame>(frame: &F, place: Place, id: u32) -> Verdict {
     entry = Entry::new(tuple, &key.reversed(), &facts);
     full |= A::pending().insert(tuple, &entry, 0).is_err();
     if full {
-        count(Reason::FlowTableFull);
+        report(Reason::FlowTableFull, tuple);
     }
     record(id, adopted);
     deliver(frame, &headers, tuple, &entry)
@@ -121,7 +122,8 @@ fn claim<A: Family>(tuple: &Tuple<A>, key: &mut Tuple<A>, hairpin: bool, now: u3
     false
 }
 
-/// Whether no other flow than the one from `tuple` has the reply tuple `key`. An entry in FLOWS that is in the way, and is over, is removed.
+/// Whether no other flow than the one from `tuple` has the reply tuple `key`. An
+/// entry in FLOWS that is in the way, and is over, is removed.
 #[inline(always)]
 fn is_free<A: Family>(key: &Tuple<A>, tuple: &Tuple<A>, now: u32) -> bool {
     let back = tuple.reversed();

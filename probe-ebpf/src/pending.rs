@@ -9,8 +9,9 @@ use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 
 use crate::deliver::{deliver, is_gone};
-use crate::family::{Family, idle_limit, is_here, is_over, now, read};
+use crate::family::{Family, forget, idle_limit, is_here, is_over, now, read};
 use crate::frame::{Frame, Verdict};
+use crate::log::report;
 use crate::maps::count;
 use crate::place::Place;
 use crate::reject::refuse;
@@ -18,6 +19,8 @@ use crate::track::subset_stats;
 
 /// BPF_NOEXIST.
 const NOEXIST: u64 = 1;
+/// What a helper returns if there is an entry already: -EEXIST.
+const EEXIST: i32 = -17;
 
 /// A packet whose flow may be in PENDING. Unknown if it is not, or is over.
 #[inline(always)]
@@ -41,13 +44,15 @@ pub fn pending<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place
     }
     let numbers = if tuple.protocol == TCP { numbers(frame, &headers) } else { [0, 0] };
     let forward = is_forward(entry.direction);
+    let pair_key = entry.to(tuple).reversed();
     if forward && starts_anew(&headers, &entry, numbers[0], now) {
+        forget(A::pending(), tuple, &pair_key);
+        count(Reason::FlowReused);
         return Verdict::Unknown;
     }
     if is_gone(entry.endpoint) {
         return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
     }
-    let pair_key = entry.to(tuple).reversed();
     if let Some(pair) = A::pending().get_ptr_mut(&pair_key) {
         if forward {
             spoken(&headers, tuple, slot, pair, &pair_key, numbers, now);
@@ -154,13 +159,16 @@ fn spoken<A: Family>(
     slot.state |= ESTABLISHED | ANSWERED;
     pair.state |= ESTABLISHED;
     slot.sequence = sequence;
-    if A::flows().insert(tuple, &*slot, NOEXIST).is_err() {
-        // Another CPU was faster, or the kernel refuses: then it stays here.
-        return;
+    match A::flows().insert(tuple, &*slot, NOEXIST) {
+        Ok(()) => {}
+        // Another CPU was faster.
+        Err(EEXIST) => return,
+        // It stays here, and moves with another packet.
+        Err(_) => return report(Reason::FlowTableFull, tuple),
     }
     if A::flows().insert(pair_key, &*pair, 0).is_err() {
         let _ = A::flows().remove(tuple);
-        return;
+        return report(Reason::FlowTableFull, tuple);
     }
     if tcp && let Some(stats) = subset_stats(slot.endpoint) {
         stats.completed += 1;

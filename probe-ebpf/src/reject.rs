@@ -9,7 +9,7 @@ use probe_common::reason::Reason;
 
 use crate::family::Family;
 use crate::frame::{Frame, Verdict};
-use crate::maps::count;
+use crate::log::report;
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
@@ -33,10 +33,10 @@ pub fn reject<A: Address, F: Frame>(
         unreachable(frame, headers, tuple)
     };
     if answer.and_then(|()| swap_link(frame)).is_some() {
-        count(reason);
+        report(reason, tuple);
         Verdict::Answer
     } else {
-        count(Reason::RejectSilent);
+        report(Reason::RejectSilent, tuple);
         Verdict::Drop
     }
 }
@@ -164,7 +164,7 @@ fn reset_client<A: Address, F: Frame>(
     tuple: &Tuple<A>,
     entry: &Entry<A>,
 ) -> Verdict {
-    count(Reason::RejectEndpointGone);
+    report(Reason::RejectEndpointGone, tuple);
     let flags = headers.flags;
     if headers.protocol != TCP || flags & RST != 0 || !headers.plain {
         return Verdict::Drop;

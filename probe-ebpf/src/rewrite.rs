@@ -19,20 +19,7 @@ pub fn rewrite<A: Parse, F: Frame>(
     let v6 = size_of::<A>() == 16;
     let (l3, l4) = (headers.l3, headers.l4);
     let pseudo = if F::PARTIAL { pseudo(frame, headers, tuple)? } else { 0 };
-    if !v6 {
-        let checksum: u16 = frame.load(l3 + 10)?;
-        frame.store(l3 + 10, update(checksum, entry.address_delta))?;
-    }
-    let addresses = l3 + A::ADDRESSES;
-    if entry.direction == REPLY {
-        frame.store(addresses, entry.address)?;
-    } else {
-        frame.store(addresses + size_of::<A>(), entry.address)?;
-        if entry.direction != FORWARD {
-            // Hairpin: from the VIP.
-            frame.store(addresses, tuple.dst)?;
-        }
-    }
+    addresses(frame, l3, tuple.dst, entry.direction, entry.address, entry.address_delta)?;
     frame.store(l4, [entry.sport, entry.dport])?;
     let udp = headers.protocol == UDP;
     frame.update_l4(&ChecksumChange {
@@ -43,6 +30,32 @@ pub fn rewrite<A: Parse, F: Frame>(
         v6,
         pseudo,
     })
+}
+
+/// The same of the addresses alone; `dst` is where the packet was going to.
+#[inline(always)]
+pub fn addresses<A: Parse>(
+    frame: &impl Frame,
+    l3: usize,
+    dst: A,
+    direction: u8,
+    address: A,
+    delta: u16,
+) -> Option<()> {
+    if size_of::<A>() == 4 {
+        let checksum: u16 = frame.load(l3 + 10)?;
+        frame.store(l3 + 10, update(checksum, delta))?;
+    }
+    let addresses = l3 + A::ADDRESSES;
+    if direction == REPLY {
+        return frame.store(addresses, address);
+    }
+    frame.store(addresses + size_of::<A>(), address)?;
+    if direction != FORWARD {
+        // Hairpin: from the VIP.
+        frame.store(addresses, dst)?;
+    }
+    Some(())
 }
 
 /// The sum of the pseudo-header.

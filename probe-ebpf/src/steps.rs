@@ -6,11 +6,12 @@
 //! calls it, each has 512 bytes.
 
 use probe_common::address::{V4, V6};
-use probe_common::parse;
+use probe_common::parse::{self, NoTuple, Walked};
 use probe_common::reason::Reason;
 
 use crate::family::Family;
 use crate::frame::Verdict;
+use crate::log;
 use crate::maps::count;
 use crate::place::Place;
 
@@ -25,6 +26,10 @@ pub trait Steps<A: Family, const INGRESS: bool> {
     fn pending(&self, place: Place) -> Verdict;
     /// What is to be done with a packet of no known flow.
     fn unknown(&self, place: Place) -> Verdict;
+    /// [`crate::icmp::icmp`].
+    fn icmp(&self, l3: usize) -> Verdict;
+    /// [`crate::fragment::fragment`].
+    fn fragment(&self, l3: usize) -> Verdict;
 }
 
 /// The way of a packet that enters the node from clients (`INGRESS`), or leaves
@@ -48,6 +53,20 @@ fn family<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, l3: u
     if let Some(verdict) = place.verdict() {
         return verdict;
     }
+    if place.is_other() {
+        return frame.icmp(l3);
+    }
+    if place.is_fragment() {
+        return frame.fragment(l3);
+    }
+    let verdict = slow(frame, place);
+    log::flush();
+    verdict
+}
+
+/// The way of a packet that is not an ordinary one of a live flow.
+#[inline(always)]
+fn slow<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
     if place.is_live() {
         let verdict = frame.live(place);
         if verdict != Verdict::Unknown {
@@ -83,18 +102,56 @@ macro_rules! global_function {
 }
 pub(crate) use global_function;
 
-/// Implements [`Steps`] for a frame and a family: `ingress` with five global
-/// functions, `egress` with three.
+/// The result of [`parse::extensions`] as a number: the offset, the protocol
+/// above it, whether it is a first fragment, or what is wrong.
+const FIRST: u64 = 1 << 24;
+const OTHER: u64 = 1 << 32;
+const FRAGMENT: u64 = 2 << 32;
+const UNPARSED: u64 = 3 << 32;
+
+/// Walks IPv6 extension headers, in a global function.
+#[inline(always)]
+pub fn walk_extensions<F: parse::Bytes>(frame: &F, offset: u64, protocol: u32) -> u64 {
+    // The bound is for the verifier.
+    match parse::extensions(frame, offset as usize & 0x7f, protocol as u8) {
+        Ok(Walked { l4, protocol, first }) => {
+            let first = if first { FIRST } else { 0 };
+            first | (protocol as u64) << 16 | l4 as u64
+        }
+        Err(NoTuple::Other) => OTHER,
+        Err(NoTuple::Reason(Reason::PassFragment)) => FRAGMENT,
+        Err(NoTuple::Reason(_)) => UNPARSED,
+    }
+}
+
+/// What [`walk_extensions`] found.
+#[inline(always)]
+pub fn extensions_found(found: u64) -> Result<Walked, NoTuple> {
+    match found {
+        OTHER => Err(NoTuple::Other),
+        FRAGMENT => Err(NoTuple::Reason(Reason::PassFragment)),
+        UNPARSED => Err(NoTuple::Reason(Reason::PassUnparsed)),
+        // The bound is for the verifier.
+        found => Ok(Walked {
+            l4: found as usize & 0x3fff,
+            protocol: (found >> 16) as u8,
+            first: found & FIRST != 0,
+        }),
+    }
+}
+
+/// Implements [`Steps`] for a frame and a family: `ingress` with seven global
+/// functions, `egress` with five.
 macro_rules! steps {
     (ingress $of:ty, $context:ty, $family:ty:
-        $fast:ident, $live:ident, $pending:ident, $choose:ident, $open:ident) => {
-        $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $pending);
+        $fast:ident, $live:ident, $pending:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident) => {
+        $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $pending, $icmp, $fragment);
         $crate::steps::global_function!($choose($context, frame, place: u64) -> u64
             = $crate::choose::choose::<$family, $of>(frame, $crate::place::Place(place)));
         $crate::steps::global_function!($open($context, frame, place: u64, endpoint: u32) -> u32
             = $crate::open::open::<$family, $of>(frame, $crate::place::Place(place), endpoint) as u32);
         impl $crate::steps::Steps<$family, true> for $of {
-            $crate::steps::steps!(@methods $fast, $live, $pending);
+            $crate::steps::steps!(@methods $fast, $live, $pending, $icmp, $fragment);
             #[inline(always)]
             fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
                 let chosen = $choose($crate::frame::Frame::context(self), place.0);
@@ -106,10 +163,11 @@ macro_rules! steps {
             }
         }
     };
-    (egress $of:ty, $context:ty, $family:ty: $fast:ident, $live:ident, $pending:ident) => {
-        $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $pending);
+    (egress $of:ty, $context:ty, $family:ty:
+        $fast:ident, $live:ident, $pending:ident, $icmp:ident, $fragment:ident) => {
+        $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $pending, $icmp, $fragment);
         impl $crate::steps::Steps<$family, false> for $of {
-            $crate::steps::steps!(@methods $fast, $live, $pending);
+            $crate::steps::steps!(@methods $fast, $live, $pending, $icmp, $fragment);
             #[inline(always)]
             fn unknown(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
                 $crate::steps::untracked()
@@ -117,15 +175,19 @@ macro_rules! steps {
         }
     };
     (@common $ingress:literal, $of:ty, $context:ty, $family:ty,
-        $fast:ident, $live:ident, $pending:ident) => {
+        $fast:ident, $live:ident, $pending:ident, $icmp:ident, $fragment:ident) => {
         $crate::steps::global_function!($fast($context, frame, l3: u64) -> u64
             = $crate::fast::fast::<$family, $of, $ingress>(frame, l3).0);
         $crate::steps::global_function!($live($context, frame, place: u64) -> u32
             = $crate::live::live::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
         $crate::steps::global_function!($pending($context, frame, place: u64) -> u32
             = $crate::pending::pending::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
+        $crate::steps::global_function!($fragment($context, frame, l3: u64) -> u32
+            = $crate::fragment::fragment::<$family, $of, $ingress>(frame, l3) as u32);
+        $crate::steps::global_function!($icmp($context, frame, l3: u64) -> u32
+            = $crate::icmp::icmp::<$family, $of, $ingress>(frame, l3) as u32);
     };
-    (@methods $fast:ident, $live:ident, $pending:ident) => {
+    (@methods $fast:ident, $live:ident, $pending:ident, $icmp:ident, $fragment:ident) => {
         #[inline(always)]
         fn fast(&self, l3: usize) -> $crate::place::Place {
             $crate::place::Place($fast($crate::frame::Frame::context(self), l3 as u64))
@@ -137,6 +199,14 @@ macro_rules! steps {
         #[inline(always)]
         fn pending(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
             $crate::frame::Verdict::of($pending($crate::frame::Frame::context(self), place.0))
+        }
+        #[inline(always)]
+        fn icmp(&self, l3: usize) -> $crate::frame::Verdict {
+            $crate::frame::Verdict::of($icmp($crate::frame::Frame::context(self), l3 as u64))
+        }
+        #[inline(always)]
+        fn fragment(&self, l3: usize) -> $crate::frame::Verdict {
+            $crate::frame::Verdict::of($fragment($crate::frame::Frame::context(self), l3 as u64))
         }
     };
 }

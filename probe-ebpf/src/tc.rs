@@ -8,10 +8,10 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 use probe_common::address::{V4, V6};
-use probe_common::parse::Bytes;
+use probe_common::parse::{Bytes, NoTuple, Walked};
 
 use crate::frame::{ChecksumChange, Frame, fresh, pointer};
-use crate::steps::steps;
+use crate::steps::{extensions_found, global_function, steps, walk_extensions};
 
 /// Headers up to here are made linear, if the packet is that long.
 const LINEAR: u32 = 192;
@@ -72,20 +72,27 @@ impl TcFrame {
     }
 }
 
+global_function!(weir_tc_extensions(__sk_buff, frame, offset: u64, protocol: u32) -> u64
+    = walk_extensions::<TcFrame>(frame, offset, protocol));
 steps!(ingress TcFrame, __sk_buff, V4:
-    weir_tc_forward_fast_v4, weir_tc_forward_live_v4, weir_tc_forward_pending_v4, weir_tc_forward_choose_v4, weir_tc_forward_open_v4);
+    weir_tc_forward_fast_v4, weir_tc_forward_live_v4, weir_tc_forward_pending_v4, weir_tc_forward_icmp_v4, weir_tc_forward_fragment_v4, weir_tc_forward_choose_v4, weir_tc_forward_open_v4);
 steps!(ingress TcFrame, __sk_buff, V6:
-    weir_tc_forward_fast_v6, weir_tc_forward_live_v6, weir_tc_forward_pending_v6, weir_tc_forward_choose_v6, weir_tc_forward_open_v6);
+    weir_tc_forward_fast_v6, weir_tc_forward_live_v6, weir_tc_forward_pending_v6, weir_tc_forward_icmp_v6, weir_tc_forward_fragment_v6, weir_tc_forward_choose_v6, weir_tc_forward_open_v6);
 steps!(egress TcFrame, __sk_buff, V4:
-    weir_tc_reply_fast_v4, weir_tc_reply_live_v4, weir_tc_reply_pending_v4);
+    weir_tc_reply_fast_v4, weir_tc_reply_live_v4, weir_tc_reply_pending_v4, weir_tc_reply_icmp_v4, weir_tc_reply_fragment_v4);
 steps!(egress TcFrame, __sk_buff, V6:
-    weir_tc_reply_fast_v6, weir_tc_reply_live_v6, weir_tc_reply_pending_v6);
+    weir_tc_reply_fast_v6, weir_tc_reply_live_v6, weir_tc_reply_pending_v6, weir_tc_reply_icmp_v6, weir_tc_reply_fragment_v6);
 
 impl Bytes for TcFrame {
     #[inline(always)]
     fn load<T: Pod>(&self, offset: usize) -> Option<T> {
         // SAFETY: within the packet, as the verifier checks; the targets load unaligned.
         self.at::<T>(offset).map(|at| unsafe { *at })
+    }
+
+    #[inline(always)]
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, NoTuple> {
+        extensions_found(weir_tc_extensions(self.context(), offset as u64, protocol as u32))
     }
 }
 

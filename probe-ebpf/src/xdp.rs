@@ -7,10 +7,10 @@ use aya_ebpf::programs::XdpContext;
 use bytemuck::Pod;
 use probe_common::address::{V4, V6};
 use probe_common::checksum::{fold, update};
-use probe_common::parse::Bytes;
+use probe_common::parse::{Bytes, NoTuple, Walked};
 
 use crate::frame::{ChecksumChange, Frame, fresh, opaque, pointer};
-use crate::steps::steps;
+use crate::steps::{extensions_found, global_function, steps, walk_extensions};
 
 /// `VIRTUAL`: of a device whose packets may have partial checksums.
 pub struct XdpFrame<const VIRTUAL: bool> {
@@ -37,20 +37,27 @@ impl<const VIRTUAL: bool> XdpFrame<VIRTUAL> {
     }
 }
 
+global_function!(weir_xdp_extensions(xdp_md, frame, offset: u64, protocol: u32) -> u64
+    = walk_extensions::<XdpFrame<false>>(frame, offset, protocol));
 steps!(ingress XdpFrame<false>, xdp_md, V4:
-    weir_xdp_fast_v4, weir_xdp_live_v4, weir_xdp_pending_v4, weir_xdp_choose_v4, weir_xdp_open_v4);
+    weir_xdp_fast_v4, weir_xdp_live_v4, weir_xdp_pending_v4, weir_xdp_icmp_v4, weir_xdp_fragment_v4, weir_xdp_choose_v4, weir_xdp_open_v4);
 steps!(ingress XdpFrame<false>, xdp_md, V6:
-    weir_xdp_fast_v6, weir_xdp_live_v6, weir_xdp_pending_v6, weir_xdp_choose_v6, weir_xdp_open_v6);
+    weir_xdp_fast_v6, weir_xdp_live_v6, weir_xdp_pending_v6, weir_xdp_icmp_v6, weir_xdp_fragment_v6, weir_xdp_choose_v6, weir_xdp_open_v6);
 steps!(ingress XdpFrame<true>, xdp_md, V4:
-    weir_xdp_virtual_fast_v4, weir_xdp_virtual_live_v4, weir_xdp_virtual_pending_v4, weir_xdp_virtual_choose_v4, weir_xdp_virtual_open_v4);
+    weir_xdp_virtual_fast_v4, weir_xdp_virtual_live_v4, weir_xdp_virtual_pending_v4, weir_xdp_virtual_icmp_v4, weir_xdp_virtual_fragment_v4, weir_xdp_virtual_choose_v4, weir_xdp_virtual_open_v4);
 steps!(ingress XdpFrame<true>, xdp_md, V6:
-    weir_xdp_virtual_fast_v6, weir_xdp_virtual_live_v6, weir_xdp_virtual_pending_v6, weir_xdp_virtual_choose_v6, weir_xdp_virtual_open_v6);
+    weir_xdp_virtual_fast_v6, weir_xdp_virtual_live_v6, weir_xdp_virtual_pending_v6, weir_xdp_virtual_icmp_v6, weir_xdp_virtual_fragment_v6, weir_xdp_virtual_choose_v6, weir_xdp_virtual_open_v6);
 
 impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
     #[inline(always)]
     fn load<T: Pod>(&self, offset: usize) -> Option<T> {
         // SAFETY: within the packet, as the verifier checks; the targets load unaligned.
         self.at::<T>(offset).map(|at| unsafe { *at })
+    }
+
+    #[inline(always)]
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, NoTuple> {
+        extensions_found(weir_xdp_extensions(self.context(), offset as u64, protocol as u32))
     }
 }
 

@@ -8,6 +8,7 @@
 //! * [`shelf`]: resource files as `kubectl apply` and `delete` would leave them.
 //! * [`netns`]: network namespaces which go away by themselves.
 //! * [`machine`]: a machine with a systemd of its own, to install packages on.
+//! * [`path`]: a long way from client to endpoint, one link of which is narrow.
 //! * [`topology`]: client, node and endpoints, wired up and routed.
 //! * [`scene`]: topology, servers and agent together.
 //! * [`prometheus`]: a real Prometheus, and what it says.
@@ -15,14 +16,17 @@
 //! * [`loaded`]: programs and maps, attached nowhere.
 //! * [`stats`]: does this sample follow these weights?
 //! * [`packet`]: frames and checksums, written independently of weir's own code.
+//! * [`icmp`]: ICMP errors, likewise.
 
 pub mod agent;
 pub mod applies;
 pub mod client;
+pub mod icmp;
 pub mod loaded;
 pub mod machine;
 pub mod netns;
 pub mod packet;
+pub mod path;
 pub mod prometheus;
 pub mod resource;
 pub mod samples;

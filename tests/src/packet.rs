@@ -55,6 +55,7 @@ pub struct Packet {
     vlans: Vec<(u16, u16)>,
     macs: ([u8; 6], [u8; 6]),
     ttl: u8,
+    id: u32,
     dscp_ecn: u8,
     ip_options: Vec<u8>,
     exts: Vec<Ext>,
@@ -82,6 +83,7 @@ impl Packet {
             vlans: Vec::new(),
             macs: ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]),
             ttl: 64,
+            id: 0xdead_1234,
             dscp_ecn: 0,
             ip_options: Vec::new(),
             exts: Vec::new(),
@@ -122,6 +124,13 @@ impl Packet {
     #[must_use]
     pub fn ttl(mut self, ttl: u8) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// Identification: of IPv4 the low 16 bits of it; of IPv6 in its fragment headers.
+    #[must_use]
+    pub fn id(mut self, id: u32) -> Self {
+        self.id = id;
         self
     }
 
@@ -262,7 +271,7 @@ impl Packet {
                 let length = 20 + self.ip_options.len();
                 let mut header = vec![0x40 | (length / 4) as u8, self.dscp_ecn];
                 header.extend(u16_of(length + body.len()).to_be_bytes());
-                header.extend([0x12, 0x34]);
+                header.extend((self.id as u16).to_be_bytes());
                 let flags = match fragment {
                     None => 0x4000,
                     Some((offset, more)) => u16_of(offset) | u16::from(more) << 13,
@@ -279,9 +288,10 @@ impl Packet {
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 assert!(self.ip_options.is_empty(), "IPv4 options on IPv6");
                 frame.extend(ETH_IPV6.to_be_bytes());
-                let mut headers: Vec<_> = self.exts.iter().map(|&ext| extension(ext)).collect();
+                let mut headers: Vec<_> =
+                    self.exts.iter().map(|&ext| extension(ext, self.id)).collect();
                 if let Some((offset, more)) = fragment {
-                    headers.push((FRAGMENT, fragment_header(offset, more)));
+                    headers.push((FRAGMENT, fragment_header(offset, more, self.id)));
                 }
                 let length = headers.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
                 frame.extend([0x60 | self.dscp_ecn >> 4, self.dscp_ecn << 4, 0xab, 0xcd]);
@@ -302,7 +312,7 @@ impl Packet {
 }
 
 /// Type and bytes of an extension header, its first byte (what comes next) left open.
-fn extension(ext: Ext) -> (u8, Vec<u8>) {
+fn extension(ext: Ext, id: u32) -> (u8, Vec<u8>) {
     let padding = |units: u8| {
         assert!((1..=32).contains(&units), "1 to 32 units of 8 bytes");
         let rest = usize::from(units) * 8 - 4;
@@ -318,14 +328,15 @@ fn extension(ext: Ext) -> (u8, Vec<u8>) {
             bytes.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x99]);
             (ROUTING, bytes)
         }
-        Ext::AtomicFragment => (FRAGMENT, fragment_header(0, false)),
+        Ext::AtomicFragment => (FRAGMENT, fragment_header(0, false, id)),
     }
 }
 
 /// A fragment header, its first byte left open.
-fn fragment_header(offset: usize, more: bool) -> Vec<u8> {
+fn fragment_header(offset: usize, more: bool, id: u32) -> Vec<u8> {
     let [high, low] = (u16_of(offset) << 3 | u16::from(more)).to_be_bytes();
-    vec![0, 0, high, low, 0xde, 0xad, 0xbe, 0xef]
+    let [a, b, c, d] = id.to_be_bytes();
+    vec![0, 0, high, low, a, b, c, d]
 }
 
 /// Zeros up to a multiple of 4.
@@ -340,13 +351,13 @@ fn u16_of(value: usize) -> u16 {
 }
 
 /// The sum of big-endian 16-bit words; an odd last byte counts as the high half of one.
-fn sum16(bytes: &[u8]) -> u64 {
+pub(crate) fn sum16(bytes: &[u8]) -> u64 {
     let word = |pair: &[u8]| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0));
     bytes.chunks(2).map(word).sum()
 }
 
 /// The ones' complement sum as 16 bits.
-fn fold(mut sum: u64) -> u16 {
+pub(crate) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -354,7 +365,12 @@ fn fold(mut sum: u64) -> u16 {
 }
 
 /// What the transport checksum covers besides the transport bytes.
-fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> Vec<u8> {
+pub(crate) fn pseudo_header(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    length: usize,
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     for ip in [source, destination] {
         match ip {
@@ -571,6 +587,51 @@ pub fn checksums_ok(frame: &[u8]) -> bool {
     fold(sum) == 0xffff
 }
 
+/// Puts a partial checksum into a TCP or UDP frame, as a stack does that leaves the rest to
+/// hardware: the folded sum of the pseudo-header.
+///
+/// # Panics
+///
+/// If it is no such frame.
+pub fn make_partial(frame: &mut [u8]) {
+    let parsed = parse(frame).expect("a whole frame");
+    let length = parsed.end - parsed.l4;
+    let pseudo = pseudo_header(parsed.source, parsed.destination, parsed.protocol, length);
+    let field = parsed.l4 + if parsed.protocol == TCP { 16 } else { 6 };
+    frame[field..field + 2].copy_from_slice(&fold(sum16(&pseudo)).to_be_bytes());
+}
+
+/// Gives a whole TCP or UDP frame another source, and brings its checksums up to date
+/// (RFC 1624); without any allocation, for tests that send millions.
+///
+/// # Panics
+///
+/// If it is no such frame, or of the other family.
+pub fn set_source(frame: &mut [u8], source: SocketAddr) {
+    let parsed = parse(frame).expect("a whole frame");
+    let field = parsed.l4 + if parsed.protocol == TCP { 16 } else { 6 };
+    match (source.ip(), parsed.source) {
+        (IpAddr::V4(ip), IpAddr::V4(_)) => {
+            let fields = [parsed.l3 + 10, field];
+            replace(frame, parsed.l3 + 12, &ip.octets(), &fields);
+        }
+        (IpAddr::V6(ip), IpAddr::V6(_)) => replace(frame, parsed.l3 + 8, &ip.octets(), &[field]),
+        _ => panic!("{source} in a frame of the other family"),
+    }
+    replace(frame, parsed.l4, &source.port().to_be_bytes(), &[field]);
+}
+
+/// Replaces bytes, at an even offset into what is summed, and updates these checksums.
+fn replace(frame: &mut [u8], at: usize, bytes: &[u8], fields: &[usize]) {
+    let old = &mut frame[at..at + bytes.len()];
+    let change = sum16(bytes) + old.chunks(2).map(|w| 0xffff - sum16(w)).sum::<u64>();
+    old.copy_from_slice(bytes);
+    for &field in fields {
+        let sum = u64::from(!be16(frame, field).expect("a checksum"));
+        frame[field..field + 2].copy_from_slice(&(!fold(sum + change)).to_be_bytes());
+    }
+}
+
 /// A small deterministic random number generator (splitmix64).
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
@@ -711,6 +772,20 @@ mod tests {
                 let mut bad = frame.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
                 assert!(!checksums_ok(&bad), "bit {bit} of {packet:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_source_makes_another_right_packet() {
+        for v4 in [true, false] {
+            let (a, b) = ends(v4);
+            let other = if v4 { "10.255.254.3:65535" } else { "[2001:db8:ffff::fffe]:65535" };
+            let other: SocketAddr = other.parse().unwrap();
+            for shape in [Packet::tcp as fn(_, _) -> Packet, Packet::udp] {
+                let mut frame = shape(a, b).payload(b"odd").build();
+                set_source(&mut frame, other);
+                assert_eq!(frame, shape(other, b).payload(b"odd").build(), "{other}");
             }
         }
     }

@@ -127,6 +127,8 @@ impl Server {
     pub fn udp(ns: &Netns, address: SocketAddr, identity: &str) -> Result<Self> {
         let socket = ns.run(|| UdpSocket::bind(address)).with_context(|| format!("{address}"))?;
         socket.set_read_timeout(Some(POLL))?;
+        // Room for many of the longest datagrams: none is to be lost here.
+        socket::setsockopt(&socket, socket::sockopt::RcvBufForce, &(8 << 20))?;
         let (address, shared) = (socket.local_addr()?, Arc::new(Shared::default()));
         let prefix = format!("{identity} ").into_bytes();
         let thread = std::thread::Builder::new().name(format!("udp {identity}")).spawn({

@@ -29,11 +29,15 @@ const FLOWS: u16 = 100;
 fn main() -> Result<()> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let release = release.trim();
-    for (name, program) in Object::load(&Settings::default())?.ebpf().programs() {
-        // Told since Linux 5.16.
-        let verified = program.info()?.verified_instruction_count();
-        let verified = verified.map_or_else(|| "?".to_owned(), |count| count.to_string());
-        println!("{release}: {name}: {verified} instructions verified");
+    for log_rare in [false, true] {
+        let settings = Settings { log_rare, ..Settings::default() };
+        for (name, program) in Object::load(&settings)?.ebpf().programs() {
+            // Told since Linux 5.16.
+            let verified = program.info()?.verified_instruction_count();
+            let verified = verified.map_or_else(|| "?".to_owned(), |count| count.to_string());
+            let telling = if log_rare { ", telling rare events" } else { "" };
+            println!("{release}: {name}: {verified} instructions verified{telling}");
+        }
     }
     for hook in ["tc", "xdp"] {
         steer(release, hook).with_context(|| format!("{release}, {hook}"))?;

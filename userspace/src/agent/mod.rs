@@ -3,6 +3,7 @@
 mod control;
 mod interfaces;
 mod janitor;
+mod kernel_log;
 mod observe;
 mod state;
 mod steering;
@@ -51,6 +52,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
 
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
     let observer = tokio::spawn(Observer::new(Arc::clone(&state), &config)?.run(scrapes));
+    let kernel_log = kernel_log::start(&config, &state)?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut server = tokio::spawn(api::serve(listener, Arc::clone(&state), async {
         let _ = stopped.await;
@@ -76,6 +78,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     tell_manager(NotifyState::Stopping);
     janitor.abort();
     observer.abort();
+    kernel_log.abort();
     drop(stop);
     // A client that holds a request open does not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;

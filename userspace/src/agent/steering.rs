@@ -5,8 +5,8 @@ use probe_common::map::{CHUNK, EndpointStats, SubsetStats};
 
 use crate::config::AgentConfig;
 use crate::datapath::{
-    Datapath as _, DatapathError, Flows, Forward, Interface, Kernel, Mode, Object, ObjectError,
-    Pins, Settings, attach, detach_all,
+    Datapath as _, DatapathError, Flows, Forward, Interface, Kernel, KernelLog, KernelLogError,
+    Mode, Object, ObjectError, Pins, Settings, attach, detach_all,
 };
 use crate::model::Split;
 use crate::plan::{self, Capacity, Change, Ledger, Plan};
@@ -50,6 +50,7 @@ impl Steering {
             tcp_idle: config.flows.tcp_idle,
             udp_idle: config.flows.udp_idle,
             hash_seed: config.hash_seed,
+            log_rare: config.kernel_log == crate::config::KernelLog::Rare,
         };
         let adopts = pins.are_there();
         let mut object = Object::load_pinned(&settings, &pins)?;
@@ -64,6 +65,11 @@ impl Steering {
         let mut steering = Self { object, pins, kernel, ledger, stale: adopts };
         steering.read_anew().context("cannot adopt the pinned maps")?;
         Ok((steering, flows))
+    }
+
+    /// What the programs tell. To be taken once.
+    pub fn kernel_log(&mut self) -> Result<KernelLog, KernelLogError> {
+        KernelLog::of(self.object.ebpf())
     }
 
     /// What is known of the maps.

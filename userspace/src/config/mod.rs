@@ -28,6 +28,17 @@ pub enum Forward {
     Xdp,
 }
 
+/// What the programs in the kernel tell the agent's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelLog {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Rare events: rejected flows, and entries that a flow table did not take.
+    Rare,
+}
+
 /// Interfaces by a pattern of their names.
 #[derive(Debug, Clone)]
 pub struct InterfaceMatch {
@@ -93,6 +104,8 @@ pub struct AgentConfig {
     pub flows: Flows,
     /// The seed of the hash that divides flows.
     pub hash_seed: u64,
+    /// What the programs tell the log.
+    pub kernel_log: KernelLog,
     /// The capacities of the maps.
     pub limits: Limits,
 }
@@ -165,6 +178,7 @@ fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
             metrics: metrics?,
             flows: Flows { max: max?, tcp_idle: tcp_idle?, udp_idle: udp_idle? },
             hash_seed: hash_seed?,
+            kernel_log: raw.kernel_log,
             limits: Limits { splits: splits?, endpoints: endpoints?, table_slots: table_slots? },
         })
     };

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::Forward;
+use super::{Forward, KernelLog};
 use crate::source::ranged::Ranged;
 
 #[derive(Deserialize)]
@@ -23,6 +23,8 @@ pub(super) struct Agent {
     pub flows: Flows,
     #[serde(default = "seed")]
     pub hash_seed: Ranged<0, { u64::MAX }>,
+    #[serde(default)]
+    pub kernel_log: KernelLog,
     #[serde(default)]
     pub limits: Limits,
 }

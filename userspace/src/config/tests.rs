@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AgentConfig, Forward};
+use super::{AgentConfig, Forward, KernelLog};
 use crate::source::Problem;
 
 fn problems(text: &str) -> Vec<String> {
@@ -25,6 +25,7 @@ fn defaults() {
     let limits = (config.limits.splits, config.limits.endpoints, config.limits.table_slots);
     assert_eq!(limits, (1024, 8192, 1_048_576));
     assert_eq!(config.hash_seed, 0);
+    assert_eq!(config.kernel_log, KernelLog::Off);
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
         assert!(config.interfaces[0].pattern().len() > libc::IFNAMSIZ - 1);
     }
     let settings = all.iter().filter(|line| line.starts_with(char::is_alphabetic)).count();
-    assert_eq!(settings, 8, "every setting is there: {all:#?}");
+    assert_eq!(settings, 9, "every setting is there: {all:#?}");
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn all_is_read_and_the_first_match_wins() {
         "f",
         "interfaces:\n- {match: veth-x*, forward: xdp}\n- {match: 'veth-*'}\n- {match: 'eth[0-1]', forward: tc}\n\
          resources: /r\nstate: /s\nsocket: /t\nmetrics: '[::]:80'\nflows: {max: 1024, tcpIdle: 1h 30m, udpIdle: 1s}\n\
-         hashSeed: 0x5eed\nlimits: {splits: 1, endpoints: 2, tableSlots: 4096}\n",
+         hashSeed: 0x5eed\nkernelLog: rare\nlimits: {splits: 1, endpoints: 2, tableSlots: 4096}\n",
     )
     .unwrap();
     assert_eq!(config.metrics, Some("[::]:80".parse().unwrap()));
@@ -63,6 +64,7 @@ fn all_is_read_and_the_first_match_wins() {
     assert_eq!(config.forward_for("eth1"), Some(Forward::Tc));
     assert_eq!(config.forward_for("eth2"), None);
     assert_eq!(config.hash_seed, 0x5eed);
+    assert_eq!(config.kernel_log, KernelLog::Rare);
     assert_eq!(config.flows.tcp_idle, Duration::from_secs(5400));
     assert_eq!(config.limits.table_slots, 4096);
 }

@@ -27,6 +27,8 @@ pub struct Settings {
     pub udp_idle: Duration,
     /// Seed of the flow hash.
     pub hash_seed: u64,
+    /// Whether the programs tell rare events, see [`super::KernelLog`].
+    pub log_rare: bool,
 }
 
 impl Default for Settings {
@@ -39,6 +41,7 @@ impl Default for Settings {
             tcp_idle: Duration::from_secs(7200),
             udp_idle: Duration::from_secs(60),
             hash_seed: 0,
+            log_rare: false,
         }
     }
 }
@@ -70,10 +73,21 @@ impl Settings {
     }
 }
 
-/// The maps of the object, but for its read-only data.
+/// Maps that belong to the programs of one agent: what is in them has no
+/// layout that the next one would know.
+const NOT_PINNED: [&str; 5] =
+    ["AYA_LOGS", "LOG_NOTES", "LOG_BUDGETS", "FIRST_FRAGMENT_V4", "FIRST_FRAGMENT_V6"];
+/// Bytes of AYA_LOGS while nothing is told: the least that the kernel takes.
+const NO_LOG: u32 = 4096;
+/// Bytes of AYA_LOGS else: some hundred events.
+const LOG: u32 = 1 << 17;
+
+/// The maps of the object that are pinned: all but its read-only data and
+/// [`NOT_PINNED`].
 fn map_names() -> Result<Vec<String>, ObjectError> {
     let object = aya_obj::Object::parse(super::OBJECT).map_err(aya::EbpfError::ParseError)?;
-    Ok(object.maps.into_keys().filter(|name| !name.starts_with('.')).collect())
+    let pinned = |name: &String| !name.starts_with('.') && !NOT_PINNED.contains(&name.as_str());
+    Ok(object.maps.into_keys().filter(pinned).collect())
 }
 
 /// Why the object could not be loaded.
@@ -224,6 +238,8 @@ impl Object {
             .override_global("TCP_IDLE", &tcp_idle, true)
             .override_global("UDP_IDLE", &udp_idle, true)
             .override_global("TICK_SHIFT", &clock.shift(), true)
+            .override_global("LOG_RARE", &u32::from(settings.log_rare), true)
+            .map_max_entries("AYA_LOGS", if settings.log_rare { LOG } else { NO_LOG })
             .load(super::OBJECT)?;
         for name in Self::TC {
             let program: &mut SchedClassifier = program(&mut ebpf, name)?;

@@ -1,0 +1,108 @@
+//! Fragments of steered packets: the first one has the ports, and is steered as
+//! any packet; the others follow it.
+//!
+//! A fragment that comes before the first one of its packet, or without it,
+//! passes untouched and is counted: nothing is held back.
+
+use probe_common::address::Tuple;
+use probe_common::flow::Entry;
+use probe_common::fragment::{Fragment, FragmentKey, Fragments, LIFETIME};
+use probe_common::parse::Headers;
+use probe_common::reason::Reason;
+
+use crate::deliver::tally;
+use crate::family::{Family, goes_here, now};
+use crate::fast::listed_at_all;
+use crate::frame::{Frame, Verdict};
+use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
+use crate::rewrite::addresses;
+
+/// Where an entry for a first fragment is put together: the steps that steer it
+/// have no stack left.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct First<A> {
+    key: FragmentKey<A>,
+    fragment: Fragment<A>,
+}
+
+/// Remembers where the first fragment of a packet goes.
+#[inline(always)]
+pub fn remember<A: Family + Fragments>(
+    frame: &impl Frame,
+    headers: &Headers,
+    tuple: &Tuple<A>,
+    entry: &Entry<A>,
+) {
+    let Some(key) = A::first(frame, headers, [tuple.src, tuple.dst]) else { return };
+    let Some(slot) = A::first_fragment().get_ptr_mut(0) else { return };
+    // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+    let first = unsafe { &mut *slot };
+    first.key = key;
+    first.fragment = Fragment {
+        tag: key.tag(),
+        seen: now(),
+        endpoint: entry.endpoint,
+        direction: entry.direction,
+        zero: 0,
+        address_delta: entry.address_delta,
+        address: entry.address,
+    };
+    // Without it, the others pass and are counted.
+    let _ = A::fragments().insert(&first.key, &first.fragment, 0);
+}
+
+/// A fragment other than the first.
+#[inline(always)]
+pub fn fragment<A: Family + Fragments, F: Frame, const INGRESS: bool>(
+    frame: &F,
+    l3: u64,
+) -> Verdict {
+    // The bound is for the verifier.
+    let l3 = l3 as usize & 0x3f;
+    let ends = l3 + A::ADDRESSES;
+    let may_be_ours = if INGRESS {
+        frame.load(ends + size_of::<A>()).is_some_and(|dst: A| listed_at_all(&SERVICE_FILTER, dst))
+    } else {
+        frame.load(ends).is_some_and(|src: A| listed_at_all(&ENDPOINT_FILTER, src))
+    };
+    if !may_be_ours {
+        return Verdict::Pass;
+    }
+    match follow::<A, F, INGRESS>(frame, l3) {
+        Some(Ok(())) => Verdict::Pass,
+        Some(Err(())) => {
+            count(Reason::RewriteFailed);
+            Verdict::Drop
+        }
+        None => {
+            count(Reason::PassFragment);
+            Verdict::Pass
+        }
+    }
+}
+
+/// Sends a fragment after the first one; None if that is not known, an error if
+/// the packet cannot be changed.
+#[inline(always)]
+fn follow<A: Family + Fragments, F: Frame, const INGRESS: bool>(
+    frame: &F,
+    l3: usize,
+) -> Option<Result<(), ()>> {
+    let key = A::later(frame, l3)?;
+    let slot = A::fragments().get_ptr(&key)?;
+    // SAFETY: a value of the map; it may be replaced meanwhile, which the tag shows.
+    let first = unsafe { slot.read_volatile() };
+    // SAFETY: as above. Read after the copy, since it is what a replacement writes first.
+    let tag = unsafe { (&raw const (*slot).tag).read_volatile() };
+    let fresh = now().wrapping_sub(first.seen) <= LIFETIME;
+    if tag != key.tag() || !fresh || !goes_here::<INGRESS>(first.direction) {
+        return None;
+    }
+    let (direction, delta) = (first.direction, first.address_delta);
+    if addresses(frame, l3, key.dst, direction, first.address, delta).is_none() {
+        return Some(Err(()));
+    }
+    tally(first.endpoint, direction, frame.len());
+    Some(Ok(()))
+}

@@ -1,0 +1,214 @@
+//! Flows over their life, under BPF_PROG_TEST_RUN: how they begin, what ends
+//! them, and what does not.
+
+mod kernel;
+
+use std::net::SocketAddr;
+
+use kernel::talk::{CLIENT, ENDPOINT, Talk};
+use kernel::{FORWARD, Hook, TCP_IDLE, UDP_IDLE, casts};
+use probe_common::reason::Reason;
+use weir::explain::explain;
+use weir::model::Protocol;
+use weir_tests::packet::{ACK, FIN, RST, SYN};
+
+/// Something that happens to a flow.
+struct Event {
+    name: &'static str,
+    protocol: Protocol,
+    /// Whether the handshake is complete before.
+    live: bool,
+    happen: fn(&mut Talk<'_>, SocketAddr),
+    /// Whether the next SYN (or datagram) is a flow of its own.
+    ends: bool,
+}
+
+const fn event(
+    protocol: Protocol,
+    live: bool,
+    name: &'static str,
+    ends: bool,
+    happen: fn(&mut Talk<'_>, SocketAddr),
+) -> Event {
+    Event { name, protocol, live, happen, ends }
+}
+
+const FAR: u32 = 1 << 24;
+
+fn events() -> Vec<Event> {
+    use Protocol::{Tcp, Udp};
+    vec![
+        event(Tcp, false, "nothing: the SYN is sent again", false, |_, _| {}),
+        event(Tcp, false, "a SYN-ACK", false, |t, e| t.syn_ack(e)),
+        event(Tcp, false, "the endpoint refuses", true, |t, e| {
+            t.reply(e, |p| p.flags(RST | ACK).seq(0));
+        }),
+        event(Tcp, false, "a refusal of another SYN", false, |t, e| {
+            t.reply(e, |p| p.flags(RST | ACK).seq(0).ack(CLIENT.wrapping_add(FAR)));
+        }),
+        event(Tcp, false, "the client gives up", true, |t, e| {
+            t.syn_ack(e);
+            t.send(|p| p.flags(RST));
+        }),
+        event(Tcp, false, "a RST with a guessed number", false, |t, e| {
+            t.syn_ack(e);
+            t.send(|p| p.flags(RST).seq(CLIENT.wrapping_add(FAR)));
+        }),
+        event(Tcp, false, "silence beyond the limit", true, |t, _| t.node.let_pass(TCP_IDLE * 2)),
+        event(Tcp, true, "nothing", false, |_, _| {}),
+        event(Tcp, true, "data", false, |t, e| {
+            t.send(|p| p.payload(b"x"));
+            t.reply(e, |p| p.payload(b"y"));
+        }),
+        event(Tcp, true, "FIN of the client", true, |t, _| _ = t.send(|p| p.flags(FIN | ACK))),
+        event(Tcp, true, "FIN of the endpoint", true, |t, e| t.reply(e, |p| p.flags(FIN | ACK))),
+        event(Tcp, true, "RST of the client", true, |t, _| _ = t.send(|p| p.flags(RST))),
+        event(Tcp, true, "RST of the endpoint", true, |t, e| t.reply(e, |p| p.flags(RST | ACK))),
+        event(Tcp, true, "simultaneous close", true, |t, e| {
+            t.send(|p| p.flags(FIN | ACK));
+            t.reply(e, |p| p.flags(FIN | ACK));
+        }),
+        event(Tcp, true, "RST of the client, far before the window", false, |t, _| {
+            t.send(|p| p.flags(RST).seq(CLIENT.wrapping_sub(FAR)));
+        }),
+        event(Tcp, true, "RST of the client, far behind the window", false, |t, _| {
+            t.send(|p| p.flags(RST).seq(CLIENT.wrapping_add(FAR)));
+        }),
+        event(Tcp, true, "FIN of the client, out of the window", false, |t, _| {
+            t.send(|p| p.flags(FIN | ACK).seq(CLIENT.wrapping_add(FAR)));
+        }),
+        event(Tcp, true, "RST of the endpoint, out of the window", false, |t, e| {
+            t.reply(e, |p| p.flags(RST).seq(ENDPOINT + FAR));
+        }),
+        event(Tcp, true, "FIN of the endpoint, out of the window", false, |t, e| {
+            t.reply(e, |p| p.flags(FIN | ACK).seq(ENDPOINT + FAR));
+        }),
+        event(Tcp, true, "numbers out of the window, then a RST there", false, |t, _| {
+            t.send(|p| p.seq(CLIENT.wrapping_add(FAR)).payload(b"moves nothing"));
+            t.send(|p| p.flags(RST).seq(CLIENT.wrapping_add(FAR + 13)));
+        }),
+        event(Tcp, true, "RST where 64 MB of data have led", true, |t, _| {
+            for n in 0..1024 {
+                t.send(|p| p.seq(CLIENT.wrapping_add(n << 16)));
+            }
+            t.send(|p| p.flags(RST).seq(CLIENT.wrapping_add(1024 << 16)));
+        }),
+        event(Tcp, true, "a RST that was a guess: the client goes on", false, |t, _| {
+            t.send(|p| p.flags(RST).seq(CLIENT.wrapping_add(1000)));
+            t.send(|p| p.payload(b"still here"));
+        }),
+        event(Tcp, true, "silence beyond the limit", true, |t, _| t.node.let_pass(TCP_IDLE * 2)),
+        event(Tcp, true, "silence within the limit", false, |t, _| t.node.let_pass(TCP_IDLE / 5)),
+        event(Tcp, true, "a silent client, and an endpoint that is not", false, |t, e| {
+            t.node.let_pass(TCP_IDLE * 2);
+            t.reply(e, |p| p.payload(b"news"));
+        }),
+        event(Tcp, true, "keep-alives after an hour each", false, |t, e| {
+            for _ in 0..3 {
+                t.node.let_pass(3600);
+                t.send(|p| p.seq(CLIENT.wrapping_sub(1)));
+                t.reply(e, |p| p);
+            }
+        }),
+        event(Udp, false, "nothing", false, |_, _| {}),
+        event(Udp, false, "an answer", false, |t, e| t.reply(e, |p| p)),
+        event(Udp, false, "silence beyond the limit", true, |t, _| t.node.let_pass(UDP_IDLE * 2)),
+        event(Udp, true, "nothing", false, |_, _| {}),
+        event(Udp, true, "silence beyond the limit", true, |t, _| t.node.let_pass(UDP_IDLE * 2)),
+        event(Udp, true, "silence within the limit", false, |t, _| t.node.let_pass(UDP_IDLE / 5)),
+        event(Udp, true, "a silent client, and an endpoint that is not", false, |t, e| {
+            t.node.let_pass(UDP_IDLE * 2);
+            t.reply(e, |p| p);
+        }),
+    ]
+}
+
+#[test]
+fn a_tuple_is_a_new_flow_when_its_old_one_is_over_and_only_then() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let mut talk = Talk::new(cast, hook, protocol);
+            for event in events().iter().filter(|event| event.protocol == protocol) {
+                let what = format!("{cast} {hook:?} {protocol:?}, {}", event.name);
+                talk.node.forget();
+                talk.split = talk.node.reviews(cast, protocol, [1, 0]);
+                let old = if event.live { talk.open() } else { talk.first() };
+                assert!(cast.v1.contains(&old), "{what}: {old}");
+                (event.happen)(&mut talk, old);
+                talk.shift();
+                let now = talk.first();
+                let wanted = if event.ends { cast.v2[0] } else { old };
+                assert_eq!(now, wanted, "{what}: first packet after it");
+                if event.ends {
+                    assert_eq!(talk.node.entries()[0], 0, "{what}: the old flow is gone");
+                    talk.open();
+                    assert_eq!(talk.send(|p| p), cast.v2[0], "{what}: the new flow goes on");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn another_syn_before_the_handshake_is_complete_follows_todays_weights() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut talk = Talk::new(cast, hook, Protocol::Tcp);
+        let old = talk.syn();
+        talk.shift();
+        assert_eq!(talk.syn(), old, "{cast} {hook:?}: the same SYN, sent again");
+        let other = talk.send(|p| p.flags(SYN).seq(77).ack(0));
+        assert_eq!(other, cast.v2[0], "{cast} {hook:?}: a SYN with another number");
+    }
+}
+
+#[test]
+fn a_client_port_used_a_thousand_times_follows_the_weights_each_time() {
+    for cast in &casts() {
+        let mut talk = Talk::new(cast, Hook::Tc, Protocol::Tcp);
+        let mut old = talk.open();
+        for n in 0..1000u32 {
+            match n % 3 {
+                0 => _ = talk.send(|p| p.flags(RST)),
+                1 => {
+                    talk.send(|p| p.flags(FIN | ACK));
+                    talk.reply(old, |p| p.flags(FIN | ACK));
+                }
+                _ => talk.node.let_pass(TCP_IDLE * 2),
+            }
+            let weights = if n % 2 == 0 { [0, 1] } else { [1, 0] };
+            talk.split = talk.node.reviews(cast, Protocol::Tcp, weights);
+            let new = talk.open();
+            assert_eq!(cast.v2.contains(&new), n % 2 == 0, "{cast}: connection {n} went to {new}");
+            old = new;
+        }
+        assert_eq!(talk.node.reason(Reason::FlowReused), 1000, "{cast}");
+    }
+}
+
+#[test]
+fn a_flow_that_is_first_seen_in_its_middle_is_adopted() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut talk = Talk::new(cast, hook, Protocol::Tcp);
+        talk.split = talk.node.reviews(cast, Protocol::Tcp, [50, 50]);
+        let explained = explain(kernel::SEED, &talk.split, cast.client).unwrap().endpoint.unwrap();
+        let endpoint = talk.send(|p| p.payload(b"middle"));
+        assert_eq!(endpoint, explained, "{cast} {hook:?}");
+        assert_eq!(talk.node.reason(Reason::FlowAdopted), 1);
+        talk.reply(endpoint, |p| p.payload(b"answer"));
+        let weights = if cast.v2.contains(&endpoint) { [1, 0] } else { [0, 1] };
+        talk.split = talk.node.reviews(cast, Protocol::Tcp, weights);
+        assert_eq!(talk.send(|p| p), endpoint, "{cast} {hook:?}: keeps its endpoint");
+        assert_eq!(talk.node.entries(), [2, 0], "{cast} {hook:?}: both sides have spoken");
+    }
+}
+
+#[test]
+fn a_reset_of_no_known_flow_leaves_no_entry() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut talk = Talk::new(cast, hook, Protocol::Tcp);
+        let to = talk.send(|p| p.flags(RST));
+        assert!(cast.v1.contains(&to), "{cast} {hook:?}: {to}");
+        assert_eq!(talk.node.entries(), [0, 0], "{cast} {hook:?}");
+        assert_eq!(talk.node.reason(Reason::PassNoFlowReset), 1, "{cast} {hook:?}");
+    }
+}

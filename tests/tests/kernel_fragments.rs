@@ -1,0 +1,195 @@
+//! Fragments of packets: those that come after the first one of their packet go
+//! where it went, byte for byte as somebody would have sent them who knew the
+//! endpoint; others pass untouched.
+
+mod kernel;
+
+use std::net::SocketAddr;
+
+use kernel::talk::Talk;
+use kernel::{Cast, FORWARD, Hook, Node, casts, split, with_port};
+use probe_common::fragment::LIFETIME;
+use probe_common::reason::Reason;
+use weir::model::{Affinity, Protocol};
+use weir_tests::packet::{ACK, Ext, Packet, tuple};
+
+/// Bytes of IP payload in a fragment.
+const SIZE: usize = 1480;
+
+fn packet(protocol: Protocol, [from, to]: [SocketAddr; 2], bytes: usize) -> Packet {
+    let payload: Vec<u8> = (0..bytes).map(|n| (n * 7 + n / 251) as u8).collect();
+    match protocol {
+        Protocol::Tcp => Packet::tcp(from, to).flags(ACK).payload(&payload),
+        Protocol::Udp => Packet::udp(from, to).payload(&payload),
+    }
+}
+
+/// A way of packets: hook, ends as they come, ends as they leave.
+fn ways(cast: &Cast, endpoint: SocketAddr) -> Vec<(Hook, [SocketAddr; 2], [SocketAddr; 2])> {
+    let reply = (Hook::Reply, [endpoint, cast.client], [cast.vip, cast.client]);
+    let forward = |hook| (hook, [cast.client, cast.vip], [cast.client, endpoint]);
+    FORWARD.map(forward).into_iter().chain([reply]).collect()
+}
+
+/// An order of so many fragments: which of them come, one after the other.
+type Order = fn(usize) -> Vec<usize>;
+
+const ORDERS: &[(&str, Order)] = &[
+    ("in order", |count| (0..count).collect()),
+    ("the first one, then the others reversed", |count| {
+        [0].into_iter().chain((1..count).rev()).collect()
+    }),
+    ("each of them twice", |count| (0..count).flat_map(|n| [n, n]).collect()),
+    ("all of them, and again", |count| (0..count).chain(0..count).collect()),
+    ("one is lost", |count| (0..count).filter(|&n| n != 1).collect()),
+];
+
+#[test]
+fn fragments_go_where_the_first_one_of_their_packet_went() {
+    let mut ran = 0;
+    for cast in &casts() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let mut talk = Talk::new(cast, Hook::Tc, protocol);
+            let endpoint = talk.open();
+            let mut id = 0;
+            for (hook, from, to) in ways(cast, endpoint) {
+                for ((name, order), bytes) in
+                    ORDERS.iter().flat_map(|order| [4_000, 60_000].map(|bytes| (order, bytes)))
+                {
+                    id += 1;
+                    let fragments =
+                        |ends| packet(protocol, ends, bytes).id(id).build_fragments(SIZE);
+                    let (sent, wanted) = (fragments(from), fragments(to));
+                    for n in order(sent.len()) {
+                        let out = talk.node.pass(hook, &sent[n]);
+                        assert!(
+                            out == wanted[n],
+                            "{cast} {protocol:?} {hook:?} {name}, {bytes} bytes, fragment {n}:\n\
+                             {out:02x?}\n{:02x?}",
+                            wanted[n]
+                        );
+                        ran += 1;
+                    }
+                }
+            }
+            assert_eq!(talk.node.reason(Reason::PassFragment), 0, "{cast} {protocol:?}");
+        }
+    }
+    println!("{ran} fragments rewritten as wanted");
+}
+
+#[test]
+fn fragments_of_two_flows_may_alternate() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut node = Node::new();
+        node.reviews(cast, Protocol::Udp, [50, 50]);
+        let flows: Vec<[Vec<Vec<u8>>; 2]> = (0..20u16)
+            .map(|n| {
+                let client = with_port(cast.client, 20_000 + n);
+                let cut = |to| {
+                    let whole = packet(Protocol::Udp, [client, to], 5_000);
+                    whole.id(n.into()).build_fragments(SIZE)
+                };
+                let sent = cut(cast.vip);
+                // The first packet of a flow may be one that is cut.
+                let to = tuple(node.pass(hook, &sent[0])).expect("a tuple").destination;
+                [sent, cut(to)]
+            })
+            .collect();
+        for n in 1..4 {
+            for [sent, wanted] in &flows {
+                assert!(node.pass(hook, &sent[n]) == wanted[n], "{cast} {hook:?}, fragment {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fragments_of_no_known_packet_pass_untouched_and_are_counted() {
+    for cast in &casts() {
+        for (at, hook) in [Hook::Tc, Hook::Xdp, Hook::Reply].into_iter().enumerate() {
+            let mut talk = Talk::new(cast, Hook::Tc, Protocol::Udp);
+            let endpoint = talk.open();
+            let (_, [from, to], _) =
+                ways(cast, endpoint).into_iter().find(|way| way.0 == hook).expect("a way");
+            let whole = packet(Protocol::Udp, [from, to], 4_000);
+            let known = whole.clone().id(1).build_fragments(SIZE);
+            let later = |packet: Packet| packet.build_fragments(SIZE).swap_remove(1);
+            // Each differs in one thing from those that follow `known`.
+            let mut others = vec![
+                ("another number", later(whole.clone().id(2))),
+                ("another address", {
+                    let other = kernel::client_number(cast, at as u16);
+                    let ends = if hook == Hook::Reply { [from, other] } else { [other, to] };
+                    later(packet(Protocol::Udp, ends, 4_000).id(1))
+                }),
+            ];
+            if cast.vip.is_ipv4() {
+                let other = later(packet(Protocol::Tcp, [from, to], 4_000).id(1));
+                others.push(("another protocol", other));
+            } else {
+                others.push((
+                    "behind other headers",
+                    later(whole.clone().ext(Ext::HopByHop(1)).id(1)),
+                ));
+            }
+            let mut counted = 0;
+            let mut passes = |node: &mut Node, name: &str, frame: &[u8]| {
+                assert!(node.pass(hook, frame) == frame, "{cast} {hook:?} {name}");
+                counted += 1;
+                assert_eq!(node.reason(Reason::PassFragment), counted, "{cast} {hook:?} {name}");
+            };
+            passes(&mut talk.node, "before the first one", &known[1]);
+            assert!(talk.node.pass(hook, &known[0]) != known[0], "{cast} {hook:?}: steered");
+            for (name, frame) in &others {
+                passes(&mut talk.node, name, frame);
+            }
+            // No business of weir: not even counted.
+            let reversed = later(packet(Protocol::Udp, [to, from], 4_000).id(1));
+            assert!(talk.node.pass(hook, &reversed) == reversed, "{cast} {hook:?}: reversed");
+            assert!(talk.node.pass(hook, &known[1]) != known[1], "{cast} {hook:?}: follows");
+            talk.node.let_pass(2 * u64::from(LIFETIME));
+            passes(&mut talk.node, "long after the first one", &known[1]);
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_its_own_client_may_send_fragments() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut node = Node::new();
+        let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &cast.v2)];
+        node.publish(&split("self", (cast.vip, Protocol::Udp), Affinity::None, &subsets));
+        let (client, endpoint) = (with_port(cast.v2[0], 45_001), cast.v2[0]);
+        let cut = |from, to| packet(Protocol::Udp, [from, to], 4_000).build_fragments(SIZE);
+        let sent = cut(client, cast.vip);
+        let there = tuple(node.pass(hook, &sent[0])).expect("a tuple");
+        let ways = [
+            ("there", sent, cut(there.source, endpoint)),
+            ("back", cut(endpoint, there.source), cut(cast.vip, client)),
+        ];
+        for (way, sent, wanted) in ways {
+            for (n, (sent, wanted)) in sent.iter().zip(wanted).enumerate() {
+                assert!(node.pass(hook, sent) == wanted, "{cast} {hook:?}: {way}, fragment {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fragments_are_counted_for_their_endpoint() {
+    for cast in &casts() {
+        let mut talk = Talk::new(cast, Hook::Tc, Protocol::Udp);
+        let endpoint = talk.open();
+        let split = talk.split.clone();
+        let before = talk.node.endpoint(&split, endpoint);
+        let sent = packet(Protocol::Udp, [cast.client, cast.vip], 4_000).build_fragments(SIZE);
+        for fragment in &sent {
+            talk.node.pass(Hook::Tc, fragment);
+        }
+        let after = talk.node.endpoint(&split, endpoint);
+        let bytes: usize = sent.iter().map(Vec::len).sum();
+        assert_eq!(after.forward_packets - before.forward_packets, sent.len() as u64, "{cast}");
+        assert_eq!(after.forward_bytes - before.forward_bytes, bytes as u64, "{cast}");
+    }
+}

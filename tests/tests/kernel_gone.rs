@@ -1,0 +1,73 @@
+//! Flows whose endpoint is gone, under BPF_PROG_TEST_RUN: both sides are told.
+
+mod kernel;
+
+use std::net::SocketAddr;
+
+use kernel::talk::{CLIENT, ENDPOINT, Talk};
+use kernel::{Hook, Verdict, casts};
+use probe_common::reason::Reason;
+use weir::model::Protocol;
+use weir_tests::packet::{ACK, Packet, RST, checksums_ok, payload, tcp_flags, tcp_seq_ack, tuple};
+
+#[test]
+fn packets_of_a_flow_whose_endpoint_is_gone_are_rejected() {
+    for (cast, hook) in casts().iter().flat_map(|cast| [Hook::Tc, Hook::Xdp].map(|h| (cast, h))) {
+        for live in [true, false] {
+            let mut talk = Talk::new(cast, hook, Protocol::Tcp);
+            let endpoint = if live { talk.open() } else { talk.syn() };
+            let split = talk.split.clone();
+            talk.node.set_gone(&split, endpoint, true);
+            let what = format!("{cast} {hook:?}, live: {live}");
+
+            let data = Packet::tcp(cast.client, cast.vip).flags(ACK).seq(CLIENT).ack(ENDPOINT);
+            let (verdict, out) = talk.node.run(hook, &data.payload(b"hello").build());
+            assert_eq!(verdict, Verdict::Answer, "{what}");
+            assert!(is_reset(out, (cast.vip, cast.client), (ENDPOINT, 0)), "{what}: {out:02x?}");
+
+            let more = Packet::tcp(endpoint, cast.client).flags(ACK).seq(ENDPOINT).ack(CLIENT);
+            let (verdict, out) = talk.node.run(Hook::Reply, &more.payload(b"more").build());
+            assert_eq!(verdict, Verdict::Pass, "{what}: the client is told");
+            let numbers = (ENDPOINT, CLIENT);
+            assert!(is_reset(out, (cast.vip, cast.client), numbers), "{what}: {out:02x?}");
+            assert_eq!(talk.node.reason(Reason::RejectEndpointGone), 2, "{what}");
+
+            let virtual_frame = Packet::tcp(cast.client, cast.vip).flags(ACK).seq(CLIENT).build();
+            let out = talk.node.pass(Hook::XdpVirtual, &virtual_frame);
+            assert!(out == virtual_frame, "{what}: left to TC");
+
+            talk.node.forget();
+            talk.shift();
+            assert_eq!(talk.syn(), cast.v2[0], "{what}: once its entries are deleted");
+        }
+    }
+}
+
+#[test]
+fn datagrams_of_a_flow_whose_endpoint_is_gone_are_rejected() {
+    for (cast, hook) in casts().iter().flat_map(|cast| [Hook::Tc, Hook::Xdp].map(|h| (cast, h))) {
+        let mut talk = Talk::new(cast, hook, Protocol::Udp);
+        let endpoint = talk.open();
+        let split = talk.split.clone();
+        talk.node.set_gone(&split, endpoint, true);
+        let sent = Packet::udp(cast.client, cast.vip).payload(b"question").build();
+        let (verdict, out) = talk.node.run(hook, &sent);
+        assert_eq!(verdict, Verdict::Answer, "{cast} {hook:?}");
+        assert!(checksums_ok(out), "{cast} {hook:?}: {out:02x?}");
+        let reply = Packet::udp(endpoint, cast.client).payload(b"late").build();
+        assert_eq!(talk.node.run(Hook::Reply, &reply).0, Verdict::Drop, "{cast} {hook:?}");
+        assert_eq!(talk.node.reason(Reason::RejectEndpointGone), 2, "{cast} {hook:?}");
+        talk.node.set_gone(&split, endpoint, false);
+        assert_eq!(talk.send(|p| p), endpoint, "{cast} {hook:?}: it is back");
+    }
+}
+
+/// Whether a frame is a RST between these, with these numbers and nothing more.
+fn is_reset(out: &[u8], (from, to): (SocketAddr, SocketAddr), (seq, ack): (u32, u32)) -> bool {
+    let flags = tcp_flags(out).unwrap_or(0);
+    checksums_ok(out)
+        && tuple(out).is_some_and(|t| (t.source, t.destination) == (from, to))
+        && flags & !ACK == RST
+        && payload(out) == Some(&[])
+        && tcp_seq_ack(out) == Some((seq, ack))
+}

@@ -1,0 +1,138 @@
+//! The entries of the flow tables, under BPF_PROG_TEST_RUN: lost, foreign, in
+//! each other's way, and too many.
+
+mod kernel;
+
+use std::net::SocketAddr;
+
+use kernel::talk::{Talk, destination};
+use kernel::{FORWARD, Hook, Node, casts, client_number, split, with_port};
+use probe_common::reason::Reason;
+use weir::datapath::{Clock, Settings};
+use weir::explain::explain;
+use weir::model::{Affinity, Protocol};
+use weir_tests::packet::{ACK, Packet, SYN, tuple};
+
+#[test]
+fn an_entry_that_was_lost_is_made_anew_by_the_other_direction() {
+    for cast in &casts() {
+        let mut talk = Talk::new(cast, Hook::Tc, Protocol::Tcp);
+        let endpoint = talk.open();
+        // Between two ticks: what happens once a tick happens with the next packet.
+        talk.node.let_pass(2);
+        talk.node.lose_one_direction();
+        talk.shift();
+        talk.reply(endpoint, |p| p);
+        talk.send(|p| p);
+        assert_eq!(talk.node.entries(), [2, 0], "{cast}");
+        assert_eq!(talk.send(|p| p), endpoint, "{cast}: keeps its endpoint");
+    }
+}
+
+#[test]
+fn an_entry_under_a_foreign_tag_is_not_followed() {
+    for cast in &casts() {
+        let mut talk = Talk::new(cast, Hook::Tc, Protocol::Tcp);
+        talk.open();
+        talk.node.each_v4(|_, _, entry| entry.tag ^= 1);
+        talk.node.each_v6(|_, _, entry| entry.tag ^= 1);
+        talk.shift();
+        assert_eq!(talk.send(|p| p), cast.v2[0], "{cast}: as of no known flow");
+        assert!(talk.node.reason(Reason::EntryTorn) >= 1, "{cast}");
+    }
+}
+
+#[test]
+fn two_services_with_one_endpoint_keep_their_replies_apart() {
+    for (cast, live) in casts().iter().flat_map(|cast| [false, true].map(|live| (cast, live))) {
+        let mut node = Node::new();
+        let vips = [9080, 9090, 9091].map(|port| with_port(cast.vip, port));
+        for (name, vip) in ["one", "two", "three"].iter().zip(vips) {
+            let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &cast.v2)];
+            node.publish(&split(name, (vip, Protocol::Tcp), Affinity::None, &subsets));
+        }
+        let mut seen = Vec::new();
+        for vip in vips {
+            let syn = Packet::tcp(cast.client, vip).flags(SYN).seq(1).build();
+            let there = tuple(node.pass(Hook::Tc, &syn)).expect("a tuple");
+            let back = Packet::tcp(there.destination, there.source);
+            node.pass(Hook::Reply, &back.clone().flags(SYN | ACK).seq(1).ack(2).build());
+            if live {
+                let ack = Packet::tcp(cast.client, vip).flags(ACK).seq(2).ack(2).build();
+                node.pass(Hook::Tc, &ack);
+            }
+            assert!(!seen.contains(&there.source), "{cast}: {} twice", there.source);
+            seen.push(there.source);
+        }
+        for (vip, from) in vips.iter().zip(&seen) {
+            let reply = Packet::tcp(cast.v2[0], *from).flags(ACK).seq(2).ack(2).payload(b"r");
+            let out = node.pass(Hook::Reply, &reply.build());
+            let wanted = Packet::tcp(*vip, cast.client).flags(ACK).seq(2).ack(2).payload(b"r");
+            assert!(out == wanted.build(), "{cast}, live: {live}, {vip}");
+        }
+        assert_eq!(node.reason(Reason::FlowPortChanged), 2, "{cast}, live: {live}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_its_own_client_gets_its_replies() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut node = Node::new();
+        let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &cast.v2)];
+        node.publish(&split("self", (cast.vip, Protocol::Udp), Affinity::None, &subsets));
+        let client = with_port(cast.v2[0], 45_001);
+        for round in 0..3 {
+            let question = Packet::udp(client, cast.vip).payload(b"q").build();
+            let there = tuple(node.pass(hook, &question)).expect("a tuple");
+            assert_eq!(there.destination, cast.v2[0]);
+            assert_eq!(there.source.ip(), cast.vip.ip(), "{cast} {hook:?}: not from itself");
+            let answer = Packet::udp(there.destination, there.source).payload(b"a").build();
+            let out = node.pass(hook, &answer);
+            let wanted = Packet::udp(cast.vip, client).payload(b"a").build();
+            assert!(out == wanted, "{cast} {hook:?}, round {round}");
+        }
+        assert_eq!(node.entries(), [2, 0], "{cast} {hook:?}");
+    }
+}
+
+#[test]
+fn a_full_table_delivers_nothing_to_a_wrong_endpoint() {
+    for cast in &casts() {
+        let mut node = Node::with(Settings { flows: 1024, ..Settings::default() });
+        let reviews = node.reviews(cast, Protocol::Tcp, [50, 50]);
+        for n in 0..20_000u16 {
+            let client = with_port(client_number(cast, n / 1000), 1024 + n);
+            let wanted = explain(kernel::SEED, &reviews, client).unwrap().endpoint.unwrap();
+            let syn = Packet::tcp(client, cast.vip).flags(SYN).seq(1).build();
+            assert_eq!(destination(node.pass(Hook::Tc, &syn)), wanted, "{cast}: SYN {n}");
+            let syn_ack = Packet::tcp(wanted, client).flags(SYN | ACK).seq(1).ack(2).build();
+            assert_eq!(tuple(node.pass(Hook::Reply, &syn_ack)).unwrap().source, cast.vip, "{n}");
+            let ack = Packet::tcp(client, cast.vip).flags(ACK).seq(2).ack(2).build();
+            assert_eq!(destination(node.pass(Hook::Tc, &ack)), wanted, "{cast}: ACK {n}");
+        }
+        let [live, pending] = node.entries();
+        println!(
+            "{cast}: 20,000 flows through a table for 1024: {live} entries live, {pending} pending"
+        );
+        assert!(live <= 2048 && pending <= 2048, "{live} {pending}");
+    }
+}
+
+#[test]
+fn flow_entries_carry_the_tick_that_user_space_reckons() {
+    let clock = Clock::new();
+    for cast in &casts() {
+        let mut talk = Talk::new(cast, Hook::Tc, Protocol::Tcp);
+        let before = clock.now();
+        talk.syn();
+        // Jiffies do not begin exactly when the clock does.
+        let (low, high) = (before.wrapping_sub(1), clock.now().wrapping_add(1));
+        let found = talk.node.flows();
+        let [flow] = found[..] else { panic!("one flow, not {found:?}") };
+        assert_eq!((flow.client, flow.service), (cast.client, cast.vip));
+        for tick in [flow.seen, flow.created] {
+            let within = tick.wrapping_sub(low) <= high.wrapping_sub(low);
+            assert!(within, "{cast}: tick {tick} is not from {low} to {high}");
+        }
+    }
+}
