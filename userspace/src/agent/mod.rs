@@ -1,10 +1,14 @@
 //! The agent: one composition root, read from top to bottom.
 
+mod census;
 mod control;
 mod interfaces;
 mod janitor;
+mod listing;
 mod observe;
 mod state;
+mod stats;
+mod status;
 mod steering;
 
 use std::sync::Arc;
@@ -50,7 +54,8 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     state.list_interfaces(&mut interfaces).await?;
 
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
-    let observer = tokio::spawn(Observer::new(Arc::clone(&state), &config)?.run(scrapes));
+    let census = tokio::spawn(census::run(Arc::clone(&state)));
+    let observer = tokio::spawn(Observer::new(Arc::clone(&state)).run(scrapes));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut server = tokio::spawn(api::serve(listener, Arc::clone(&state), async {
         let _ = stopped.await;
@@ -75,6 +80,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     }
     tell_manager(NotifyState::Stopping);
     janitor.abort();
+    census.abort();
     observer.abort();
     drop(stop);
     // A client that holds a request open does not hold up the end.

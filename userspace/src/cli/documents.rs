@@ -85,6 +85,18 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "Ask where a connection of this client would go:",
         "weir explain --from 192.0.2.200:40000 --to 203.0.113.10:9080",
     ),
+    ("weir-flows", "Show the flows of a client:", "weir flows --client 192.0.2.200"),
+    (
+        "weir-flows",
+        "Count those that an endpoint still has, for a script:",
+        "weir flows --endpoint 198.51.100.11:9080 --state established -o json",
+    ),
+    ("weir-top", "Watch the subsets of a split, and shift its weights:", "weir top reviews"),
+    (
+        "weir-watch",
+        "See for ten seconds whether the subsets of a split get their shares:",
+        "weir watch reviews --count 10",
+    ),
     ("weir-status", "See to which interfaces the programs are attached:", "weir status"),
     ("weir-manual", "Read the man pages without installing them:", "weir manual /var/tmp"),
     ("weir-completions", "Complete commands in this bash:", "eval \"$(weir completions bash)\""),

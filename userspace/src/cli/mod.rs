@@ -4,12 +4,17 @@
 //! them as actions other than [`Action::Ask`].
 
 mod args;
+pub(crate) mod columns;
 mod difference;
 mod documents;
 mod files;
+mod flows;
 mod render;
+mod seeing;
+mod status;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,12 +27,14 @@ pub use args::{
     ValidateArgs, WeightsArgs,
 };
 pub use documents::{completions, manual};
+pub use seeing::{FlowsArgs, LineFormat, LineOutput, Seeing, TopArgs, WatchArgs};
 
 use crate::api::Client;
 use crate::api::types::{
     ApplyRequest, DeleteRequest, ExplainRequest, ObjectName, ResetQuery, RollbackRequest,
     SplitView, WeightsRequest,
 };
+use crate::top;
 
 /// Done.
 pub const EXIT_DONE: u8 = 0;
@@ -35,6 +42,15 @@ pub const EXIT_DONE: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 
 /// A command for a running agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// One with an answer.
+    Question(Question),
+    /// One whose answer comes bit by bit.
+    Seeing(Seeing),
+}
+
+/// A command for a running agent, which has an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// `weir apply`.
@@ -96,13 +112,20 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
             show(output, &explained, render::explain)?
         }
         Question::Status(StatusArgs { output }) => {
-            show(output, &client.status().await?, render::status)?
+            show(output, &client.status().await?, status::status)?
         }
     };
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `weir get splits | head` has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes to `out` what comes bit by bit from the agent that listens at `socket`.
+pub async fn see(socket: &Path, seeing: Seeing, out: &mut impl Write) -> anyhow::Result<()> {
+    let client = Client::new(socket);
+    match seeing {
+        Seeing::Flows(args) => flows::show(&client, args, out).await,
+        Seeing::Watch(args) => watch::show(&client, args, out).await,
+        Seeing::Top(TopArgs { split, interval }) => top::run(client, split, interval).await,
     }
 }
 
@@ -140,18 +163,30 @@ fn deletion(args: DeleteArgs) -> anyhow::Result<DeleteRequest> {
     Ok(DeleteRequest { objects, files: files::read(&files)?, dry_run })
 }
 
-/// [`ask`], for a thin `main`: answers on standard output, errors on standard
-/// error as "weir: ...", and the exit code.
-pub fn run(socket: &Path, question: Question) -> u8 {
+/// [`ask`] and [`see`], for a thin `main`: answers on standard output, errors
+/// on standard error as "weir: ...", and the exit code.
+pub fn run(socket: &Path, asked: Asked) -> u8 {
+    let out = &mut io::stdout().lock();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(ask(socket, question, &mut io::stdout().lock())));
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            match asked {
+                Asked::Question(question) => ask(socket, question, out).await,
+                Asked::Seeing(seeing) => see(socket, seeing, out).await,
+            }
+        })
+    });
     match result {
         Ok(()) => EXIT_DONE,
+        // `weir flows | head` has read enough.
+        Err(error) if is_broken_pipe(&error) => EXIT_DONE,
         Err(error) => {
             eprintln!("weir: {error:#}");
             EXIT_FAILED
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe)
 }

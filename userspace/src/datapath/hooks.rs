@@ -12,9 +12,9 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, tc};
-use aya::util::KernelVersion;
 
 use super::Pins;
+use super::features::has_tcx;
 use super::object::{Object, ObjectError, program};
 
 /// How an interface got its programs.
@@ -175,7 +175,7 @@ fn attach_tc(
     (hook, direction): (&str, TcAttachType),
 ) -> Result<(String, Mode), ObjectError> {
     let program: &mut SchedClassifier = program(object.ebpf(), name)?;
-    let tcx = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
+    let tcx = has_tcx();
     let (hook, mode) =
         if tcx { (hook.to_owned(), Mode::Tcx) } else { (format!("{hook}{CLSACT}"), Mode::Clsact) };
     let path = pins.link(interface.index, &hook);

@@ -6,6 +6,7 @@
 mod batch;
 mod clock;
 mod counters;
+mod features;
 mod flows;
 mod hooks;
 mod identity;
@@ -16,7 +17,8 @@ mod pins;
 
 pub use clock::Clock;
 pub use counters::Counters;
-pub use flows::{Flow, Flows, Idle};
+pub use features::{Feature, features};
+pub use flows::{Flow, Flows, Idle, Walk};
 pub use hooks::{AttachError, Forward, Interface, Mode, attach, detach_all};
 pub use kernel::{Kernel, grace};
 pub use memory::Memory;
