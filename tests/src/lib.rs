@@ -8,6 +8,7 @@
 //! * [`shelf`]: resource files as `kubectl apply` and `delete` would leave them.
 //! * [`netns`]: network namespaces which go away by themselves.
 //! * [`machine`]: a machine with a systemd of its own, to install packages on.
+//! * [`tmux`]: a terminal without a person.
 //! * [`topology`]: client, node and endpoints, wired up and routed.
 //! * [`scene`]: topology, servers and agent together.
 //! * [`prometheus`]: a real Prometheus, and what it says.
@@ -30,4 +31,5 @@ pub mod scene;
 pub mod server;
 pub mod shelf;
 pub mod stats;
+pub mod tmux;
 pub mod topology;

@@ -5,6 +5,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod doctor;
 pub mod explain;
 pub mod interfaces;
 pub mod metrics;

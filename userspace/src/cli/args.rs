@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::seeing::{FlowsArgs, Seeing, TopArgs, WatchArgs};
+use super::seeing::{DoctorArgs, FlowsArgs, Seeing, TopArgs, WatchArgs};
 use super::{Asked, Question};
 use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
@@ -59,6 +59,9 @@ enum Command {
     Top(TopArgs),
     /// Print what happens to the splits, in each second, as lines.
     Watch(WatchArgs),
+    /// Check the node, and say what to do about what is found. Exits with 1 if
+    /// a problem is found.
+    Doctor(DoctorArgs),
     /// Show how the agent is.
     Status(StatusArgs),
     /// Print the completions of a shell.
@@ -84,6 +87,8 @@ pub enum Action {
     Validate(ValidateArgs),
     /// Print what files become.
     Translate(TranslateArgs),
+    /// Check the node: [`super::doctor`].
+    Doctor(DoctorArgs),
     /// Print the completions of a shell: [`super::completions`].
     Completions(Shell),
     /// Write the man pages into a directory: [`super::manual`].
@@ -393,6 +398,7 @@ impl Cli {
             Command::Flows(args) => Action::see(Seeing::Flows(args)),
             Command::Watch(args) => Action::see(Seeing::Watch(args)),
             Command::Top(args) => Action::see(Seeing::Top(args)),
+            Command::Doctor(args) => Action::Doctor(args),
             Command::Status(args) => Action::ask(Question::Status(args)),
         })
     }

@@ -97,6 +97,12 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "See for ten seconds whether the subsets of a split get their shares:",
         "weir watch reviews --count 10",
     ),
+    ("weir-doctor", "See what is wrong with this node:", "weir doctor"),
+    (
+        "weir-doctor",
+        "Look at all but the programs of others on the interfaces:",
+        "weir doctor --ignore programs",
+    ),
     ("weir-status", "See to which interfaces the programs are attached:", "weir status"),
     ("weir-manual", "Read the man pages without installing them:", "weir manual /var/tmp"),
     ("weir-completions", "Complete commands in this bash:", "eval \"$(weir completions bash)\""),

@@ -6,6 +6,7 @@
 mod args;
 pub(crate) mod columns;
 mod difference;
+mod doctor;
 mod documents;
 mod files;
 mod flows;
@@ -27,7 +28,7 @@ pub use args::{
     ValidateArgs, WeightsArgs,
 };
 pub use documents::{completions, manual};
-pub use seeing::{FlowsArgs, LineFormat, LineOutput, Seeing, TopArgs, WatchArgs};
+pub use seeing::{DoctorArgs, FlowsArgs, LineFormat, LineOutput, Seeing, TopArgs, WatchArgs};
 
 use crate::api::Client;
 use crate::api::types::{
@@ -167,17 +168,25 @@ fn deletion(args: DeleteArgs) -> anyhow::Result<DeleteRequest> {
 /// on standard error as "weir: ...", and the exit code.
 pub fn run(socket: &Path, asked: Asked) -> u8 {
     let out = &mut io::stdout().lock();
+    finish(async {
+        match asked {
+            Asked::Question(question) => ask(socket, question, out).await,
+            Asked::Seeing(seeing) => see(socket, seeing, out).await,
+        }
+        .map(|()| EXIT_DONE)
+    })
+}
+
+/// Checks the node; the exit code is 1 if a problem was found.
+pub fn doctor(socket: &Path, args: &DoctorArgs) -> u8 {
+    finish(doctor::run(socket, args, &mut io::stdout().lock()))
+}
+
+/// Runs a command to its exit code; an error goes to standard error.
+fn finish(command: impl Future<Output = anyhow::Result<u8>>) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async {
-            match asked {
-                Asked::Question(question) => ask(socket, question, out).await,
-                Asked::Seeing(seeing) => see(socket, seeing, out).await,
-            }
-        })
-    });
-    match result {
-        Ok(()) => EXIT_DONE,
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(command)) {
+        Ok(code) => code,
         // `weir flows | head` has read enough.
         Err(error) if is_broken_pipe(&error) => EXIT_DONE,
         Err(error) => {

@@ -1,11 +1,14 @@
 //! What can be typed to look at what happens.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::args::name;
+use super::args::{Output, name};
 use crate::api::types::{FlowQuery, FlowState, Party};
+use crate::doctor::CHECKS;
 
 /// A command for a running agent, whose answer comes bit by bit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +91,20 @@ pub struct TopArgs {
     /// The time between two samples, such as 500ms or 10s.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     pub interval: Duration,
+}
+
+/// `weir doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DoctorArgs {
+    /// The agent's configuration.
+    #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
+    pub config: PathBuf,
+    /// Leave out a check, by its name.
+    #[arg(long, value_name = "CHECK", value_parser = PossibleValuesParser::new(CHECKS))]
+    pub ignore: Vec<String>,
+    /// How to show what was found.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// The shortest time between two samples: counters are read by the agent, on

@@ -62,8 +62,12 @@ const XDP_GENERIC: &str = "xdp-generic";
 /// Ends the names of pins that are programs, not links.
 const CLSACT: &str = "-clsact";
 
+/// The priority of weir's clsact filters.
+pub const CLSACT_PRIORITY: u16 = 0xc0de;
+
 /// Where weir's clsact filters are.
-const PLACE: NlOptions = NlOptions { priority: 0xc0de, handle: TcHandle::new(0, 1), classid: None };
+const PLACE: NlOptions =
+    NlOptions { priority: CLSACT_PRIORITY, handle: TcHandle::new(0, 1), classid: None };
 
 /// Why a program cannot be attached.
 #[derive(Debug, thiserror::Error)]

@@ -13,16 +13,18 @@ mod identity;
 mod kernel;
 mod memory;
 mod object;
+mod others;
 mod pins;
 
 pub use clock::Clock;
 pub use counters::Counters;
 pub use features::{Feature, features};
 pub use flows::{Flow, Flows, Idle, Walk};
-pub use hooks::{AttachError, Forward, Interface, Mode, attach, detach_all};
+pub use hooks::{AttachError, CLSACT_PRIORITY, Forward, Interface, Mode, attach, detach_all};
 pub use kernel::{Kernel, grace};
 pub use memory::Memory;
 pub use object::{Incompatible, Object, ObjectError, Settings, pending_flows};
+pub use others::Others;
 pub use pins::{Pins, PinsError};
 
 use crate::plan::{Op, Snapshot};
