@@ -87,7 +87,7 @@ pub enum Action {
     Validate(ValidateArgs),
     /// Print what files become.
     Translate(TranslateArgs),
-    /// Check the node: [`super::doctor`].
+    /// Check the node: [`super::doctor()`].
     Doctor(DoctorArgs),
     /// Print the completions of a shell: [`super::completions`].
     Completions(Shell),

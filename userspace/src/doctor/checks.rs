@@ -8,7 +8,7 @@ use super::{Agent, Facts, Finding, Interface, Level, Offloads, Report, Route};
 /// A flow table or map that is fuller than that is a problem.
 const FULL: f64 = 0.8;
 /// The oldest kernel that has all that weir cannot do without.
-const OLDEST: (u32, u32) = (5, 12);
+const OLDEST: (u32, u32) = (5, 10);
 /// From here on, TC programs are links.
 const TCX: (u32, u32) = (6, 6);
 /// How many of many are named.

@@ -1,7 +1,7 @@
 //! `weir doctor`: what on this node keeps weir from its work, and what to do about it.
 //!
-//! [`gather`] looks at the node and asks the agent, if it runs; [`checks`] are
-//! pure functions of the [`Facts`] that come of it.
+//! [`gather()`] looks at the node and asks the agent, if it runs; the checks
+//! ([`examine`]) are pure functions of the [`Facts`] that come of it.
 
 mod checks;
 mod facts;

@@ -108,7 +108,7 @@ const CASES: &[Case] = &[
         Level::Problem,
         "TrafficSplit/x: no",
     ),
-    (|f| f.release = "5.10.0".into(), "kernel", Level::Problem, "5.10.0 is older than 5.12"),
+    (|f| f.release = "5.4.0".into(), "kernel", Level::Problem, "5.4.0 is older than 5.10"),
     (|f| f.release = "6.1.0-21-amd64".into(), "kernel", Level::Note, "has no TCX"),
     (|f| f.release = "plan9".into(), "kernel", Level::Note, "no release of Linux"),
     (

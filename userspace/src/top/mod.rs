@@ -1,7 +1,7 @@
 //! `weir top`: a live view of the splits, in which weights can be shifted.
 //!
-//! [`app`] is what is shown and what keys do, [`screen`] how it looks,
-//! [`shift`] the arithmetic of weights; none of these needs a terminal. This
+//! `app` is what is shown and what keys do, `screen` how it looks,
+//! `shift` the arithmetic of weights; none of these needs a terminal. This
 //! file wires them to one and to the agent.
 
 mod app;
