@@ -9,6 +9,7 @@
 //! * [`netns`]: network namespaces which go away by themselves.
 //! * [`machine`]: a machine with a systemd of its own, to install packages on.
 //! * [`path`]: a long way from client to endpoint, one link of which is narrow.
+//! * [`tmux`]: a terminal without a person.
 //! * [`topology`]: client, node and endpoints, wired up and routed.
 //! * [`scene`]: topology, servers and agent together.
 //! * [`prometheus`]: a real Prometheus, and what it says.
@@ -34,4 +35,5 @@ pub mod scene;
 pub mod server;
 pub mod shelf;
 pub mod stats;
+pub mod tmux;
 pub mod topology;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let (socket, action) = Cli::from_process();
     let result = match action {
         Action::Ask(question) => return cli::run(&socket, question).into(),
+        Action::Doctor(arguments) => return cli::doctor(&socket, &arguments).into(),
         Action::Agent(arguments) => run_agent(&arguments),
         Action::Unload(arguments) => unload(&arguments.config),
         Action::Validate(arguments) => validate(&arguments.files),

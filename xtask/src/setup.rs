@@ -21,6 +21,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("iperf3", "iperf3"),
     ("tcpdump", "tcpdump"),
+    ("tmux", "tmux"),
     ("prometheus", "prometheus"),
 ];
 

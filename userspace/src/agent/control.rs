@@ -1,18 +1,20 @@
 //! What the API can do to the agent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::api::types::{
-    ApplyView, CandidateView, ChangeView, EndpointView, ExplainRequest, ExplainView, OriginView,
-    SplitView, StatusView, SubsetView,
+    ApplyView, CandidateView, ChangeView, EndpointView, ExplainRequest, ExplainView, FlowQuery,
+    OriginView, SplitView, StatsQuery, StatsView, StatusView, SubsetView,
 };
-use crate::api::{Control, Failure, history};
+use crate::api::{Control, Failure, FlowStream, history};
 use crate::explain::explain;
 use crate::model::{Key, Name, Split, total_weight};
 use crate::source::Declared;
 use crate::truth::{Guard, Step};
 
 use super::state::{Inner, State, now};
+use super::{listing, stats, status};
 
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
@@ -171,16 +173,17 @@ impl Control for State {
         })
     }
 
+    async fn flows(self: Arc<Self>, query: FlowQuery) -> Result<FlowStream, Failure> {
+        Ok(listing::stream(self, query))
+    }
+
+    async fn stats(self: Arc<Self>, query: StatsQuery) -> Result<StatsView, Failure> {
+        let read = move || stats::stats(&self, query.split.as_deref());
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|error| Failure::Internal(error.to_string()))?
+    }
+
     async fn status(&self) -> Result<StatusView, Failure> {
-        let inner = self.lock();
-        Ok(StatusView {
-            interfaces: inner.interfaces.views(),
-            reasons: inner
-                .steering
-                .counters()
-                .reasons()
-                .map_err(|e| Failure::Internal(e.to_string()))?,
-            last_error: inner.last_error.clone(),
-        })
+        status::status(self)
     }
 }

@@ -1,11 +1,15 @@
 //! The agent: one composition root, read from top to bottom.
 
+mod census;
 mod control;
 mod interfaces;
 mod janitor;
 mod kernel_log;
+mod listing;
 mod observe;
 mod state;
+mod stats;
+mod status;
 mod steering;
 
 use std::sync::Arc;
@@ -51,8 +55,9 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     state.list_interfaces(&mut interfaces).await?;
 
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
-    let observer = tokio::spawn(Observer::new(Arc::clone(&state), &config)?.run(scrapes));
     let kernel_log = kernel_log::start(&config, &state)?;
+    let census = tokio::spawn(census::run(Arc::clone(&state)));
+    let observer = tokio::spawn(Observer::new(Arc::clone(&state)).run(scrapes));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut server = tokio::spawn(api::serve(listener, Arc::clone(&state), async {
         let _ = stopped.await;
@@ -77,6 +82,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     }
     tell_manager(NotifyState::Stopping);
     janitor.abort();
+    census.abort();
     observer.abort();
     kernel_log.abort();
     drop(stop);

@@ -1,49 +1,27 @@
 //! What the agent tells of itself: metrics and readiness.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::pending;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
 
 use anyhow::Result;
 use probe_common::map::CHUNK;
 use tokio::net::TcpListener;
-use tracing::warn;
 
+use super::census::Count;
 use super::state::State;
-use crate::config::AgentConfig;
-use crate::datapath::{Clock, Counters, DatapathError, Idle, pending_flows};
+use crate::datapath::DatapathError;
 use crate::metrics::{
     self, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Limits, Sample,
-    Source, SplitSample, SubsetSample, TableName,
+    Source, SplitSample, SubsetSample,
 };
 use crate::model::{Name, Split, total_weight};
 use crate::plan::{Ledger, Phase};
 
-/// The shortest time between two counts of the flow tables.
-const PAUSE: Duration = Duration::from_secs(10);
-/// Counting takes at most one part in so many of a CPU's time.
-const SPARING: u32 = 50;
-
 /// Reads the agent's state and the programs' counters.
 pub(super) struct Observer {
     state: Arc<State>,
-    counters: Counters,
-    clock: Clock,
-    idle: Idle,
-    /// Flows for which the tables have room.
-    room: BTreeMap<TableName, u64>,
-    count: Mutex<Option<Arc<Count>>>,
-}
-
-/// The flows in the tables, at some time.
-struct Count {
-    at: SystemTime,
-    /// Active ones and those that are over.
-    tables: BTreeMap<TableName, [u64; 2]>,
-    /// Live ones that are not over, by the endpoint's id.
-    active: HashMap<u32, u64>,
 }
 
 /// Copied under the agent's lock, to be worked on without it.
@@ -54,63 +32,17 @@ struct Picture {
 }
 
 impl Observer {
-    /// Observes a state whose maps are pinned.
-    pub fn new(state: Arc<State>, config: &AgentConfig) -> Result<Self> {
-        let counters = Counters::pinned(state.lock().steering.pins())?;
-        let clock = Clock::new();
-        let ticks = |time| clock.ticks(time);
-        let idle = Idle { tcp: ticks(config.flows.tcp_idle), udp: ticks(config.flows.udp_idle) };
-        let sizes = [("live", config.flows.max), ("pending", pending_flows(config.flows.max))];
-        let families = ["ipv4", "ipv6"].into_iter();
-        let room = families
-            .flat_map(|family| sizes.map(|(table, flows)| ((family, table), flows.into())))
-            .collect();
-        Ok(Self { state, counters, clock, idle, room, count: Mutex::default() })
+    /// Observes a state.
+    pub fn new(state: Arc<State>) -> Self {
+        Self { state }
     }
 
     /// Answers scrapes, if there is where to, for as long as it is polled.
     pub async fn run(self, listener: Option<TcpListener>) -> Infallible {
-        let Some(listener) = listener else { return pending().await };
-        let observer = Arc::new(self);
-        let counting = Arc::clone(&observer).count_again_and_again();
-        tokio::select! {
-            never = metrics::serve(listener, observer, Limits::default()) => never,
-            never = counting => never,
+        match listener {
+            Some(listener) => metrics::serve(listener, Arc::new(self), Limits::default()).await,
+            None => pending().await,
         }
-    }
-
-    async fn count_again_and_again(self: Arc<Self>) -> Infallible {
-        loop {
-            let (observer, begun) = (Arc::clone(&self), Instant::now());
-            match tokio::task::spawn_blocking(move || observer.count_flows()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!("counting flows: {error}"),
-                Err(error) => warn!("counting flows: {error}"),
-            }
-            tokio::time::sleep(PAUSE.max(begun.elapsed() * SPARING)).await;
-        }
-    }
-
-    fn count_flows(&self) -> Result<(), DatapathError> {
-        let mut tables: BTreeMap<_, _> = self.room.keys().map(|&table| (table, [0; 2])).collect();
-        let mut active = HashMap::<u32, u64>::new();
-        let (at, now) = (SystemTime::now(), self.clock.now());
-        self.state.flows.walk(|flow| {
-            let family = if flow.client.is_ipv4() { "ipv4" } else { "ipv6" };
-            let table = if flow.is_pending() { "pending" } else { "live" };
-            let over = flow.is_over(now, self.idle);
-            tables.entry((family, table)).or_default()[usize::from(over)] += 1;
-            if table == "live" && !over {
-                *active.entry(flow.endpoint_id).or_default() += 1;
-            }
-        })?;
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count = Some(Arc::new(Count { at, tables, active }));
-        Ok(())
-    }
-
-    fn counted(&self) -> Option<Arc<Count>> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn picture(&self) -> Picture {
@@ -127,20 +59,25 @@ impl Observer {
             configuration: Configuration { problems: problems as u64, reloaded: inner.reloaded },
         }
     }
+}
 
-    /// The endpoints that have an id, in order.
-    fn endpoints(
+impl State {
+    /// The endpoints that have an id, of all splits or of one, in order.
+    pub(super) fn endpoints(
         &self,
         ledger: &Ledger,
         count: Option<&Count>,
+        only: Option<&str>,
     ) -> Result<Vec<EndpointSample>, DatapathError> {
-        let mut all: Vec<_> = ledger.endpoint_ids().collect();
+        let wanted = |split: &Name| only.is_none_or(|only| only == split.as_str());
+        let mut all: Vec<_> =
+            ledger.endpoint_ids().filter(|(_, split, ..)| wanted(split)).collect();
         all.sort_unstable_by_key(|&(_, split, subset, address, _)| (split, subset, address));
         let sample = |(id, split, subset, address, phase): (_, &Name, &Name, _, _)| {
             Ok(EndpointSample {
                 split: split.clone(),
                 subset: subset.clone(),
-                endpoint: std::net::SocketAddr::to_string(&address),
+                endpoint: address,
                 phase: match phase {
                     Phase::Live => "live",
                     Phase::Draining { .. } => "draining",
@@ -153,19 +90,21 @@ impl Observer {
         all.into_iter().map(sample).collect()
     }
 
-    /// The subsets of the splits in force, with the active flows of `endpoints`.
-    fn subsets(
+    /// The subsets of the splits in force, or of one, with the active flows of `endpoints`.
+    pub(super) fn subsets(
         &self,
         ledger: &Ledger,
         endpoints: &[EndpointSample],
         counted: bool,
+        only: Option<&str>,
     ) -> Result<Vec<SubsetSample>, DatapathError> {
         let mut active = HashMap::<_, u64>::new();
         for one in endpoints {
             *active.entry((&one.split, &one.subset)).or_default() += one.active.unwrap_or_default();
         }
         let mut all = Vec::new();
-        for split in ledger.splits() {
+        let wanted = |split: &&Split| only.is_none_or(|only| only == split.name().as_str());
+        for split in ledger.splits().filter(wanted) {
             let sum = total_weight(split.subsets()) as f64;
             for subset in split.subsets() {
                 let key = (split.name(), &subset.name);
@@ -194,7 +133,7 @@ fn split(split: &Split) -> SplitSample {
     }
 }
 
-fn limits(ledger: &Ledger) -> Vec<Limit> {
+pub(super) fn limits(ledger: &Ledger) -> Vec<Limit> {
     let (used, all) = (ledger.used(), ledger.capacity());
     let slots = |chunks: u32| u64::from(chunks) * CHUNK as u64;
     vec![
@@ -207,21 +146,21 @@ fn limits(ledger: &Ledger) -> Vec<Limit> {
 impl Source for Observer {
     fn sample(&self) -> Result<Sample> {
         let Picture { ledger, interfaces, configuration } = self.picture();
-        let count = self.counted();
-        let endpoints = self.endpoints(&ledger, count.as_deref())?;
+        let count = self.state.census.latest();
+        let endpoints = self.state.endpoints(&ledger, count.as_deref(), None)?;
         Ok(Sample {
             splits: ledger.splits().map(split).collect(),
-            subsets: self.subsets(&ledger, &endpoints, count.is_some())?,
+            subsets: self.state.subsets(&ledger, &endpoints, count.is_some(), None)?,
             endpoints,
             interfaces,
-            reasons: self.counters.reasons()?,
+            reasons: self.state.counters.reasons()?,
             limits: limits(&ledger),
             flows: FlowTables {
-                limits: self.room.clone(),
+                limits: self.state.census.room.clone(),
                 counted: count.map(|count| (count.at, count.tables.clone())),
             },
             configuration,
-            tick: self.clock.tick(),
+            tick: self.state.clock.tick(),
         })
     }
 

@@ -1,18 +1,20 @@
 //! What the agent knows and owns.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
+use imbl::OrdMap;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
+use super::census::Census;
 use super::interfaces::Interfaces;
 use super::steering::{Steering, SteeringError};
 use crate::config::AgentConfig;
-use crate::datapath::{Flows, Pins};
+use crate::datapath::{Clock, Counters, Feature, Flows, Idle, Pins};
 use crate::interfaces::{Event, Watch};
 use crate::model::{Desired, Name, Split};
 use crate::plan::Change;
@@ -25,6 +27,18 @@ pub struct State {
     inner: Mutex<Inner>,
     /// The flow tables: read and swept without the lock.
     pub(super) flows: Flows,
+    /// The programs' counters: read without the lock.
+    pub(super) counters: Counters,
+    /// How many flows there are, counted now and then.
+    pub(super) census: Census,
+    /// The clock of the flow tables.
+    pub(super) clock: Clock,
+    /// When flows are over.
+    pub(super) idle: Idle,
+    /// What the kernel has.
+    pub(super) features: Vec<Feature>,
+    /// When the agent started.
+    pub(super) started: SystemTime,
     /// Something came out of force: the janitor has work.
     pub(super) changed: Notify,
 }
@@ -40,7 +54,7 @@ pub(super) struct Inner {
     /// What is to run, and who says so.
     pub truth: Truth,
     pub store: Store,
-    pub last_changes: BTreeMap<Name, LastChange>,
+    pub last_changes: OrdMap<Name, LastChange>,
     pub last_error: Vec<String>,
     /// What was last to be said about the resources.
     noted: BTreeSet<Problem>,
@@ -64,7 +78,8 @@ fn change(splits: &[SplitChange]) -> Change {
     change
 }
 
-/// The last change of a split.
+/// The last change of a split, or the start of an agent that found it.
+#[derive(Clone)]
 pub(super) struct LastChange {
     pub at: Instant,
     /// Flows of each subset before it.
@@ -95,7 +110,7 @@ impl State {
         for (_, problem) in truth.set_aside() {
             error!("not in force: {problem}");
         }
-        let inner = Inner {
+        let mut inner = Inner {
             seed: config.hash_seed,
             resources: config.resources.clone(),
             steering,
@@ -103,12 +118,30 @@ impl State {
             desired,
             truth,
             store,
-            last_changes: BTreeMap::new(),
+            last_changes: OrdMap::new(),
             last_error: Vec::new(),
             noted: BTreeSet::new(),
             reloaded: None,
         };
-        Ok(Self { inner: Mutex::new(inner), flows, changed: Notify::new() })
+        // What was counted before is not of this agent's weights, perhaps.
+        for split in inner.desired.splits() {
+            let last = LastChange { at: Instant::now(), flows: inner.flows(split) };
+            inner.last_changes.insert(split.name().clone(), last);
+        }
+        let clock = Clock::new();
+        let ticks = |time| clock.ticks(time);
+        let idle = Idle { tcp: ticks(config.flows.tcp_idle), udp: ticks(config.flows.udp_idle) };
+        Ok(Self {
+            counters: Counters::pinned(inner.steering.pins())?,
+            features: inner.steering.features(&flows),
+            started: SystemTime::now(),
+            inner: Mutex::new(inner),
+            flows,
+            census: Census::new(config.flows.max),
+            clock,
+            idle,
+            changed: Notify::new(),
+        })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {

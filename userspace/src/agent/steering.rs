@@ -5,8 +5,8 @@ use probe_common::map::{CHUNK, EndpointStats, SubsetStats};
 
 use crate::config::AgentConfig;
 use crate::datapath::{
-    Datapath as _, DatapathError, Flows, Forward, Interface, Kernel, KernelLog, KernelLogError,
-    Mode, Object, ObjectError, Pins, Settings, attach, detach_all,
+    Datapath as _, DatapathError, Feature, Flows, Forward, Interface, Kernel, KernelLog,
+    KernelLogError, Mode, Object, ObjectError, Pins, Settings, attach, detach_all, features,
 };
 use crate::model::Split;
 use crate::plan::{self, Capacity, Change, Ledger, Plan};
@@ -75,6 +75,11 @@ impl Steering {
     /// What is known of the maps.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What the kernel has.
+    pub fn features(&self, flows: &Flows) -> Vec<Feature> {
+        features(&self.object, flows)
     }
 
     /// What the programs counted.

@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 
+use super::lines::Lines;
 use super::types::{
     ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, ExplainRequest, ExplainView,
-    ResetQuery, RollbackRequest, SplitView, StatusView, WeightsRequest,
+    FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery, StatsView, StatusView,
+    WeightsRequest,
 };
 
 /// The largest answer, in bytes.
@@ -55,7 +58,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    fn protocol(error: impl std::fmt::Display) -> Self {
+    pub(super) fn protocol(error: impl std::fmt::Display) -> Self {
         Self::Protocol(error.to_string())
     }
 }
@@ -137,6 +140,26 @@ impl Client {
         self.get(&format!("/v1/explain?from={from}&to={to}&protocol={protocol}")).await
     }
 
+    /// The flows in the flow tables, as they come.
+    pub async fn flows(&self, query: &FlowQuery) -> Result<Lines<FlowView>, ClientError> {
+        let query = serde_urlencoded::to_string(query).map_err(ClientError::protocol)?;
+        let request = Self::request(Method::GET, &format!("/v1/flows?{query}"), Vec::new())?;
+        let begun = tokio::time::timeout(TIMEOUT, self.begin(request)).await;
+        let (response, connection) = begun.map_err(|_| self.timeout(TIMEOUT))??;
+        if !response.status().is_success() {
+            let (status, body) = (response.status(), response.into_body());
+            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            return Err(refused(status, &body.map_err(ClientError::protocol)?.to_bytes()));
+        }
+        Ok(Lines::new(response.into_body(), connection))
+    }
+
+    /// What the programs have counted, of all splits or of one.
+    pub async fn stats(&self, query: &StatsQuery) -> Result<StatsView, ClientError> {
+        let query = serde_urlencoded::to_string(query).map_err(ClientError::protocol)?;
+        self.get(&format!("/v1/stats?{query}")).await
+    }
+
     /// How the agent is.
     pub async fn status(&self) -> Result<StatusView, ClientError> {
         self.get("/v1/status").await
@@ -166,31 +189,51 @@ impl Client {
             Some(body) => serde_json::to_vec(body).map_err(ClientError::protocol)?,
             None => Vec::new(),
         };
-        let request = Request::builder()
+        let request = Self::request(method, path, body)?;
+        let (status, bytes) = tokio::time::timeout(timeout, self.send(request))
+            .await
+            .map_err(|_| self.timeout(timeout))??;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(ClientError::protocol);
+        }
+        Err(refused(status, &bytes))
+    }
+
+    fn timeout(&self, after: Duration) -> ClientError {
+        ClientError::Timeout(self.socket.clone(), after)
+    }
+
+    fn request(
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "weir")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
-            .map_err(ClientError::protocol)?;
-        let (status, bytes) = tokio::time::timeout(timeout, self.send(request))
-            .await
-            .map_err(|_| ClientError::Timeout(self.socket.clone(), timeout))??;
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(ClientError::protocol);
-        }
-        let message = match serde_json::from_slice::<ApiError>(&bytes) {
-            Ok(body) => body.error,
-            Err(_) => format!("the agent answers {status}"),
-        };
-        Err(ClientError::Refused { status: status.as_u16(), message })
+            .map_err(ClientError::protocol)
     }
 
-    /// Sends a request over a connection of its own.
+    /// Sends a request over a connection of its own, and reads the whole answer.
     async fn send(
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
+        let (response, _connection) = self.begin(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        Ok((status, body.map_err(ClientError::protocol)?.to_bytes()))
+    }
+
+    /// Sends a request over a connection of its own, which lasts until it is
+    /// dropped; the answer's body is yet to be read.
+    async fn begin(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
         use io::ErrorKind::{ConnectionRefused, NotFound};
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
             let socket = self.socket.clone();
@@ -202,19 +245,27 @@ impl Client {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(ClientError::protocol)?;
-        let exchange = async {
-            let response = sender.send_request(request).await.map_err(ClientError::protocol)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            Ok((status, body.map_err(ClientError::protocol)?.to_bytes()))
-        };
-        tokio::pin!(exchange, connection);
-        tokio::select! {
-            answer = &mut exchange => answer,
-            // The connection may end first, with the answer read: the exchange knows.
-            _ = &mut connection => exchange.await,
-        }
+        let mut tasks = JoinSet::new();
+        // How it ends is seen by who reads the answer.
+        tasks.spawn(async move { drop(connection.await) });
+        let response = sender.send_request(request).await.map_err(ClientError::protocol)?;
+        Ok((response, Connection { _task: tasks }))
     }
+}
+
+/// A connection, driven in the background for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Connection {
+    _task: JoinSet<()>,
+}
+
+/// What an answer that is not a success says.
+fn refused(status: StatusCode, body: &[u8]) -> ClientError {
+    let message = match serde_json::from_slice::<ApiError>(body) {
+        Ok(body) => body.error,
+        Err(_) => format!("the agent answers {status}"),
+    };
+    ClientError::Refused { status: status.as_u16(), message }
 }
 
 fn weights_of(split: &str) -> String {

@@ -1,8 +1,14 @@
 //! What the API needs of an agent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::types::{ApplyView, ChangeView, ExplainRequest, ExplainView, SplitView, StatusView};
+use futures_util::stream::BoxStream;
+
+use super::types::{
+    ApplyView, ChangeView, ExplainRequest, ExplainView, FlowQuery, FlowView, SplitView, StatsQuery,
+    StatsView, StatusView,
+};
 use crate::model::{Key, Name};
 use crate::source::Declared;
 use crate::truth::{Guard, Kept, Refusal};
@@ -43,6 +49,9 @@ pub fn history(kept: &Kept, split: &str) -> Result<Vec<ChangeView>, Failure> {
     }
     Ok(changes)
 }
+
+/// Flows, some at a time. Nothing is read from the flow tables while nobody asks for the next.
+pub type FlowStream = BoxStream<'static, Result<Vec<FlowView>, Failure>>;
 
 /// What the API can do to an agent. A method that changes something returns
 /// when the change is in force and would survive a power cut.
@@ -107,6 +116,18 @@ pub trait Control: Send + Sync + 'static {
         &self,
         request: ExplainRequest,
     ) -> impl Future<Output = Result<ExplainView, Failure>> + Send;
+
+    /// The flows in the flow tables.
+    fn flows(
+        self: Arc<Self>,
+        query: FlowQuery,
+    ) -> impl Future<Output = Result<FlowStream, Failure>> + Send;
+
+    /// What the programs have counted, of all splits or of one.
+    fn stats(
+        self: Arc<Self>,
+        query: StatsQuery,
+    ) -> impl Future<Output = Result<StatsView, Failure>> + Send;
 
     /// How the agent is.
     fn status(&self) -> impl Future<Output = Result<StatusView, Failure>> + Send;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
 
 use super::types::{
     ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, ExplainRequest, ExplainView,
-    FileText, ResetQuery, RollbackRequest, SplitView, StatusView, WeightsRequest,
+    FileText, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery, StatsView,
+    StatusView, WeightsRequest,
 };
 use super::{Control, Failure};
 use crate::model::{Key, Name as SplitName};
@@ -228,6 +230,47 @@ pub(super) async fn explain<C: Control>(
 ) -> Answer<ExplainView> {
     let Query(request) = query?;
     Ok(Json(control.explain(request).await?))
+}
+
+/// The flows in the flow tables, a line of JSON for each.
+///
+/// The tables are read while the answer is, so it is no picture of one moment:
+/// a flow that begins or ends meanwhile may be missing. An answer that breaks
+/// off is not complete.
+#[utoipa::path(get, path = "/v1/flows", params(FlowQuery), responses(
+    (status = 200, body = FlowView, content_type = "application/x-ndjson"),
+))]
+pub(super) async fn flows<C: Control>(
+    State(control): State<Arc<C>>,
+    query: Result<Query<FlowQuery>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(query) = query?;
+    let lines = control.flows(query).await?.map(|flows| flows.and_then(|flows| lines(&flows)));
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, axum::body::Body::from_stream(lines)).into_response())
+}
+
+/// Things as JSON, a line for each.
+fn lines<T: serde::Serialize>(things: &[T]) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    for thing in things {
+        serde_json::to_writer(&mut text, thing).map_err(|e| Failure::Internal(e.to_string()))?;
+        text.push(b'\n');
+    }
+    Ok(text)
+}
+
+/// What the programs have counted.
+#[utoipa::path(get, path = "/v1/stats", params(StatsQuery), responses(
+    (status = 200, body = StatsView),
+    (status = 404, body = ApiError, description = "There is no such split"),
+))]
+pub(super) async fn stats<C: Control>(
+    State(control): State<Arc<C>>,
+    query: Result<Query<StatsQuery>, QueryRejection>,
+) -> Answer<StatsView> {
+    let Query(query) = query?;
+    Ok(Json(control.stats(query).await?))
 }
 
 /// How the agent is.

@@ -1,31 +1,41 @@
 //! For tests: an agent with state directory, API and all, but without a kernel.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use futures_util::stream;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::types::{
-    ApplyView, ChangeView, ExplainRequest, ExplainView, OriginView, SplitView, StatusView,
+    ApplyView, ChangeView, ExplainRequest, ExplainView, FlowQuery, FlowState, FlowView, OriginView,
+    Protocol, SplitStatsView, SplitView, StatsQuery, StatsView, StatusView, SubsetStatsView,
     SubsetView,
 };
-use super::{Control, Failure, bind, serve};
+use super::{Control, Failure, FlowStream, bind, serve};
 use crate::model::{Key, Name, Split, total_weight};
 use crate::source::{self, Declared};
 use crate::store::Store;
 use crate::truth::{Guard, Refusal, Step, Time, Truth};
 
 /// What steers nothing.
-pub(crate) struct Agent(Mutex<Inner>);
+pub(crate) struct Agent {
+    inner: Mutex<Inner>,
+    /// How many times flows were asked for, in thousands.
+    batches: Arc<AtomicU64>,
+}
 
 struct Inner {
     store: Store,
     truth: Truth,
     clock: u64,
+    /// How often counters were asked for.
+    stats: u64,
 }
 
 impl Inner {
@@ -43,6 +53,31 @@ impl Inner {
             self.truth.accept(step);
         }
         Ok(view)
+    }
+
+    /// Each second, each subset has as many new flows as its weight says.
+    fn split_stats(&self, split: &Split) -> SplitStatsView {
+        let sum = total_weight(split.subsets()) as f64;
+        let subsets = split.subsets().iter().map(|subset| SubsetStatsView {
+            name: subset.name.to_string(),
+            weight: subset.weight,
+            wanted_share: f64::from(subset.weight) / sum,
+            flows_since_change: self.stats * u64::from(subset.weight),
+            flows: self.stats * u64::from(subset.weight),
+            completed: self.stats * u64::from(subset.weight),
+            active: Some(7),
+            ..SubsetStatsView::default()
+        });
+        SplitStatsView {
+            name: split.name().to_string(),
+            address: split.address().ip,
+            port: split.address().port,
+            protocol: split.address().protocol.into(),
+            affinity: split.affinity().to_string(),
+            version: OriginView::of(&self.truth, self.store.kept(), split.name().as_str()).version,
+            changed: 0,
+            subsets: subsets.collect(),
+        }
     }
 
     fn view(&self, name: &str) -> Result<SplitView, Failure> {
@@ -75,7 +110,7 @@ impl Inner {
 
 impl Agent {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap()
+        self.inner.lock().unwrap()
     }
 }
 
@@ -143,8 +178,52 @@ impl Control for Agent {
         Ok(ExplainView { split, subset, endpoint: None, hash: u64::MAX, candidates: vec![] })
     }
 
+    async fn flows(self: Arc<Self>, query: FlowQuery) -> Result<FlowStream, Failure> {
+        let asked = Arc::clone(&self.batches);
+        let all = (0..query.limit.unwrap_or(u64::MAX)).step_by(1000).map(move |first| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let last = query.limit.unwrap_or(u64::MAX).min(first + 1000);
+            Ok((first..last).map(flow).collect())
+        });
+        Ok(Box::pin(stream::iter(all)))
+    }
+
+    async fn stats(self: Arc<Self>, query: StatsQuery) -> Result<StatsView, Failure> {
+        let mut inner = self.lock();
+        inner.stats += 1;
+        let splits = inner.truth.desired().splits().map(|split| inner.split_stats(split));
+        let splits = splits.filter(|split| query.split.as_ref().is_none_or(|n| *n == split.name));
+        let splits: Vec<_> = splits.collect();
+        match query.split {
+            Some(name) if splits.is_empty() => {
+                Err(Failure::NotFound(format!("there is no split \"{name}\"")))
+            }
+            _ => Ok(StatsView {
+                time: Time::from(SystemTime::UNIX_EPOCH).to_string(),
+                uptime_nanos: inner.stats * 1_000_000_000,
+                splits,
+            }),
+        }
+    }
+
     async fn status(&self) -> Result<StatusView, Failure> {
         Err(Failure::Internal("broken".into()))
+    }
+}
+
+/// The flow of that number, of an agent that has endlessly many.
+pub(crate) fn flow(number: u64) -> FlowView {
+    let client = Ipv4Addr::from_bits(0xc000_0200 + (number / 60_000) as u32);
+    FlowView {
+        protocol: Protocol::Tcp,
+        client: SocketAddr::new(client.into(), 1024 + (number % 60_000) as u16),
+        service: "10.0.0.1:80".parse().unwrap(),
+        split: Some("reviews".into()),
+        subset: Some("v1".into()),
+        endpoint: "10.1.0.1:80".parse().unwrap(),
+        state: FlowState::Established,
+        idle_seconds: number,
+        age_seconds: number,
     }
 }
 
@@ -153,6 +232,8 @@ pub(crate) struct Running {
     pub socket: PathBuf,
     pub stop: oneshot::Sender<()>,
     pub task: JoinHandle<std::io::Result<()>>,
+    /// How many times flows were asked for, in thousands.
+    pub batches: Arc<AtomicU64>,
     pub directory: TempDir,
 }
 
@@ -162,19 +243,20 @@ pub(crate) fn start(file: &str) -> Running {
     let socket = directory.path().join("run/weir.sock");
     let (stop, stopped) = oneshot::channel();
     let agent = agent(directory.path(), file);
+    let batches = Arc::clone(&agent.batches);
     let server = serve(bind(&socket).unwrap(), agent, async move {
         let _ = stopped.await;
     });
-    Running { task: tokio::spawn(server), socket, stop, directory }
+    Running { task: tokio::spawn(server), socket, stop, batches, directory }
 }
 
 fn agent(directory: &Path, file: &str) -> Arc<Agent> {
     let (store, notices) = Store::open(&directory.join("state")).unwrap();
     assert_eq!(notices, []);
-    let mut inner = Inner { truth: Truth::start(store.kept()), store, clock: 0 };
+    let mut inner = Inner { truth: Truth::start(store.kept()), store, clock: 0, stats: 0 };
     let declared = source::declarations(&[("weir.yaml", file)]).expect("a good file");
     let now = inner.now();
     let step = inner.truth.load_files(inner.store.kept(), declared, now);
     inner.carry_out(step, false).expect("a good file");
-    Arc::new(Agent(Mutex::new(inner)))
+    Arc::new(Agent { inner: Mutex::new(inner), batches: Arc::default() })
 }

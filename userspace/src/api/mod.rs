@@ -8,6 +8,7 @@ mod control;
 mod handlers;
 #[cfg(test)]
 pub(crate) mod kernelless;
+mod lines;
 pub mod openapi;
 pub mod server;
 #[cfg(test)]
@@ -15,7 +16,8 @@ mod tests;
 pub mod types;
 
 pub use client::{Client, ClientError};
-pub use control::{Control, Failure, history};
+pub use control::{Control, Failure, FlowStream, history};
+pub use lines::Lines;
 pub use server::{bind, serve};
 
 /// Where the agent listens unless it is told otherwise.

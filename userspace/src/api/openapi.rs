@@ -23,6 +23,8 @@ use super::handlers;
         handlers::history,
         handlers::rollback,
         handlers::explain,
+        handlers::flows,
+        handlers::stats,
         handlers::status,
     )
 )]

@@ -36,6 +36,8 @@ pub(super) fn router<C: Control>(control: Arc<C>) -> Router {
         .route("/v1/splits/{name}/history", get(handlers::history::<C>))
         .route("/v1/splits/{name}/rollback", post(handlers::rollback::<C>))
         .route("/v1/explain", get(handlers::explain::<C>))
+        .route("/v1/flows", get(handlers::flows::<C>))
+        .route("/v1/stats", get(handlers::stats::<C>))
         .route("/v1/status", get(handlers::status::<C>))
         .route("/v1/openapi.json", get(openapi::serve))
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::kernelless::start;
+use super::kernelless::{flow, start};
 use super::server::{MAX_BODY, MAX_DOCUMENTS};
 use super::types::*;
 use super::{Client, ClientError, bind, openapi};
@@ -217,6 +219,10 @@ async fn bad_requests_are_told_what_is_wrong() {
         (put(&large), "413", ""),
         (get("/v1/explain?from=1.2.3.4&to=1.2.3.4:5"), "400", "from"),
         (get("/v1/explain?from=1.2.3.4:1&to=1.2.3.4:5&protocol=SCTP"), "400", "SCTP"),
+        (get("/v1/flows?client=x"), "400", "is not an address"),
+        (get("/v1/flows?state=open"), "400", "state"),
+        (get("/v1/flows?limit=-1"), "400", "limit"),
+        (get("/v1/flows?splitt=x"), "400", "splitt"),
         (get("/v2"), "404", "no such"),
         (get("/v1/splits/reviews/weights"), "405", "method"),
     ] {
@@ -228,6 +234,42 @@ async fn bad_requests_are_told_what_is_wrong() {
     let (found, body) = raw(&running.socket, &get("/v1/explain?from=1.2.3.4:1&to=1.2.3.4:5")).await;
     assert_eq!(found, "200", "{body}");
     assert!(body.contains("TCP"), "{body}");
+}
+
+#[tokio::test]
+async fn flows_are_read_from_the_agent_as_fast_as_the_client_reads() {
+    let running = start(FILE);
+    let client = Client::new(&running.socket);
+    // More than all memory: the agent never ends.
+    let mut flows = client.flows(&FlowQuery::default()).await.unwrap();
+    let first = flows.next().await.unwrap().expect("it does not end");
+    assert_eq!(first[0], flow(0));
+    // The client reads no more. What is under way fills the socket, and then nothing happens.
+    let asked = || running.batches.load(Ordering::SeqCst);
+    let mut before = 0;
+    while asked() != before {
+        before = asked();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert!(before < 50, "{before},000 flows were read for a client that reads nothing");
+    assert_eq!(client.split("reviews").await.unwrap().name, "reviews", "others are served");
+    // It goes on where it was.
+    let mut next = first.len() as u64;
+    while next < 100_000 {
+        for found in flows.next().await.unwrap().expect("it does not end") {
+            assert_eq!(found, flow(next));
+            next += 1;
+        }
+    }
+    drop(flows);
+
+    let query = FlowQuery { limit: Some(2500), ..FlowQuery::default() };
+    let mut flows = client.flows(&query).await.unwrap();
+    let mut count = 0;
+    while let Some(found) = flows.next().await.unwrap() {
+        count += found.len();
+    }
+    assert_eq!(count, 2500);
 }
 
 #[tokio::test]
@@ -254,10 +296,11 @@ async fn each_documented_call_exists_and_answers_as_documented() {
     let running = start(FILE);
     let document = serde_json::to_value(openapi::describe()).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 9, "{:?}", paths.keys());
+    assert_eq!(paths.len(), 11, "{:?}", paths.keys());
     for (path, methods) in paths {
         for (method, call) in methods.as_object().unwrap() {
-            let path = path.replace("{name}", "nothing");
+            // The agent of the test has endlessly many flows.
+            let path = path.replace("{name}", "nothing").replace("/flows", "/flows?limit=1");
             let request = format!(
                 "{} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
                  Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}",

@@ -8,7 +8,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::Question;
+use super::seeing::{DoctorArgs, FlowsArgs, Seeing, TopArgs, WatchArgs};
+use super::{Asked, Question};
 use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
 use crate::model::Name;
@@ -52,6 +53,15 @@ enum Command {
     Get(GetArgs),
     /// Show where a new flow would go, and why.
     Explain(ExplainArgs),
+    /// Show the flows in the flow table.
+    Flows(FlowsArgs),
+    /// Show what happens to the splits, live, and shift weights by keys.
+    Top(TopArgs),
+    /// Print what happens to the splits, in each second, as lines.
+    Watch(WatchArgs),
+    /// Check the node, and say what to do about what is found. Exits with 1 if
+    /// a problem is found.
+    Doctor(DoctorArgs),
     /// Show how the agent is.
     Status(StatusArgs),
     /// Print the completions of a shell.
@@ -77,12 +87,24 @@ pub enum Action {
     Validate(ValidateArgs),
     /// Print what files become.
     Translate(TranslateArgs),
+    /// Check the node: [`super::doctor()`].
+    Doctor(DoctorArgs),
     /// Print the completions of a shell: [`super::completions`].
     Completions(Shell),
     /// Write the man pages into a directory: [`super::manual`].
     Manual(PathBuf),
     /// Ask the agent: [`super::run`].
-    Ask(Question),
+    Ask(Asked),
+}
+
+impl Action {
+    const fn ask(question: Question) -> Self {
+        Self::Ask(Asked::Question(question))
+    }
+
+    const fn see(seeing: Seeing) -> Self {
+        Self::Ask(Asked::Seeing(seeing))
+    }
 }
 
 /// `weir agent`.
@@ -317,7 +339,7 @@ pub struct ExplainArgs {
     pub output: Output,
 }
 
-fn name(text: &str) -> Result<String, String> {
+pub(super) fn name(text: &str) -> Result<String, String> {
     Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
@@ -356,24 +378,28 @@ impl Cli {
             Command::Unload(args) => Action::Unload(args),
             Command::Validate(args) => Action::Validate(args),
             Command::Translate(args) => Action::Translate(args),
-            Command::Apply(args) => Action::Ask(Question::Apply(args)),
-            Command::Delete(args) => Action::Ask(Question::Delete(args)),
-            Command::Diff(args) => Action::Ask(Question::Diff(args)),
+            Command::Apply(args) => Action::ask(Question::Apply(args)),
+            Command::Delete(args) => Action::ask(Question::Delete(args)),
+            Command::Diff(args) => Action::ask(Question::Diff(args)),
             Command::Completions { shell } => Action::Completions(shell),
             Command::Manual { directory } => Action::Manual(directory),
             Command::Weights(args) => {
                 once(&args.weights)?;
                 once(&args.expected.expect)?;
-                Action::Ask(Question::Weights(args))
+                Action::ask(Question::Weights(args))
             }
-            Command::History(args) => Action::Ask(Question::History(args)),
+            Command::History(args) => Action::ask(Question::History(args)),
             Command::Rollback(args) => {
                 once(&args.expected.expect)?;
-                Action::Ask(Question::Rollback(args))
+                Action::ask(Question::Rollback(args))
             }
-            Command::Get(args) => Action::Ask(Question::Get(args)),
-            Command::Explain(args) => Action::Ask(Question::Explain(args)),
-            Command::Status(args) => Action::Ask(Question::Status(args)),
+            Command::Get(args) => Action::ask(Question::Get(args)),
+            Command::Explain(args) => Action::ask(Question::Explain(args)),
+            Command::Flows(args) => Action::see(Seeing::Flows(args)),
+            Command::Watch(args) => Action::see(Seeing::Watch(args)),
+            Command::Top(args) => Action::see(Seeing::Top(args)),
+            Command::Doctor(args) => Action::Doctor(args),
+            Command::Status(args) => Action::ask(Question::Status(args)),
         })
     }
 
@@ -406,7 +432,7 @@ mod tests {
             expected: Expected::default(),
             output: Output { format: Format::Table },
         };
-        assert_eq!(action, Action::Ask(Question::Weights(expected)));
+        assert_eq!(action, Action::ask(Question::Weights(expected)));
 
         let (socket, action) = parse("weir get splits reviews -o yaml").unwrap();
         assert_eq!(socket, PathBuf::from(DEFAULT_SOCKET));
@@ -414,10 +440,12 @@ mod tests {
             name: Some("reviews".into()),
             output: Output { format: Format::Yaml },
         };
-        assert_eq!(action, Action::Ask(Question::Get(GetArgs { resource })));
+        assert_eq!(action, Action::ask(Question::Get(GetArgs { resource })));
 
         let line = "weir --socket /tmp/s explain --from [::1]:5 --to [fd00::1]:80 --protocol udp";
-        let Action::Ask(Question::Explain(args)) = parse(line).unwrap().1 else { panic!() };
+        let Action::Ask(Asked::Question(Question::Explain(args))) = parse(line).unwrap().1 else {
+            panic!()
+        };
         assert_eq!((args.to.to_string().as_str(), args.protocol), ("[fd00::1]:80", Protocol::Udp));
 
         let (_, action) = parse("weir agent --config a.yaml --unload-on-exit").unwrap();
@@ -426,14 +454,14 @@ mod tests {
         let expected = ValidateArgs { files: vec!["a".into(), "b".into()] };
         assert_eq!(parse("weir validate a b").unwrap().1, Action::Validate(expected));
         let output = Output { format: Format::Json };
-        let expected = Action::Ask(Question::Status(StatusArgs { output }));
+        let expected = Action::ask(Question::Status(StatusArgs { output }));
         assert_eq!(parse("weir status -o json").unwrap().1, expected);
         assert_eq!(parse("weir completions zsh").unwrap().1, Action::Completions(Shell::Zsh));
     }
 
     fn question(line: &str) -> Question {
         match parse(line).expect(line).1 {
-            Action::Ask(question) => question,
+            Action::Ask(Asked::Question(question)) => question,
             other => panic!("{line}: {other:?}"),
         }
     }

@@ -4,12 +4,18 @@
 //! them as actions other than [`Action::Ask`].
 
 mod args;
+pub(crate) mod columns;
 mod difference;
+mod doctor;
 mod documents;
 mod files;
+mod flows;
 mod render;
+mod seeing;
+mod status;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,12 +28,14 @@ pub use args::{
     ValidateArgs, WeightsArgs,
 };
 pub use documents::{completions, manual};
+pub use seeing::{DoctorArgs, FlowsArgs, LineFormat, LineOutput, Seeing, TopArgs, WatchArgs};
 
 use crate::api::Client;
 use crate::api::types::{
     ApplyRequest, DeleteRequest, ExplainRequest, ObjectName, ResetQuery, RollbackRequest,
     SplitView, WeightsRequest,
 };
+use crate::top;
 
 /// Done.
 pub const EXIT_DONE: u8 = 0;
@@ -35,6 +43,15 @@ pub const EXIT_DONE: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 
 /// A command for a running agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// One with an answer.
+    Question(Question),
+    /// One whose answer comes bit by bit.
+    Seeing(Seeing),
+}
+
+/// A command for a running agent, which has an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// `weir apply`.
@@ -96,13 +113,20 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
             show(output, &explained, render::explain)?
         }
         Question::Status(StatusArgs { output }) => {
-            show(output, &client.status().await?, render::status)?
+            show(output, &client.status().await?, status::status)?
         }
     };
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `weir get splits | head` has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes to `out` what comes bit by bit from the agent that listens at `socket`.
+pub async fn see(socket: &Path, seeing: Seeing, out: &mut impl Write) -> anyhow::Result<()> {
+    let client = Client::new(socket);
+    match seeing {
+        Seeing::Flows(args) => flows::show(&client, args, out).await,
+        Seeing::Watch(args) => watch::show(&client, args, out).await,
+        Seeing::Top(TopArgs { split, interval }) => top::run(client, split, interval).await,
     }
 }
 
@@ -140,18 +164,38 @@ fn deletion(args: DeleteArgs) -> anyhow::Result<DeleteRequest> {
     Ok(DeleteRequest { objects, files: files::read(&files)?, dry_run })
 }
 
-/// [`ask`], for a thin `main`: answers on standard output, errors on standard
-/// error as "weir: ...", and the exit code.
-pub fn run(socket: &Path, question: Question) -> u8 {
+/// [`ask`] and [`see`], for a thin `main`: answers on standard output, errors
+/// on standard error as "weir: ...", and the exit code.
+pub fn run(socket: &Path, asked: Asked) -> u8 {
+    let out = &mut io::stdout().lock();
+    finish(async {
+        match asked {
+            Asked::Question(question) => ask(socket, question, out).await,
+            Asked::Seeing(seeing) => see(socket, seeing, out).await,
+        }
+        .map(|()| EXIT_DONE)
+    })
+}
+
+/// Checks the node; the exit code is 1 if a problem was found.
+pub fn doctor(socket: &Path, args: &DoctorArgs) -> u8 {
+    finish(doctor::run(socket, args, &mut io::stdout().lock()))
+}
+
+/// Runs a command to its exit code; an error goes to standard error.
+fn finish(command: impl Future<Output = anyhow::Result<u8>>) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(ask(socket, question, &mut io::stdout().lock())));
-    match result {
-        Ok(()) => EXIT_DONE,
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(command)) {
+        Ok(code) => code,
+        // `weir flows | head` has read enough.
+        Err(error) if is_broken_pipe(&error) => EXIT_DONE,
         Err(error) => {
             eprintln!("weir: {error:#}");
             EXIT_FAILED
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe)
 }

@@ -3,40 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::api::types::{ChangeView, ExplainView, SplitView, StatusView};
+use super::columns::{
+    Align::{self, Left, Right},
+    Columns,
+};
+use crate::api::types::{ChangeView, ExplainView, SplitView};
 
-/// Where the text of a column stands.
-#[derive(Clone, Copy)]
-enum Align {
-    Left,
-    Right,
-}
-use Align::{Left, Right};
-
-/// Aligned columns, two spaces apart, without space at the ends of lines.
-fn table<const N: usize>(columns: [(&str, Align); N], rows: &[[String; N]]) -> String {
-    let header = columns.map(|(title, _)| title.to_owned());
-    let widths: [usize; N] = std::array::from_fn(|at| {
-        let cells = rows.iter().chain([&header]).map(|row| row[at].chars().count());
-        cells.max().unwrap_or(0)
-    });
-    let mut text = String::new();
-    for row in [&header].into_iter().chain(rows) {
-        let mut line = String::new();
-        for ((cell, width), (_, align)) in row.iter().zip(widths).zip(columns) {
-            if !line.is_empty() {
-                line.push_str("  ");
-            }
-            // Infallible: a String takes all.
-            let _ = match align {
-                Left => write!(line, "{cell:<width$}"),
-                Right => write!(line, "{cell:>width$}"),
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+/// Aligned columns with a header.
+pub(super) fn table<const N: usize>(
+    columns: [(&'static str, Align); N],
+    rows: &[[String; N]],
+) -> String {
+    Columns::new(columns).lines(rows)
 }
 
 /// Per cent with two digits; "-" if unknown.
@@ -170,48 +148,10 @@ pub(super) fn explain(view: &ExplainView) -> String {
     )
 }
 
-/// Interfaces, counts by reason and what was wrong with the configuration.
-pub(super) fn status(view: &StatusView) -> String {
-    let rows: Vec<[String; 5]> = view
-        .interfaces
-        .iter()
-        .map(|interface| {
-            [
-                interface.name.clone(),
-                interface.index.to_string(),
-                interface.hook.clone(),
-                interface.mode.clone(),
-                interface.error.clone().unwrap_or_else(|| "-".into()),
-            ]
-        })
-        .collect();
-    let columns =
-        [("INTERFACE", Left), ("INDEX", Right), ("HOOK", Left), ("MODE", Left), ("ERROR", Left)];
-    let mut text = table(columns, &rows);
-    if !view.reasons.is_empty() {
-        let rows: Vec<[String; 2]> = view
-            .reasons
-            .iter()
-            .map(|(reason, count)| [reason.clone(), count.to_string()])
-            .collect();
-        text.push('\n');
-        text.push_str(&table([("REASON", Left), ("PACKETS", Right)], &rows));
-    }
-    if !view.last_error.is_empty() {
-        text.push_str("\nThe last configuration was refused:\n");
-        for line in &view.last_error {
-            let _ = writeln!(text, "  {line}");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::{
-        CandidateView, EndpointView, InterfaceView, OriginView, Protocol, SubsetView,
-    };
+    use crate::api::types::{CandidateView, EndpointView, OriginView, Protocol, SubsetView};
 
     fn subset(name: &str, weight: u32, observed_share: Option<f64>, flows: u64) -> SubsetView {
         let endpoint = EndpointView {
@@ -279,32 +219,5 @@ v1           4  2.000000  0.500000  <- least
 v2           0  1.000000         -
 ";
         assert_eq!(explain(&view), expected);
-    }
-
-    #[test]
-    fn a_status_shows_what_is_wrong() {
-        let interface = InterfaceView {
-            name: "eth0".into(),
-            index: 2,
-            hook: "tc".into(),
-            mode: "tcx".into(),
-            error: None,
-        };
-        let view = StatusView {
-            interfaces: vec![interface],
-            reasons: [("no_endpoint".to_owned(), 12)].into(),
-            last_error: vec!["weir.yaml:3: no".into()],
-        };
-        let expected = "\
-INTERFACE  INDEX  HOOK  MODE  ERROR
-eth0           2  tc    tcx   -
-
-REASON       PACKETS
-no_endpoint       12
-
-The last configuration was refused:
-  weir.yaml:3: no
-";
-        assert_eq!(status(&view), expected);
     }
 }

@@ -24,9 +24,15 @@ async fn weir(running: &Running, line: &str) -> Result<String, String> {
     let directory = running.directory.path().display().to_string();
     let words = line.split(' ').map(|word| word.replace("$D", &directory));
     let cli = Cli::try_parse_from(["weir".to_owned()].into_iter().chain(words)).expect(line);
-    let Ok(Action::Ask(question)) = cli.action() else { panic!("{line}") };
     let mut out = Vec::new();
-    match ask(&running.socket, question, &mut out).await {
+    let result = match cli.action() {
+        Ok(Action::Ask(Asked::Question(question))) => {
+            ask(&running.socket, question, &mut out).await
+        }
+        Ok(Action::Ask(Asked::Seeing(seeing))) => see(&running.socket, seeing, &mut out).await,
+        other => panic!("{line}: {other:?}"),
+    };
+    match result {
         Ok(()) => Ok(String::from_utf8(out).unwrap().replace(&directory, "$D")),
         Err(error) => Err(format!("{error:#}").replace(&directory, "$D")),
     }
@@ -164,4 +170,51 @@ async fn what_is_wrong_with_files_is_said_with_their_place() {
         let error = weir(&running, line).await.expect_err(line);
         assert!(error.starts_with(says), "{line}: {error}");
     }
+}
+
+#[tokio::test]
+async fn flows_are_listed_as_a_table_and_as_lines_of_json() {
+    let running = start("");
+    let expected = "\
+PROTO  CLIENT          SERVICE      SPLIT    SUBSET  ENDPOINT     STATE        IDLE  AGE
+TCP    192.0.2.0:1024  10.0.0.1:80  reviews  v1      10.1.0.1:80  established    0s   0s
+TCP    192.0.2.0:1025  10.0.0.1:80  reviews  v1      10.1.0.1:80  established    1s   1s
+";
+    assert_eq!(weir(&running, "flows --limit 2").await.unwrap(), expected);
+    let title = expected.lines().next().unwrap().split_whitespace().collect::<Vec<_>>();
+    let empty = weir(&running, "flows --limit 0").await.unwrap();
+    assert_eq!(empty.split_whitespace().collect::<Vec<_>>(), title);
+    let json = weir(&running, "flows --limit 2500 -o json").await.unwrap();
+    let flows: Vec<crate::api::types::FlowView> =
+        json.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(flows, (0..2500).map(crate::api::kernelless::flow).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn shares_and_rates_are_watched_as_a_table_and_as_lines_of_json() {
+    let running = start(FILE);
+    let line = "watch reviews --interval 100ms --count 2";
+    let expected = "\
+TIME                      SPLIT    SUBSET  WEIGHT  WANTED  OBSERVED  95% INTERVAL  FLOWS/S  \
+ACTIVE  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
+1970-01-01T00:00:00.000Z  reviews  v1          90  90.00%    90.00%  85.06-93.43%       90       \
+7      0      0         0          0           0    180
+1970-01-01T00:00:00.000Z  reviews  v3          10  10.00%    10.00%   6.57-14.94%       10       \
+7      0      0         0          0           0     20
+";
+    let text = weir(&running, line).await.unwrap();
+    assert_eq!(text.lines().count(), 5, "{text}");
+    assert!(text.starts_with(expected), "{text}");
+    let json = weir(&running, "watch --interval 100ms --count 1 -o json").await.unwrap();
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(lines.len(), 2);
+    let v3 = &lines[1];
+    assert_eq!(
+        (&v3["split"], &v3["subset"], &v3["version"]),
+        (&"reviews".into(), &"v3".into(), &1.into())
+    );
+    assert_eq!((&v3["flows_per_second"], &v3["wanted_share"]), (&10.0.into(), &0.1.into()));
+    let error = weir(&running, "watch x --count 1").await.unwrap_err();
+    assert_eq!(error, "there is no split \"x\"");
 }

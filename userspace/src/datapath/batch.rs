@@ -33,6 +33,57 @@ fn bpf(command: libc::c_long, attributes: &mut Attributes) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Where a walk through a hash map is, with its buffers.
+pub struct Cursor<K, V> {
+    /// The kernel's place: a bucket number, for hash maps.
+    place: [u32; 16],
+    begun: bool,
+    keys: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<K: Pod, V: Pod> Cursor<K, V> {
+    /// At the start, for steps of some `batch` entries.
+    pub fn new(batch: usize) -> Self {
+        let (keys, values) = (vec![K::zeroed(); batch], vec![V::zeroed(); batch]);
+        Self { place: [0; 16], begun: false, keys, values }
+    }
+
+    /// Calls `each` with the next entries; whether there may be more.
+    pub fn next(&mut self, map: BorrowedFd<'_>, mut each: impl FnMut(&K, &V)) -> io::Result<bool> {
+        loop {
+            let mut next = [0u32; 16];
+            let mut attributes = Attributes {
+                in_batch: if self.begun { self.place.as_ptr() as u64 } else { 0 },
+                out_batch: next.as_mut_ptr() as u64,
+                keys: self.keys.as_mut_ptr() as u64,
+                values: self.values.as_mut_ptr() as u64,
+                count: self.keys.len() as u32,
+                map_fd: map.as_raw_fd().unsigned_abs(),
+                ..Attributes::default()
+            };
+            // The buffers hold `count` keys and values of the map's sizes, which
+            // the types of the map's owner fix, and a place of any map's size.
+            let more = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+                Ok(()) => true,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    // One bucket holds more than fits.
+                    self.keys.resize(self.keys.len() * 2, K::zeroed());
+                    self.values.resize(self.values.len() * 2, V::zeroed());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let count = attributes.count as usize;
+            let found = self.keys[..count].iter().zip(&self.values[..count]);
+            found.for_each(|(key, value)| each(key, value));
+            (self.place, self.begun) = (next, true);
+            return Ok(more);
+        }
+    }
+}
+
 /// Calls `each` with every entry of a hash map, some `batch` at a time. Entries
 /// that come or go meanwhile may be seen or not.
 pub fn walk<K: Pod, V: Pod>(
@@ -40,42 +91,9 @@ pub fn walk<K: Pod, V: Pod>(
     batch: usize,
     mut each: impl FnMut(&K, &V),
 ) -> io::Result<()> {
-    // The kernel's place: a bucket number, for hash maps.
-    let mut place = [0u32; 16];
-    let (mut keys, mut values) = (vec![K::zeroed(); batch], vec![V::zeroed(); batch]);
-    let mut first = true;
-    loop {
-        let mut next = [0u32; 16];
-        let mut attributes = Attributes {
-            in_batch: if first { 0 } else { place.as_ptr() as u64 },
-            out_batch: next.as_mut_ptr() as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: keys.len() as u32,
-            map_fd: map.as_raw_fd().unsigned_abs(),
-            ..Attributes::default()
-        };
-        // The buffers hold `count` keys and values of the map's sizes, which
-        // the types of the map's owner fix, and a place of any map's size.
-        let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes);
-        let last = match result {
-            Ok(()) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                // One bucket holds more than fits.
-                keys.resize(keys.len() * 2, K::zeroed());
-                values.resize(values.len() * 2, V::zeroed());
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let count = attributes.count as usize;
-        keys[..count].iter().zip(&values[..count]).for_each(|(key, value)| each(key, value));
-        if last {
-            return Ok(());
-        }
-        (place, first) = (next, false);
-    }
+    let mut cursor = Cursor::new(batch);
+    while cursor.next(map, &mut each)? {}
+    Ok(())
 }
 
 /// Deletes keys of a hash map; those that are not there are passed over.

@@ -13,6 +13,7 @@ use probe_common::flow::{ESTABLISHED, Entry, is_closed, is_forward};
 use probe_common::parse::TCP;
 
 use super::DatapathError;
+use super::batch::Cursor;
 use super::kernel::ip;
 
 /// Entries that are read in one system call.
@@ -41,7 +42,7 @@ pub struct Flow {
     pub endpoint_id: u32,
     /// See [`probe_common::flow::ESTABLISHED`] and the like.
     pub state: u16,
-    /// The tick of its last packet.
+    /// The tick of its client's last packet.
     pub seen: u32,
     /// The tick of its first packet.
     pub created: u32,
@@ -95,6 +96,44 @@ fn table(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, DatapathError> 
     }
 }
 
+/// The next flows of a table, as their forward entries show them.
+fn entries<A: Address>(
+    map: &MapData,
+    cursor: &mut Cursor<Tuple<A>, Entry<A>>,
+    each: &mut impl FnMut(Flow),
+) -> io::Result<bool>
+where
+    Tuple<A>: Pod,
+    Entry<A>: Pod,
+{
+    cursor.next(map.fd().as_fd(), |key, entry| {
+        if is_forward(entry.direction) {
+            each(Flow::of(key, entry));
+        }
+    })
+}
+
+/// A walk through the flow tables, and where it is.
+pub struct Walk {
+    /// 0 and 1: live and pending flows of IPv4; 2 and 3: of IPv6.
+    table: usize,
+    v4: Cursor<Tuple<V4>, Entry<V4>>,
+    v6: Cursor<Tuple<V6>, Entry<V6>>,
+}
+
+impl Walk {
+    /// At the start.
+    pub fn new() -> Self {
+        Self { table: 0, v4: Cursor::new(BATCH), v6: Cursor::new(BATCH) }
+    }
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Flows {
     /// Takes the maps of a loaded object.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
@@ -104,22 +143,23 @@ impl Flows {
 
     /// Calls `each` with every flow, pending ones too. The programs go on meanwhile.
     pub fn walk(&self, mut each: impl FnMut(Flow)) -> Result<(), DatapathError> {
-        fn table<A: Address>(map: BorrowedFd<'_>, each: &mut impl FnMut(Flow)) -> io::Result<()>
-        where
-            Tuple<A>: Pod,
-            Entry<A>: Pod,
-        {
-            super::batch::walk(map, BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
-                if is_forward(entry.direction) {
-                    each(Flow::of(key, entry));
-                }
-            })
+        let mut walk = Walk::new();
+        while self.step(&mut walk, &mut each)? {}
+        Ok(())
+    }
+
+    /// Calls `each` with the next flows of a walk, some thousands at most;
+    /// whether there may be more.
+    pub fn step(&self, walk: &mut Walk, mut each: impl FnMut(Flow)) -> Result<bool, DatapathError> {
+        let more = match walk.table {
+            at @ (0 | 1) => entries(&self.v4[at], &mut walk.v4, &mut each),
+            at @ (2 | 3) => entries(&self.v6[at - 2], &mut walk.v6, &mut each),
+            _ => return Ok(false),
+        };
+        if !more.map_err(DatapathError::Flows)? {
+            *walk = Walk { table: walk.table + 1, ..Walk::new() };
         }
-        let walked = (self.v4.iter().try_for_each(|map| table::<V4>(map.fd().as_fd(), &mut each)))
-            .and_then(|()| {
-                self.v6.iter().try_for_each(|map| table::<V6>(map.fd().as_fd(), &mut each))
-            });
-        walked.map_err(DatapathError::Flows)
+        Ok(walk.table < 4)
     }
 
     /// Deletes all entries, of both directions, of these endpoint ids; says how many.

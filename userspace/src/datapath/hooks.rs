@@ -12,9 +12,9 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, tc};
-use aya::util::KernelVersion;
 
 use super::Pins;
+use super::features::has_tcx;
 use super::object::{Object, ObjectError, program};
 
 /// How an interface got its programs.
@@ -62,8 +62,12 @@ const XDP_GENERIC: &str = "xdp-generic";
 /// Ends the names of pins that are programs, not links.
 const CLSACT: &str = "-clsact";
 
+/// The priority of weir's clsact filters.
+pub const CLSACT_PRIORITY: u16 = 0xc0de;
+
 /// Where weir's clsact filters are.
-const PLACE: NlOptions = NlOptions { priority: 0xc0de, handle: TcHandle::new(0, 1), classid: None };
+const PLACE: NlOptions =
+    NlOptions { priority: CLSACT_PRIORITY, handle: TcHandle::new(0, 1), classid: None };
 
 /// Why a program cannot be attached.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +179,7 @@ fn attach_tc(
     (hook, direction): (&str, TcAttachType),
 ) -> Result<(String, Mode), ObjectError> {
     let program: &mut SchedClassifier = program(object.ebpf(), name)?;
-    let tcx = KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
+    let tcx = has_tcx();
     let (hook, mode) =
         if tcx { (hook.to_owned(), Mode::Tcx) } else { (format!("{hook}{CLSACT}"), Mode::Clsact) };
     let path = pins.link(interface.index, &hook);

@@ -6,6 +6,7 @@
 mod batch;
 mod clock;
 mod counters;
+mod features;
 mod flows;
 mod hooks;
 mod identity;
@@ -13,16 +14,19 @@ mod kernel;
 mod log;
 mod memory;
 mod object;
+mod others;
 mod pins;
 
 pub use clock::Clock;
 pub use counters::Counters;
-pub use flows::{Flow, Flows, Idle};
-pub use hooks::{AttachError, Forward, Interface, Mode, attach, detach_all};
+pub use features::{Feature, features};
+pub use flows::{Flow, Flows, Idle, Walk};
+pub use hooks::{AttachError, CLSACT_PRIORITY, Forward, Interface, Mode, attach, detach_all};
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;
 pub use object::{Incompatible, Object, ObjectError, Settings, pending_flows};
+pub use others::Others;
 pub use pins::{Pins, PinsError};
 
 use crate::plan::{Op, Snapshot};

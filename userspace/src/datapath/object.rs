@@ -256,6 +256,13 @@ impl Object {
         Ok(Self { ebpf })
     }
 
+    /// Whether the kernel has made machine code of all programs.
+    pub fn is_jitted(&self) -> bool {
+        self.ebpf
+            .programs()
+            .all(|(_, program)| program.info().is_ok_and(|info| info.size_jitted() > 0))
+    }
+
     /// The loaded object.
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf

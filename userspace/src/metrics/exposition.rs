@@ -158,19 +158,22 @@ fn subsets(writer: &mut Writer<'_>, all: &[SubsetSample], tick: Duration) -> Res
 }
 
 fn endpoints(writer: &mut Writer<'_>, all: &[EndpointSample]) -> Result<(), Error> {
-    fn labels(one: &EndpointSample) -> [&str; 3] {
-        [one.split.as_str(), one.subset.as_str(), &one.endpoint]
+    /// With its address as text.
+    type Named<'a> = (&'a EndpointSample, String);
+    fn labels<'a>((one, address): &'a Named<'_>) -> [&'a str; 3] {
+        [one.split.as_str(), one.subset.as_str(), address]
     }
-    fn labelled<'a>(one: &'a EndpointSample, last: &'a str) -> [&'a str; 4] {
-        [one.split.as_str(), one.subset.as_str(), &one.endpoint, last]
+    fn labelled<'a>((one, address): &'a Named<'_>, last: &'a str) -> [&'a str; 4] {
+        [one.split.as_str(), one.subset.as_str(), address, last]
     }
-    let phases = all.iter().map(|one| (labelled(one, one.phase), Value::Whole(1)));
+    let all: Vec<Named<'_>> = all.iter().map(|one| (one, one.endpoint.to_string())).collect();
+    let phases = all.iter().map(|one| (labelled(one, one.0.phase), Value::Whole(1)));
     writer.family(catalog::ENDPOINT_PHASE, phases)?;
-    let flows = all.iter().map(|one| (labels(one), Value::Whole(one.stats.flows)));
+    let flows = all.iter().map(|one| (labels(one), Value::Whole(one.0.stats.flows)));
     writer.family(catalog::ENDPOINT_FLOWS, flows)?;
     let mut both_ways = |metric, values: fn(&EndpointSample) -> [u64; 2]| {
         let series = all.iter().flat_map(|one| {
-            let [forward, reply] = values(one).map(Value::Whole);
+            let [forward, reply] = values(one.0).map(Value::Whole);
             [(labelled(one, "forward"), forward), (labelled(one, "reply"), reply)]
         });
         writer.family(metric, series)
@@ -179,6 +182,6 @@ fn endpoints(writer: &mut Writer<'_>, all: &[EndpointSample]) -> Result<(), Erro
         [one.stats.forward_packets, one.stats.reply_packets]
     })?;
     both_ways(catalog::ENDPOINT_BYTES, |one| [one.stats.forward_bytes, one.stats.reply_bytes])?;
-    let active = all.iter().filter_map(|one| Some((labels(one), Value::Whole(one.active?))));
+    let active = all.iter().filter_map(|one| Some((labels(one), Value::Whole(one.0.active?))));
     writer.family(catalog::ENDPOINT_ACTIVE, active)
 }

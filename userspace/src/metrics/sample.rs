@@ -1,6 +1,7 @@
 //! What the agent knows at one moment.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use probe_common::map::{EndpointStats, SubsetStats};
@@ -69,7 +70,7 @@ pub struct EndpointSample {
     /// Its subset.
     pub subset: Name,
     /// Its address and port.
-    pub endpoint: String,
+    pub endpoint: SocketAddr,
     /// "live", "draining" or "gone".
     pub phase: &'static str,
     /// What the programs counted.

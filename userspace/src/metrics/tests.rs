@@ -49,7 +49,7 @@ fn sample() -> Sample {
         endpoints: vec![EndpointSample {
             split: name("reviews"),
             subset: name("v1"),
-            endpoint: "[2001:db8::1]:80".to_owned(),
+            endpoint: "[2001:db8::1]:80".parse().unwrap(),
             phase: "draining",
             stats,
             active: Some(4),

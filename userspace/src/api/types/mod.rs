@@ -1,17 +1,22 @@
 //! What goes over the API's wire, in both directions.
 
 mod apply;
+mod flows;
+mod stats;
+mod status;
 mod weights;
 
 pub use apply::{
     ApplyRequest, ApplyView, DeleteRequest, DifferenceView, FateView, FileText, MoveView,
     ObjectName, ObjectView, SplitDifferenceView, SubsetDifferenceView,
 };
+pub use flows::{FlowQuery, FlowState, FlowView, Party};
+pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
+pub use status::{FeatureView, FlowTableView, InterfaceView, MapView, StatusView};
 pub use weights::{
     ChangeView, OriginView, OverrideView, ResetQuery, RollbackRequest, WeightsRequest,
 };
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -179,32 +184,6 @@ impl CandidateView {
         let score = (weight > 0).then(|| log as f64 / f64::from(weight));
         Self { subset: subset.into(), weight, log, score, chosen }
     }
-}
-
-/// How the agent is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct StatusView {
-    /// The interfaces that it found fit.
-    pub interfaces: Vec<InterfaceView>,
-    /// Packets that were dropped or rejected or let pass, by reason.
-    pub reasons: BTreeMap<String, u64>,
-    /// What was wrong with the last configuration, if it was refused.
-    pub last_error: Vec<String>,
-}
-
-/// An interface and the programs on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct InterfaceView {
-    /// Its name.
-    pub name: String,
-    /// Its index.
-    pub index: u32,
-    /// The hook: "tc" or "xdp".
-    pub hook: String,
-    /// How the hook is used: "tcx", "clsact", "native" ...
-    pub mode: String,
-    /// Why it could not be used.
-    pub error: Option<String>,
 }
 
 /// The body of each answer that is not a success.

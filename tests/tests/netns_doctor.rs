@@ -1,0 +1,197 @@
+//! `weir doctor` on a node on which things are broken, one at a time.
+
+use std::net::SocketAddr;
+
+use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use weir::datapath::Settings;
+use weir_tests::agent::{SPLITS, Setup, program};
+use weir_tests::loaded::Loaded;
+use weir_tests::resource::SplitYaml;
+use weir_tests::scene::{PORT, Scene};
+use weir_tests::topology::{CLIENT_FACING, Topology, VIP_V4, VIP_V6};
+
+fn scene() -> Scene {
+    let splits = |topology: &Topology| {
+        let [v4, v6] = [VIP_V4.into(), VIP_V6.into()].map(|ip| SocketAddr::new(ip, 9080));
+        let reviews =
+            SplitYaml::tcp("reviews", v4).subset("v1", 1, &topology.ips(&["a"], v4.ip()), PORT);
+        let ratings =
+            SplitYaml::tcp("ratings", v6).subset("v1", 1, &topology.ips(&["b"], v6.ip()), PORT);
+        [reviews, ratings].map(|split| split.text()).join("---\n")
+    };
+    Scene::new(&["a", "b"], |topology| Setup::default().resource(SPLITS, &splits(topology)))
+        .unwrap()
+}
+
+#[derive(Debug, Deserialize)]
+struct Report {
+    problems: usize,
+    findings: Vec<Finding>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Finding {
+    check: String,
+    level: String,
+    text: String,
+    advice: Option<String>,
+}
+
+/// What `weir doctor` writes on the node, and its exit code.
+fn doctor(scene: &Scene, arguments: &[&str]) -> (i32, String) {
+    let mut command = scene.topology.node.command(program().unwrap().to_str().unwrap());
+    command.arg("--socket").arg(scene.agent.socket()).arg("doctor");
+    command.arg("--config").arg(scene.agent.directory().join("agent.yaml")).args(arguments);
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// The problems that it finds: check and text.
+fn problems(scene: &Scene) -> Vec<(String, String)> {
+    let (code, text) = doctor(scene, &["-o", "json"]);
+    let report: Report = serde_json::from_str(&text).unwrap();
+    assert_eq!(code, i32::from(report.problems > 0), "{report:?}");
+    let found: Vec<_> = report
+        .findings
+        .into_iter()
+        .filter(|finding| finding.level == "problem")
+        .inspect(|finding| assert!(finding.advice.is_some(), "{finding:?}"))
+        .map(|finding| (finding.check, finding.text))
+        .collect();
+    assert_eq!(found.len(), report.problems);
+    found
+}
+
+/// Sees that this one thing is found and nothing else.
+#[track_caller]
+fn finds(scene: &Scene, check: &str, says: &str) {
+    let found = problems(scene);
+    let [(of, text)] = &found[..] else { panic!("{says}: {found:?}") };
+    assert_eq!(of, check, "{text}");
+    assert!(text.contains(says), "{says}: {text}");
+    println!("{check}: {text}");
+}
+
+#[track_caller]
+fn finds_nothing(scene: &Scene) {
+    assert_eq!(problems(scene), []);
+}
+
+#[test]
+fn each_thing_that_is_broken_on_the_node_is_found() {
+    let scene = scene();
+    let node = &scene.topology.node;
+    let (code, text) = doctor(&scene, &[]);
+    println!("{text}");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.ends_with("no problem was found\n"), "{text}");
+    assert!(text.contains("no route to service address 203.0.113.10"), "{text}");
+    finds_nothing(&scene);
+
+    let rp_filter = format!("net/ipv4/conf/{CLIENT_FACING}/rp_filter");
+    for (key, bad, good, check, says) in [
+        ("net/ipv4/ip_forward", "0", "1", "forwarding", "net.ipv4.ip_forward is 0"),
+        ("net/ipv6/conf/all/forwarding", "0", "1", "forwarding", "net.ipv6.conf.all.forwarding"),
+        (&rp_filter, "1", "0", "rp_filter", "veth-client: reverse paths are filtered strictly"),
+    ] {
+        node.sysctl(key, bad).unwrap();
+        finds(&scene, check, says);
+        node.sysctl(key, good).unwrap();
+        finds_nothing(&scene);
+    }
+    node.ip(&["route del 10.1.1.0/24 dev veth-ep1"]).unwrap();
+    finds(&scene, "routes", "no route to endpoint 10.1.1.2:80 (reviews, v1)");
+    let (code, text) = doctor(&scene, &[]);
+    println!("{text}");
+    assert_eq!(code, 1);
+    assert_eq!(doctor(&scene, &["--ignore", "routes"]).0, 0);
+    node.ip(&["route add unreachable 10.1.1.2/32"]).unwrap();
+    finds(&scene, "routes", "no route to endpoint 10.1.1.2:80 (reviews, v1)");
+    node.ip(&["route del unreachable 10.1.1.2/32", "route add 10.1.1.0/24 dev veth-ep1"]).unwrap();
+    finds_nothing(&scene);
+
+    // An interface that matches and cannot carry the programs.
+    node.ip(&["tuntap add dev veth-tun mode tun"]).unwrap();
+    scene.agent.await_status("the interface is seen", |s| s.interfaces.len() == 4);
+    finds(&scene, "interfaces", "veth-tun: the programs are not attached: not an Ethernet");
+    node.ip(&["link del veth-tun"]).unwrap();
+    scene.agent.await_status("the interface is gone", |s| s.interfaces.len() == 3);
+    let splits = std::fs::read_to_string(scene.agent.resources().join(SPLITS)).unwrap();
+    scene.agent.replace(SPLITS, "kind: Nonsense\n");
+    scene.agent.await_status("the mistake is seen", |s| !s.last_error.is_empty());
+    let found = problems(&scene);
+    assert!(!found.is_empty() && found.iter().all(|(check, _)| check == "resources"), "{found:?}");
+    scene.agent.replace(SPLITS, &splits);
+    scene.agent.await_status("the mistake is mended", |s| s.last_error.is_empty());
+    finds_nothing(&scene);
+}
+
+#[test]
+fn programs_of_others_on_its_interfaces_are_found() {
+    let scene = scene();
+    let node = &scene.topology.node;
+    finds_nothing(&scene);
+    // Of the same name as weir's own: what tells them apart is who attached them.
+    let mut loaded = Loaded::new(&Settings { flows: 1024, ..Settings::default() }).unwrap();
+    let tc: &mut SchedClassifier =
+        loaded.object().ebpf().program_mut("weir_tc_reply").unwrap().try_into().unwrap();
+    let link = node.run(|| tc.attach(CLIENT_FACING, TcAttachType::Egress)).unwrap();
+    finds(&scene, "programs", "veth-client: another program is at TC egress: weir_tc_reply");
+    tc.detach(link).unwrap();
+    finds_nothing(&scene);
+    let xdp: &mut Xdp =
+        loaded.object().ebpf().program_mut("weir_xdp_forward").unwrap().try_into().unwrap();
+    let link = node.run(|| xdp.attach("veth-ep1", XdpMode::Skb)).unwrap();
+    finds(&scene, "programs", "veth-ep1: another program is at XDP: weir_xdp_forwar");
+    xdp.detach(link).unwrap();
+    finds_nothing(&scene);
+
+    let tc = |line: &str| node.output("tc", &line.split(' ').collect::<Vec<_>>()).unwrap();
+    tc("qdisc add dev veth-client clsact");
+    finds_nothing(&scene);
+    node.output(
+        "tc",
+        &[
+            "filter",
+            "add",
+            "dev",
+            "veth-client",
+            "ingress",
+            "prio",
+            "7",
+            "bpf",
+            "bytecode",
+            // Returns TC_ACT_UNSPEC: the packet goes on.
+            "1,6 0 0 4294967295",
+        ],
+    )
+    .unwrap();
+    finds(&scene, "programs", "another program is at TC ingress: a bpf filter of priority 7");
+    tc("qdisc del dev veth-client clsact");
+    finds_nothing(&scene);
+}
+
+#[test]
+fn doctor_works_without_an_agent_and_says_so() {
+    let mut scene = scene();
+    scene.agent.end(Signal::SIGTERM).unwrap();
+    finds(&scene, "agent", "no agent answers at");
+    let (_, text) = doctor(&scene, &[]);
+    println!("{text}");
+    // What the files say is checked, and the programs that are attached are still weir's own.
+    assert!(text.contains("2 splits are in the files"), "{text}");
+    assert!(text.contains("client-facing: veth-"), "{text}");
+    scene.topology.node.sysctl("net/ipv4/ip_forward", "0").unwrap();
+    scene.topology.node.ip(&["route del 2001:db8:1:2::/64 dev veth-ep2"]).unwrap();
+    let found = problems(&scene);
+    let checks: Vec<&str> = found.iter().map(|(check, _)| check.as_str()).collect();
+    assert_eq!(checks, ["agent", "forwarding", "routes"], "{found:?}");
+    let config = scene.agent.directory().join("agent.yaml");
+    std::fs::write(&config, "interfaces: 7\n").unwrap();
+    let found = problems(&scene);
+    let checks: Vec<&str> = found.iter().map(|(check, _)| check.as_str()).collect();
+    assert_eq!(checks, ["config", "agent", "interfaces"], "{found:?}");
+}

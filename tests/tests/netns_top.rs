@@ -1,0 +1,233 @@
+//! `weir top` and `weir watch`, with traffic: the one in a terminal, with keys pressed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use weir::model::Protocol;
+use weir_tests::agent::{SPLITS, Setup, program};
+use weir_tests::client::{ports, survey, tally};
+use weir_tests::resource::SplitYaml;
+use weir_tests::scene::{PORT, Scene};
+use weir_tests::stats::assert_shares;
+use weir_tests::tmux::Tmux;
+use weir_tests::topology::{Topology, VIP_V4, client_ip};
+
+/// Of the splits reviews, deaf (whose endpoint refuses) and closed (which has none).
+fn vips() -> [SocketAddr; 3] {
+    [9080, 9099, 9098].map(|port| SocketAddr::new(VIP_V4.into(), port))
+}
+
+fn scene() -> Scene {
+    let splits = |topology: &Topology| {
+        let [reviews, deaf, closed] = vips();
+        let ips = |names: &[&str]| topology.ips(names, reviews.ip());
+        let documents = [
+            SplitYaml::tcp("reviews", reviews)
+                .subset("v1", 80, &ips(&["v1-a", "v1-b"]), PORT)
+                .subset("v3", 20, &ips(&["v3-a"]), PORT),
+            SplitYaml::tcp("deaf", deaf).subset("v1", 1, &ips(&["v1-a"]), 9),
+            SplitYaml::tcp("closed", closed).subset("v1", 1, &[], PORT),
+        ];
+        documents.map(|split| split.text()).join("---\n")
+    };
+    Scene::new(&["v1-a", "v1-b", "v3-a"], |topology| {
+        Setup::default().resource(SPLITS, &splits(topology))
+    })
+    .unwrap()
+}
+
+/// A connection from each of these ports.
+fn send(scene: &Scene, to: SocketAddr, range: Range<u16>) -> Vec<weir_tests::client::Answer> {
+    let sources = ports(client_ip(IpAddr::from(VIP_V4)), range);
+    survey(&scene.topology.client, Protocol::Tcp, to, &sources)
+}
+
+/// `weir` with these arguments, for a shell.
+fn line(scene: &Scene, arguments: &str) -> String {
+    let program = program().unwrap();
+    format!("{} --socket {} {arguments}", program.display(), scene.agent.socket().display())
+}
+
+/// A cell of the line of a subset, below that of its split; empty if there is none.
+fn cell(screen: &str, split: &str, subset: &str, at: usize) -> String {
+    let below = screen.lines().skip_while(|line| !line.starts_with(&format!("{split} ")));
+    let found = below.skip(1).find(|line| line.split_whitespace().next() == Some(subset));
+    let cell = found.and_then(|line| line.split_whitespace().nth(at));
+    cell.unwrap_or_default().to_owned()
+}
+
+/// Whether escape sequences choose a colour: 30 to 38 and 90 to 97 do, for text.
+fn has_colours(screen: &str) -> bool {
+    let sequences = screen.split("\u{1b}[").skip(1).filter_map(|rest| rest.split_once('m'));
+    let mut numbers = sequences.flat_map(|(numbers, _)| numbers.split(';'));
+    numbers.any(|number| matches!(number.parse(), Ok(30..=38 | 90..=97)))
+}
+
+fn weights(scene: &Scene) -> Vec<(String, u32)> {
+    let split = scene.agent.split("reviews").unwrap();
+    split.subsets.into_iter().map(|subset| (subset.name, subset.weight)).collect()
+}
+
+fn of(v1: u32, v3: u32) -> Vec<(String, u32)> {
+    vec![("v1".to_owned(), v1), ("v3".to_owned(), v3)]
+}
+
+#[test]
+fn shares_are_seen_and_shifted_in_a_terminal() {
+    let scene = scene();
+    let [reviews, deaf, closed] = vips();
+    let before = tally(&send(&scene, reviews, 20_000..20_400)).expect("every flow is answered");
+    let v3 = before.get("v3-a").copied().unwrap_or_default();
+    // Hypothesis: each flow falls on a subset with the probability that the weights say.
+    assert_shares(&[400 - v3, v3], &[80, 20], "reviews");
+
+    let tmux = Tmux::start(132, 20).unwrap();
+    tmux.press(&[&line(&scene, "top --interval 300ms"), "Enter"]);
+    let shown = tmux.await_screen("all are counted", |screen| {
+        cell(screen, "reviews", "v3", 12) == v3.to_string()
+    });
+    let share = format!("{:.2}%", v3 as f64 / 4.0);
+    let found = [1, 2, 3].map(|at| cell(&shown, "reviews", "v3", at));
+    assert_eq!(found, ["20", "20.00%", &share], "{shown}");
+    assert!(shown.contains("reviews  203.0.113.10:9080 TCP  version 1"), "{shown}");
+    assert!(has_colours(&tmux.coloured()), "{:?}", tmux.coloured());
+
+    // What goes wrong is seen while it does.
+    let troubles = |screen: &str| {
+        let is = |split: &str, at| !["0", "-", ""].contains(&&*cell(screen, split, "v1", at));
+        [is("deaf", 10), is("closed", 9), is("reviews", 5)]
+    };
+    let mut seen = [false; 3];
+    let mut port = 30_000;
+    while seen != [true; 3] {
+        assert!(port < 60_000, "{seen:?}: {}", tmux.screen());
+        for to in [reviews, deaf, closed] {
+            drop(send(&scene, to, port..port + 10));
+        }
+        port += 10;
+        for (seen, now) in seen.iter_mut().zip(troubles(&tmux.screen())) {
+            *seen |= now;
+        }
+    }
+    println!("{}\n", tmux.screen());
+
+    // Ten points more for v3, of which nothing happens before it is confirmed.
+    tmux.press(&["End", "+", "+"]);
+    let shown = tmux.await_screen("it asks", |screen| screen.contains("+10 points for v3?"));
+    println!("{shown}\n");
+    assert!(shown.contains("v1  weight 80 -> 70  (80.00% -> 70.00% of new flows)"), "{shown}");
+    assert_eq!(weights(&scene), of(80, 20));
+    tmux.press(&["Enter"]);
+    let shown = tmux.await_screen("it is done", |screen| screen.contains("reviews: v1=70 v3=30"));
+    assert!(shown.contains("(version 2)"), "{shown}");
+    assert_eq!(weights(&scene), of(70, 30));
+    let get = scene.agent.ask(&["get", "splits", "reviews"]).unwrap();
+    println!("{get}");
+    tmux.await_screen("new weights are shown", |s| cell(s, "reviews", "v3", 1) == "30");
+
+    // Somebody else is faster than the confirmation.
+    tmux.press(&["+"]);
+    tmux.await_screen("it asks", |screen| screen.contains("+5 points for v3?"));
+    scene.agent.weights("reviews", &[("v1", 50), ("v3", 50)]).unwrap();
+    tmux.press(&["Enter"]);
+    let refused = "split \"reviews\" has v1=50 v3=50 (version 3";
+    println!("{}\n", tmux.await_screen("it is refused", |screen| screen.contains(refused)));
+    assert_eq!(weights(&scene), of(50, 50));
+
+    // And what is not confirmed does not happen.
+    tmux.press(&["-"]);
+    tmux.await_screen("it asks", |screen| screen.contains("-5 points for v3?"));
+    tmux.press(&["Escape"]);
+    tmux.await_screen("it is gone", |screen| !screen.contains("points for v3?"));
+    tmux.press(&["q"]);
+    tmux.await_screen("the shell is back", |screen| !screen.contains("weir top  "));
+    tmux.run("echo left with $?", "left with 0");
+    assert_eq!(weights(&scene), of(50, 50));
+}
+
+/// The settings of the terminal: echo, line by line.
+fn is_cooked(tmux: &Tmux) {
+    tmux.press(&["clear", "Enter"]);
+    let shown = tmux.run("stty -a; echo the e''nd", "the end");
+    assert!(shown.contains(" icanon") && shown.contains(" echo "), "{shown}");
+}
+
+#[test]
+fn terminal_is_as_it_was_after_a_signal_a_panic_and_an_agent_that_went() {
+    let mut scene = scene();
+    let tmux = Tmux::start(132, 20).unwrap();
+    let top = line(&scene, "top --interval 100ms");
+    is_cooked(&tmux);
+    // The shell tells the process id of what it becomes.
+    tmux.press(&[&format!("sh -c 'echo pid $$ > {0}; exec {top}'", pid_file(&scene)), "Enter"]);
+    tmux.await_screen("it runs", |screen| screen.contains("reviews  203.0.113.10"));
+    // The agent goes: what was seen stays, and that is said.
+    scene.agent.end(Signal::SIGTERM).unwrap();
+    let shown = tmux.await_screen("it says so", |s| s.contains("no new numbers: no agent answers"));
+    assert!(shown.contains("reviews  203.0.113.10"), "{shown}");
+    scene.agent.start_again(&scene.topology.node).unwrap();
+    tmux.await_screen("it goes on", |screen| !screen.contains("no new numbers"));
+    let pid = std::fs::read_to_string(pid_file(&scene)).unwrap();
+    let pid = pid.trim().trim_start_matches("pid ").parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    tmux.await_screen("the shell is back", |screen| !screen.contains("weir top  "));
+    is_cooked(&tmux);
+
+    let startle = env!("CARGO_BIN_EXE_startle");
+    let shown = tmux.run(&format!("{startle}; echo left with $?"), "left with 101");
+    assert!(shown.contains("on purpose"), "what the panic says is to be read:\n{shown}");
+    is_cooked(&tmux);
+
+    // No colours where they are not wanted.
+    tmux.press(&[&format!("clear; NO_COLOR=1 {top}"), "Enter"]);
+    tmux.await_screen("it runs", |screen| screen.contains("reviews  203.0.113.10"));
+    let shown = tmux.coloured();
+    assert!(shown.contains('\u{1b}') && !has_colours(&shown), "{shown:?}");
+    tmux.press(&["q"]);
+}
+
+fn pid_file(scene: &Scene) -> String {
+    scene.agent.directory().join("pid").display().to_string()
+}
+
+#[test]
+fn without_a_terminal_there_are_lines() {
+    let mut scene = scene();
+    let [reviews, ..] = vips();
+    let refused = scene.agent.weir(&["top"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(error.contains("`weir watch` prints the same as lines"), "{error}");
+    assert_eq!(refused.stdout, b"");
+
+    let answers = tally(&send(&scene, reviews, 20_000..20_200)).expect("every flow is answered");
+    let v3 = answers.get("v3-a").copied().unwrap_or_default();
+    let table = scene.agent.ask(&["watch", "reviews", "--count", "1"]).unwrap();
+    println!("{table}");
+    assert!(!table.contains('\u{1b}'), "{table:?}");
+    let watch = ["watch", "reviews", "--count", "2", "--interval", "100ms", "-o", "json"];
+    let json = scene.agent.ask(&watch).unwrap();
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(lines.len(), 4, "{json}");
+    assert_eq!(lines[1]["flows_since_change"], v3);
+    assert_eq!(lines[1]["observed_share"], v3 as f64 / 200.0);
+    let interval = [&lines[1]["interval"][0], &lines[1]["interval"][1]].map(|end| end.as_f64());
+    let [Some(low), Some(high)] = interval else { panic!("{json}") };
+    assert!(low < v3 as f64 / 200.0 && v3 as f64 / 200.0 < high, "{json}");
+
+    // What was counted under weights that a new agent does not know is not compared with its own.
+    scene.agent.end(Signal::SIGKILL).unwrap();
+    scene.agent.start_again(&scene.topology.node).unwrap();
+    let json = scene.agent.ask(&watch).unwrap();
+    let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["flows_since_change"], &first["interval"]),
+        (&0.into(), &serde_json::Value::Null)
+    );
+    let total: u64 =
+        scene.agent.split("reviews").unwrap().subsets.iter().map(|s| s.total_flows).sum();
+    assert_eq!(total, 200, "nothing is forgotten");
+}

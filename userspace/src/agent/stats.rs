@@ -1,0 +1,125 @@
+//! What the programs have counted, for the API.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use imbl::OrdMap;
+use nix::time::{ClockId, clock_gettime};
+
+use super::state::{LastChange, State};
+use crate::api::Failure;
+use crate::api::types::{EndpointStatsView, SplitStatsView, StatsView, SubsetStatsView};
+use crate::metrics::{EndpointSample, SubsetSample};
+use crate::model::{Name, Split};
+use crate::plan::Ledger;
+use crate::truth::{Time, version_of};
+
+/// Copied under the agent's lock, to be worked on without it.
+struct Picture {
+    ledger: Ledger,
+    changes: OrdMap<Name, LastChange>,
+    versions: HashMap<Name, u64>,
+}
+
+fn picture(state: &State, only: Option<&str>) -> Picture {
+    let inner = state.lock();
+    let ledger = inner.steering.ledger().clone();
+    let names = ledger.names().filter(|name| only.is_none_or(|only| only == name.as_str()));
+    let kept = inner.store.kept();
+    let version = |name: &Name| version_of(kept.changes(name.as_str()).next_back());
+    let versions = names.map(|name| (name.clone(), version(name))).collect();
+    Picture { versions, changes: inner.last_changes.clone(), ledger }
+}
+
+/// Counters of all splits, or of one.
+pub(super) fn stats(state: &State, only: Option<&str>) -> Result<StatsView, Failure> {
+    let internal = |error: crate::datapath::DatapathError| Failure::Internal(error.to_string());
+    let Picture { ledger, changes, versions } = picture(state, only);
+    if let (Some(name), true) = (only, versions.is_empty()) {
+        return Err(Failure::NotFound(format!("there is no split \"{name}\"")));
+    }
+    let count = state.census.latest();
+    let (time, uptime_nanos) = (Time::from(SystemTime::now()).to_string(), uptime_nanos());
+    let endpoints = state.endpoints(&ledger, count.as_deref(), only).map_err(internal)?;
+    let subsets = state.subsets(&ledger, &endpoints, count.is_some(), only).map_err(internal)?;
+    let mut endpoints = by_subset(endpoints);
+    let mut of_split = HashMap::<Name, Vec<SubsetStatsView>>::new();
+    for subset in subsets {
+        let change = changes.get(&subset.split);
+        let before = change.and_then(|change| change.flows.get(&subset.subset)).copied();
+        let own = endpoints.remove(&(subset.split.clone(), subset.subset.clone()));
+        let split = subset.split.clone();
+        let view = self::subset(subset, before.unwrap_or_default(), own.unwrap_or_default());
+        of_split.entry(split).or_default().push(view);
+    }
+    let splits = versions.iter().filter_map(|(name, &version)| {
+        let changed = changes.get(name).map_or(0, |change| change.at.elapsed().as_secs());
+        let subsets = of_split.remove(name).unwrap_or_default();
+        Some(split(ledger.split(name)?, version, changed, subsets))
+    });
+    let mut splits: Vec<_> = splits.collect();
+    splits.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(StatsView { time, uptime_nanos, splits })
+}
+
+fn uptime_nanos() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from);
+    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Endpoints by split and subset.
+fn by_subset(all: Vec<EndpointSample>) -> HashMap<(Name, Name), Vec<EndpointStatsView>> {
+    let mut map = HashMap::<_, Vec<_>>::new();
+    for one in all {
+        let view = EndpointStatsView {
+            address: one.endpoint,
+            phase: one.phase.to_owned(),
+            flows: one.stats.flows,
+            active: one.active,
+            packets_forward: one.stats.forward_packets,
+            bytes_forward: one.stats.forward_bytes,
+            packets_reply: one.stats.reply_packets,
+            bytes_reply: one.stats.reply_bytes,
+        };
+        map.entry((one.split, one.subset)).or_default().push(view);
+    }
+    map
+}
+
+fn subset(
+    SubsetSample { subset, weight, wanted_share, stats, active, .. }: SubsetSample,
+    before: u64,
+    endpoints: Vec<EndpointStatsView>,
+) -> SubsetStatsView {
+    SubsetStatsView {
+        name: subset.to_string(),
+        weight,
+        wanted_share,
+        flows_since_change: stats.flows.saturating_sub(before),
+        flows: stats.flows,
+        rejected: stats.rejected,
+        completed: stats.completed,
+        refused: stats.refused,
+        ended: stats.ended,
+        active,
+        endpoints,
+    }
+}
+
+fn split(
+    split: &Split,
+    version: u64,
+    changed: u64,
+    subsets: Vec<SubsetStatsView>,
+) -> SplitStatsView {
+    SplitStatsView {
+        name: split.name().to_string(),
+        address: split.address().ip,
+        port: split.address().port,
+        protocol: split.address().protocol.into(),
+        affinity: split.affinity().to_string(),
+        version,
+        changed,
+        subsets,
+    }
+}

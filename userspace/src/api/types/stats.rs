@@ -1,0 +1,102 @@
+//! What the programs have counted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Protocol;
+
+/// Whose counters to show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct StatsQuery {
+    /// Only those of this split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+}
+
+/// Counters, at one time. All of them only grow, but begin anew with their
+/// subset or endpoint: what happens in a second is the difference of two
+/// answers over that of their times.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StatsView {
+    /// The time, as in RFC 3339.
+    pub time: String,
+    /// The time in nanoseconds since the node started.
+    pub uptime_nanos: u64,
+    /// The splits in force, by name.
+    pub splits: Vec<SplitStatsView>,
+}
+
+/// Counters of a split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SplitStatsView {
+    /// Its name.
+    pub name: String,
+    /// The virtual IP address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// "None" or "ClientIP".
+    pub affinity: String,
+    /// The version of the last change of its weights.
+    pub version: u64,
+    /// Seconds since its last change, or since the agent started.
+    pub changed: u64,
+    /// Its subsets, in the order in which they were written.
+    pub subsets: Vec<SubsetStatsView>,
+}
+
+/// Counters of a subset.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SubsetStatsView {
+    /// Its name.
+    pub name: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Its weight over the sum of weights, 0 to 1.
+    pub wanted_share: f64,
+    /// New flows since the split's last change, or since the agent started.
+    pub flows_since_change: u64,
+    /// New flows.
+    pub flows: u64,
+    /// Packets of new flows that were rejected for want of an endpoint.
+    pub rejected: u64,
+    /// Flows whose handshake was completed; of UDP, flows that were answered.
+    pub completed: u64,
+    /// Flows whose handshake the endpoint refused with a RST.
+    pub refused: u64,
+    /// Completed flows that ended.
+    pub ended: u64,
+    /// Live flows that are not over, as they were last counted; None before that.
+    pub active: Option<u64>,
+    /// Its endpoints, those that drain included.
+    pub endpoints: Vec<EndpointStatsView>,
+}
+
+/// Counters of an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EndpointStatsView {
+    /// Where it listens.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+    /// "live", "draining" or "gone".
+    pub phase: String,
+    /// New flows.
+    pub flows: u64,
+    /// Live flows that are not over, as they were last counted; None before that.
+    pub active: Option<u64>,
+    /// Packets from clients.
+    pub packets_forward: u64,
+    /// Bytes from clients, link layer included.
+    pub bytes_forward: u64,
+    /// Packets to clients.
+    pub packets_reply: u64,
+    /// Bytes to clients, link layer included.
+    pub bytes_reply: u64,
+}

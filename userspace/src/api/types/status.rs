@@ -1,0 +1,90 @@
+//! How the agent is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// How the agent is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatusView {
+    /// The version of the agent.
+    pub version: String,
+    /// The version of the layout of its maps in the kernel.
+    pub map_layout: u32,
+    /// The release of the kernel.
+    pub kernel: String,
+    /// When it started, as in RFC 3339.
+    pub started: String,
+    /// When resource files were last put into force by this agent, as in RFC
+    /// 3339. None before that.
+    pub reloaded: Option<String>,
+    /// The interfaces that match its configuration.
+    pub interfaces: Vec<InterfaceView>,
+    /// What it makes use of if the kernel has it.
+    pub features: Vec<FeatureView>,
+    /// Places in the kernel's maps.
+    pub maps: Vec<MapView>,
+    /// The flow tables.
+    pub flow_tables: Vec<FlowTableView>,
+    /// When flows were last counted, as in RFC 3339. None before that.
+    pub flows_counted: Option<String>,
+    /// Packets that were dropped or rejected or let pass, by reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// What was wrong with the last configuration, if it was refused.
+    pub last_error: Vec<String>,
+    /// What was applied before and is not in force, and why.
+    pub set_aside: Vec<String>,
+}
+
+/// An interface and the programs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InterfaceView {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// The hook: "tc" or "xdp".
+    pub hook: String,
+    /// How the hook is used: "tcx", "clsact", "native" ...
+    pub mode: String,
+    /// Why it could not be used.
+    pub error: Option<String>,
+}
+
+/// What the agent makes use of if the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FeatureView {
+    /// What it is called.
+    pub name: String,
+    /// Whether the kernel has it.
+    pub found: bool,
+    /// What it is good for, or what is done without it.
+    pub note: String,
+}
+
+/// Places in maps of the kernel, of which there is a limited number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MapView {
+    /// Of what: "splits", "endpoints" or "table_slots".
+    pub kind: String,
+    /// How many are taken, what drains included.
+    pub used: u64,
+    /// How many there are, as configured under `limits`.
+    pub limit: u64,
+}
+
+/// A flow table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FlowTableView {
+    /// "ipv4" or "ipv6".
+    pub family: String,
+    /// "live", or "pending": of flows of which only one side has spoken.
+    pub table: String,
+    /// Flows that are not over; None if they were not counted yet.
+    pub active: Option<u64>,
+    /// Flows that are closed, or idle for too long; their places are taken when needed.
+    pub over: Option<u64>,
+    /// Flows for which there is room.
+    pub limit: u64,
+}

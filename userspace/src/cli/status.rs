@@ -1,0 +1,179 @@
+//! The agent's status as plain text.
+
+use std::fmt::Write as _;
+
+use super::columns::Align::{Left, Right};
+use super::render::{share, table};
+use crate::api::types::{FlowTableView, StatusView};
+
+/// All that there is to say, what is wrong at the end.
+pub(super) fn status(view: &StatusView) -> String {
+    let StatusView { version, map_layout, kernel, started, .. } = view;
+    let reloaded = match &view.reloaded {
+        Some(at) => format!("in force since {at}"),
+        None => "not put into force since the agent started".to_owned(),
+    };
+    let mut text = format!(
+        "agent:      weir {version}, map layout {map_layout}, since {started}\n\
+         kernel:     Linux {kernel}\n\
+         resources:  {reloaded}\n"
+    );
+    for section in [interfaces(view), features(view), maps(view), flows(view), reasons(view)] {
+        if !section.is_empty() {
+            let _ = write!(text, "\n{section}");
+        }
+    }
+    complaint(&mut text, "The last configuration was refused:", &view.last_error);
+    complaint(&mut text, "Applied before, and not in force:", &view.set_aside);
+    text
+}
+
+fn complaint(text: &mut String, title: &str, lines: &[String]) {
+    if !lines.is_empty() {
+        let _ = writeln!(text, "\n{title}");
+        lines.iter().for_each(|line| _ = writeln!(text, "  {line}"));
+    }
+}
+
+fn interfaces(view: &StatusView) -> String {
+    let row = |interface: &crate::api::types::InterfaceView| {
+        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        [
+            interface.name.clone(),
+            interface.index.to_string(),
+            interface.hook.clone(),
+            or_dash(&interface.mode),
+            or_dash(interface.error.as_deref().unwrap_or_default()),
+        ]
+    };
+    let columns =
+        [("INTERFACE", Left), ("INDEX", Right), ("HOOK", Left), ("MODE", Left), ("ERROR", Left)];
+    table(columns, &view.interfaces.iter().map(row).collect::<Vec<_>>())
+}
+
+fn features(view: &StatusView) -> String {
+    let rows = view.features.iter().map(|feature| {
+        let found = if feature.found { "yes" } else { "no" };
+        [feature.name.clone(), found.to_owned(), feature.note.clone()]
+    });
+    let rows: Vec<[String; 3]> = rows.collect();
+    let columns = [("FEATURE", Left), ("FOUND", Left), ("", Left)];
+    if rows.is_empty() { String::new() } else { table(columns, &rows) }
+}
+
+fn maps(view: &StatusView) -> String {
+    let rows = view.maps.iter().map(|map| {
+        let used = share(Some(map.used as f64 / map.limit as f64));
+        [map.kind.clone(), map.used.to_string(), map.limit.to_string(), used]
+    });
+    let rows: Vec<[String; 4]> = rows.collect();
+    let columns = [("MAP", Left), ("USED", Right), ("LIMIT", Right), ("USE", Right)];
+    if rows.is_empty() { String::new() } else { table(columns, &rows) }
+}
+
+fn flows(view: &StatusView) -> String {
+    let row = |of: &FlowTableView| {
+        let number = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        let used = of.active.map(|active| active as f64 / of.limit as f64);
+        let table = format!("{} {}", of.family, of.table);
+        [table, number(of.active), number(of.over), of.limit.to_string(), share(used)]
+    };
+    let columns = [
+        ("FLOW TABLE", Left),
+        ("ACTIVE", Right),
+        ("OVER", Right),
+        ("LIMIT", Right),
+        ("USE", Right),
+    ];
+    if view.flow_tables.is_empty() {
+        return String::new();
+    }
+    let mut text = table(columns, &view.flow_tables.iter().map(row).collect::<Vec<_>>());
+    let _ = match &view.flows_counted {
+        Some(at) => writeln!(text, "(counted at {at})"),
+        None => writeln!(text, "(not counted yet)"),
+    };
+    text
+}
+
+fn reasons(view: &StatusView) -> String {
+    let rows = view.reasons.iter().map(|(reason, count)| [reason.clone(), count.to_string()]);
+    let rows: Vec<[String; 2]> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    table([("REASON", Left), ("PACKETS", Right)], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::{FeatureView, InterfaceView, MapView};
+
+    #[test]
+    fn a_status_shows_what_is_used_and_what_is_wrong() {
+        let interface = |name: &str, mode: &str, error: Option<&str>| InterfaceView {
+            name: name.into(),
+            index: 2,
+            hook: "tc".into(),
+            mode: mode.into(),
+            error: error.map(str::to_owned),
+        };
+        let flow_table = |table: &str, active| FlowTableView {
+            family: "ipv4".into(),
+            table: table.into(),
+            active,
+            over: active,
+            limit: 2000,
+        };
+        let (name, found) = ("tcx".to_owned(), false);
+        let view = StatusView {
+            version: "0.1.0".into(),
+            map_layout: 3,
+            kernel: "6.1.0".into(),
+            started: "1970-01-01T00:00:01.000Z".into(),
+            reloaded: None,
+            interfaces: vec![
+                interface("eth0", "clsact", None),
+                interface("tun0", "", Some("not an Ethernet interface")),
+            ],
+            features: vec![FeatureView { name, found, note: "filters".into() }],
+            maps: vec![MapView { kind: "splits".into(), used: 3, limit: 1024 }],
+            flow_tables: vec![flow_table("live", Some(500)), flow_table("pending", None)],
+            flows_counted: Some("1970-01-01T00:00:02.000Z".into()),
+            reasons: [("no_endpoint".to_owned(), 12)].into(),
+            last_error: vec!["weir.yaml:3: no".into()],
+            set_aside: vec!["TrafficSplit/x: no".into()],
+        };
+        let expected = "\
+agent:      weir 0.1.0, map layout 3, since 1970-01-01T00:00:01.000Z
+kernel:     Linux 6.1.0
+resources:  not put into force since the agent started
+
+INTERFACE  INDEX  HOOK  MODE    ERROR
+eth0           2  tc    clsact  -
+tun0           2  tc    -       not an Ethernet interface
+
+FEATURE  FOUND
+tcx      no     filters
+
+MAP     USED  LIMIT    USE
+splits     3   1024  0.29%
+
+FLOW TABLE    ACTIVE  OVER  LIMIT     USE
+ipv4 live        500   500   2000  25.00%
+ipv4 pending       -     -   2000       -
+(counted at 1970-01-01T00:00:02.000Z)
+
+REASON       PACKETS
+no_endpoint       12
+
+The last configuration was refused:
+  weir.yaml:3: no
+
+Applied before, and not in force:
+  TrafficSplit/x: no
+";
+        assert_eq!(status(&view), expected);
+    }
+}

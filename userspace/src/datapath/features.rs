@@ -1,0 +1,61 @@
+//! What the running kernel has of what weir makes use of.
+
+use aya::util::KernelVersion;
+
+use super::{Flows, Object, Walk};
+
+/// Something that a kernel may have or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feature {
+    /// What it is called.
+    pub name: &'static str,
+    /// Whether the kernel has it.
+    pub found: bool,
+    /// What it is good for, or what is done without it.
+    pub note: &'static str,
+}
+
+/// Whether TC programs are attached as TCX links (Linux 6.6).
+pub fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0))
+}
+
+/// Whether the kernel has all of it, as the loaded object and its maps show.
+pub fn features(object: &Object, flows: &Flows) -> Vec<Feature> {
+    let feature = |name, found, notes: [&'static str; 2]| Feature {
+        name,
+        found,
+        note: notes[usize::from(!found)],
+    };
+    vec![
+        feature(
+            "tcx",
+            has_tcx(),
+            [
+                "TC programs are links, which are replaced in place",
+                "TC programs are filters of a clsact queueing discipline",
+            ],
+        ),
+        feature(
+            "jit",
+            object.is_jitted(),
+            ["programs run as machine code", "programs are interpreted, many times slower"],
+        ),
+        feature(
+            "batch",
+            flows.step(&mut Walk::new(), |_| {}).is_ok(),
+            [
+                "flow tables are read some thousands of flows at a time",
+                "flows cannot be listed, counted or swept",
+            ],
+        ),
+        feature(
+            "membarrier",
+            super::grace().is_ok(),
+            [
+                "a split is changed when no program reads its old version any more",
+                "weights cannot be changed twice in a row",
+            ],
+        ),
+    ]
+}

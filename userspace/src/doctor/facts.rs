@@ -1,0 +1,124 @@
+//! What is known of a node.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::api::types::StatusView;
+
+/// All that the checks go by. None is what cannot be known.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The agent's configuration: what is wrong with it, if anything is.
+    pub config: Result<(), String>,
+    /// The agent.
+    pub agent: Agent,
+    /// The release of the kernel.
+    pub release: String,
+    /// Where maps are pinned, and whether that is on a bpffs.
+    pub bpffs: (String, bool),
+    /// `net.core.bpf_jit_enable`; the machine's first network namespace alone has it.
+    pub jit: Option<u32>,
+    /// `net.ipv4.ip_forward`.
+    pub forward_v4: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`.
+    pub forward_v6: Option<bool>,
+    /// The interfaces that match the configuration, or that the agent has.
+    pub interfaces: Vec<Interface>,
+    /// The splits in force, or those of the files if no agent runs.
+    pub splits: Vec<Split>,
+}
+
+/// The agent.
+#[derive(Debug, Clone)]
+pub enum Agent {
+    /// It answers.
+    Runs(Box<StatusView>),
+    /// It does not, and why.
+    Silent(String),
+}
+
+impl Agent {
+    /// What it says of itself.
+    pub fn status(&self) -> Option<&StatusView> {
+        match self {
+            Self::Runs(status) => Some(status),
+            Self::Silent(_) => None,
+        }
+    }
+}
+
+/// A client-facing interface.
+#[derive(Debug, Clone, Default)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// What made it: "veth", "bridge" ... None for a physical one.
+    pub kind: Option<String>,
+    /// Whether the forward direction is to be at XDP.
+    pub xdp: bool,
+    /// How reverse paths are filtered: 0 not, 1 strictly, 2 loosely. The larger
+    /// of the interface's own value and that of all.
+    pub rp_filter: Option<u32>,
+    /// Whether it forwards IPv4, of its own.
+    pub forwards: Option<bool>,
+    /// Programs and filters on it that are not weir's.
+    pub others: Vec<Filter>,
+    /// What its driver does for the stack.
+    pub offloads: Option<Offloads>,
+}
+
+/// A program or filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// "XDP", "TC ingress" or "TC egress".
+    pub hook: &'static str,
+    /// Its name, or its kind.
+    pub name: String,
+}
+
+/// What a driver does for the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offloads {
+    /// Received segments are put together (GRO).
+    pub gro: bool,
+    /// Segments to be sent are cut by the device (TSO).
+    pub tso: bool,
+    /// Checksums are made by the device.
+    pub checksums: bool,
+}
+
+/// A split.
+#[derive(Debug, Clone)]
+pub struct Split {
+    /// Its name.
+    pub name: String,
+    /// Its virtual IP address.
+    pub address: IpAddr,
+    /// Where the node would send a packet to that.
+    pub route: Route,
+    /// Its endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An endpoint.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Its subset.
+    pub subset: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where the node would send a packet to that.
+    pub route: Route,
+}
+
+/// Where the node would send a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// To itself.
+    Local,
+    /// Out of this interface.
+    Via(String),
+    /// Nowhere, for this reason.
+    None(String),
+    /// That cannot be known.
+    Unknown,
+}

@@ -1,0 +1,114 @@
+//! Looks at the node.
+
+mod interfaces;
+mod offloads;
+mod routes;
+
+use std::path::Path;
+use std::str::FromStr;
+
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::{Agent, Endpoint, Facts, Route, Split};
+use crate::api::Client;
+use crate::api::types::{SplitView, StatusView};
+use crate::config::AgentConfig;
+use crate::source;
+
+/// Where maps are pinned unless the configuration says otherwise.
+const PINS: &str = "/sys/fs/bpf/weir";
+
+/// The facts of the network namespace of the calling thread, of the agent that
+/// `client` asks, and of its configuration.
+///
+/// # Errors
+///
+/// If there is no netlink.
+pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
+    let config = AgentConfig::load(config);
+    let agent = match client.status().await {
+        Ok(status) => Agent::Runs(Box::new(status)),
+        Err(error) => Agent::Silent(error.to_string()),
+    };
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connection);
+    let pins = config.as_ref().map_or(Path::new(PINS), |config| config.bpffs.as_path());
+    let links = interfaces::links(&handle).await?;
+    let wanted = interfaces::wanted(&links, config.as_ref().ok(), agent.status());
+    let mut interfaces = Vec::new();
+    for (link, xdp) in wanted {
+        interfaces.push(interfaces::facts(&handle, link, xdp, pins).await);
+    }
+    let mut splits = splits(client, config.as_ref().ok(), agent.status()).await;
+    let mut routes = routes::Routes::new(handle, &links);
+    for split in &mut splits {
+        split.route = routes.to(split.address).await;
+        for endpoint in &mut split.endpoints {
+            endpoint.route = routes.to(endpoint.address.ip()).await;
+        }
+    }
+    let release = nix::sys::utsname::uname();
+    Ok(Facts {
+        release: release.map(|r| r.release().to_string_lossy().into_owned()).unwrap_or_default(),
+        bpffs: (pins.display().to_string(), is_bpffs(pins)),
+        jit: sysctl("core/bpf_jit_enable"),
+        forward_v4: sysctl("ipv4/ip_forward").map(|value: u32| value != 0),
+        forward_v6: sysctl("ipv6/conf/all/forwarding").map(|value: u32| value != 0),
+        config: config.map(drop).map_err(|problems| {
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        }),
+        interfaces,
+        splits,
+        agent,
+    })
+}
+
+/// A network sysctl of this namespace.
+fn sysctl<T: FromStr>(key: &str) -> Option<T> {
+    std::fs::read_to_string(format!("/proc/sys/net/{key}")).ok()?.trim().parse().ok()
+}
+
+/// Whether a directory, or the one in which it will be made, is on a bpffs.
+fn is_bpffs(path: &Path) -> bool {
+    let there = path.ancestors().find(|path| path.exists());
+    let found = there.and_then(|path| statfs(path).ok());
+    found.is_some_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// The splits that the agent steers, or without it those of its files.
+async fn splits(
+    client: &Client,
+    config: Option<&AgentConfig>,
+    status: Option<&StatusView>,
+) -> Vec<Split> {
+    if status.is_some() {
+        return client.splits().await.unwrap_or_default().into_iter().map(of_agent).collect();
+    }
+    let Some(config) = config else { return Vec::new() };
+    let resolved = source::load_all(&config.resources);
+    resolved.desired.splits().map(of_file).collect()
+}
+
+fn of_agent(view: SplitView) -> Split {
+    let endpoints = view.subsets.iter().flat_map(|subset| {
+        subset.endpoints.iter().map(|endpoint| (subset.name.clone(), endpoint.address))
+    });
+    Split { endpoints: endpoints.map(endpoint).collect(), ..bare(view.name, view.address) }
+}
+
+fn of_file(split: &crate::model::Split) -> Split {
+    let endpoints = split.subsets().iter().flat_map(|subset| {
+        subset.endpoints.iter().map(|&address| (subset.name.to_string(), address))
+    });
+    let bare = bare(split.name().to_string(), split.address().ip);
+    Split { endpoints: endpoints.map(endpoint).collect(), ..bare }
+}
+
+fn bare(name: String, address: std::net::IpAddr) -> Split {
+    Split { name, address, route: Route::Unknown, endpoints: Vec::new() }
+}
+
+fn endpoint((subset, address): (String, std::net::SocketAddr)) -> Endpoint {
+    Endpoint { subset, address, route: Route::Unknown }
+}

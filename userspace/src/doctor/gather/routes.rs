@@ -1,0 +1,66 @@
+//! Where the node would send packets.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use futures_util::StreamExt as _;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteType};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+use super::super::Route;
+use super::interfaces::Link;
+
+/// Asks the kernel, once for each address.
+pub struct Routes {
+    handle: Handle,
+    names: HashMap<u32, String>,
+    known: HashMap<IpAddr, Route>,
+}
+
+impl Routes {
+    /// Of the namespace that `handle` is of.
+    pub fn new(handle: Handle, links: &[Link]) -> Self {
+        let names = links.iter().map(|link| (link.index, link.name.clone())).collect();
+        Self { handle, names, known: HashMap::new() }
+    }
+
+    /// Where a packet to that address would go.
+    pub async fn to(&mut self, address: IpAddr) -> Route {
+        if let Some(known) = self.known.get(&address) {
+            return known.clone();
+        }
+        let route = self.ask(address).await;
+        self.known.insert(address, route.clone());
+        route
+    }
+
+    async fn ask(&self, address: IpAddr) -> Route {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let builder = RouteMessageBuilder::<IpAddr>::new().destination_prefix(address, bits);
+        let Ok(builder) = builder else { return Route::Unknown };
+        let answer = self.handle.route().get(builder.build()).execute();
+        match std::pin::pin!(answer).next().await {
+            Some(Ok(message)) => match message.header.kind {
+                RouteType::Local => Route::Local,
+                RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole => {
+                    Route::None(format!("{:?}", message.header.kind).to_lowercase())
+                }
+                _ => self.via(&message.attributes),
+            },
+            Some(Err(rtnetlink::Error::NetlinkError(error))) => {
+                Route::None(error.to_io().to_string())
+            }
+            _ => Route::Unknown,
+        }
+    }
+
+    fn via(&self, attributes: &[RouteAttribute]) -> Route {
+        let index = attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(index),
+            _ => None,
+        });
+        index
+            .and_then(|index| self.names.get(index))
+            .map_or(Route::Unknown, |name| Route::Via(name.clone()))
+    }
+}

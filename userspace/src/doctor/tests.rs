@@ -1,0 +1,243 @@
+//! Each check, by a healthy node of which one thing is changed.
+
+use super::*;
+use crate::api::types::{FeatureView, FlowTableView, InterfaceView, MapView, StatusView};
+
+fn status() -> StatusView {
+    let feature = |name: &str| FeatureView { name: name.into(), found: true, note: "good".into() };
+    let table = |table: &str| FlowTableView {
+        family: "ipv4".into(),
+        table: table.into(),
+        active: Some(100),
+        over: Some(900),
+        limit: 1000,
+    };
+    let interface = InterfaceView {
+        name: "eth0".into(),
+        index: 2,
+        hook: "tc".into(),
+        mode: "tcx".into(),
+        error: None,
+    };
+    StatusView {
+        version: "0.1.0".into(),
+        started: "1970-01-01T00:00:00.000Z".into(),
+        interfaces: vec![interface],
+        features: ["tcx", "jit", "batch", "membarrier"].map(feature).into(),
+        maps: vec![MapView { kind: "endpoints".into(), used: 2, limit: 10 }],
+        flow_tables: vec![table("live"), table("pending")],
+        ..StatusView::default()
+    }
+}
+
+fn healthy() -> Facts {
+    let endpoint = |address: &str, route| Endpoint {
+        subset: "v1".into(),
+        address: address.parse().unwrap(),
+        route,
+    };
+    let split = |name: &str, address: &str, endpoints| Split {
+        name: name.into(),
+        address: address.parse().unwrap(),
+        route: Route::Via("eth0".into()),
+        endpoints,
+    };
+    let via = || Route::Via("eth1".into());
+    Facts {
+        config: Ok(()),
+        agent: Agent::Runs(Box::new(status())),
+        release: "6.18.4-arch1".into(),
+        bpffs: ("/sys/fs/bpf/weir".into(), true),
+        jit: Some(1),
+        forward_v4: Some(true),
+        forward_v6: Some(true),
+        interfaces: vec![Interface {
+            name: "eth0".into(),
+            kind: Some("veth".into()),
+            rp_filter: Some(2),
+            forwards: Some(true),
+            offloads: Some(Offloads { gro: true, tso: true, checksums: true }),
+            ..Interface::default()
+        }],
+        splits: vec![
+            split(
+                "reviews",
+                "192.0.2.10",
+                vec![endpoint("198.51.100.1:80", via()), endpoint("198.51.100.2:80", via())],
+            ),
+            split("ratings", "2001:db8::10", vec![endpoint("[2001:db8:1::1]:80", via())]),
+        ],
+    }
+}
+
+fn silent(facts: &mut Facts) {
+    facts.agent = Agent::Silent("no agent answers".into());
+}
+
+fn says(facts: &mut Facts, change: impl FnOnce(&mut StatusView)) {
+    let Agent::Runs(status) = &mut facts.agent else { panic!() };
+    change(status);
+}
+
+#[test]
+fn nothing_is_found_on_a_healthy_node() {
+    let report = examine(&healthy(), &[]);
+    assert_eq!(report.problems, 0);
+    let names: Vec<&str> = report.findings.iter().map(|finding| finding.check).collect();
+    assert_eq!(names, CHECKS);
+    for finding in report.findings {
+        assert_eq!((finding.level, finding.advice), (Level::Ok, None), "{}", finding.text);
+    }
+}
+
+/// What changes, the check that finds it, how bad it is, and what it says.
+type Case = (fn(&mut Facts), &'static str, Level, &'static str);
+
+const CASES: &[Case] = &[
+    (|f| f.config = Err("a.yaml:1: no".into()), "config", Level::Problem, "a.yaml:1: no"),
+    (silent, "agent", Level::Problem, "no agent answers"),
+    (
+        |f| says(f, |s| s.last_error = vec!["x.yaml:3: no".into()]),
+        "resources",
+        Level::Problem,
+        "x.yaml:3: no",
+    ),
+    (
+        |f| says(f, |s| s.set_aside = vec!["TrafficSplit/x: no".into()]),
+        "resources",
+        Level::Problem,
+        "TrafficSplit/x: no",
+    ),
+    (|f| f.release = "5.4.0".into(), "kernel", Level::Problem, "5.4.0 is older than 5.10"),
+    (|f| f.release = "6.1.0-21-amd64".into(), "kernel", Level::Note, "has no TCX"),
+    (|f| f.release = "plan9".into(), "kernel", Level::Note, "no release of Linux"),
+    (
+        |f| says(f, |s| s.features[2].found = false),
+        "kernel",
+        Level::Problem,
+        "the kernel has no batch",
+    ),
+    (|f| says(f, |s| s.features[1].found = false), "jit", Level::Problem, "interpreted"),
+    (|f| f.bpffs.1 = false, "bpffs", Level::Problem, "/sys/fs/bpf/weir is not on a bpffs"),
+    (|f| f.interfaces.clear(), "interfaces", Level::Problem, "no interface matches"),
+    (
+        |f| says(f, |s| s.interfaces[0].error = Some("busy".into())),
+        "interfaces",
+        Level::Problem,
+        "eth0: the programs are not attached: busy",
+    ),
+    (
+        |f| f.interfaces[0].others = vec![Filter { hook: "TC ingress", name: "spy".into() }],
+        "programs",
+        Level::Problem,
+        "eth0: another program is at TC ingress: spy",
+    ),
+    (|f| f.forward_v4 = Some(false), "forwarding", Level::Problem, "net.ipv4.ip_forward is 0"),
+    (
+        |f| f.forward_v6 = Some(false),
+        "forwarding",
+        Level::Problem,
+        "net.ipv6.conf.all.forwarding is 0",
+    ),
+    (
+        |f| f.interfaces[0].forwards = Some(false),
+        "forwarding",
+        Level::Problem,
+        "net.ipv4.conf.eth0.forwarding is 0",
+    ),
+    (|f| f.interfaces[0].rp_filter = Some(1), "rp_filter", Level::Problem, "eth0: reverse paths"),
+    (|f| f.interfaces[0].xdp = true, "offloads", Level::Note, "XDP on a veth"),
+    (
+        |f| {
+            let some = Offloads { gro: false, tso: true, checksums: false };
+            f.interfaces[0].offloads = Some(some);
+        },
+        "offloads",
+        Level::Note,
+        "eth0: off are tx",
+    ),
+    (
+        |f| {
+            let some = Offloads { gro: false, tso: true, checksums: true };
+            (f.interfaces[0].offloads, f.interfaces[0].kind) = (Some(some), None);
+        },
+        "offloads",
+        Level::Note,
+        "eth0: off are gro",
+    ),
+    (
+        |f| f.splits[0].endpoints[1].route = Route::None("unreachable".into()),
+        "routes",
+        Level::Problem,
+        "no route to endpoint 198.51.100.2:80 (reviews, v1): unreachable",
+    ),
+    (
+        |f| f.splits[1].route = Route::None("unreachable".into()),
+        "routes",
+        Level::Note,
+        "no route to service address 2001:db8::10",
+    ),
+    (
+        |f| says(f, |s| s.flow_tables[0].active = Some(801)),
+        "tables",
+        Level::Problem,
+        "the ipv4 table of live flows is 80 % full",
+    ),
+    (
+        |f| says(f, |s| s.flow_tables[1].active = Some(1000)),
+        "tables",
+        Level::Problem,
+        "the ipv4 table of pending flows is 100 % full",
+    ),
+    (|f| says(f, |s| s.maps[0].used = 9), "tables", Level::Problem, "9 of 10 endpoints are taken"),
+];
+
+#[test]
+fn each_thing_that_is_wrong_is_found_by_its_check_alone() {
+    for (change, check, level, text) in CASES {
+        let mut facts = healthy();
+        change(&mut facts);
+        let report = examine(&facts, &[]);
+        let found: Vec<&Finding> =
+            report.findings.iter().filter(|finding| finding.level != Level::Ok).collect();
+        let [finding] = found[..] else { panic!("{text}: {found:?}") };
+        assert_eq!((finding.check, finding.level), (*check, *level), "{text}");
+        assert!(finding.text.contains(text), "{text}: {}", finding.text);
+        assert!(finding.advice.as_ref().is_some_and(|advice| !advice.is_empty()), "{text}");
+        assert_eq!(report.problems, usize::from(*level == Level::Problem), "{text}");
+
+        let ignored = [(*check).to_owned()];
+        assert_eq!(examine(&facts, &ignored).problems, 0, "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_matter_is_no_problem() {
+    // Endpoints on the node itself need no forwarding.
+    let mut facts = healthy();
+    (facts.forward_v4, facts.forward_v6) = (Some(false), Some(false));
+    let endpoints = facts.splits.iter_mut().flat_map(|split| &mut split.endpoints);
+    endpoints.for_each(|endpoint| endpoint.route = Route::Local);
+    assert_eq!(examine(&facts, &[]).problems, 0);
+    // What is not known is no problem either, but for the agent that does not say it.
+    let mut facts = healthy();
+    silent(&mut facts);
+    (facts.jit, facts.forward_v4, facts.interfaces[0].offloads) = (None, None, None);
+    let report = examine(&facts, &[]);
+    assert_eq!(report.problems, 1, "{report:?}");
+    assert!(report.findings.iter().any(|f| f.check == "jit" && f.level == Level::Note));
+}
+
+#[test]
+fn an_address_without_a_route_is_told_once() {
+    let mut facts = healthy();
+    let lost = || Route::None("unreachable".into());
+    let again = Endpoint {
+        subset: "v2".into(),
+        address: "198.51.100.1:81".parse().unwrap(),
+        route: lost(),
+    };
+    facts.splits[0].endpoints[0].route = lost();
+    facts.splits[0].endpoints.push(again);
+    assert_eq!(examine(&facts, &[]).problems, 1);
+}

@@ -1,0 +1,176 @@
+//! What happens in a second, reckoned from two samples of the agent's counters.
+//!
+//! `weir watch` and `weir top` show the same, by this code.
+
+mod interval;
+mod sampler;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use interval::wilson;
+pub use sampler::Sampler;
+pub use text::{COLUMNS, cells};
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::api::types::{EndpointStatsView, SplitStatsView, StatsView, SubsetStatsView};
+
+/// The splits at one time, and what happened in each second since the sample before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The time, as in RFC 3339.
+    pub time: String,
+    /// By name.
+    pub splits: Vec<SplitRates>,
+}
+
+/// A split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitRates {
+    /// Its name.
+    pub name: String,
+    /// Its address, port and protocol.
+    pub service: String,
+    /// The version of the last change of its weights.
+    pub version: u64,
+    /// Seconds since its last change, or since the agent started.
+    pub changed: u64,
+    /// Its subsets, in the order in which they were written.
+    pub subsets: Vec<SubsetRates>,
+}
+
+/// A subset.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SubsetRates {
+    /// Its name.
+    pub subset: String,
+    /// Its weight.
+    pub weight: u32,
+    /// The share of new flows that it is to get, 0 to 1.
+    pub wanted_share: f64,
+    /// The share of new flows that it got since the split's last change; None
+    /// if there were none.
+    pub observed_share: Option<f64>,
+    /// The shares that are compatible with what was observed ([`wilson`]); None
+    /// without flows, and with client affinity: there, flows of one client are
+    /// no independent draws.
+    pub interval: Option<[f64; 2]>,
+    /// New flows since the split's last change.
+    pub flows_since_change: u64,
+    /// Live flows; None if they were not counted yet.
+    pub active_flows: Option<u64>,
+    /// What happened in each second; None in the first sample.
+    #[serde(flatten)]
+    pub rates: Option<Rates>,
+}
+
+impl SubsetRates {
+    /// Whether the wanted share is compatible with what was observed; None if
+    /// that cannot be said.
+    pub fn is_as_wanted(&self) -> Option<bool> {
+        self.interval.map(|[low, high]| low <= self.wanted_share && self.wanted_share <= high)
+    }
+}
+
+/// How often something happened, in each second between two samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Rates {
+    /// New flows.
+    pub flows_per_second: f64,
+    /// Packets of both directions.
+    pub packets_per_second: f64,
+    /// Bits of these, link layer included.
+    pub bits_per_second: f64,
+    /// Packets of new flows that were rejected for want of an endpoint.
+    pub rejected_per_second: f64,
+    /// New flows that the endpoint refused with a RST.
+    pub refused_per_second: f64,
+    /// New flows that were neither answered nor refused. A handshake that takes
+    /// its time counts until it is answered.
+    pub unanswered_per_second: f64,
+}
+
+/// What `now` and the sample before it say.
+pub fn rates(before: Option<&StatsView>, now: &StatsView) -> Sample {
+    let seconds = before.map(|before| {
+        now.uptime_nanos.saturating_sub(before.uptime_nanos) as f64 / 1_000_000_000.0
+    });
+    // In no time nothing can be measured.
+    let seconds = seconds.filter(|&seconds| seconds > 0.0);
+    let old: HashMap<(&str, &str), &SubsetStatsView> = before
+        .into_iter()
+        .flat_map(|before| &before.splits)
+        .flat_map(|split| split.subsets.iter().map(|s| ((&*split.name, &*s.name), s)))
+        .collect();
+    let none = SubsetStatsView::default();
+    let split = |split: &SplitStatsView| {
+        let sum = split.subsets.iter().map(|subset| subset.flows_since_change).sum();
+        let subsets = split.subsets.iter().map(|subset| {
+            let old = old.get(&(&*split.name, &*subset.name)).copied().unwrap_or(&none);
+            let independent = split.affinity == "None";
+            subset_rates(subset, sum, independent, seconds.map(|s| between(old, subset, s)))
+        });
+        SplitRates {
+            name: split.name.clone(),
+            service: format!(
+                "{} {}",
+                std::net::SocketAddr::new(split.address, split.port),
+                split.protocol
+            ),
+            version: split.version,
+            changed: split.changed,
+            subsets: subsets.collect(),
+        }
+    };
+    Sample { time: now.time.clone(), splits: now.splits.iter().map(split).collect() }
+}
+
+fn subset_rates(
+    subset: &SubsetStatsView,
+    sum: u64,
+    independent: bool,
+    rates: Option<Rates>,
+) -> SubsetRates {
+    let flows = subset.flows_since_change;
+    SubsetRates {
+        subset: subset.name.clone(),
+        weight: subset.weight,
+        wanted_share: subset.wanted_share,
+        observed_share: (sum > 0).then(|| flows as f64 / sum as f64),
+        interval: wilson(flows, sum).filter(|_| independent),
+        flows_since_change: flows,
+        active_flows: subset.active,
+        rates,
+    }
+}
+
+/// By how much a counter grew; one that fell has begun anew.
+fn grown(before: u64, now: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
+}
+
+fn between(before: &SubsetStatsView, now: &SubsetStatsView, seconds: f64) -> Rates {
+    let old: HashMap<_, _> = before.endpoints.iter().map(|e| (e.address, e)).collect();
+    let traffic = |of: [fn(&EndpointStatsView) -> u64; 2]| -> u64 {
+        let grown = |now: &EndpointStatsView| {
+            let old = old.get(&now.address);
+            of.map(|of| grown(old.map_or(0, |old| of(old)), of(now))).iter().sum::<u64>()
+        };
+        now.endpoints.iter().map(grown).sum()
+    };
+    let per_second = |count: u64| count as f64 / seconds;
+    let unanswered =
+        |of: &SubsetStatsView| of.flows.saturating_sub(of.completed).saturating_sub(of.refused);
+    Rates {
+        flows_per_second: per_second(grown(before.flows, now.flows)),
+        packets_per_second: per_second(traffic([|e| e.packets_forward, |e| e.packets_reply])),
+        bits_per_second: per_second(traffic([|e| e.bytes_forward, |e| e.bytes_reply]) * 8),
+        rejected_per_second: per_second(grown(before.rejected, now.rejected)),
+        refused_per_second: per_second(grown(before.refused, now.refused)),
+        // It falls when what was open is answered.
+        unanswered_per_second: per_second(unanswered(now).saturating_sub(unanswered(before))),
+    }
+}

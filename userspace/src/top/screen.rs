@@ -1,0 +1,202 @@
+//! How the view looks.
+
+use ratatui::Frame;
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Paragraph};
+
+use super::app::{App, Proposal};
+use crate::rates::{COLUMNS, Sample, SplitRates, SubsetRates, cells};
+
+/// Which columns tell what colour.
+const OBSERVED: usize = 3;
+const TROUBLE: [usize; 3] = [9, 10, 11];
+
+/// With colours or without.
+#[derive(Debug, Clone, Copy)]
+pub struct Theme {
+    colours: bool,
+}
+
+impl Theme {
+    /// Colours, unless NO_COLOR is set to anything (no-color.org).
+    pub fn of_environment() -> Self {
+        let set = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { colours: !set }
+    }
+
+    fn coloured(self, colour: Color) -> Style {
+        if self.colours { Style::new().fg(colour) } else { Style::new() }
+    }
+}
+
+/// Draws everything.
+pub fn draw(frame: &mut Frame<'_>, app: &App, theme: Theme) {
+    let rows = [Constraint::Length(1), Constraint::Min(1), Constraint::Length(2)];
+    let [head, body, foot] = Layout::vertical(rows).areas(frame.area());
+    frame.render_widget(title(app), head);
+    match &app.sample {
+        Some(sample) => splits(frame, body, app, sample, theme),
+        None => frame.render_widget(Paragraph::new("waiting for the agent ..."), body),
+    }
+    frame.render_widget(Paragraph::new(vec![message(app, theme), keys(app)]), foot);
+    if let Some(proposal) = &app.proposal {
+        ask(frame, body, proposal, theme);
+    }
+}
+
+fn title(app: &App) -> Line<'static> {
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let every = humantime::format_duration(app.interval);
+    let text = match &app.sample {
+        Some(Sample { time, splits }) => {
+            format!("  {} splits, every {every}, at {time}", splits.len())
+        }
+        None => format!("  every {every}"),
+    };
+    Line::from(vec![Span::styled("weir top", bold), Span::raw(text)])
+}
+
+/// The last thing to tell.
+fn message(app: &App, theme: Theme) -> Line<'static> {
+    let bad = theme.coloured(Color::Red);
+    if let Some(error) = &app.error {
+        return Line::styled(format!("no new numbers: {error}"), bad);
+    }
+    match &app.notice {
+        Some(notice) if notice.good => {
+            Line::styled(notice.text.clone(), theme.coloured(Color::Green))
+        }
+        Some(notice) => Line::styled(notice.text.clone(), bad),
+        None => Line::default(),
+    }
+}
+
+fn keys(app: &App) -> Line<'static> {
+    let text = if app.proposal.is_some() {
+        format!("+/- {} points more or less   Enter do it   Esc leave it", app.step)
+    } else {
+        format!("up/down select   +/- shift by {} points   s other step   q quit", app.step)
+    };
+    Line::styled(text, Style::new().add_modifier(Modifier::DIM))
+}
+
+/// The splits, as far as there is room; the selected subset is always in sight.
+fn splits(frame: &mut Frame<'_>, area: Rect, app: &App, sample: &Sample, theme: Theme) {
+    let rows: Vec<[String; COLUMNS.len()]> =
+        sample.splits.iter().flat_map(|split| split.subsets.iter().map(cells)).collect();
+    let widths: [usize; COLUMNS.len()] = std::array::from_fn(|at| {
+        let cells = rows.iter().map(|row| row[at].chars().count());
+        cells.max().unwrap_or(0).max(COLUMNS[at].0.len())
+    });
+    let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
+    let titles = std::array::from_fn(|at| COLUMNS[at].0.to_owned());
+    let header = Line::from(spans(&titles, &widths, |_| Style::new()));
+    let underlined = Style::new().add_modifier(Modifier::UNDERLINED);
+    frame.render_widget(header.style(underlined), head);
+
+    let selected = app.selected().map(|(split, subset)| (&split.name, &subset.subset));
+    let mut lines = Vec::new();
+    let (mut rows, mut focus) = (rows.iter(), 0);
+    for split in &sample.splits {
+        lines.push(split_line(split));
+        for (subset, row) in split.subsets.iter().zip(&mut rows) {
+            let mut line = subset_line(subset, row, &widths, theme);
+            if selected == Some((&split.name, &subset.subset)) {
+                focus = lines.len();
+                line = line.style(Style::new().add_modifier(Modifier::REVERSED));
+            }
+            lines.push(line);
+        }
+    }
+    let above = scroll(lines.len(), focus, usize::from(body.height));
+    let seen: Vec<Line<'_>> = lines.into_iter().skip(above).collect();
+    frame.render_widget(Paragraph::new(seen), body);
+}
+
+/// How many lines are above the part that is shown: as few as will do for `focus` to be in it.
+fn scroll(lines: usize, focus: usize, height: usize) -> usize {
+    // With a line more after it, as far as there is one.
+    let last = (focus + 2).min(lines);
+    last.saturating_sub(height)
+}
+
+fn split_line(split: &SplitRates) -> Line<'static> {
+    let SplitRates { name, service, version, changed, .. } = split;
+    let since = humantime::format_duration(std::time::Duration::from_secs(*changed));
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let text = format!("  {service}  version {version}, for {since}");
+    Line::from(vec![Span::styled(name.clone(), bold), Span::raw(text)])
+}
+
+fn subset_line(
+    subset: &SubsetRates,
+    row: &[String; COLUMNS.len()],
+    widths: &[usize; COLUMNS.len()],
+    theme: Theme,
+) -> Line<'static> {
+    let style = |at: usize| match subset.is_as_wanted() {
+        Some(true) if at == OBSERVED => theme.coloured(Color::Green),
+        Some(false) if at == OBSERVED => theme.coloured(Color::Yellow),
+        _ if TROUBLE.contains(&at) && !["0", "-"].contains(&row[at].as_str()) => {
+            theme.coloured(Color::Red)
+        }
+        _ => Style::new(),
+    };
+    Line::from(spans(row, widths, style))
+}
+
+fn spans(
+    row: &[String; COLUMNS.len()],
+    widths: &[usize; COLUMNS.len()],
+    style: impl Fn(usize) -> Style,
+) -> Vec<Span<'static>> {
+    let cell = |at: usize| {
+        let (text, width) = (&row[at], widths[at]);
+        let text =
+            if COLUMNS[at].1 { format!("  {text:>width$}") } else { format!("  {text:<width$}") };
+        Span::styled(text, style(at))
+    };
+    (0..row.len()).map(cell).collect()
+}
+
+/// The weights before and after, in a box.
+fn ask(frame: &mut Frame<'_>, area: Rect, proposal: &Proposal, theme: Theme) {
+    let Proposal { split, subset, points, version, before, after } = proposal;
+    let (old, new) = (before.iter().map(|&(_, weight)| weight), after.iter().copied());
+    let sum = |weights: &mut dyn Iterator<Item = u32>| weights.map(f64::from).sum::<f64>();
+    let (old_sum, new_sum) = (sum(&mut old.clone()), sum(&mut new.clone()));
+    let width = before.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let percent = |weight: u32, sum: f64| f64::from(weight) / sum * 100.0;
+    let mut lines: Vec<Line<'_>> = before
+        .iter()
+        .zip(new)
+        .map(|((name, old), new)| {
+            let (from, to) = (percent(*old, old_sum), percent(new, new_sum));
+            Line::raw(format!(
+                "{name:<width$}  weight {old} -> {new}  ({from:.2}% -> {to:.2}% of new flows)"
+            ))
+        })
+        .collect();
+    lines.push(Line::default());
+    lines.push(Line::raw("Open flows stay where they are. Refused if anybody changes the"));
+    lines.push(Line::raw(format!(
+        "weights of version {version} before.   Enter do it   Esc leave it"
+    )));
+    let title = format!(" {split}: {points:+} points for {subset}? ");
+    let wide = lines.iter().map(Line::width).max().unwrap_or(0).max(title.len()) + 4;
+    let size = (wide.min(usize::from(area.width)), (lines.len() + 2).min(usize::from(area.height)));
+    let place = centred(area, size.0 as u16, size.1 as u16);
+    let block = Block::bordered()
+        .title(title)
+        .border_style(theme.coloured(Color::Yellow))
+        .padding(ratatui::widgets::Padding::horizontal(1));
+    frame.render_widget(Clear, place);
+    frame.render_widget(Paragraph::new(lines).alignment(Alignment::Left).block(block), place);
+}
+
+fn centred(area: Rect, width: u16, height: u16) -> Rect {
+    let (left, above) = ((area.width - width) / 2, (area.height - height) / 2);
+    Rect { x: area.x + left, y: area.y + above, width, height }
+}
