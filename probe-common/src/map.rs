@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// The version of the layout of all maps.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// The most subsets that a split may have.
 pub const MAX_SUBSETS: usize = 16;
@@ -148,6 +148,10 @@ pub const IDENTITY_ENDPOINT: u32 = 2;
 /// zeros. Written and read by user space alone, so that an agent which finds
 /// the maps of another one knows what their numbers mean.
 pub type Identity = [u8; 256];
+
+/// Words of PEERS, of 64 bits each: bit n is the interface with index n.
+/// Interfaces with a higher index have none.
+pub const PEER_WORDS: u32 = 1024;
 
 /// The only value of META: what an agent must know of maps that it finds.
 /// Written and read by user space alone.

@@ -32,6 +32,13 @@ reasons! {
     FlowTableFull = "flow_table_full", "The kernel refused a flow entry: steered without one, replies not translated; or it stays among the pending.";
     EntryTorn = "entry_torn", "A flow entry was replaced while it was read: the packet was treated as of no known flow.";
     RewriteFailed = "rewrite_failed", "The packet could not be changed (headers not writable): dropped.";
+    Redirected = "redirected", "Steered past the node's stack.";
+    StackHeaders = "stack_headers", "Left to the node's stack: VLAN tag, IP options, extension headers, fragment, or not addressed to the node's MAC address.";
+    StackMark = "stack_mark", "Left to the node's stack: another program has marked the packet, and routes may depend on that.";
+    StackTtl = "stack_ttl", "Left to the node's stack: TTL or hop limit is used up.";
+    StackMtu = "stack_mtu", "Left to the node's stack: longer than the MTU of its route.";
+    StackNoNeighbour = "stack_no_neighbour", "Left to the node's stack: the link-layer address of the next hop is not known yet.";
+    StackRoute = "stack_route", "Left to the node's stack: no route, or not one to a next hop (local, blackhole, prohibited, tunnel), or forwarding is off.";
     FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle.";
     FlowAdopted = "flow_adopted", "A flow that was first seen in its middle.";
     IcmpTranslated = "icmp_translated", "An ICMP error about a packet of a flow: translated.";

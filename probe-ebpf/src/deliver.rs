@@ -34,7 +34,7 @@ pub fn deliver<A: Family, F: Frame>(
         remember(frame, headers, tuple, entry);
     }
     tally(entry.endpoint, entry.direction, frame.len());
-    Verdict::Pass
+    Verdict::Steered
 }
 
 /// Counts a packet of so many bytes for its endpoint.

@@ -20,6 +20,12 @@ pub fn listed<A: Address>(map: &Array<u64>, address: A, port: u16) -> bool {
     map.get(word).is_some_and(|bits| *bits & bit != 0)
 }
 
+#[inline(always)]
+fn is_from_endpoint<A: Family>(frame: &impl Frame, headers: &Headers) -> bool {
+    let source = headers.source::<A>(frame);
+    source.is_some_and(|(address, port)| listed(&ENDPOINT_FILTER, address, port))
+}
+
 /// Whether the bit of any port of an address is set.
 #[inline(always)]
 pub fn listed_at_all<A: Address>(map: &Array<u64>, address: A) -> bool {
@@ -48,7 +54,11 @@ pub fn fast<A: Family, F: Frame, const INGRESS: bool>(frame: &F, l3: u64) -> Pla
         (&ENDPOINT_FILTER, headers.source::<A>(frame))
     };
     if !end.is_some_and(|(address, port)| listed(filter, address, port)) {
-        return PASS;
+        return if INGRESS && F::SHORTCUTS && is_from_endpoint::<A>(frame, &headers) {
+            Place::done(Verdict::FromEndpoint)
+        } else {
+            PASS
+        };
     }
     let mut tuple = Tuple::empty();
     if tuple.load(frame, &headers).is_none() {

@@ -14,9 +14,19 @@ pub enum Verdict {
     Drop = 2,
     /// Of no known flow. Never the last word.
     Unknown = 3,
+    /// Rewritten, on its way.
+    Steered = 4,
+    /// At ingress: perhaps a reply of an endpoint, not looked at yet.
+    FromEndpoint = 5,
 }
 
 impl Verdict {
+    /// For a packet that the stack is to see, though it was steered.
+    #[inline(always)]
+    pub fn by_the_stack(self) -> Self {
+        if self == Self::Steered { Self::Pass } else { self }
+    }
+
     /// The verdict of a global function, which returns a number.
     #[inline(always)]
     pub fn of(number: u32) -> Self {
@@ -24,6 +34,8 @@ impl Verdict {
             0 => Self::Pass,
             1 => Self::Answer,
             2 => Self::Drop,
+            4 => Self::Steered,
+            5 => Self::FromEndpoint,
             _ => Self::Unknown,
         }
     }
@@ -51,6 +63,8 @@ pub trait Frame: Bytes {
     /// Whether [`Verdict::Answer`] works here; if not, the untouched packet is
     /// passed to a hook where it does.
     const ANSWERS: bool;
+    /// Whether a reply can be sent past the stack where it enters the node.
+    const SHORTCUTS: bool;
     /// What the kernel calls a packet at this hook.
     type Context;
     /// The frame of a context that an entry point has prepared.

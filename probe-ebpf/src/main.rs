@@ -39,6 +39,10 @@ mod reject;
 #[cfg(target_arch = "bpf")]
 mod rewrite;
 #[cfg(target_arch = "bpf")]
+mod route;
+#[cfg(target_arch = "bpf")]
+mod shortcut;
+#[cfg(target_arch = "bpf")]
 mod steps;
 #[cfg(target_arch = "bpf")]
 mod tc;
@@ -54,6 +58,7 @@ mod entry {
     use aya_ebpf::programs::{TcContext, XdpContext};
 
     use crate::frame::Verdict;
+    use crate::shortcut;
     use crate::steps::walk;
     use crate::tc::TcFrame;
     use crate::xdp::XdpFrame;
@@ -61,18 +66,24 @@ mod entry {
     fn tc(frame: &TcFrame, verdict: Verdict) -> i32 {
         match verdict {
             // Not TC_ACT_OK: programs behind this one have their say.
-            Verdict::Pass | Verdict::Unknown => TC_ACT_UNSPEC,
+            Verdict::Pass | Verdict::Unknown | Verdict::Steered | Verdict::FromEndpoint => {
+                TC_ACT_UNSPEC
+            }
             Verdict::Answer => frame.send_back(),
             Verdict::Drop => TC_ACT_SHOT,
         }
     }
 
-    /// Forward direction, TC ingress of a client-facing interface.
+    /// Forward direction, TC ingress of a client-facing interface. Replies too,
+    /// of endpoints behind that interface, if they can go past the stack.
     #[classifier]
     pub fn weir_tc_forward(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
-        let verdict = walk::<_, true>(&frame);
-        tc(&frame, verdict)
+        match walk::<_, true>(&frame) {
+            Verdict::Steered => shortcut::forward(&frame),
+            Verdict::FromEndpoint => shortcut::reply(&frame),
+            verdict => tc(&frame, verdict),
+        }
     }
 
     /// Reply direction, TC egress of a client-facing interface.
@@ -85,7 +96,9 @@ mod entry {
 
     fn xdp(verdict: Verdict) -> u32 {
         match verdict {
-            Verdict::Pass | Verdict::Unknown => xdp_action::XDP_PASS,
+            Verdict::Pass | Verdict::Unknown | Verdict::Steered | Verdict::FromEndpoint => {
+                xdp_action::XDP_PASS
+            }
             Verdict::Answer => xdp_action::XDP_TX,
             Verdict::Drop => xdp_action::XDP_DROP,
         }

@@ -7,6 +7,7 @@ use probe_common::address::{Tuple, V4, V6};
 use probe_common::filter;
 use probe_common::flow::Entry;
 use probe_common::fragment::{Fragment, FragmentKey};
+use probe_common::map;
 use probe_common::map::{
     CHUNK, Endpoint, EndpointStats, Identity, IdentityKey, Meta, ServiceKey, Split, SubsetStats,
 };
@@ -14,6 +15,7 @@ use probe_common::reason::Reason;
 
 use crate::fragment::First;
 use crate::log::{Budget, Note};
+use crate::route::Route;
 
 /// Packets of a family that may come in fragments at a time.
 const FRAGMENTS: u32 = 8192;
@@ -90,6 +92,18 @@ pub static LOG_NOTES: PerCpuArray<Note> = PerCpuArray::with_max_entries(1, 0);
 /// What was told in this tick, by [`Reason`]; not pinned.
 #[map]
 pub static LOG_BUDGETS: Array<Budget> = Array::with_max_entries(Reason::ALL.len() as u32, 0);
+
+/// Until when packets may go past the node's stack, in jiffies: 0 for never.
+#[map]
+pub static FAST_PATH: Array<u64> = Array::with_max_entries(1, 0);
+/// A bit for each interface whose peer, in another network namespace, may be
+/// handed packets without it; see [`map::PEER_WORDS`].
+#[map]
+pub static PEERS: Array<u64> = Array::with_max_entries(map::PEER_WORDS, 0);
+/// The route of the packet at hand, from when it is looked up until the packet
+/// is sent. Programs on a CPU do not preempt each other.
+#[map]
+pub static ROUTE: PerCpuArray<Route> = PerCpuArray::with_max_entries(1, 0);
 
 /// Seed of the flow hash.
 #[unsafe(no_mangle)]

@@ -44,7 +44,8 @@ pub fn open<A: Family, F: Frame>(frame: &F, place: Place, id: u32) -> Verdict {
     let adopted = facts.state & ADOPTED != 0;
     if adopted && headers.flags & RST != 0 {
         count(Reason::PassNoFlowReset);
-        return deliver(frame, &headers, tuple, &Entry::new(tuple, &key.reversed(), &facts));
+        let entry = Entry::new(tuple, &key.reversed(), &facts);
+        return deliver(frame, &headers, tuple, &entry).by_the_stack();
     }
     if !claim(tuple, &mut key, hairpin, facts.seen) {
         return if F::ANSWERS {
@@ -65,7 +66,8 @@ pub fn open<A: Family, F: Frame>(frame: &F, place: Place, id: u32) -> Verdict {
         report(Reason::FlowTableFull, tuple);
     }
     record(id, adopted);
-    deliver(frame, &headers, tuple, &entry)
+    // Which sources are invalid on the interface is for the stack to say.
+    deliver(frame, &headers, tuple, &entry).by_the_stack()
 }
 
 /// What the forward entry of a new flow holds.

@@ -53,14 +53,20 @@ pub fn pending<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place
     if is_gone(entry.endpoint) {
         return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
     }
-    if let Some(pair) = A::pending().get_ptr_mut(&pair_key) {
+    let pair_key = entry.to(tuple).reversed();
+    if !forward && tuple.protocol == TCP && headers.flags & (SYN | FIN | RST) == SYN {
+        agreed(slot, numbers[0], now);
+    } else if let Some(pair) = A::pending().get_ptr_mut(&pair_key) {
         if forward {
             spoken(&headers, tuple, slot, pair, &pair_key, numbers, now);
         } else {
             answered(&headers, slot, pair, numbers, now);
         }
     }
-    deliver(frame, &headers, tuple, &entry)
+    let verdict = deliver(frame, &headers, tuple, &entry);
+    // The way through the stack is slower: what a client sends before it has
+    // an answer would come in another order.
+    if forward && tuple.protocol != TCP { verdict.by_the_stack() } else { verdict }
 }
 
 /// Sequence and acknowledgement number, host order.
@@ -80,6 +86,17 @@ fn starts_anew<A: Family>(headers: &Headers, entry: &Entry<A>, sequence: u32, no
     }
     headers.flags & (SYN | RST) == SYN
         && (is_over(entry, protocol, now) || sequence.wrapping_add(1) != entry.sequence)
+}
+
+/// The endpoint agrees to a TCP flow. By far most that endpoints say of pending
+/// flows, and nothing for which the other entry is needed.
+#[inline(always)]
+fn agreed<A: Family>(slot: *mut Entry<A>, sequence: u32, now: u32) {
+    // SAFETY: an entry of the table. Racing writers write alike.
+    let slot = unsafe { &mut *slot };
+    slot.seen = now;
+    slot.state |= ANSWERED | SYNCED;
+    slot.sequence = sequence.wrapping_add(1);
 }
 
 /// The endpoint speaks.
@@ -114,11 +131,14 @@ fn answered<A: Family>(
         slot.state |= FIN_ENDPOINT;
         pair.state |= FIN_ENDPOINT;
     }
-    if !first && headers.flags & SYN == 0 {
+    if tcp && headers.flags & SYN != 0 {
+        return agreed(slot, sequence, now);
+    }
+    if !first {
         return;
     }
     slot.state |= ANSWERED | SYNCED;
-    slot.sequence = if headers.flags & SYN != 0 { sequence.wrapping_add(1) } else { sequence };
+    slot.sequence = sequence;
     if !tcp
         && first
         && let Some(stats) = subset_stats(slot.endpoint)

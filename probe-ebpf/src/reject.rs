@@ -172,7 +172,7 @@ fn reset_client<A: Address, F: Frame>(
     let numbers: Option<[u32; 2]> = frame.load(headers.l4 + 4);
     let to = entry.to(tuple);
     match numbers.and_then(|n| reset(frame, headers, &to, n, RST | flags & ACK)) {
-        Some(()) => Verdict::Pass,
+        Some(()) => Verdict::Steered,
         None => Verdict::Drop,
     }
 }

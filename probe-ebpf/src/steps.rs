@@ -83,6 +83,25 @@ fn slow<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: 
     verdict
 }
 
+/// The way of a packet that enters the node and is perhaps a reply. Unknown if
+/// it is of no known flow.
+#[inline(always)]
+pub fn entering_reply<A: Family, F: Steps<A, false>>(frame: &F, l3: usize) -> Verdict {
+    let place = frame.fast(l3);
+    if let Some(verdict) = place.verdict() {
+        return verdict;
+    }
+    let mut verdict = Verdict::Unknown;
+    if place.is_live() {
+        verdict = frame.live(place);
+    }
+    if verdict == Verdict::Unknown {
+        verdict = frame.pending(place);
+    }
+    log::flush();
+    verdict
+}
+
 /// A reply of no known flow.
 #[inline(always)]
 pub fn untracked() -> Verdict {

@@ -3,18 +3,40 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
-use probe_common::address::{V4, V6};
-use probe_common::parse::{Bytes, NoTuple, Walked};
+use probe_common::address::{Address as _, V4, V6};
+use probe_common::parse::{Bytes, ETHERNET, NoTuple, TCP, UDP, Walked};
 
 use crate::frame::{ChecksumChange, Frame, fresh, pointer};
 use crate::steps::{extensions_found, global_function, steps, walk_extensions};
 
 /// Headers up to here are made linear, if the packet is that long.
 const LINEAR: u32 = 192;
+
+/// How many bytes the headers of a frame may need. Exact where it is easy: of a
+/// segment that its sender keeps for retransmission, the headers alone are the
+/// frame's own, and more than these could not be made linear without a copy.
+#[inline(always)]
+fn headers(data: usize, end: usize) -> usize {
+    const V4_PLAIN: u8 = 0x45;
+    let Some(first) = pointer::<[u16; 12]>(data, end, 0) else {
+        return LINEAR as usize;
+    };
+    // SAFETY: within the packet, as the verifier checks.
+    let first = unsafe { &*first };
+    let has_ports = |protocol: u8| protocol == TCP || protocol == UDP;
+    match u16::from_be(first[6]) {
+        V4::ETHERTYPE if first[7] as u8 == V4_PLAIN && has_ports((first[11] >> 8) as u8) => {
+            ETHERNET + 20 + 20
+        }
+        V6::ETHERTYPE if has_ports(first[10] as u8) => ETHERNET + 40 + 20,
+        _ => LINEAR as usize,
+    }
+}
+
 /// BPF_F_MARK_MANGLED_0: 0 means no checksum.
 const MANGLED_0: u64 = 1 << 5;
 /// BPF_F_IPV6 (Linux 6.16 and stable series): with CHECKSUM_COMPLETE, a change
@@ -29,8 +51,9 @@ pub struct TcFrame {
 impl TcFrame {
     #[inline(always)]
     pub fn new(ctx: TcContext) -> Self {
-        let linear = ctx.data_end() - ctx.data();
-        if linear < LINEAR as usize && (linear as u32) < ctx.len() {
+        let (data, end) = (ctx.data(), ctx.data_end());
+        let linear = end - data;
+        if linear < headers(data, end) && (linear as u32) < ctx.len() {
             let len = if ctx.len() < LINEAR { ctx.len() } else { LINEAR };
             // SAFETY: ctx is the program's context; packet pointers are taken anew at each access.
             // A failure shows as headers past the end.
@@ -47,6 +70,52 @@ impl TcFrame {
             let skb = self.ctx.skb.skb;
             bpf_redirect((*skb).ifindex, 0) as i32
         }
+    }
+
+    /// What the kernel knows of the packet.
+    #[inline(always)]
+    fn skb(&self) -> &__sk_buff {
+        // SAFETY: the program's context.
+        unsafe { &*fresh(self.ctx.skb.skb) }
+    }
+
+    /// PACKET_HOST and the like: to whom it is addressed, by its MAC address.
+    #[inline(always)]
+    pub fn packet_type(&self) -> u32 {
+        self.skb().pkt_type
+    }
+
+    /// Whether a VLAN tag was taken off and is kept beside the frame.
+    #[inline(always)]
+    pub fn has_vlan(&self) -> bool {
+        self.skb().vlan_present != 0
+    }
+
+    /// What other programs have marked it with.
+    #[inline(always)]
+    pub fn mark(&self) -> u32 {
+        self.skb().mark
+    }
+
+    /// The interface where it is.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.skb().ifindex
+    }
+
+    /// Bytes of data in each segment that it is to be cut into; 0 if in none.
+    #[inline(always)]
+    pub fn segment(&self) -> u32 {
+        self.skb().gso_size
+    }
+
+    /// Tells the kernel that a word was changed that no checksum in the packet
+    /// covers, since a device may have summed up all of the packet.
+    #[inline(always)]
+    pub fn changed(&self, from: u16, to: u16) {
+        let difference = !from as u32 + to as u32;
+        // SAFETY: ctx is the program's context. Fails if no device has.
+        unsafe { bpf_csum_update(self.ctx.as_ptr().cast(), difference) };
     }
 
     #[inline(always)]
@@ -100,6 +169,7 @@ impl Frame for TcFrame {
     const ANSWERS: bool = true;
     /// The helpers see it.
     const PARTIAL: bool = false;
+    const SHORTCUTS: bool = true;
 
     type Context = __sk_buff;
 

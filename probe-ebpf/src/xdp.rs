@@ -64,6 +64,7 @@ impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
 impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
     const ANSWERS: bool = !VIRTUAL;
     const PARTIAL: bool = VIRTUAL;
+    const SHORTCUTS: bool = false;
 
     type Context = xdp_md;
 

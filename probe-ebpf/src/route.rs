@@ -1,0 +1,184 @@
+//! Where a packet would go if the node's stack forwarded it.
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+};
+use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use probe_common::address::{V4, V6};
+use probe_common::parse::{Bytes as _, ETHERNET, TCP, UDP};
+use probe_common::reason::Reason;
+
+use crate::family::Family;
+use crate::frame::Frame as _;
+use crate::maps::ROUTE;
+use crate::tc::TcFrame;
+
+/// `struct bpf_fib_lookup` of the kernel, unions by the names that are used.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// AF_INET or AF_INET6; afterwards that of the next hop.
+    pub family: u8,
+    protocol: u8,
+    sport: u16,
+    dport: u16,
+    /// Length of the packet, or of the longest segment that it becomes.
+    length: u16,
+    /// Of the interface where the packet came in; afterwards where it goes out.
+    pub ifindex: u32,
+    /// Service of IPv4, in its first byte; flow information of IPv6.
+    service: u32,
+    src: [u32; 4],
+    /// Afterwards the next hop.
+    pub dst: [u32; 4],
+    zero: u32,
+    /// Afterwards the link-layer address of the interface.
+    pub smac: [u8; 6],
+    /// Afterwards that of the next hop.
+    pub dmac: [u8; 6],
+}
+
+const _: () = assert!(size_of::<Route>() == 64);
+
+/// Where the IP header is, in frames whose route is looked up.
+pub const L3: usize = ETHERNET;
+/// PACKET_HOST: to the MAC address of the interface.
+const TO_HOST: u32 = 0;
+/// The flag "don't fragment", which is none that says that a packet is a fragment.
+const DONT_FRAGMENT: u16 = 0x4000;
+
+/// A family whose packets can go past the stack.
+pub trait Routed: Family {
+    /// AF_INET or AF_INET6.
+    const AF: u8;
+    /// Length of a header without options.
+    const HEADER: usize;
+    /// Fills in what the IP header says.
+    fn describe(frame: &TcFrame, route: &mut Route) -> Result<(), Reason>;
+    /// Takes one from the TTL or hop limit, which is not its last.
+    fn age(frame: &TcFrame) -> Option<()>;
+}
+
+impl Routed for V4 {
+    const AF: u8 = 2;
+    const HEADER: usize = 20;
+
+    #[inline(always)]
+    fn describe(frame: &TcFrame, route: &mut Route) -> Result<(), Reason> {
+        let header: [u32; 5] = frame.load(L3).ok_or(Reason::StackHeaders)?;
+        let [version, service, _, _] = header[0].to_ne_bytes();
+        let fragment = u16::from_be((header[1] >> 16) as u16);
+        if version != 0x45 || fragment & !DONT_FRAGMENT != 0 {
+            return Err(Reason::StackHeaders);
+        }
+        let [ttl, protocol, _, _] = header[2].to_ne_bytes();
+        if ttl <= 1 {
+            return Err(Reason::StackTtl);
+        }
+        route.protocol = protocol;
+        route.service = service as u32;
+        route.src[0] = header[3];
+        route.dst[0] = header[4];
+        Ok(())
+    }
+
+    /// RFC 1624: one less in the upper half of a word is one more, there, in the
+    /// checksum.
+    #[inline(always)]
+    fn age(frame: &TcFrame) -> Option<()> {
+        let [ttl_protocol, checksum]: [u16; 2] = frame.load(L3 + 8)?;
+        let sum = checksum as u32 + u16::to_be(0x100) as u32;
+        let checksum = (sum + (sum >= 0xffff) as u32) as u16;
+        // The TTL is the byte that comes first.
+        frame.store(L3 + 8, [ttl_protocol - 1, checksum])
+    }
+}
+
+impl Routed for V6 {
+    const AF: u8 = 10;
+    const HEADER: usize = 40;
+
+    #[inline(always)]
+    fn describe(frame: &TcFrame, route: &mut Route) -> Result<(), Reason> {
+        let header: [u32; 10] = frame.load(L3).ok_or(Reason::StackHeaders)?;
+        let [_, _, protocol, hops] = header[1].to_ne_bytes();
+        if protocol != TCP && protocol != UDP {
+            return Err(Reason::StackHeaders);
+        }
+        if hops <= 1 {
+            return Err(Reason::StackTtl);
+        }
+        route.protocol = protocol;
+        route.service = header[0] & u32::to_be(0x0fff_ffff);
+        route.src = [header[2], header[3], header[4], header[5]];
+        route.dst = [header[6], header[7], header[8], header[9]];
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn age(frame: &TcFrame) -> Option<()> {
+        let next_hops: u16 = frame.load(L3 + 6)?;
+        // The hop limit is the byte that comes last.
+        frame.store(L3 + 6, next_hops - 0x100)?;
+        // No checksum of the packet covers it, but the one that a device has
+        // computed over all of the packet does.
+        frame.changed(next_hops, next_hops - 0x100);
+        Some(())
+    }
+}
+
+/// The scratch space of this CPU.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Route> {
+    // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+    ROUTE.get_ptr_mut(0).map(|route| unsafe { &mut *route })
+}
+
+/// Looks up the route of a packet as it stands, into [`scratch`]; or says why
+/// the stack has to deal with it. Nothing else is changed.
+#[inline(always)]
+pub fn look_up<A: Routed>(frame: &TcFrame) -> Result<(), Reason> {
+    if frame.packet_type() != TO_HOST || frame.has_vlan() {
+        return Err(Reason::StackHeaders);
+    }
+    if frame.mark() != 0 {
+        return Err(Reason::StackMark);
+    }
+    let route = scratch().ok_or(Reason::StackRoute)?;
+    A::describe(frame, route)?;
+    let l4 = L3 + A::HEADER;
+    let [sport, dport]: [u16; 2] = frame.load(l4).ok_or(Reason::StackHeaders)?;
+    route.family = A::AF;
+    (route.sport, route.dport) = (sport, dport);
+    route.ifindex = frame.ifindex();
+    route.length = length::<A>(frame, route.protocol)?;
+    let size = size_of::<Route>() as i32;
+    // SAFETY: the context of the program, and a struct of that size.
+    let found =
+        unsafe { bpf_fib_lookup(frame.context().cast(), (&raw mut *route).cast(), size, 0) };
+    const SUCCESS: i64 = BPF_FIB_LKUP_RET_SUCCESS as i64;
+    const NO_NEIGHBOUR: i64 = BPF_FIB_LKUP_RET_NO_NEIGH as i64;
+    const TOO_LONG: i64 = BPF_FIB_LKUP_RET_FRAG_NEEDED as i64;
+    match found {
+        SUCCESS => Ok(()),
+        NO_NEIGHBOUR => Err(Reason::StackNoNeighbour),
+        TOO_LONG => Err(Reason::StackMtu),
+        _ => Err(Reason::StackRoute),
+    }
+}
+
+/// Bytes of IP of the packet, or of the longest segment that it is to be cut
+/// into: what has to fit the MTU.
+#[inline(always)]
+fn length<A: Routed>(frame: &TcFrame, protocol: u8) -> Result<u16, Reason> {
+    let segment = frame.segment();
+    let length = if segment == 0 {
+        frame.len() as u32 - L3 as u32
+    } else if protocol == TCP {
+        let [offset, _]: [u8; 2] = frame.load(L3 + A::HEADER + 12).ok_or(Reason::StackHeaders)?;
+        A::HEADER as u32 + (offset >> 4) as u32 * 4 + segment
+    } else {
+        A::HEADER as u32 + 8 + segment
+    };
+    if length > u16::MAX as u32 { Err(Reason::StackMtu) } else { Ok(length as u16) }
+}

@@ -1,0 +1,177 @@
+//! The way past the node's stack, at TC ingress: a steered packet is sent at
+//! once where its route leads.
+//!
+//! Whatever is not plain forwarding is left to the stack, with TTL and
+//! link-layer addresses untouched, so that nothing depends on this way.
+
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect_neigh, bpf_redirect_peer};
+use probe_common::address::{Address as _, V4, V6};
+use probe_common::parse::Bytes as _;
+use probe_common::reason::Reason;
+
+use crate::frame::{Frame as _, Verdict};
+use crate::maps::{FAST_PATH, PEERS, count};
+use crate::route::{L3, Routed, look_up, scratch};
+use crate::steps::{Steps, entering_reply, global_function};
+use crate::tc::TcFrame;
+
+/// What a global function returns if a route was found; else a reason.
+const FOUND: u32 = u32::MAX;
+
+global_function!(weir_tc_route_v4(__sk_buff, frame,) -> u32 = number(look_up::<V4>(frame)));
+global_function!(weir_tc_route_v6(__sk_buff, frame,) -> u32 = number(look_up::<V6>(frame)));
+global_function!(weir_tc_send_v4(__sk_buff, frame,) -> i32 = send::<V4>(frame));
+global_function!(weir_tc_send_v6(__sk_buff, frame,) -> i32 = send::<V6>(frame));
+
+#[inline(always)]
+fn number(found: Result<(), Reason>) -> u32 {
+    match found {
+        Ok(()) => FOUND,
+        Err(reason) => {
+            count(reason);
+            reason as u32
+        }
+    }
+}
+
+/// A family with its global functions.
+trait Shortcut: Routed {
+    fn route(frame: &TcFrame) -> bool;
+    fn send(frame: &TcFrame) -> i32;
+}
+
+impl Shortcut for V4 {
+    #[inline(always)]
+    fn route(frame: &TcFrame) -> bool {
+        weir_tc_route_v4(frame.context()) == FOUND
+    }
+
+    #[inline(always)]
+    fn send(frame: &TcFrame) -> i32 {
+        weir_tc_send_v4(frame.context())
+    }
+}
+
+impl Shortcut for V6 {
+    #[inline(always)]
+    fn route(frame: &TcFrame) -> bool {
+        weir_tc_route_v6(frame.context()) == FOUND
+    }
+
+    #[inline(always)]
+    fn send(frame: &TcFrame) -> i32 {
+        weir_tc_send_v6(frame.context())
+    }
+}
+
+#[inline(always)]
+fn is_on() -> bool {
+    // SAFETY: no arguments.
+    FAST_PATH.get(0).is_some_and(|until| unsafe { bpf_jiffies64() } < *until)
+}
+
+/// Whether packets out of the interface may be handed to its peer.
+#[inline(always)]
+fn has_peer(ifindex: u32) -> bool {
+    PEERS.get(ifindex / 64).is_some_and(|bits| *bits >> (ifindex % 64) & 1 != 0)
+}
+
+/// The EtherType of a frame without VLAN tags.
+#[inline(always)]
+fn ethertype(frame: &TcFrame) -> u16 {
+    frame.load(12).map_or(0, u16::from_be)
+}
+
+/// Sends on a packet that was rewritten; or passes it to the stack.
+#[inline(always)]
+pub fn forward(frame: &TcFrame) -> i32 {
+    if !is_on() {
+        return TC_ACT_UNSPEC;
+    }
+    match ethertype(frame) {
+        V4::ETHERTYPE => forward_of::<V4>(frame),
+        V6::ETHERTYPE => forward_of::<V6>(frame),
+        _ => {
+            count(Reason::StackHeaders);
+            TC_ACT_UNSPEC
+        }
+    }
+}
+
+#[inline(always)]
+fn forward_of<A: Shortcut>(frame: &TcFrame) -> i32 {
+    if A::route(frame) { A::send(frame) } else { TC_ACT_UNSPEC }
+}
+
+/// Rewrites and sends on what may be a reply of an endpoint. Only if it can be
+/// sent is it rewritten: the stack might find that its new source is not one
+/// for that interface (rp_filter).
+#[inline(always)]
+pub fn reply(frame: &TcFrame) -> i32 {
+    if !is_on() {
+        return TC_ACT_UNSPEC;
+    }
+    match ethertype(frame) {
+        V4::ETHERTYPE => reply_of::<V4>(frame),
+        V6::ETHERTYPE => reply_of::<V6>(frame),
+        _ => TC_ACT_UNSPEC,
+    }
+}
+
+#[inline(always)]
+fn reply_of<A: Shortcut>(frame: &TcFrame) -> i32
+where
+    TcFrame: Steps<A, false>,
+{
+    if !A::route(frame) {
+        return TC_ACT_UNSPEC;
+    }
+    match entering_reply::<A, _>(frame, L3) {
+        Verdict::Steered => A::send(frame),
+        Verdict::Drop => TC_ACT_SHOT,
+        _ => TC_ACT_UNSPEC,
+    }
+}
+
+/// Sends a packet whose route is in [`scratch`].
+#[inline(always)]
+fn send<A: Routed>(frame: &TcFrame) -> i32 {
+    match try_send::<A>(frame) {
+        Some(verdict) => {
+            count(Reason::Redirected);
+            verdict as i32
+        }
+        None => {
+            count(Reason::RewriteFailed);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// `struct bpf_redir_neigh` of the kernel.
+#[repr(C)]
+struct NextHop {
+    family: u32,
+    address: [u32; 4],
+}
+
+#[inline(always)]
+fn try_send<A: Routed>(frame: &TcFrame) -> Option<i64> {
+    A::age(frame)?;
+    let route = scratch()?;
+    if has_peer(route.ifindex) {
+        // The peer takes it whatever its MAC address; who looks at it there
+        // shall see the right one.
+        frame.store(0, route.dmac)?;
+        frame.store(6, route.smac)?;
+        // SAFETY: the helper takes numbers.
+        return Some(unsafe { bpf_redirect_peer(route.ifindex, 0) });
+    }
+    let mut hop = NextHop { family: route.family as u32, address: route.dst };
+    let size = size_of::<NextHop>() as i32;
+    // Not with the addresses at hand: sending to the neighbour is what makes the
+    // kernel find out whether it is still there.
+    // SAFETY: a struct of that size.
+    Some(unsafe { bpf_redirect_neigh(route.ifindex, (&raw mut hop).cast(), size, 0) })
+}
