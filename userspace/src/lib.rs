@@ -7,6 +7,7 @@ pub mod config;
 pub mod datapath;
 pub mod doctor;
 pub mod explain;
+pub mod fast_path;
 pub mod interfaces;
 pub mod metrics;
 pub mod model;

@@ -2,6 +2,7 @@
 
 mod census;
 mod control;
+mod guard;
 mod interfaces;
 mod janitor;
 mod kernel_log;
@@ -28,6 +29,7 @@ use crate::interfaces::Watch;
 use crate::metrics;
 use crate::source::{Problem, Watcher};
 
+use guard::Guard;
 use observe::Observer;
 
 pub use state::State;
@@ -54,6 +56,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     // Interfaces come after the splits: what is attached finds them.
     state.list_interfaces(&mut interfaces).await?;
 
+    let guard = Guard::start(Arc::clone(&state), config.fast_path)?;
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
     let kernel_log = kernel_log::start(&config, &state)?;
     let census = tokio::spawn(census::run(Arc::clone(&state)));
@@ -84,6 +87,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     janitor.abort();
     census.abort();
     observer.abort();
+    drop(guard);
     kernel_log.abort();
     drop(stop);
     // A client that holds a request open does not hold up the end.

@@ -13,8 +13,10 @@ use tracing::{error, info, warn};
 use super::census::Census;
 use super::interfaces::Interfaces;
 use super::steering::{Steering, SteeringError};
-use crate::config::AgentConfig;
+use crate::api::types::FastPathView;
+use crate::config::{self, AgentConfig};
 use crate::datapath::{Clock, Counters, Feature, Flows, Idle, Pins};
+use crate::fast_path::Choice;
 use crate::interfaces::{Event, Watch};
 use crate::model::{Desired, Name, Split};
 use crate::plan::Change;
@@ -56,6 +58,9 @@ pub(super) struct Inner {
     pub store: Store,
     pub last_changes: OrdMap<Name, LastChange>,
     pub last_error: Vec<String>,
+    /// Whether steered packets go past the stack; None before it was looked.
+    pub fast_path: Option<Choice>,
+    fast_path_setting: config::FastPath,
     /// What was last to be said about the resources.
     noted: BTreeSet<Problem>,
     /// When files were last put into force.
@@ -120,6 +125,8 @@ impl State {
             store,
             last_changes: OrdMap::new(),
             last_error: Vec::new(),
+            fast_path: None,
+            fast_path_setting: config.fast_path,
             noted: BTreeSet::new(),
             reloaded: None,
         };
@@ -174,6 +181,17 @@ impl State {
 }
 
 impl Inner {
+    /// For status.
+    pub fn fast_path_view(&self) -> FastPathView {
+        let setting = self.fast_path_setting.name().to_owned();
+        match &self.fast_path {
+            Some(choice) => {
+                FastPathView { used: choice.open, setting, reason: choice.reason.clone() }
+            }
+            None => FastPathView { setting, ..FastPathView::default() },
+        }
+    }
+
     fn reload(&mut self) {
         let resolved = source::load_all(&self.resources);
         let notes: BTreeSet<Problem> = resolved.notes.iter().cloned().collect();

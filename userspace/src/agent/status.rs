@@ -42,6 +42,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         started: Time::from(state.started).to_string(),
         reloaded: inner.reloaded.map(|at| Time::from(at).to_string()),
         interfaces: inner.interfaces.views(),
+        fast_path: inner.fast_path_view(),
         features: features.collect(),
         maps: maps.collect(),
         flow_tables: state.census.room.iter().map(table).collect(),

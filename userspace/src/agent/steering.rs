@@ -87,6 +87,11 @@ impl Steering {
         self.kernel.counters()
     }
 
+    /// The ids of the loaded programs at TC.
+    pub fn tc_programs(&mut self) -> Vec<u32> {
+        self.object.tc_programs()
+    }
+
     /// The directory of the pins.
     pub fn pins(&self) -> &Pins {
         &self.pins

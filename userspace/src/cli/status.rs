@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::columns::Align::{Left, Right};
 use super::render::{share, table};
-use crate::api::types::{FlowTableView, StatusView};
+use crate::api::types::{FastPathView, FlowTableView, StatusView};
 
 /// All that there is to say, what is wrong at the end.
 pub(super) fn status(view: &StatusView) -> String {
@@ -16,7 +16,9 @@ pub(super) fn status(view: &StatusView) -> String {
     let mut text = format!(
         "agent:      weir {version}, map layout {map_layout}, since {started}\n\
          kernel:     Linux {kernel}\n\
-         resources:  {reloaded}\n"
+         resources:  {reloaded}\n\
+         fast path:  {}\n",
+        fast_path(&view.fast_path)
     );
     for section in [interfaces(view), features(view), maps(view), flows(view), reasons(view)] {
         if !section.is_empty() {
@@ -26,6 +28,12 @@ pub(super) fn status(view: &StatusView) -> String {
     complaint(&mut text, "The last configuration was refused:", &view.last_error);
     complaint(&mut text, "Applied before, and not in force:", &view.set_aside);
     text
+}
+
+fn fast_path(view: &FastPathView) -> String {
+    let FastPathView { used, setting, reason } = view;
+    let used = if *used { "used" } else { "not used" };
+    format!("{used} ({setting}): {reason}")
 }
 
 fn complaint(text: &mut String, title: &str, lines: &[String]) {
@@ -137,6 +145,11 @@ mod tests {
                 interface("eth0", "clsact", None),
                 interface("tun0", "", Some("not an Ethernet interface")),
             ],
+            fast_path: FastPathView {
+                used: false,
+                setting: "auto".into(),
+                reason: "something is in the way".into(),
+            },
             features: vec![FeatureView { name, found, note: "filters".into() }],
             maps: vec![MapView { kind: "splits".into(), used: 3, limit: 1024 }],
             flow_tables: vec![flow_table("live", Some(500)), flow_table("pending", None)],
@@ -149,6 +162,7 @@ mod tests {
 agent:      weir 0.1.0, map layout 3, since 1970-01-01T00:00:01.000Z
 kernel:     Linux 6.1.0
 resources:  not put into force since the agent started
+fast path:  not used (auto): something is in the way
 
 INTERFACE  INDEX  HOOK  MODE    ERROR
 eth0           2  tc    clsact  -

@@ -28,6 +28,32 @@ pub enum Forward {
     Xdp,
 }
 
+/// Whether steered packets go past the node's stack, and so past its firewall.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum FastPath {
+    /// While nothing is on the node that would see forwarded packets.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl FastPath {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// What the programs in the kernel tell the agent's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,6 +126,8 @@ pub struct AgentConfig {
     pub socket: PathBuf,
     /// Where metrics are served; `None` turns that off.
     pub metrics: Option<SocketAddr>,
+    /// Whether steered packets go past the node's stack.
+    pub fast_path: FastPath,
     /// How many flows are remembered, and for how long.
     pub flows: Flows,
     /// The seed of the hash that divides flows.
@@ -176,6 +204,7 @@ fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
             bpffs: bpffs?,
             socket: socket?,
             metrics: metrics?,
+            fast_path: raw.fast_path,
             flows: Flows { max: max?, tcp_idle: tcp_idle?, udp_idle: udp_idle? },
             hash_seed: hash_seed?,
             kernel_log: raw.kernel_log,

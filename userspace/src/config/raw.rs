@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Forward, KernelLog};
+use super::{FastPath, Forward, KernelLog};
 use crate::source::ranged::Ranged;
 
 #[derive(Deserialize)]
@@ -19,6 +19,8 @@ pub(super) struct Agent {
     pub socket: String,
     #[serde(default = "metrics")]
     pub metrics: Option<String>,
+    #[serde(default)]
+    pub fast_path: FastPath,
     #[serde(default)]
     pub flows: Flows,
     #[serde(default = "seed")]

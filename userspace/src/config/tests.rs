@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AgentConfig, Forward, KernelLog};
+use super::{AgentConfig, FastPath, Forward, KernelLog};
 use crate::source::Problem;
 
 fn problems(text: &str) -> Vec<String> {
@@ -19,6 +19,7 @@ fn defaults() {
     assert_eq!(config.bpffs.to_str(), Some("/sys/fs/bpf/weir"));
     assert_eq!(config.socket.to_str(), Some("/run/weir/weir.sock"));
     assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
+    assert_eq!(config.fast_path, FastPath::Auto);
     assert_eq!(config.flows.max, 262_144);
     assert_eq!(config.flows.tcp_idle, Duration::from_secs(7200));
     assert_eq!(config.flows.udp_idle, Duration::from_secs(60));
@@ -46,7 +47,7 @@ fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
         assert!(config.interfaces[0].pattern().len() > libc::IFNAMSIZ - 1);
     }
     let settings = all.iter().filter(|line| line.starts_with(char::is_alphabetic)).count();
-    assert_eq!(settings, 9, "every setting is there: {all:#?}");
+    assert_eq!(settings, 10, "every setting is there: {all:#?}");
 }
 
 #[test]
@@ -54,11 +55,12 @@ fn all_is_read_and_the_first_match_wins() {
     let config = AgentConfig::parse(
         "f",
         "interfaces:\n- {match: veth-x*, forward: xdp}\n- {match: 'veth-*'}\n- {match: 'eth[0-1]', forward: tc}\n\
-         resources: /r\nstate: /s\nsocket: /t\nmetrics: '[::]:80'\nflows: {max: 1024, tcpIdle: 1h 30m, udpIdle: 1s}\n\
+         resources: /r\nstate: /s\nsocket: /t\nmetrics: '[::]:80'\nfastPath: off\nflows: {max: 1024, tcpIdle: 1h 30m, udpIdle: 1s}\n\
          hashSeed: 0x5eed\nkernelLog: rare\nlimits: {splits: 1, endpoints: 2, tableSlots: 4096}\n",
     )
     .unwrap();
     assert_eq!(config.metrics, Some("[::]:80".parse().unwrap()));
+    assert_eq!(config.fast_path, FastPath::Off);
     assert_eq!(config.forward_for("veth-x1"), Some(Forward::Xdp));
     assert_eq!(config.forward_for("veth-1"), Some(Forward::Tc));
     assert_eq!(config.forward_for("eth1"), Some(Forward::Tc));
@@ -124,7 +126,11 @@ fn bad_configurations() {
         ),
         (
             "@\nflow: {}",
-            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `metrics`, `flows`, `hashSeed`, `limits`",
+            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `metrics`, `fastPath`, `flows`, `hashSeed`, `kernelLog`, `limits`",
+        ),
+        (
+            "@\nfastPath: yes",
+            "f:2: fastPath: unknown variant `yes`, expected one of `auto`, `on`, `off`",
         ),
         (
             "@\nhashSeed: -1",

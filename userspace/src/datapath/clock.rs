@@ -42,6 +42,12 @@ impl Clock {
         u32::try_from(ticks).unwrap_or(u32::MAX >> 1)
     }
 
+    /// What the kernel's count of jiffies is in that time, give or take a tick.
+    pub fn jiffies_in(self, time: Duration) -> u64 {
+        let uptime = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        self.jiffies_at(uptime + time)
+    }
+
     /// The tick that it is now, give or take one: jiffies do not begin to count
     /// exactly when the monotonic clock does.
     pub fn now(self) -> u32 {
@@ -53,9 +59,13 @@ impl Clock {
     /// 32-bit counter of them wraps around, so that what cannot bear that shows
     /// it early.
     fn at(self, uptime: Duration) -> u32 {
+        (self.jiffies_at(uptime) >> self.shift) as u32
+    }
+
+    fn jiffies_at(self, uptime: Duration) -> u64 {
         let jiffies = |time: Duration| (time.as_nanos() / self.jiffy.as_nanos()) as u64;
         let first = (1 << 32) - jiffies(Duration::from_secs(300));
-        ((first + jiffies(uptime)) >> self.shift) as u32
+        first + jiffies(uptime)
     }
 }
 

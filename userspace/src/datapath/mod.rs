@@ -6,6 +6,7 @@
 mod batch;
 mod clock;
 mod counters;
+mod fast_path;
 mod features;
 mod flows;
 mod hooks;
@@ -16,10 +17,12 @@ mod memory;
 mod object;
 mod others;
 mod pins;
+mod strangers;
 
 pub use clock::Clock;
 pub use counters::Counters;
-pub use features::{Feature, features};
+pub use fast_path::FastPath;
+pub use features::{Feature, features, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};
 pub use hooks::{AttachError, CLSACT_PRIORITY, Forward, Interface, Mode, attach, detach_all};
 pub use kernel::{Kernel, grace};
@@ -28,6 +31,7 @@ pub use memory::Memory;
 pub use object::{Incompatible, Object, ObjectError, Settings, pending_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
+pub use strangers::{netfilter_links, other_behind, others_at_egress};
 
 use crate::plan::{Op, Snapshot};
 

@@ -256,6 +256,12 @@ impl Object {
         Ok(Self { ebpf })
     }
 
+    /// The ids of its programs at TC.
+    pub fn tc_programs(&self) -> Vec<u32> {
+        let info = |name| self.ebpf.program(name)?.info().ok();
+        Self::TC.iter().filter_map(|name| info(name)).map(|info| info.id()).collect()
+    }
+
     /// Whether the kernel has made machine code of all programs.
     pub fn is_jitted(&self) -> bool {
         self.ebpf

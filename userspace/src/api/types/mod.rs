@@ -12,7 +12,7 @@ pub use apply::{
 };
 pub use flows::{FlowQuery, FlowState, FlowView, Party};
 pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
-pub use status::{FeatureView, FlowTableView, InterfaceView, MapView, StatusView};
+pub use status::{FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView};
 pub use weights::{
     ChangeView, OriginView, OverrideView, ResetQuery, RollbackRequest, WeightsRequest,
 };

@@ -21,6 +21,8 @@ pub struct StatusView {
     pub reloaded: Option<String>,
     /// The interfaces that match its configuration.
     pub interfaces: Vec<InterfaceView>,
+    /// Which way steered packets go.
+    pub fast_path: FastPathView,
     /// What it makes use of if the kernel has it.
     pub features: Vec<FeatureView>,
     /// Places in the kernel's maps.
@@ -35,6 +37,17 @@ pub struct StatusView {
     pub last_error: Vec<String>,
     /// What was applied before and is not in force, and why.
     pub set_aside: Vec<String>,
+}
+
+/// Which way steered packets go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FastPathView {
+    /// Past the node's stack.
+    pub used: bool,
+    /// What the configuration says: "auto", "on" or "off".
+    pub setting: String,
+    /// Why it is used or not.
+    pub reason: String,
 }
 
 /// An interface and the programs on it.

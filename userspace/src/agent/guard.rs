@@ -1,0 +1,149 @@
+//! Watches over the way past the node's stack.
+//!
+//! nftables tells of its changes, and they are followed at once. The older
+//! iptables, IPsec, qdiscs and BPF programs do not, or each in a way of its
+//! own: these are looked at twice a second.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tracing::{info, warn};
+
+use super::state::State;
+use crate::config::FastPath as Setting;
+use crate::datapath::{self, FastPath};
+use crate::fast_path::{Choice, Devices, Notices, Obstacle, Survey, choose, peers};
+
+/// How often is looked, at least.
+const PERIOD: Duration = Duration::from_millis(500);
+/// A table of nftables is loaded in one transaction, of many notices.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A choice stands for so long, should the agent be killed.
+const VALID: Duration = Duration::from_secs(3);
+
+/// The watch, a thread that ends on drop. It closes the way then, unless that
+/// is open by the operator's word.
+pub(super) struct Guard {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Guard {
+    /// Starts it; the first choice has been made when this returns.
+    pub fn start(state: Arc<State>, setting: Setting) -> Result<Self> {
+        let fast_path = FastPath::pinned(state.lock().steering.pins())?;
+        let programs = state.lock().steering.tc_programs();
+        let mut watch = Watch {
+            devices: Devices::new().context("cannot list network interfaces")?,
+            survey: Survey::new().context("cannot ask netfilter what is registered")?,
+            notices: Notices::new(),
+            state,
+            setting,
+            fast_path,
+            programs,
+        };
+        watch.look();
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        let run = move || watch.run(&stopped);
+        let thread = std::thread::Builder::new().name("fast path".to_owned()).spawn(run)?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // A panic of it has been printed.
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+struct Watch {
+    state: Arc<State>,
+    setting: Setting,
+    fast_path: FastPath,
+    survey: Survey,
+    devices: Devices,
+    notices: Notices,
+    /// The ids of weir's own programs at TC.
+    programs: Vec<u32>,
+}
+
+impl Watch {
+    fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            self.notices.wait(PERIOD);
+            self.look();
+            std::thread::sleep(PAUSE);
+        }
+        if self.setting != Setting::On
+            && let Err(error) = self.fast_path.close()
+        {
+            warn!("fast path: {error}; it closes by itself in {} s", VALID.as_secs());
+        }
+    }
+
+    /// Looks at the node, and does what follows.
+    fn look(&mut self) {
+        let found = self.found().map_err(|error| format!("{error:#}"));
+        let choice = choose(self.setting, &found);
+        if let Err(error) = self.put(&choice) {
+            warn!("fast path: {error}");
+        }
+        let mut inner = self.state.lock();
+        if inner.fast_path.as_ref() != Some(&choice) {
+            let what =
+                if choice.open { "past the node's stack" } else { "through the node's stack" };
+            info!("steered packets go {what}: {}", choice.reason);
+            inner.fast_path = Some(choice);
+        }
+    }
+
+    fn put(&mut self, choice: &Choice) -> Result<(), datapath::DatapathError> {
+        match (choice.open, self.setting) {
+            (false, _) => self.fast_path.close(),
+            (true, Setting::On) => self.fast_path.open(),
+            (true, _) => self.fast_path.open_for(VALID),
+        }
+    }
+
+    /// What there is besides weir; and tells the programs of peers.
+    fn found(&mut self) -> Result<Vec<Obstacle>> {
+        let devices = self.devices.list()?;
+        let strangers = |index: u32| {
+            // An interface that has just gone has no peer either.
+            datapath::others_at_egress(index, &self.programs).unwrap_or(true)
+        };
+        let peers = peers(&devices, strangers);
+        self.fast_path.set_peers(&peers)?;
+        if self.setting != Setting::Auto {
+            return Ok(Vec::new());
+        }
+        let mut found = self.survey.look()?;
+        if !self.survey.knows_all_hooks() {
+            let count = datapath::netfilter_links().context("cannot list BPF links");
+            found.push(Obstacle::NetfilterPrograms(count?));
+        }
+        let names: BTreeSet<String> = {
+            let inner = self.state.lock();
+            inner.interfaces.views().into_iter().map(|view| view.name).collect()
+        };
+        for (&index, device) in devices.iter().filter(|(_, device)| names.contains(&device.name)) {
+            let behind = datapath::other_behind(index, &self.programs);
+            let behind =
+                behind.with_context(|| format!("cannot list programs on {}", device.name))?;
+            let filters = (device.filters && datapath::has_tcx()).then(|| "clsact".to_owned());
+            let programs = behind.map(|id| format!("program {id}")).into_iter().chain(filters);
+            found.extend(
+                programs
+                    .map(|program| Obstacle::TcProgram { interface: device.name.clone(), program }),
+            );
+        }
+        Ok(found)
+    }
+}

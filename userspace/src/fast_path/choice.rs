@@ -1,0 +1,105 @@
+//! The decision.
+
+use super::Obstacle;
+use crate::config::FastPath;
+
+/// Whether steered packets go past the stack, and why or why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// They do.
+    pub open: bool,
+    /// For people.
+    pub reason: String,
+}
+
+/// Decides by what the operator says and what was found on the node, or why
+/// that is not known.
+pub fn choose(setting: FastPath, found: &Result<Vec<Obstacle>, String>) -> Choice {
+    let choice = |open, reason: &str| Choice { open, reason: reason.to_owned() };
+    match (setting, found) {
+        (FastPath::On, _) => choice(true, "fastPath: on, whatever else is on the node"),
+        (FastPath::Off, _) => choice(false, "fastPath: off"),
+        (FastPath::Auto, Err(error)) => {
+            choice(false, &format!("cannot tell what is on the node: {error}"))
+        }
+        (FastPath::Auto, Ok(found)) => {
+            let mut bars = found.iter().filter(|obstacle| obstacle.bars());
+            match (bars.next(), bars.count()) {
+                (None, _) => choice(true, "nothing on the node would see forwarded packets"),
+                (Some(first), 0) => choice(false, &first.to_string()),
+                (Some(first), more) => choice(false, &format!("{first}, and {more} more")),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Family;
+    use super::*;
+
+    fn hook(family: Family, point: u32) -> Obstacle {
+        Obstacle::Hook { family, point, function: "f".to_owned() }
+    }
+
+    #[test]
+    fn auto_is_open_only_while_nothing_sees_forwarded_packets() {
+        let chain = |family, point| Obstacle::Chain { family, point, name: "t c".to_owned() };
+        let table = |family| Obstacle::LegacyTable { family, name: "nat".to_owned() };
+        let [inet, ip, ip6] = [Family::INET, Family::IPV4, Family::IPV6];
+        let program = Obstacle::TcProgram { interface: "eth0".into(), program: "p".into() };
+        let cases: &[(&[Obstacle], bool, &str)] = &[
+            (&[], true, "nothing on the node would see forwarded packets"),
+            (&[hook(ip, 0)], false, "netfilter has f at ip prerouting"),
+            (&[hook(ip6, 2)], false, "netfilter has f at ip6 forward"),
+            (&[hook(ip, 4)], false, "netfilter has f at ip postrouting"),
+            (&[hook(ip, 1), hook(ip6, 3)], true, "nothing on the node would see forwarded packets"),
+            (&[hook(ip, 1), hook(ip, 2)], false, "netfilter has f at ip forward"),
+            (&[chain(inet, 2)], false, "nftables has chain t c at inet forward"),
+            (&[chain(inet, 5)], false, "nftables has chain t c at inet ingress"),
+            (
+                &[chain(inet, 1), chain(ip, 3)],
+                true,
+                "nothing on the node would see forwarded packets",
+            ),
+            (&[chain(Family::NETDEV, 0)], false, "nftables has chain t c at netdev ingress"),
+            (&[chain(Family::NETDEV, 1)], false, "nftables has chain t c at netdev egress"),
+            (
+                &[chain(Family::BRIDGE, 2), chain(Family::ARP, 0)],
+                true,
+                "nothing on the node would see forwarded packets",
+            ),
+            (&[hook(Family(77), 9)], false, "netfilter has f at family 77 hook 9"),
+            (&[table(ip)], false, "iptables (legacy) has table nat"),
+            (&[table(ip6), table(ip)], false, "ip6tables (legacy) has table nat, and 1 more"),
+            (
+                &[Obstacle::NetfilterPrograms(0), Obstacle::IpsecPolicies(0)],
+                true,
+                "nothing on the node would see forwarded packets",
+            ),
+            (&[Obstacle::NetfilterPrograms(2)], false, "2 BPF programs at netfilter's hooks"),
+            (&[Obstacle::IpsecPolicies(3)], false, "3 IPsec policies"),
+            (&[Obstacle::Ipvs], false, "IPVS has virtual services"),
+            (&[program], false, "p is behind weir on eth0"),
+        ];
+        for (found, open, reason) in cases {
+            let choice = choose(FastPath::Auto, &Ok(found.to_vec()));
+            assert_eq!((choice.open, choice.reason.as_str()), (*open, *reason), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_bars() {
+        let choice = choose(FastPath::Auto, &Err("no".to_owned()));
+        assert_eq!(choice.reason, "cannot tell what is on the node: no");
+        assert!(!choice.open);
+    }
+
+    #[test]
+    fn the_operators_word_goes_before_what_was_found() {
+        for found in [Ok(vec![]), Ok(vec![hook(Family::IPV4, 2)]), Err(String::new())] {
+            assert!(choose(FastPath::On, &found).open, "{found:?}");
+            assert!(!choose(FastPath::Off, &found).open, "{found:?}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Whether steered packets may go past the node's stack.
+//!
+//! What goes past the stack goes past netfilter, IPsec and other programs, too.
+//! Hence, unless the operator says otherwise, it is done only where none of
+//! these would see a forwarded packet: [`Survey`] finds them, [`choose`] decides.
+
+mod choice;
+mod devices;
+mod netlink;
+mod nfnetlink;
+mod obstacle;
+mod survey;
+
+pub use choice::{Choice, choose};
+pub use devices::{Device, Devices, peers};
+pub use netlink::Netlink;
+pub use nfnetlink::Notices;
+pub use obstacle::{Family, Obstacle};
+pub use survey::Survey;

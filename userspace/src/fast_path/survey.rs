@@ -1,0 +1,86 @@
+//! What is on the node.
+
+use std::io;
+use std::path::Path;
+
+use super::netlink::{Netlink, attribute, number};
+use super::{Family, Obstacle, nfnetlink};
+
+/// Looks for obstacles in a network namespace.
+pub struct Survey {
+    netfilter: Netlink,
+    /// None where the kernel has no IPsec.
+    ipsec: Option<Netlink>,
+    /// The kernel lists what is at its hooks.
+    listed: bool,
+}
+
+impl Survey {
+    /// Of the network namespace of the calling thread, which is the one that
+    /// has to look.
+    pub fn new() -> io::Result<Self> {
+        let netfilter = Netlink::open(libc::NETLINK_NETFILTER)?;
+        let ipsec = Netlink::open(libc::NETLINK_XFRM).ok();
+        Ok(Self { netfilter, ipsec, listed: false })
+    }
+
+    /// Whether the last look saw whatever is at the hooks of IPv4 and IPv6, BPF
+    /// programs included.
+    pub fn knows_all_hooks(&self) -> bool {
+        self.listed
+    }
+
+    /// Everything that there is, whether it bars or not; apart from BPF programs.
+    pub fn look(&mut self) -> io::Result<Vec<Obstacle>> {
+        let hooks = nfnetlink::hooks(&mut self.netfilter)?;
+        self.listed = hooks.is_some();
+        let mut found = hooks.unwrap_or_default();
+        // Those of devices are not in the list of hooks.
+        found.extend(nfnetlink::chains(&mut self.netfilter)?);
+        if !self.listed {
+            // Then those who use hooks have to be asked, one by one.
+            found.extend(legacy_tables(Family::IPV4, "/proc/self/net/ip_tables_names")?);
+            found.extend(legacy_tables(Family::IPV6, "/proc/self/net/ip6_tables_names")?);
+            found.extend(ipvs("/proc/self/net/ip_vs")?);
+        }
+        if let Some(ipsec) = &mut self.ipsec {
+            found.push(Obstacle::IpsecPolicies(policies(ipsec)?));
+        }
+        Ok(found)
+    }
+}
+
+/// The file's text; None if what it is about is not in the kernel.
+fn optional(path: &str) -> io::Result<Option<String>> {
+    // That of the thread's namespace, which need not be the process's.
+    let path = path.replacen("self", "thread-self", 1);
+    match std::fs::read_to_string(Path::new(&path)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn legacy_tables(family: Family, path: &str) -> io::Result<Vec<Obstacle>> {
+    let text = optional(path)?.unwrap_or_default();
+    let table = |name: &str| Obstacle::LegacyTable { family, name: name.to_owned() };
+    Ok(text.lines().map(table).collect())
+}
+
+/// The file has three lines of titles.
+fn ipvs(path: &str) -> io::Result<Option<Obstacle>> {
+    let services = optional(path)?.is_some_and(|text| text.lines().count() > 3);
+    Ok(services.then_some(Obstacle::Ipvs))
+}
+
+/// Policies, those of sockets included.
+fn policies(netlink: &mut Netlink) -> io::Result<u32> {
+    const XFRM_MSG_GETSPDINFO: u16 = 0x25;
+    const XFRMA_SPD_INFO: u16 = 1;
+    let answer = netlink.ask(XFRM_MSG_GETSPDINFO, &[0; 4])?;
+    let info = attribute(answer.get(4..).unwrap_or_default(), XFRMA_SPD_INFO);
+    let info = info.ok_or_else(|| io::Error::other("no number of IPsec policies"))?;
+    // In, out, forward; the same of sockets.
+    let counts = info.chunks_exact(4).take(6).filter_map(number);
+    Ok(counts.map(i32::unsigned_abs).sum())
+}
