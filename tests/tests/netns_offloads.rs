@@ -29,16 +29,24 @@ enum Off {
     OnHosts,
 }
 
-/// Hook of the forward direction, how the agent must have got it, and where offloads are off.
-const CASES: &[(&str, &str, Off)] = &[
-    ("tc", "tcx", Off::Nowhere),
-    ("tc", "tcx", Off::Everywhere),
-    ("tc", "tcx", Off::OnNode),
-    ("tc", "tcx", Off::OnHosts),
-    ("xdp", "native", Off::Nowhere),
-    ("xdp", "native", Off::Everywhere),
-    ("xdp", "native", Off::OnNode),
-    ("xdp", "native", Off::OnHosts),
+/// Hook of the forward direction, what fastPath is, how the agent must have got the hook, and
+/// where offloads are off.
+const CASES: &[(&str, &str, &str, Off)] = &[
+    ("tc", "auto", "tcx", Off::Nowhere),
+    ("tc", "auto", "tcx", Off::Everywhere),
+    ("tc", "auto", "tcx", Off::OnNode),
+    ("tc", "auto", "tcx", Off::OnHosts),
+    ("tc", "off", "tcx", Off::Nowhere),
+    ("tc", "off", "tcx", Off::Everywhere),
+    ("tc", "off", "tcx", Off::OnNode),
+    ("tc", "off", "tcx", Off::OnHosts),
+    ("xdp", "off", "native", Off::Nowhere),
+    ("xdp", "off", "native", Off::Everywhere),
+    ("xdp", "off", "native", Off::OnNode),
+    ("xdp", "off", "native", Off::OnHosts),
+    // Only replies go past the stack.
+    ("xdp", "auto", "native", Off::Nowhere),
+    ("xdp", "auto", "native", Off::Everywhere),
 ];
 
 fn topology(off: Off) -> Topology {
@@ -58,9 +66,10 @@ fn topology(off: Off) -> Topology {
 }
 
 /// The service addresses: TCP at the first port, UDP at the second.
-fn setup(topology: &Topology, hook: &'static str) -> Setup {
+fn setup(topology: &Topology, hook: &'static str, fast_path: &str) -> Setup {
+    let lines = format!("hashSeed: 0x5eed\nfastPath: {fast_path}\n");
     [VIP_V4.into(), VIP_V6.into()].into_iter().fold(
-        Setup::default().forward(hook),
+        Setup::default().forward(hook).config(&lines),
         |setup, vip: IpAddr| {
             let ips = topology.ips(&["v1-a"], vip);
             let family = if vip.is_ipv4() { "v4" } else { "v6" };
@@ -86,9 +95,9 @@ fn check_udp(client: SocketAddr, vip: SocketAddr) {
 
 #[test]
 fn content_arrives_whole_in_both_directions() {
-    for &(hook, mode, off) in CASES {
-        let what = format!("forward at {hook}, offloads off: {off:?}");
-        let scene = Scene::on(topology(off), |topology| setup(topology, hook)).unwrap();
+    for &(hook, fast_path, mode, off) in CASES {
+        let what = format!("forward at {hook}, fastPath {fast_path}, offloads off: {off:?}");
+        let scene = Scene::on(topology(off), |topology| setup(topology, hook, fast_path)).unwrap();
         let status = scene.agent.status().unwrap();
         let found = status.interfaces.iter().find(|interface| interface.name == CLIENT_FACING);
         assert_eq!(found.expect("the client-facing interface").mode, mode, "{what}");
