@@ -19,7 +19,7 @@ use crate::report::Table;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-bench-ebpf"));
 
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", about = "Measure weir; both benchmarks if none is named")]
+#[command(name = "cargo xtask bench", about = "Measure weir; all benchmarks if none is named")]
 struct Arguments {
     #[command(subcommand)]
     which: Option<Which>,
@@ -29,7 +29,7 @@ struct Arguments {
     /// Write the tables into that document, between the marks that it has for them.
     #[arg(long, global = true, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Rounds in which everything is measured once [default: 11 of packet, 5 of e2e].
+    /// Rounds in which everything is measured once [default: 11 of packet, 21 of alone, 5 of e2e].
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 }
@@ -40,6 +40,8 @@ enum Which {
     Packet,
     /// Connections, requests and bulk data through a node between network namespaces.
     E2e,
+    /// The same in one thread on one CPU, without the scheduler.
+    Alone,
 }
 
 /// What is written as JSON.
@@ -50,6 +52,8 @@ struct Results {
     packet: Option<packet::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     e2e: Option<e2e::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alone: Option<e2e::alone::Report>,
 }
 
 fn main() -> ExitCode {
@@ -66,7 +70,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let wanted = |which| arguments.which.is_none_or(|only| only == which);
     let rounds = |default| arguments.rounds.map_or(default, usize::from);
     let machine = Machine::look()?;
-    let mut results = Results { machine, packet: None, e2e: None };
+    let mut results = Results { machine, packet: None, e2e: None, alone: None };
     if wanted(Which::Packet) {
         let report = packet::run(rounds(11))?;
         show(arguments, "packet", &results.machine, &report.tables())?;
@@ -77,10 +81,16 @@ fn run(arguments: &Arguments) -> Result<()> {
         show(arguments, "e2e", &results.machine, &report.tables())?;
         results.e2e = Some(report);
     }
+    if wanted(Which::Alone) {
+        let report = e2e::alone::run(rounds(21))?;
+        show(arguments, "alone", &results.machine, &report.tables())?;
+        results.alone = Some(report);
+    }
     let name = match arguments.which {
         None => "all",
         Some(Which::Packet) => "packet",
         Some(Which::E2e) => "e2e",
+        Some(Which::Alone) => "alone",
     };
     let default = PathBuf::from(format!("target/bench/{name}.json"));
     write_json(arguments.json.as_ref().unwrap_or(&default), &results)

@@ -244,7 +244,7 @@ fn begin(path: &Path, kind: u8) -> io::Result<TcpStream> {
 }
 
 /// Connects from the thread's address and its next port.
-fn connect(path: &Path, thread: u8, to: SocketAddr) -> io::Result<TcpStream> {
+pub fn connect(path: &Path, thread: u8, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_read_timeout(Some(TIMEOUT))?;

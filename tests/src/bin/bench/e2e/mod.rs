@@ -1,6 +1,7 @@
 //! Connections, requests and bulk data, end to end: client, node and endpoints are network
 //! namespaces, and each system that is compared has its own.
 
+pub mod alone;
 mod cpu;
 mod load;
 mod server;

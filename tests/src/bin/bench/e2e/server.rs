@@ -83,7 +83,8 @@ impl Drop for Server {
     }
 }
 
-fn listen() -> io::Result<TcpListener> {
+/// A listening socket that does not block.
+pub fn listen() -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

@@ -44,6 +44,7 @@ pub const ALL: &[System] = &[
     System { name: "nftables numgen", install: nftables::numgen },
     System { name: "nftables jhash", install: nftables::jhash },
     System { name: "weir TC", install: weir::tc },
+    System { name: "weir TC, fastPath: off", install: weir::tc_stack },
     System { name: "XDP that only passes", install: xdp::install },
     System { name: "weir XDP", install: weir::xdp },
 ];
@@ -59,14 +60,20 @@ pub struct Path {
 
 impl Path {
     pub fn new(system: &'static System) -> Result<Self> {
+        let mut path = Self::without_servers(system)?;
+        let servers = path.topology.endpoints.iter().zip(0..);
+        let servers = servers.map(|(endpoint, identity)| Server::start(&endpoint.ns, identity));
+        path.servers = servers.collect::<Result<_>>()?;
+        Ok(path)
+    }
+
+    pub fn without_servers(system: &'static System) -> Result<Self> {
         let topology = Topology::new(&["v1", "v3"].map(EndpointSpec::new))?;
         let addresses =
             load::sources().map(|address| format!("address add {address}/24 dev {ETH}"));
         topology.client.ip(&addresses.collect::<Vec<_>>())?;
-        let servers = topology.endpoints.iter().zip(0..);
-        let servers = servers.map(|(endpoint, identity)| Server::start(&endpoint.ns, identity));
-        let servers = servers.collect::<Result<_>>()?;
         let installed = (system.install)(&topology).context(system.name)?;
+        let servers = Vec::new();
         Ok(Self { system, installed, servers, topology, ports: Ports::default() })
     }
 
@@ -76,6 +83,11 @@ impl Path {
 
     pub fn targets(&self) -> &[SocketAddr] {
         &self.installed.targets
+    }
+
+    /// The namespaces of the endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Netns> {
+        self.topology.endpoints.iter().map(|endpoint| &endpoint.ns)
     }
 
     pub fn ports(&self) -> &Ports {
