@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::types::{
-    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, ExplainRequest, ExplainView,
-    ResetQuery, RollbackRequest, SplitView, StatusView, WeightsRequest,
+    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, ExplainRequest,
+    ExplainView, ResetQuery, RollbackRequest, SplitView, StatusView, WeightsRequest,
 };
 
 /// The largest answer, in bytes.
@@ -80,6 +80,11 @@ impl Client {
     /// One split.
     pub async fn split(&self, name: &str) -> Result<SplitView, ClientError> {
         self.get(&format!("/v1/splits/{}", escape(name))).await
+    }
+
+    /// The documents of files and those that were applied.
+    pub async fn documents(&self) -> Result<Vec<DocumentView>, ClientError> {
+        self.get("/v1/documents").await
     }
 
     /// Applies documents, all or none; with `dry_run` only asks what that would do.

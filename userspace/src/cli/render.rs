@@ -1,20 +1,21 @@
 //! Answers of the agent as plain text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::api::types::{ChangeView, ExplainView, SplitView, StatusView};
+use super::documents;
+use crate::api::types::{ChangeView, ConditionView, ExplainView, SplitView, StatusView};
 
 /// Where the text of a column stands.
 #[derive(Clone, Copy)]
-enum Align {
+pub(super) enum Align {
     Left,
     Right,
 }
-use Align::{Left, Right};
+pub(super) use Align::{Left, Right};
 
 /// Aligned columns, two spaces apart, without space at the ends of lines.
-fn table<const N: usize>(columns: [(&str, Align); N], rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(columns: [(&str, Align); N], rows: &[[String; N]]) -> String {
     let header = columns.map(|(title, _)| title.to_owned());
     let widths: [usize; N] = std::array::from_fn(|at| {
         let cells = rows.iter().chain([&header]).map(|row| row[at].chars().count());
@@ -91,11 +92,30 @@ pub(super) fn splits(splits: &[SplitView]) -> String {
         })
         .collect();
     let mut text = table(columns, &rows);
-    let notes: Vec<String> = splits.iter().filter_map(note).collect();
-    if !notes.is_empty() {
-        let _ = write!(text, "\n{}\n", notes.join("\n"));
+    let said: Vec<String> = splits.iter().flat_map(said).collect();
+    if !said.is_empty() {
+        let _ = write!(text, "\n{}\n", said.join("\n"));
     }
+    let mut conditions: Vec<&ConditionView> =
+        splits.iter().flat_map(|split| &split.origin.conditions).collect();
+    conditions.dedup();
+    if !conditions.is_empty() {
+        text.push('\n');
+        text.push_str(&documents::conditions(&conditions));
+    }
+    let notes: BTreeSet<&String> = splits.iter().flat_map(|split| &split.origin.notes).collect();
+    text.push_str(&documents::notes(notes.into_iter()));
     text
+}
+
+/// What is to be said of a split itself.
+fn said(split: &SplitView) -> Vec<String> {
+    let held = split
+        .origin
+        .problems
+        .iter()
+        .map(|problem| format!("{}: goes on as it was: {problem}", split.name));
+    note(split).into_iter().chain(held).collect()
 }
 
 /// What is to be said of a split's weights.
@@ -198,7 +218,7 @@ pub(super) fn status(view: &StatusView) -> String {
         text.push_str(&table([("REASON", Left), ("PACKETS", Right)], &rows));
     }
     if !view.last_error.is_empty() {
-        text.push_str("\nThe last configuration was refused:\n");
+        text.push_str("\nNot in force:\n");
         for line in &view.last_error {
             let _ = writeln!(text, "  {line}");
         }
@@ -302,7 +322,7 @@ eth0           2  tc    tcx   -
 REASON       PACKETS
 no_endpoint       12
 
-The last configuration was refused:
+Not in force:
   weir.yaml:3: no
 ";
         assert_eq!(status(&view), expected);

@@ -1,12 +1,14 @@
 //! What goes over the API's wire, in both directions.
 
 mod apply;
+mod documents;
 mod weights;
 
 pub use apply::{
     ApplyRequest, ApplyView, DeleteRequest, DifferenceView, FateView, FileText, MoveView,
     ObjectName, ObjectView, SplitDifferenceView, SubsetDifferenceView,
 };
+pub use documents::{ConditionView, DocumentView, OriginDocument};
 pub use weights::{
     ChangeView, OriginView, OverrideView, ResetQuery, RollbackRequest, WeightsRequest,
 };
