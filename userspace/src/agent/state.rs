@@ -48,7 +48,7 @@ pub(super) struct Inner {
     pub last_error: Vec<String>,
     /// What was last to be said about the resources.
     noted: BTreeSet<Problem>,
-    /// When files were last put into force.
+    /// When files were last put into force without anything wrong.
     pub reloaded: Option<SystemTime>,
 }
 
@@ -158,7 +158,9 @@ impl Inner {
         let step = self.truth.load_files(self.store.kept(), files, now());
         match self.carry_out(step) {
             Ok(()) => {
-                self.reloaded = Some(SystemTime::now());
+                if self.last_error.is_empty() {
+                    self.reloaded = Some(SystemTime::now());
+                }
                 self.note(files);
             }
             Err(error) => {

@@ -106,10 +106,8 @@ impl Truth {
         let mut intent = Intent::new(Cause::Delete, now);
         let mut base = self.base.clone();
         let keys: BTreeSet<&Key> = keys.iter().collect();
+        self.all_applied(kept, &keys)?;
         for &key in &keys {
-            if kept.object(key).is_none() {
-                return Err(self.not_applied(key));
-            }
             intent.ops.push(Op::Delete(key.clone()));
             intent.objects.push((key.clone(), Fate::Deleted));
             let in_force = base.idle.remove(key).is_none();
@@ -129,14 +127,23 @@ impl Truth {
         Ok(self.step(kept, intent))
     }
 
-    fn not_applied(&self, key: &Key) -> Refusal {
-        let found = Id::of(key).and_then(|id| self.base.resolver.get(&id));
-        match found {
-            Some(document) => Refusal::Conflict(format!(
-                "{key} is defined at {}: remove it there",
-                document.spot()
-            )),
-            None => Refusal::NotFound(format!("{key} was not applied")),
+    /// Refuses keys of which nothing was applied.
+    fn all_applied(&self, kept: &Kept, keys: &BTreeSet<&Key>) -> Result<(), Refusal> {
+        let (mut in_files, mut lines) = (false, Vec::new());
+        for key in keys.iter().filter(|key| kept.object(key).is_none()) {
+            match Id::of(key).and_then(|id| self.base.resolver.get(&id)) {
+                Some(document) => {
+                    in_files = true;
+                    lines.push(format!("{key} is defined at {}: remove it there", document.spot()));
+                }
+                None => lines.push(format!("{key} was not applied")),
+            }
+        }
+        let message = lines.join("\n");
+        match (lines.is_empty(), in_files) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Refusal::Conflict(message)),
+            (false, false) => Err(Refusal::NotFound(message)),
         }
     }
 }
