@@ -53,7 +53,7 @@ pub fn check(directory: &Path, acknowledged: u32) -> Result<Found> {
     let damaged: Vec<&Notice> =
         notices.iter().filter(|notice| matches!(notice, Notice::Damaged { .. })).collect();
     ensure!(damaged.is_empty(), "a crash is no damage: {damaged:?}");
-    let truth = Truth::start(store.kept());
+    let truth = Truth::start(store.kept(), []);
     ensure!(truth.set_aside().len() == 0, "{:?}", truth.set_aside().collect::<Vec<_>>());
     let splits = truth.desired().splits();
     let weights: BTreeSet<(u32, usize)> =

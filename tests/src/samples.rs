@@ -66,6 +66,22 @@ impl Samples {
         self.0.is_some()
     }
 
+    /// A file to be named on a command line: the sample itself, or one in `directory` with the
+    /// same content.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    #[must_use]
+    pub fn file(&self, sample: Sample, directory: &Path) -> PathBuf {
+        if let Some(samples) = &self.0 {
+            return samples.join(sample.path());
+        }
+        let path = directory.join(sample.path().replace('/', "-"));
+        std::fs::write(&path, sample.own()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        path
+    }
+
     /// The text of a file.
     ///
     /// # Panics

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use weir::api::types::SplitView;
+use nix::sys::signal::Signal;
+use weir::api::types::{DocumentView, SplitView};
 use weir::model::Protocol;
 use weir::table::maglev;
 use weir_tests::agent::Setup;
@@ -34,7 +35,17 @@ const ENDPOINTS: &[&str] = &[
 const FLOWS: u16 = 4_000;
 const REVIEWS: &str = "reviews.default";
 
+/// How documents get to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// As files in its directory.
+    Files,
+    /// By `weir apply` and `weir delete`.
+    Apply,
+}
+
 struct Task {
+    way: Way,
     scene: Scene,
     samples: Samples,
     shelf: Shelf,
@@ -43,15 +54,31 @@ struct Task {
 }
 
 impl Task {
-    fn new() -> Self {
+    fn new(way: Way) -> Self {
         let scene = Scene::new(ENDPOINTS, |_| Setup::default().resource("services.yaml", SERVICES))
             .unwrap();
         let shelf = Shelf::new(scene.agent.resources());
-        Self { scene, samples: Samples::find(), shelf, next: 10_000 }
+        Self { way, scene, samples: Samples::find(), shelf, next: 10_000 }
     }
 
     fn apply(&self, sample: Sample) {
-        self.shelf.apply(&self.samples.text(sample));
+        match self.way {
+            Way::Files => self.shelf.apply(&self.samples.text(sample)),
+            Way::Apply => println!("{}", self.command("apply", sample).expect("it is applied")),
+        }
+    }
+
+    fn delete(&self, sample: Sample) {
+        match self.way {
+            Way::Files => self.shelf.delete(&self.samples.text(sample)),
+            Way::Apply => println!("{}", self.command("delete", sample).expect("it is deleted")),
+        }
+    }
+
+    /// `weir COMMAND -f FILE`, of the unchanged file.
+    fn command(&self, command: &str, sample: Sample) -> anyhow::Result<String> {
+        let path = self.samples.file(sample, self.scene.agent.directory());
+        self.scene.agent.ask(&[command, "-f", path.to_str().expect("UTF-8")])
     }
 
     /// Waits until the agent says that a split has these subsets.
@@ -115,8 +142,57 @@ fn slots(ips: &[IpAddr]) -> Vec<u64> {
 }
 
 #[test]
-fn the_traffic_shifting_task() {
-    let mut task = Task::new();
+fn the_traffic_shifting_task_through_files() {
+    the_traffic_shifting_task(Way::Files);
+}
+
+#[test]
+fn the_traffic_shifting_task_through_apply() {
+    let mut task = the_traffic_shifting_task(Way::Apply);
+    let kinds: Vec<String> = documents(&task).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, ["DestinationRule"; 4], "no route is left");
+    let error = task.command("delete", Sample::AllV1).expect_err("they are gone").to_string();
+    for name in ["details", "productpage", "ratings", "reviews"] {
+        let line = format!("VirtualService/default/{name} was not applied");
+        assert!(error.contains(&line), "{error}");
+    }
+
+    // The same again, for what comes between: a shift by hand, a mistake, a restart.
+    task.apply(Sample::AllV1);
+    task.apply(Sample::Reviews5050);
+    let agent = &task.scene.agent;
+    println!("{}", agent.ask(&["weights", REVIEWS, "v1=20", "v3=80"]).unwrap());
+    let reviews = "203.0.113.21:9080";
+    let by_hand = [("v1", 20), ("v2", 0), ("v3", 80)];
+    task.assert_versions("by hand", reviews, "reviews", &by_hand);
+    let error = task.command("apply", Sample::ReviewsByHeader).expect_err("layer 4").to_string();
+    let refusal = "spec.http[0].match[0].headers: refused: layer 4 cannot match HTTP requests";
+    assert!(error.contains(refusal), "{error}");
+    task.scene.agent.end(Signal::SIGKILL).unwrap();
+    task.scene.agent.start_again(&task.scene.topology.node).unwrap();
+    task.assert_versions("after a restart", reviews, "reviews", &by_hand);
+    task.apply(Sample::Reviews9010);
+    let agent = &task.scene.agent;
+    let history = agent.ask(&["history", REVIEWS]).unwrap();
+    println!("{history}");
+    let causes: Vec<&str> =
+        history.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).collect();
+    let expected =
+        ["file", "apply", "apply", "apply", "delete", "apply", "apply", "weights", "apply"];
+    assert_eq!(causes, expected, "{history}");
+    assert!(history.lines().last().unwrap().ends_with("ended the override v1=20 v3=80"));
+    task.assert_versions("90 v1", reviews, "reviews", &[("v1", 90), ("v2", 10), ("v3", 0)]);
+}
+
+/// Kinds and names of what was applied.
+fn documents(task: &Task) -> Vec<(String, String)> {
+    let text = task.scene.agent.ask(&["get", "documents", "--applied", "-o", "json"]).unwrap();
+    let views: Vec<DocumentView> = serde_json::from_str(&text).unwrap();
+    views.into_iter().map(|view| (view.object.kind, view.object.name)).collect()
+}
+
+fn the_traffic_shifting_task(way: Way) -> Task {
+    let mut task = Task::new(way);
     let reviews = "203.0.113.21:9080";
     task.assert_plain("before the first file");
 
@@ -150,13 +226,14 @@ fn the_traffic_shifting_task() {
     task.await_weights(REVIEWS, &[("v3", 1)]);
     task.assert_versions("all v3", reviews, "reviews", &[("v1", 0), ("v2", 0), ("v3", 1)]);
 
-    task.shelf.delete(&task.samples.text(Sample::AllV1));
+    task.delete(Sample::AllV1);
     task.assert_plain("after the clean-up");
+    task
 }
 
 #[test]
 fn what_layer_4_cannot_do_changes_nothing() {
-    let mut task = Task::new();
+    let mut task = Task::new(Way::Files);
     task.apply(Sample::DestinationRules);
     task.apply(Sample::Reviews9010);
     task.await_weights(REVIEWS, &[("v1", 90), ("v2", 10)]);
@@ -171,8 +248,8 @@ fn what_layer_4_cannot_do_changes_nothing() {
 }
 
 /// The TCP task: everything to one, then 80/20, with servers that answer `one LINE` and `two LINE`.
-fn tcp_echo(samples: [Sample; 2], split: &str, subsets: [&str; 2], to: &str) {
-    let mut task = Task::new();
+fn tcp_echo(way: Way, samples: [Sample; 2], split: &str, subsets: [&str; 2], to: &str) {
+    let mut task = Task::new(way);
     let to: SocketAddr = to.parse().unwrap();
     let _servers = ["one", "two"].map(|name| {
         let ip = task.scene.topology.endpoint(name).ip(to.ip());
@@ -199,17 +276,45 @@ fn tcp_echo(samples: [Sample; 2], split: &str, subsets: [&str; 2], to: &str) {
         assert_eq!(seen.iter().sum::<u64>(), u64::from(FLOWS), "{sample:?}: {answers:?}");
         assert_shares(&seen, &shares, &format!("{sample:?}"));
     }
+    let shown = task.scene.agent.ask(&["get", split]).unwrap();
+    println!("{shown}");
+    if samples[0] == Sample::EchoRouteV1 {
+        let accepted = ["Accepted", "True", "Accepted"];
+        let accepted = shown.lines().any(|line| {
+            line.starts_with("TCPRoute default/tcp-echo ")
+                && line.split_whitespace().collect::<Vec<_>>().ends_with(&accepted)
+        });
+        assert!(accepted, "{shown}");
+    }
+}
+
+fn through_istio(way: Way) {
+    let split = "31400.tcp-echo-gateway.default";
+    tcp_echo(way, [Sample::EchoV1, Sample::Echo8020], split, ["v1", "v2"], "203.0.113.31:31400");
+}
+
+fn through_gateway_api(way: Way) {
+    let samples = [Sample::EchoRouteV1, Sample::EchoRoute8020];
+    let split = "tcp-31400.tcp-echo-gateway.default";
+    tcp_echo(way, samples, split, ["tcp-echo-v1", "tcp-echo-v2"], "203.0.113.32:31400");
 }
 
 #[test]
 fn the_tcp_task_through_istio_files() {
-    let split = "31400.tcp-echo-gateway.default";
-    tcp_echo([Sample::EchoV1, Sample::Echo8020], split, ["v1", "v2"], "203.0.113.31:31400");
+    through_istio(Way::Files);
+}
+
+#[test]
+fn the_tcp_task_through_istio_apply() {
+    through_istio(Way::Apply);
 }
 
 #[test]
 fn the_tcp_task_through_gateway_api_files() {
-    let samples = [Sample::EchoRouteV1, Sample::EchoRoute8020];
-    let split = "tcp-31400.tcp-echo-gateway.default";
-    tcp_echo(samples, split, ["tcp-echo-v1", "tcp-echo-v2"], "203.0.113.32:31400");
+    through_gateway_api(Way::Files);
+}
+
+#[test]
+fn the_tcp_task_through_gateway_api_apply() {
+    through_gateway_api(Way::Apply);
 }

@@ -7,21 +7,22 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use weir::model::Protocol;
 use weir_tests::agent::{SPLITS, Setup, program};
-use weir_tests::client::{ports, survey, tally};
+use weir_tests::client::{Answer, ports, survey, tally, udp_from};
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
 use weir_tests::stats::assert_shares;
 use weir_tests::tmux::Tmux;
 use weir_tests::topology::{Topology, VIP_V4, client_ip};
 
-/// Of the splits reviews, deaf (whose endpoint refuses) and closed (which has none).
-fn vips() -> [SocketAddr; 3] {
-    [9080, 9099, 9098].map(|port| SocketAddr::new(VIP_V4.into(), port))
+/// Of the splits reviews, deaf (whose endpoint refuses), closed (which has none) and mute (whose
+/// endpoint says nothing).
+fn vips() -> [SocketAddr; 4] {
+    [9080, 9099, 9098, 9053].map(|port| SocketAddr::new(VIP_V4.into(), port))
 }
 
 fn scene() -> Scene {
     let splits = |topology: &Topology| {
-        let [reviews, deaf, closed] = vips();
+        let [reviews, deaf, closed, mute] = vips();
         let ips = |names: &[&str]| topology.ips(names, reviews.ip());
         let documents = [
             SplitYaml::tcp("reviews", reviews)
@@ -29,6 +30,7 @@ fn scene() -> Scene {
                 .subset("v3", 20, &ips(&["v3-a"]), PORT),
             SplitYaml::tcp("deaf", deaf).subset("v1", 1, &ips(&["v1-a"]), 9),
             SplitYaml::tcp("closed", closed).subset("v1", 1, &[], PORT),
+            SplitYaml::udp("mute", mute).subset("v1", 1, &ips(&["v1-a"]), 9),
         ];
         documents.map(|split| split.text()).join("---\n")
     };
@@ -39,9 +41,19 @@ fn scene() -> Scene {
 }
 
 /// A connection from each of these ports.
-fn send(scene: &Scene, to: SocketAddr, range: Range<u16>) -> Vec<weir_tests::client::Answer> {
+fn send(scene: &Scene, to: SocketAddr, range: Range<u16>) -> Vec<Answer> {
     let sources = ports(client_ip(IpAddr::from(VIP_V4)), range);
     survey(&scene.topology.client, Protocol::Tcp, to, &sources)
+}
+
+/// A datagram from each of these ports to the split mute.
+fn whisper(scene: &Scene, range: Range<u16>) {
+    let [.., mute] = vips();
+    scene.topology.client.run(|| {
+        for source in ports(client_ip(mute.ip()), range) {
+            udp_from(source, mute).and_then(|socket| socket.send(b"?")).expect("a datagram");
+        }
+    });
 }
 
 /// `weir` with these arguments, for a shell.
@@ -77,7 +89,7 @@ fn of(v1: u32, v3: u32) -> Vec<(String, u32)> {
 #[test]
 fn shares_are_seen_and_shifted_in_a_terminal() {
     let scene = scene();
-    let [reviews, deaf, closed] = vips();
+    let [reviews, deaf, closed, _] = vips();
     let before = tally(&send(&scene, reviews, 20_000..20_400)).expect("every flow is answered");
     let v3 = before.get("v3-a").copied().unwrap_or_default();
     // Hypothesis: each flow falls on a subset with the probability that the weights say.
@@ -97,15 +109,16 @@ fn shares_are_seen_and_shifted_in_a_terminal() {
     // What goes wrong is seen while it does.
     let troubles = |screen: &str| {
         let is = |split: &str, at| !["0", "-", ""].contains(&&*cell(screen, split, "v1", at));
-        [is("deaf", 10), is("closed", 9), is("reviews", 5)]
+        [is("deaf", 10), is("closed", 9), is("mute", 11), is("reviews", 5)]
     };
-    let mut seen = [false; 3];
+    let mut seen = [false; 4];
     let mut port = 30_000;
-    while seen != [true; 3] {
+    while seen != [true; 4] {
         assert!(port < 60_000, "{seen:?}: {}", tmux.screen());
         for to in [reviews, deaf, closed] {
             drop(send(&scene, to, port..port + 10));
         }
+        whisper(&scene, port..port + 10);
         port += 10;
         for (seen, now) in seen.iter_mut().zip(troubles(&tmux.screen())) {
             *seen |= now;

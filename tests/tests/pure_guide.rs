@@ -1,12 +1,14 @@
 //! The traffic-shifting tasks step by step, from files to splits.
 
+use std::sync::Arc;
+
 use weir::resource::{Document, Resolved, Resolver, read};
 use weir_tests::samples::{Sample, Samples};
 
 /// Services with addresses and endpoints, as a cluster or an operator would describe them.
 const SERVICES: &str = include_str!("guide/services.yaml");
 
-fn documents(text: &str) -> Vec<Document> {
+fn documents(text: &str) -> Vec<Arc<Document>> {
     let found = read("f", text);
     assert!(found.problems.is_empty(), "{:?}", found.problems);
     found.documents
@@ -37,7 +39,7 @@ impl Walk {
 
     fn delete(&mut self, sample: Sample) -> Resolved {
         let documents = documents(&self.samples.text(sample));
-        let missing = self.resolver.delete(documents.iter().map(Document::id));
+        let missing = self.resolver.delete(documents.iter().map(|document| document.id()));
         assert!(missing.is_empty(), "{missing:?}");
         self.resolve()
     }

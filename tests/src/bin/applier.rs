@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
-use weir::source::declarations;
+use weir::resource::declarations;
 use weir::store::Store;
 use weir::truth::Truth;
 use weir_tests::applies;
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     for notice in notices {
         eprintln!("{notice}");
     }
-    let mut truth = Truth::start(store.kept());
+    let mut truth = Truth::start(store.kept(), []);
     let mut out = std::io::stdout().lock();
     for n in first.. {
         let documents = declarations(&[("applier", applies::documents(n))])

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::api::types::{
-    ApplyView, CandidateView, ChangeView, EndpointView, ExplainRequest, ExplainView, FlowQuery,
-    OriginView, SplitView, StatsQuery, StatsView, StatusView, SubsetView,
+    ApplyView, CandidateView, ChangeView, DocumentView, EndpointView, ExplainRequest, ExplainView,
+    FlowQuery, OriginView, SplitView, StatsQuery, StatsView, StatusView, SubsetView,
 };
 use crate::api::{Control, Failure, FlowStream, history};
 use crate::explain::explain;
 use crate::model::{Key, Name, Split, total_weight};
-use crate::source::Declared;
+use crate::resource::Declarations;
 use crate::truth::{Guard, Step};
 
 use super::state::{Inner, State, now};
@@ -103,7 +103,12 @@ impl Control for State {
         inner.desired.get(&name).map(|split| view(&inner, split)).ok_or_else(|| no_split(&name))
     }
 
-    async fn apply(&self, documents: Vec<Declared>, dry_run: bool) -> Result<ApplyView, Failure> {
+    async fn documents(&self) -> Result<Vec<DocumentView>, Failure> {
+        let inner = self.lock();
+        Ok(DocumentView::all(&inner.truth, inner.store.kept()))
+    }
+
+    async fn apply(&self, documents: Declarations, dry_run: bool) -> Result<ApplyView, Failure> {
         let mut inner = self.lock();
         let step = inner.truth.apply(inner.store.kept(), documents, now())?;
         self.objects(&mut inner, step, dry_run)

@@ -76,7 +76,7 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
             served = &mut server => {
                 return served?.context("the API's server ended");
             }
-            Some(()) = files.changed() => state.reload(),
+            Some(()) = files.changed() => tokio::task::block_in_place(|| state.reload()),
             event = interfaces.next() => match event {
                 Some(event) => state.follow(event.context("watching network interfaces")?),
                 None => anyhow::bail!("the watch on network interfaces ended"),

@@ -167,7 +167,7 @@ impl Source for Observer {
     fn unready(&self) -> Vec<String> {
         let inner = self.state.lock();
         let mut reasons = Vec::new();
-        if !inner.truth.has_files() {
+        if !inner.truth.was_faultless() {
             reasons
                 .push("the resources were not put into force since the agent started".to_owned());
             reasons.extend(inner.last_error.iter().cloned());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -20,7 +20,7 @@ use crate::fast_path::Choice;
 use crate::interfaces::{Event, Watch};
 use crate::model::{Desired, Name, Split};
 use crate::plan::Change;
-use crate::source::{self, Problem};
+use crate::source::{self, Files, Problem};
 use crate::store::Store;
 use crate::truth::{SplitChange, Step, Time, Truth};
 
@@ -41,6 +41,10 @@ pub struct State {
     pub(super) features: Vec<Feature>,
     /// When the agent started.
     pub(super) started: SystemTime,
+    /// The directory of resources.
+    resources: PathBuf,
+    /// What its files said last: read without the other lock.
+    files: Mutex<Files>,
     /// Something came out of force: the janitor has work.
     pub(super) changed: Notify,
 }
@@ -48,7 +52,6 @@ pub struct State {
 /// What the lock guards.
 pub(super) struct Inner {
     pub seed: u64,
-    resources: PathBuf,
     pub steering: Steering,
     pub interfaces: Interfaces,
     /// What runs.
@@ -57,13 +60,14 @@ pub(super) struct Inner {
     pub truth: Truth,
     pub store: Store,
     pub last_changes: OrdMap<Name, LastChange>,
+    /// What is wrong with documents, or why the last change of files failed.
     pub last_error: Vec<String>,
     /// Whether steered packets go past the stack; None before it was looked.
     pub fast_path: Option<Choice>,
     fast_path_setting: config::FastPath,
     /// What was last to be said about the resources.
     noted: BTreeSet<Problem>,
-    /// When files were last put into force.
+    /// When files were last put into force without anything wrong.
     pub reloaded: Option<SystemTime>,
 }
 
@@ -111,13 +115,13 @@ impl State {
         for notice in notices {
             warn!("{notice}");
         }
-        let truth = Truth::start(store.kept());
+        let adopted = desired.splits().map(|split| Arc::new(split.clone()));
+        let truth = Truth::start(store.kept(), adopted);
         for (_, problem) in truth.set_aside() {
             error!("not in force: {problem}");
         }
         let mut inner = Inner {
             seed: config.hash_seed,
-            resources: config.resources.clone(),
             steering,
             interfaces: Interfaces::new(config.interfaces.clone()),
             desired,
@@ -144,6 +148,8 @@ impl State {
             started: SystemTime::now(),
             inner: Mutex::new(inner),
             flows,
+            resources: config.resources.clone(),
+            files: Mutex::default(),
             census: Census::new(config.flows.max),
             clock,
             idle,
@@ -152,7 +158,7 @@ impl State {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Follows what happened to an interface.
@@ -175,7 +181,10 @@ impl State {
 
     /// Reads the resources again. What is wrong is said, and changes nothing.
     pub fn reload(&self) {
-        self.lock().reload();
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        // Megabytes take a second: nobody waits for the lock meanwhile.
+        *files = source::load_files(&self.resources, &files);
+        self.lock().reload(&files);
         self.changed.notify_one();
     }
 }
@@ -192,35 +201,48 @@ impl Inner {
         }
     }
 
-    fn reload(&mut self) {
-        let resolved = source::load_all(&self.resources);
-        let notes: BTreeSet<Problem> = resolved.notes.iter().cloned().collect();
+    fn reload(&mut self, files: &Files) {
+        let step = self.truth.load_files(self.store.kept(), files, now());
+        match self.carry_out(step) {
+            Ok(()) => {
+                if self.last_error.is_empty() {
+                    self.reloaded = Some(SystemTime::now());
+                }
+                self.note(files);
+            }
+            Err(error) => {
+                self.last_error = format!("{error:#}").lines().map(str::to_owned).collect();
+                for line in &self.last_error {
+                    error!("no change of files is in force: {line}");
+                }
+            }
+        }
+    }
+
+    /// Says what is new of what is to be said about documents.
+    fn note(&mut self, files: &Files) {
+        let passed = files.files.iter().flat_map(|file| &file.documents.notes);
+        let all = self.truth.resolver().notes();
+        let notes: BTreeSet<Problem> = all.iter().chain(passed).cloned().collect();
         for note in notes.difference(&self.noted) {
             info!("note: {note}");
         }
         self.noted = notes;
-        let result = match resolved.declared() {
-            Ok(files) => self
-                .truth
-                .load_files(self.store.kept(), files, now())
-                .map_err(anyhow::Error::from)
-                .and_then(|step| self.carry_out(step)),
-            Err(problems) => self.go_on_without_files().and(Err(super::problems(&problems))),
-        };
-        if result.is_ok() {
-            self.reloaded = Some(SystemTime::now());
-        }
-        let said = result.err().map(|error| format!("{error:#}")).unwrap_or_default();
-        self.last_error = said.lines().map(str::to_owned).collect();
-        for line in &self.last_error {
-            error!("not applied: {line}");
+    }
+
+    /// Says what is new of what is wrong with documents.
+    fn complain(&mut self) {
+        let problems = self.truth.problems().iter().map(ToString::to_string).collect();
+        let before = std::mem::replace(&mut self.last_error, problems);
+        for line in self.last_error.iter().filter(|line| !before.contains(line)) {
+            error!("not in force: {line}");
         }
     }
 
     /// Makes a step happen: in the kernel, in the state directory and in the
     /// truth; or, after an error, in none of them.
     pub fn carry_out(&mut self, mut step: Step) -> Result<()> {
-        let change = if self.truth.has_files() {
+        let change = if self.truth.has_files() || !step.has_files() {
             change(&step.changes)
         } else {
             // What was adopted may be anything: what is not in the truth goes now.
@@ -239,18 +261,12 @@ impl Inner {
         for event in &step.events {
             info!("{event}");
         }
+        let about_documents = step.is_about_documents();
         self.truth.accept(step);
-        Ok(())
-    }
-
-    /// Puts into force what was applied before, beside what was adopted, if the
-    /// agent starts and the files cannot be read.
-    fn go_on_without_files(&mut self) -> Result<()> {
-        if self.truth.has_files() {
-            return Ok(());
+        if about_documents {
+            self.complain();
         }
-        let change = Change::towards(self.truth.desired(), self.steering.ledger());
-        Ok(self.apply(&Change { remove: Vec::new(), ..change })?)
+        Ok(())
     }
 
     /// What takes a change back.

@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 
 use super::lines::Lines;
 use super::types::{
-    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, ExplainRequest, ExplainView,
-    FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery, StatsView, StatusView,
-    WeightsRequest,
+    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, ExplainRequest,
+    ExplainView, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery,
+    StatsView, StatusView, WeightsRequest,
 };
 
 /// The largest answer, in bytes.
@@ -83,6 +83,11 @@ impl Client {
     /// One split.
     pub async fn split(&self, name: &str) -> Result<SplitView, ClientError> {
         self.get(&format!("/v1/splits/{}", escape(name))).await
+    }
+
+    /// The documents of files and those that were applied.
+    pub async fn documents(&self) -> Result<Vec<DocumentView>, ClientError> {
+        self.get("/v1/documents").await
     }
 
     /// Applies documents, all or none; with `dry_run` only asks what that would do.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use futures_util::stream::BoxStream;
 
 use super::types::{
-    ApplyView, ChangeView, ExplainRequest, ExplainView, FlowQuery, FlowView, SplitView, StatsQuery,
-    StatsView, StatusView,
+    ApplyView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowView,
+    SplitView, StatsQuery, StatsView, StatusView,
 };
 use crate::model::{Key, Name};
-use crate::source::Declared;
+use crate::resource::Declarations;
 use crate::truth::{Guard, Kept, Refusal};
 
 /// Why the agent does not do what it was asked for. Each has a text for people.
@@ -62,11 +62,14 @@ pub trait Control: Send + Sync + 'static {
     /// The split of that name.
     fn split(&self, name: String) -> impl Future<Output = Result<SplitView, Failure>> + Send;
 
+    /// The documents of files and those that were applied, by kind, namespace and name.
+    fn documents(&self) -> impl Future<Output = Result<Vec<DocumentView>, Failure>> + Send;
+
     /// Applies documents, all or none; with `dry_run` only says what that
     /// would do. See [`crate::truth::Truth::apply`].
     fn apply(
         &self,
-        documents: Vec<Declared>,
+        documents: Declarations,
         dry_run: bool,
     ) -> impl Future<Output = Result<ApplyView, Failure>> + Send;
 

@@ -11,13 +11,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 
 use super::types::{
-    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, ExplainRequest, ExplainView,
-    FileText, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery, StatsView,
-    StatusView, WeightsRequest,
+    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, ExplainRequest,
+    ExplainView, FileText, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery,
+    StatsView, StatusView, WeightsRequest,
 };
 use super::{Control, Failure};
 use crate::model::{Key, Name as SplitName};
-use crate::source::{self, Problem};
+use crate::resource::{self, Id};
+use crate::source::Problem;
 use crate::truth::{Guard, Refusal};
 
 /// The most files of a request.
@@ -105,6 +106,16 @@ pub(super) async fn split<C: Control>(
     Ok(Json(control.split(name).await?))
 }
 
+/// The documents of files and those that were applied, by kind, namespace and name.
+#[utoipa::path(get, path = "/v1/documents", responses(
+    (status = 200, body = Vec<DocumentView>),
+))]
+pub(super) async fn documents<C: Control>(
+    State(control): State<Arc<C>>,
+) -> Answer<Vec<DocumentView>> {
+    Ok(Json(control.documents().await?))
+}
+
 /// Applies documents, all or none.
 ///
 /// The answer says what becomes of each object, and what part of new flows
@@ -119,7 +130,8 @@ pub(super) async fn apply<C: Control>(
     body: Body<ApplyRequest>,
 ) -> Answer<ApplyView> {
     let Json(ApplyRequest { files, dry_run }) = body?;
-    let documents = read(files, source::declarations).await?;
+    let documents = read(files, |files| resource::declarations(files)).await?;
+    bounded(documents.documents.len())?;
     Ok(Json(control.apply(documents, dry_run).await?))
 }
 
@@ -128,7 +140,7 @@ pub(super) async fn apply<C: Control>(
     (status = 200, body = ApplyView),
     (status = 400, body = ApiError, description = "The request makes no sense"),
     (status = 404, body = ApiError, description = "An object was not applied"),
-    (status = 409, body = ApiError, description = "An object is defined by a file"),
+    (status = 409, body = ApiError, description = "An object is defined by a file, or something needs it"),
 ))]
 pub(super) async fn delete<C: Control>(
     State(control): State<Arc<C>>,
@@ -137,7 +149,9 @@ pub(super) async fn delete<C: Control>(
     let Json(DeleteRequest { objects, files, dry_run }) = body?;
     let mut keys: Vec<Key> = objects.into_iter().map(Key::from).collect();
     bounded(keys.len())?;
-    keys.extend(read(files, source::keys).await?);
+    let ids = read(files, |files| resource::ids(files)).await?;
+    bounded(ids.len())?;
+    keys.extend(ids.iter().map(Id::key));
     if keys.is_empty() {
         return Err(Failure::Invalid("the request names no object".into()).into());
     }
@@ -282,8 +296,8 @@ pub(super) async fn status<C: Control>(State(control): State<Arc<C>>) -> Answer<
 /// Reads files, away from the threads that answer requests: megabytes take seconds.
 async fn read<T: Send + 'static>(
     files: Vec<FileText>,
-    how: impl FnOnce(&[(String, String)]) -> Result<Vec<T>, Vec<Problem>> + Send + 'static,
-) -> Result<Vec<T>, Refused> {
+    how: impl FnOnce(&[(String, String)]) -> Result<T, Vec<Problem>> + Send + 'static,
+) -> Result<T, Refused> {
     if files.len() > MAX_FILES {
         let message = format!("{} files in one request, at most {MAX_FILES} may be", files.len());
         return Err(Failure::Invalid(message).into());
@@ -291,10 +305,8 @@ async fn read<T: Send + 'static>(
     let files: Vec<(String, String)> = files.into_iter().map(|f| (f.name, f.text)).collect();
     let found = tokio::task::spawn_blocking(move || how(&files))
         .await
-        .map_err(|error| Failure::Internal(error.to_string()))?
-        .map_err(Refusal::Problems)?;
-    bounded(found.len())?;
-    Ok(found)
+        .map_err(|error| Failure::Internal(error.to_string()))?;
+    Ok(found.map_err(Refusal::Problems)?)
 }
 
 fn bounded(documents: usize) -> Result<(), Failure> {

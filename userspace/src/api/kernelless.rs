@@ -13,13 +13,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::types::{
-    ApplyView, ChangeView, ExplainRequest, ExplainView, FlowQuery, FlowState, FlowView, OriginView,
-    Protocol, SplitStatsView, SplitView, StatsQuery, StatsView, StatusView, SubsetStatsView,
-    SubsetView,
+    ApplyView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowState,
+    FlowView, OriginView, Protocol, SplitStatsView, SplitView, StatsQuery, StatsView, StatusView,
+    SubsetStatsView, SubsetView,
 };
 use super::{Control, Failure, FlowStream, bind, serve};
 use crate::model::{Key, Name, Split, total_weight};
-use crate::source::{self, Declared};
+use crate::resource::Declarations;
+use crate::source::Files;
 use crate::store::Store;
 use crate::truth::{Guard, Refusal, Step, Time, Truth};
 
@@ -124,7 +125,12 @@ impl Control for Agent {
         self.lock().view(&name)
     }
 
-    async fn apply(&self, documents: Vec<Declared>, dry_run: bool) -> Result<ApplyView, Failure> {
+    async fn documents(&self) -> Result<Vec<DocumentView>, Failure> {
+        let inner = self.lock();
+        Ok(DocumentView::all(&inner.truth, inner.store.kept()))
+    }
+
+    async fn apply(&self, documents: Declarations, dry_run: bool) -> Result<ApplyView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
         inner.carry_out(inner.truth.apply(inner.store.kept(), documents, now), dry_run)
@@ -253,10 +259,11 @@ pub(crate) fn start(file: &str) -> Running {
 fn agent(directory: &Path, file: &str) -> Arc<Agent> {
     let (store, notices) = Store::open(&directory.join("state")).unwrap();
     assert_eq!(notices, []);
-    let mut inner = Inner { truth: Truth::start(store.kept()), store, clock: 0, stats: 0 };
-    let declared = source::declarations(&[("weir.yaml", file)]).expect("a good file");
+    let mut inner = Inner { truth: Truth::start(store.kept(), []), store, clock: 0, stats: 0 };
     let now = inner.now();
-    let step = inner.truth.load_files(inner.store.kept(), declared, now);
-    inner.carry_out(step, false).expect("a good file");
+    let files = Files::of([("weir.yaml", file)]);
+    let step = inner.truth.load_files(inner.store.kept(), &files, now);
+    inner.carry_out(Ok(step), false).expect("a good file");
+    assert_eq!(inner.truth.problems(), []);
     Arc::new(Agent { inner: Mutex::new(inner), batches: Arc::default() })
 }

@@ -16,6 +16,7 @@ use super::handlers;
     paths(
         handlers::splits,
         handlers::split,
+        handlers::documents,
         handlers::apply,
         handlers::delete,
         handlers::set_weights,

@@ -25,6 +25,7 @@ pub(super) fn router<C: Control>(control: Arc<C>) -> Router {
     let documents = Router::new()
         .route("/v1/apply", post(handlers::apply::<C>))
         .route("/v1/delete", post(handlers::delete::<C>))
+        .route("/v1/documents", get(handlers::documents::<C>))
         .layer(DefaultBodyLimit::max(MAX_DOCUMENTS));
     Router::new()
         .route("/v1/splits", get(handlers::splits::<C>))

@@ -12,8 +12,8 @@ use super::seeing::{DoctorArgs, FlowsArgs, Seeing, TopArgs, WatchArgs};
 use super::{Asked, Question};
 use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
-use crate::model::Name;
-use crate::source;
+use crate::model::{Key, Name, is_label};
+use crate::resource::{DEFAULT_NAMESPACE, Id, Kind};
 
 /// Shifts traffic between the versions of a service, in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -191,18 +191,12 @@ pub struct DiffArgs {
 /// `weir delete`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct DeleteArgs {
-    /// The kind of the objects: split.
-    #[arg(
-        value_parser = kind,
-        value_name = "KIND",
-        requires = "names",
-        required_unless_present = "files",
-        conflicts_with = "files"
-    )]
-    pub kind: Option<String>,
-    /// Their names.
-    #[arg(value_parser = name, value_name = "NAME")]
-    pub names: Vec<String>,
+    /// What to delete: KIND/NAME, KIND/NAMESPACE/NAME, or a kind and names.
+    #[arg(value_name = "KIND/NAME", required_unless_present = "files", conflicts_with = "files")]
+    pub objects: Vec<String>,
+    /// The namespace of objects that are named without one.
+    #[arg(short = 'n', long, default_value = DEFAULT_NAMESPACE, value_parser = namespace)]
+    pub namespace: String,
     /// Delete what the documents of these are about: files, directories, or -
     /// for standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-")]
@@ -290,10 +284,17 @@ pub struct StatusArgs {
 
 /// `weir get`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct GetArgs {
     /// What to show.
     #[command(subcommand)]
-    pub resource: Resource,
+    pub resource: Option<Resource>,
+    /// A split, for short.
+    #[arg(value_parser = name, required = true)]
+    pub name: Option<String>,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What there is to show.
@@ -306,6 +307,23 @@ pub enum Resource {
         #[arg(value_parser = name)]
         name: Option<String>,
         /// How to show it.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Documents of files and those that were applied.
+    #[command(alias = "document")]
+    Documents {
+        /// Only those that were applied.
+        #[arg(long)]
+        applied: bool,
+        /// How to show them.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Routes of the Gateway API, with their conditions.
+    #[command(alias = "route")]
+    Routes {
+        /// How to show them.
         #[command(flatten)]
         output: Output,
     },
@@ -343,10 +361,42 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
-fn kind(text: &str) -> Result<String, String> {
-    match text {
-        "split" | "splits" | source::KIND => Ok(source::KIND.to_owned()),
-        _ => Err("expected \"split\"".to_owned()),
+fn namespace(text: &str) -> Result<String, String> {
+    let no = || format!("\"{text}\" is not a namespace");
+    is_label(text).then(|| text.to_owned()).ok_or_else(no)
+}
+
+/// The objects that words name: `KIND/NAME`, `KIND/NAMESPACE/NAME`, or a kind
+/// and after it names.
+fn objects(words: &[String], namespace: &str) -> Result<Vec<Key>, String> {
+    let kind = |word: &str| {
+        Kind::of_word(word).ok_or_else(|| {
+            format!("\"{word}\" is no kind, expected one such as split or virtualservice")
+        })
+    };
+    let object = |kind: Kind, namespace: &str, text: &str| {
+        let namespace = if kind.is_namespaced() { namespace } else { "" };
+        let id = Id { kind, namespace: namespace.to_owned(), name: name(text)? };
+        Ok::<Key, String>(id.key())
+    };
+    match words {
+        [first, names @ ..] if !first.contains('/') => {
+            let kind = kind(first)?;
+            if names.is_empty() {
+                return Err(format!("no name, expected one after \"{first}\""));
+            }
+            names.iter().map(|name| object(kind, namespace, name)).collect()
+        }
+        words => words
+            .iter()
+            .map(|word| match word.split('/').collect::<Vec<_>>().as_slice() {
+                [kind_, name] => object(kind(kind_)?, namespace, name),
+                [kind_, own, name] if kind(kind_)?.is_namespaced() => {
+                    object(kind(kind_)?, &self::namespace(own)?, name)
+                }
+                _ => Err(format!("\"{word}\" is not KIND/NAME or KIND/NAMESPACE/NAME")),
+            })
+            .collect(),
     }
 }
 
@@ -379,7 +429,11 @@ impl Cli {
             Command::Validate(args) => Action::Validate(args),
             Command::Translate(args) => Action::Translate(args),
             Command::Apply(args) => Action::ask(Question::Apply(args)),
-            Command::Delete(args) => Action::ask(Question::Delete(args)),
+            Command::Delete(args) => {
+                let keys = objects(&args.objects, &args.namespace)
+                    .map_err(|message| Cli::command().error(ErrorKind::ValueValidation, message))?;
+                Action::ask(Question::Delete(args, keys))
+            }
             Command::Diff(args) => Action::ask(Question::Diff(args)),
             Command::Completions { shell } => Action::Completions(shell),
             Command::Manual { directory } => Action::Manual(directory),
@@ -440,7 +494,16 @@ mod tests {
             name: Some("reviews".into()),
             output: Output { format: Format::Yaml },
         };
-        assert_eq!(action, Action::ask(Question::Get(GetArgs { resource })));
+        let output = Output { format: Format::Table };
+        let args = GetArgs { resource: Some(resource), name: None, output };
+        assert_eq!(action, Action::ask(Question::Get(args)));
+        let Action::Ask(Asked::Question(Question::Get(args))) =
+            parse("weir get a.b -o json").unwrap().1
+        else {
+            panic!()
+        };
+        assert_eq!((args.resource, args.name.as_deref()), (None, Some("a.b")));
+        assert_eq!(args.output.format, Format::Json);
 
         let line = "weir --socket /tmp/s explain --from [::1]:5 --to [fd00::1]:80 --protocol udp";
         let Action::Ask(Asked::Question(Question::Explain(args))) = parse(line).unwrap().1 else {
@@ -481,11 +544,21 @@ mod tests {
         assert_eq!((args.to, args.output.format), (Some(3), Format::Json));
         let Question::Apply(args) = question("weir apply -f a -f - --dry-run") else { panic!() };
         assert_eq!((args.files.files, args.dry_run), (vec!["a".into(), "-".into()], true));
-        let Question::Delete(args) = question("weir delete split a b") else { panic!() };
-        assert_eq!(args.kind.as_deref(), Some("TrafficSplit"));
-        assert_eq!((args.names, args.files), (vec!["a".to_owned(), "b".into()], vec![]));
-        let Question::Delete(args) = question("weir delete -f a.yaml") else { panic!() };
-        assert_eq!((args.kind, args.files), (None, vec!["a.yaml".into()]));
+        let deleted = |line: &str| {
+            let Question::Delete(args, keys) = question(line) else { panic!("{line}") };
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            (keys.join(" "), args.files)
+        };
+        for (words, keys) in [
+            ("split a b", "TrafficSplit/a TrafficSplit/b"),
+            ("split/a vs/b", "TrafficSplit/a VirtualService/default/b"),
+            ("-n shop vs/a dr/other/b", "VirtualService/shop/a DestinationRule/other/b"),
+            ("tcproute a --namespace shop", "TCPRoute/shop/a"),
+            ("Gateway.networking.istio.io/a", "Gateway.networking.istio.io/default/a"),
+        ] {
+            assert_eq!(deleted(&format!("weir delete {words}")), (keys.to_owned(), vec![]));
+        }
+        assert_eq!(deleted("weir delete -f a.yaml"), (String::new(), vec!["a.yaml".into()]));
         assert!(matches!(question("weir diff -f a"), Question::Diff(_)));
         assert!(matches!(question("weir history a"), Question::History(_)));
     }
@@ -515,7 +588,18 @@ mod tests {
             "weir diff",
             "weir delete",
             "weir delete split",
-            "weir delete pod a",
+            "weir delete deployment a",
+            "weir delete pod",
+            "weir delete a",
+            "weir delete split/n/a",
+            "weir delete vs/n/m/a",
+            "weir delete vs/N/a",
+            "weir delete vs/a -n N",
+            "weir delete split a vs/b",
+            "weir delete split/a -f x.yaml",
+            "weir get",
+            "weir get A",
+            "weir get a b",
             "weir delete split a -f b",
             "weir get",
             "weir get splits -o xml",

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::documents;
 use super::render::share;
 use crate::api::types::{
     ApplyView, DifferenceView, FateView, SplitDifferenceView, SubsetDifferenceView,
@@ -26,6 +27,7 @@ pub(super) fn apply(view: &ApplyView) -> String {
         text.push('\n');
     }
     text.push_str(&difference(&view.difference));
+    text.push_str(&documents::notes(view.notes.iter()));
     for event in &view.events {
         let _ = writeln!(text, "{event}");
     }

@@ -10,6 +10,7 @@ mod doctor;
 mod documents;
 mod files;
 mod flows;
+mod generated;
 mod render;
 mod seeing;
 mod status;
@@ -27,7 +28,7 @@ pub use args::{
     GetArgs, HistoryArgs, Output, Resource, RollbackArgs, StatusArgs, TranslateArgs, UnloadArgs,
     ValidateArgs, WeightsArgs,
 };
-pub use documents::{completions, manual};
+pub use generated::{completions, manual};
 pub use seeing::{DoctorArgs, FlowsArgs, LineFormat, LineOutput, Seeing, TopArgs, WatchArgs};
 
 use crate::api::Client;
@@ -35,6 +36,7 @@ use crate::api::types::{
     ApplyRequest, DeleteRequest, ExplainRequest, ObjectName, ResetQuery, RollbackRequest,
     SplitView, WeightsRequest,
 };
+use crate::model::Key;
 use crate::top;
 
 /// Done.
@@ -56,8 +58,8 @@ pub enum Asked {
 pub enum Question {
     /// `weir apply`.
     Apply(ApplyArgs),
-    /// `weir delete`.
-    Delete(DeleteArgs),
+    /// `weir delete`, and what it names.
+    Delete(DeleteArgs, Vec<Key>),
     /// `weir diff`.
     Diff(DiffArgs),
     /// `weir weights`.
@@ -86,9 +88,10 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
             let request = ApplyRequest { files: files::read(&files.files)?, dry_run: true };
             show(output, &client.apply(&request).await?, difference::apply)?
         }
-        Question::Delete(args) => {
-            let output = args.output;
-            show(output, &client.delete(&deletion(args)?).await?, difference::apply)?
+        Question::Delete(DeleteArgs { files, dry_run, output, .. }, keys) => {
+            let objects = keys.iter().map(ObjectName::from).collect();
+            let request = DeleteRequest { objects, files: files::read(&files)?, dry_run };
+            show(output, &client.delete(&request).await?, difference::apply)?
         }
         Question::Weights(args) => {
             let output = args.output;
@@ -102,12 +105,7 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
             let request = RollbackRequest { to, expect, version: expected.expect_version };
             show(output, &client.rollback(&name, &request).await?, render::split)?
         }
-        Question::Get(GetArgs { resource: Resource::Splits { name: Some(name), output } }) => {
-            show(output, &client.split(&name).await?, render::split)?
-        }
-        Question::Get(GetArgs { resource: Resource::Splits { name: None, output } }) => {
-            show(output, &client.splits().await?, |splits| render::splits(splits))?
-        }
+        Question::Get(args) => get(&client, args).await?,
         Question::Explain(ExplainArgs { from, to, protocol, output }) => {
             let explained = client.explain(ExplainRequest { from, to, protocol }).await?;
             show(output, &explained, render::explain)?
@@ -156,12 +154,26 @@ async fn weights(client: &Client, args: WeightsArgs) -> anyhow::Result<SplitView
     Ok(client.set_weights(&name, &WeightsRequest { weights, expect, version }).await?)
 }
 
-fn deletion(args: DeleteArgs) -> anyhow::Result<DeleteRequest> {
-    let DeleteArgs { kind, names, files, dry_run, .. } = args;
-    let kind = kind.unwrap_or_default();
-    let object = |name| ObjectName { kind: kind.clone(), namespace: String::new(), name };
-    let objects = names.into_iter().map(object).collect();
-    Ok(DeleteRequest { objects, files: files::read(&files)?, dry_run })
+async fn get(client: &Client, args: GetArgs) -> anyhow::Result<String> {
+    let GetArgs { resource, name, output } = args;
+    match resource.unwrap_or(Resource::Splits { name, output }) {
+        Resource::Splits { name: Some(name), output } => {
+            show(output, &client.split(&name).await?, render::split)
+        }
+        Resource::Splits { name: None, output } => {
+            show(output, &client.splits().await?, |splits| render::splits(splits))
+        }
+        Resource::Documents { applied, output } => {
+            let mut documents = client.documents().await?;
+            documents.retain(|document| !applied || document.source == "applied");
+            show(output, &documents, |documents| documents::table(documents))
+        }
+        Resource::Routes { output } => {
+            let mut documents = client.documents().await?;
+            documents.retain(|document| document.is_route());
+            show(output, &documents, |routes| documents::routes(routes))
+        }
+    }
 }
 
 /// [`ask`] and [`see`], for a thin `main`: answers on standard output, errors

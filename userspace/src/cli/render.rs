@@ -1,13 +1,14 @@
 //! Answers of the agent as plain text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::columns::{
     Align::{self, Left, Right},
     Columns,
 };
-use crate::api::types::{ChangeView, ExplainView, SplitView};
+use super::documents;
+use crate::api::types::{ChangeView, ConditionView, ExplainView, SplitView};
 
 /// Aligned columns with a header.
 pub(super) fn table<const N: usize>(
@@ -69,11 +70,30 @@ pub(super) fn splits(splits: &[SplitView]) -> String {
         })
         .collect();
     let mut text = table(columns, &rows);
-    let notes: Vec<String> = splits.iter().filter_map(note).collect();
-    if !notes.is_empty() {
-        let _ = write!(text, "\n{}\n", notes.join("\n"));
+    let said: Vec<String> = splits.iter().flat_map(said).collect();
+    if !said.is_empty() {
+        let _ = write!(text, "\n{}\n", said.join("\n"));
     }
+    let mut conditions: Vec<&ConditionView> =
+        splits.iter().flat_map(|split| &split.origin.conditions).collect();
+    conditions.dedup();
+    if !conditions.is_empty() {
+        text.push('\n');
+        text.push_str(&documents::conditions(&conditions));
+    }
+    let notes: BTreeSet<&String> = splits.iter().flat_map(|split| &split.origin.notes).collect();
+    text.push_str(&documents::notes(notes.into_iter()));
     text
+}
+
+/// What is to be said of a split itself.
+fn said(split: &SplitView) -> Vec<String> {
+    let held = split
+        .origin
+        .problems
+        .iter()
+        .map(|problem| format!("{}: goes on as it was: {problem}", split.name));
+    note(split).into_iter().chain(held).collect()
 }
 
 /// What is to be said of a split's weights.

@@ -218,3 +218,160 @@ ACTIVE  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
     let error = weir(&running, "watch x --count 1").await.unwrap_err();
     assert_eq!(error, "there is no split \"x\"");
 }
+
+const SERVICES: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: reviews}
+spec: {clusterIP: 10.96.0.1, ports: [{name: main, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec: {host: reviews, subsets: [{name: v1, labels: {version: v1}}, {name: v3, labels: {version: v3}}]}
+";
+
+const ROUTES: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http:
+  - route:
+    - {destination: {host: reviews, subset: v1}, weight: 50}
+    - {destination: {host: reviews, subset: v3}, weight: 50}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reviews-v1}
+";
+
+#[tokio::test]
+async fn routes_are_applied_shown_shifted_and_deleted() {
+    let running = start(SERVICES);
+    write(&running, "routes.yaml", ROUTES);
+    let difference = "\
+~ reviews.default: 100.00% of new flows go elsewhere; live ones stay
+    reviews: weight 1 -> none (100.00% -> 0.00%)
+    v1: weight none -> 50 (0.00% -> 50.00%)
+    v3: weight none -> 50 (0.00% -> 50.00%)
+    reviews -> v1: 50.00%
+    reviews -> v3: 50.00%
+Splits: 0 added, 1 changed, 0 removed, 0 unchanged.
+";
+    let notes = "
+note: $D/routes.yaml:7: spec.http[0].route: the weights apply to connections, not to requests: all \
+requests of a connection go the same way
+note: $D/routes.yaml:8: spec.http[0].route[0].destination: subset \"v1\" of split \"reviews.default\" has no IPv4 \
+endpoint: its share is rejected
+note: $D/routes.yaml:9: spec.http[0].route[1].destination: subset \"v3\" of split \"reviews.default\" has no IPv4 \
+endpoint: its share is rejected
+note: $D/routes.yaml:12: kind: passed over: it says nothing about steering
+";
+    let would = format!("VirtualService/default/reviews would be created\n\n{difference}{notes}");
+    assert_eq!(weir(&running, "diff -f $D/routes.yaml").await.unwrap(), would);
+    let did = would.replace("would be created", "created");
+    assert_eq!(weir(&running, "apply -f $D/routes.yaml").await.unwrap(), did);
+
+    let shown = weir(&running, "get reviews.default").await.unwrap();
+    let table = "\
+NAME             SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
+reviews.default  v1          50       50  50.00%         -      0          0        2  \
+weir.yaml:3 (VirtualService default/reviews, DestinationRule default/reviews, Service default/reviews)
+reviews.default  v3          50       50  50.00%         -      0          0        2  \
+weir.yaml:3 (VirtualService default/reviews, DestinationRule default/reviews, Service default/reviews)
+
+note: applied VirtualService/default/reviews: spec.http[0].route: ";
+    assert!(shown.starts_with(table), "{shown}");
+    assert_eq!(weir(&running, "get splits").await.unwrap(), shown);
+    let json = weir(&running, "get reviews.default -o json").await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let document = serde_json::json!(
+        {"kind": "VirtualService", "namespace": "default", "name": "reviews", "source": "applied"}
+    );
+    assert_eq!(json["documents"][0], document);
+    assert_eq!(json["notes"].as_array().unwrap().len(), 3);
+
+    let documents = "\
+KIND             NAMESPACE  NAME     SOURCE
+DestinationRule  default    reviews  weir.yaml:8
+Service          default    reviews  weir.yaml:3
+VirtualService   default    reviews  applied
+";
+    assert!(weir(&running, "get documents").await.unwrap().starts_with(documents));
+    let applied = weir(&running, "get documents --applied").await.unwrap();
+    assert!(applied.contains("VirtualService") && !applied.contains("Rule"), "{applied}");
+
+    weir(&running, "weights reviews.default v1=90 v3=10").await.unwrap();
+    let event = "split reviews.default: the override v1=90 v3=10 is over, as the weights in its \
+                 definition changed to v1=60 v3=50\n";
+    write(&running, "routes.yaml", &ROUTES.replacen("50}", "60}", 1));
+    let said = weir(&running, "apply -f $D/routes.yaml").await.unwrap();
+    assert!(said.ends_with(event), "{said}");
+    write(&running, "routes.yaml", &ROUTES.replace("subset: v3", "subset: v9"));
+    let refusal = "$D/routes.yaml:9: spec.http[0].route[1].destination.subset: VirtualService \
+                   default/reviews needs subset \"v9\" of host reviews.default.svc.cluster.local, which \
+                   DestinationRule default/reviews (weir.yaml:8) does not have";
+    assert_eq!(weir(&running, "apply -f $D/routes.yaml").await.unwrap_err(), refusal);
+    // What the file names is deleted, whatever else it says.
+    let said = weir(&running, "delete -f $D/routes.yaml").await.unwrap();
+    assert!(said.starts_with("VirtualService/default/reviews deleted\n"), "{said}");
+    let said = weir(&running, "delete vs/reviews").await.unwrap_err();
+    assert_eq!(said, "VirtualService/default/reviews was not applied");
+    let shown = weir(&running, "get splits").await.unwrap();
+    assert!(shown.contains("reviews.default  reviews       1"), "plain balancing: {shown}");
+}
+
+#[tokio::test]
+async fn routes_of_the_gateway_api_are_shown_with_conditions() {
+    let running = start(SERVICES);
+    let route = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: NAME}
+spec:
+  parentRefs: [{group: \"\", kind: Service, name: PARENT}]
+  rules: [{backendRefs: [{name: reviews, port: 80, weight: 3}, {name: missing, port: 80}]}]
+";
+    let bad = route.replace("NAME", "lost").replace("PARENT", "nothing");
+    let good = route.replace("NAME", "found").replace("PARENT", "reviews");
+    write(&running, "r.yaml", &format!("{good}---\n{bad}"));
+    weir(&running, "apply -f $D/r.yaml").await.unwrap();
+    let found = "\
+ROUTE                   PARENT                   CONDITION     STATUS  REASON
+TCPRoute default/found  Service default/reviews  Accepted      True    Accepted
+TCPRoute default/found  Service default/reviews  ResolvedRefs  False   BackendNotFound   \
+there is no Service default/missing
+";
+    let all = found.to_owned()
+        + "\
+TCPRoute default/lost   Service default/nothing  Accepted      False   NoMatchingParent  \
+there is no Service default/nothing
+TCPRoute default/lost   Service default/nothing  ResolvedRefs  False   BackendNotFound   \
+there is no Service default/missing
+";
+    let all = all.replacen("REASON\n", "REASON\n", 1);
+    assert_eq!(weir(&running, "get routes").await.unwrap(), all);
+    let split = weir(&running, "get reviews.default").await.unwrap();
+    assert!(split.contains(&found.replace("BackendNotFound   ", "BackendNotFound  ")), "{split}");
+    for format in ["json", "yaml"] {
+        let text =
+            weir(&running, &format!("get splits reviews.default -o {format}")).await.unwrap();
+        let value: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+        let reasons: Vec<_> = value["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| {
+                (
+                    c["type"].as_str().unwrap(),
+                    c["status"].as_bool().unwrap(),
+                    c["reason"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        let expected = [("Accepted", true, "Accepted"), ("ResolvedRefs", false, "BackendNotFound")];
+        assert_eq!(reasons, expected, "{format}: {text}");
+    }
+}

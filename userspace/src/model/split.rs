@@ -255,6 +255,13 @@ impl Desired {
         self.splits.insert(split.name.clone(), split);
     }
 
+    /// Adds splits whose names and addresses are known to be no other's.
+    pub fn extend(&mut self, splits: impl IntoIterator<Item = Arc<Split>>) {
+        for split in splits {
+            self.replace(split);
+        }
+    }
+
     /// Removes the split of that name, if there is one.
     pub fn remove(&mut self, name: &str) {
         if let Some(split) = self.splits.remove(name)

@@ -1,6 +1,7 @@
 //! Texts to documents, each by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
@@ -11,11 +12,11 @@ use super::gateway::{Gateway, ReferenceGrant, Route};
 use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
 use super::{Labels, table};
-use crate::model::{Name, Protocol, Split, is_label};
-use crate::source::{FieldPath, Located, Node, Problem, document, stream};
+use crate::model::{Key, Name, Protocol, Split, is_label};
+use crate::source::{FieldPath, Located, Node, Problem, Spot, document, stream};
 
 /// A document that is right by itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Document {
     pub(super) id: Id,
     pub(super) place: Located,
@@ -26,9 +27,9 @@ pub struct Document {
 }
 
 /// What a document says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Body {
-    Split(Split),
+    Split(Arc<Split>),
     VirtualService(VirtualService),
     DestinationRule(DestinationRule),
     Workload(Workload),
@@ -49,9 +50,40 @@ impl Document {
         &self.id
     }
 
-    /// `FILE:LINE` of its name.
-    pub(super) fn position(&self) -> String {
-        format!("{}:{}", self.place.file(), self.place.position(&name()).line)
+    /// Where its name is.
+    pub fn spot(&self) -> Spot {
+        self.place.spot(&name())
+    }
+
+    /// The file that it is in; none if it was applied.
+    pub fn file(&self) -> Option<&str> {
+        match &self.place {
+            Located::File { file, .. } => Some(file),
+            Located::Applied(_) => None,
+        }
+    }
+
+    /// What is to be said about it by itself.
+    pub fn notes(&self) -> &[Problem] {
+        &self.notes
+    }
+
+    /// A problem of its name.
+    pub fn name_problem(&self, message: &str) -> Problem {
+        self.problem(&name(), message)
+    }
+
+    /// The same, applied: in no file any more.
+    pub fn applied(&self) -> Self {
+        let what: Arc<str> = what_applied(&self.id.key()).into();
+        let note = |note: &Problem| Problem { file: what.to_string(), line: None, ..note.clone() };
+        Self {
+            id: self.id.clone(),
+            labels: self.labels.clone(),
+            body: self.body.clone(),
+            notes: self.notes.iter().map(note).collect(),
+            place: Located::Applied(what),
+        }
     }
 
     pub(super) fn problem(&self, at: &FieldPath, message: &str) -> Problem {
@@ -62,8 +94,13 @@ impl Document {
 /// How messages name a document.
 impl std::fmt::Display for Document {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({})", self.id, self.position())
+        write!(f, "{} ({})", self.id, self.spot())
     }
+}
+
+/// How messages name a document that was applied.
+fn what_applied(key: &Key) -> String {
+    format!("applied {key}")
 }
 
 pub(super) fn name() -> FieldPath {
@@ -74,54 +111,157 @@ pub(super) fn name() -> FieldPath {
 #[derive(Debug, Default)]
 pub struct Documents {
     /// The documents that are right by themselves, in their order.
-    pub documents: Vec<Document>,
+    pub documents: Vec<Arc<Document>>,
     /// What is wrong with the others, by line.
     pub problems: Vec<Problem>,
     /// What is to be said about documents that are passed over.
     pub notes: Vec<Problem>,
     /// The others, as far as they say what they are.
     pub refused: BTreeSet<Id>,
+    /// Whether some may be there that do not even say what they are.
+    pub unnamed: bool,
+}
+
+/// A document to be applied.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// What it says.
+    pub document: Arc<Document>,
+    /// The document as JSON, keys sorted, on one line: however it was written,
+    /// equal documents are equal here.
+    pub text: String,
+}
+
+/// What files declare that are to be applied.
+#[derive(Debug, Default)]
+pub struct Declarations {
+    /// The documents.
+    pub documents: Vec<Declared>,
+    /// What is to be said about documents that are passed over.
+    pub notes: Vec<Problem>,
+}
+
+/// The documents of files, as pairs of name and text, in their order; or
+/// everything that is wrong with one of them by itself.
+pub fn declarations<N: AsRef<str>, T: AsRef<str>>(
+    files: &[(N, T)],
+) -> Result<Declarations, Vec<Problem>> {
+    let mut found = Declarations::default();
+    let mut problems = Vec::new();
+    for (file, text) in files {
+        let mut all = Documents::default();
+        let mut texts = Vec::new();
+        read_into(&mut all, file.as_ref(), text.as_ref(), |node| {
+            texts.push(document::canonical(&node.value));
+        });
+        for (document, text) in all.documents.into_iter().zip(texts) {
+            match text {
+                Ok(text) => found.documents.push(Declared { document, text }),
+                Err(error) => {
+                    all.problems.push(document.problem(&FieldPath::root(), &error.to_string()))
+                }
+            }
+        }
+        problems.extend(all.problems);
+        found.notes.extend(all.notes);
+    }
+    if problems.is_empty() { Ok(found) } else { Err(problems) }
+}
+
+/// What the documents of files are, whether or not the rest of them makes
+/// sense, but for those that are passed over; or what is wrong with that.
+pub fn ids<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Vec<Id>, Vec<Problem>> {
+    let mut ids = Vec::new();
+    let mut problems = Vec::new();
+    for (file, text) in files {
+        let (nodes, found) = stream(file.as_ref(), text.as_ref());
+        problems.extend(found);
+        for node in &nodes {
+            match identity::kind(node) {
+                Ok(Kind::PassedOver(_)) => {}
+                Ok(kind) => {
+                    let mut check = check(node);
+                    match header(&mut check, kind) {
+                        Some((id, _)) => ids.push(id),
+                        None => problems.extend(check.problems),
+                    }
+                }
+                Err(found) => problems.extend(found),
+            }
+        }
+    }
+    if problems.is_empty() { Ok(ids) } else { Err(problems) }
+}
+
+/// A document that was applied, from its JSON; or what is wrong with it.
+pub(crate) fn read_applied(key: &Key, json: &str) -> Result<Document, Problem> {
+    let what = what_applied(key);
+    let none = || Problem::of_file(&what, "it is empty, expected a document");
+    let Documents { documents, problems, .. } = read(&what, json);
+    match problems.into_iter().next() {
+        // It is on one line.
+        Some(problem) => Err(Problem { line: None, ..problem }),
+        None => documents.first().map(|document| document.applied()).ok_or_else(none),
+    }
 }
 
 /// Reads the documents of a text; `file` is what problems name.
 pub fn read(file: &str, text: &str) -> Documents {
+    let mut all = Documents::default();
+    read_into(&mut all, file, text, |_| {});
+    all
+}
+
+/// `good` is called for each of the documents that are right.
+fn read_into(all: &mut Documents, file: &str, text: &str, mut good: impl FnMut(&Node<'_>)) {
     let (nodes, problems) = stream(file, text);
-    let mut all = Documents { problems, ..Documents::default() };
+    all.unnamed |= !problems.is_empty();
+    all.problems.extend(problems);
     for node in nodes {
         match identity::kind(&node) {
-            Err(found) => all.problems.extend(found),
+            Err(found) => {
+                all.problems.extend(found);
+                all.unnamed = true;
+            }
             Ok(Kind::PassedOver(_)) => {
                 let message = "passed over: it says nothing about steering";
                 all.notes.push(node.problem(&FieldPath::of("kind"), message));
             }
-            Ok(Kind::TrafficSplit) => split(&mut all, node),
-            Ok(kind) => resource(&mut all, node, kind),
+            Ok(Kind::TrafficSplit) => split(all, node, &mut good),
+            Ok(kind) => resource(all, node, kind, &mut good),
         }
     }
     all.problems.sort_by_key(|problem| problem.line);
-    all
 }
 
-fn split(all: &mut Documents, node: Node<'_>) {
+fn split(all: &mut Documents, node: Node<'_>, good: &mut impl FnMut(&Node<'_>)) {
     let id = |name: &str| Id {
         kind: Kind::TrafficSplit,
         namespace: String::new(),
         name: name.to_owned(),
     };
     match document::split(&node) {
-        Ok(split) => all.documents.push(Document {
-            id: id(split.name().as_str()),
-            place: node.into_located(),
-            labels: Labels::new(),
-            body: Body::Split(split),
-            notes: Vec::new(),
-        }),
+        Ok(split) => {
+            good(&node);
+            all.documents.push(Arc::new(Document {
+                id: id(split.name().as_str()),
+                place: node.into_located(),
+                labels: Labels::new(),
+                body: Body::Split(Arc::new(split)),
+                notes: Vec::new(),
+            }));
+        }
         Err(problems) => {
             let name = node.value.get("metadata").and_then(|m| m.get("name")?.as_str());
+            all.unnamed |= name.is_none();
             all.refused.extend(name.map(id));
             all.problems.extend(problems);
         }
     }
+}
+
+fn check<'a>(node: &'a Node<'a>) -> Check<'a> {
+    Check { node, namespace: DEFAULT_NAMESPACE, problems: Vec::new(), notes: Vec::new() }
 }
 
 #[derive(Deserialize)]
@@ -129,11 +269,12 @@ struct Header {
     metadata: ObjectMeta,
 }
 
-fn resource(all: &mut Documents, node: Node<'_>, kind: Kind) {
+fn resource(all: &mut Documents, node: Node<'_>, kind: Kind, good: &mut impl FnMut(&Node<'_>)) {
     let table::Found { problems, notes } = table::check(&node, kind);
-    let mut check = Check { node: &node, namespace: DEFAULT_NAMESPACE, problems, notes };
+    let mut check = Check { problems, notes, ..check(&node) };
     let Some((id, labels)) = header(&mut check, kind) else {
         all.problems.extend(check.problems);
+        all.unnamed = true;
         return;
     };
     let in_namespace = if id.namespace.is_empty() { DEFAULT_NAMESPACE } else { &id.namespace };
@@ -143,8 +284,9 @@ fn resource(all: &mut Documents, node: Node<'_>, kind: Kind) {
     let Check { problems, notes, .. } = check;
     match body {
         Some(body) if problems.is_empty() => {
+            good(&node);
             let place = node.into_located();
-            all.documents.push(Document { id, place, labels, body, notes });
+            all.documents.push(Arc::new(Document { id, place, labels, body, notes }));
         }
         _ => {
             all.refused.insert(id);
@@ -168,9 +310,9 @@ fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {
         check.problem(&FieldPath::of("metadata.namespace"), message);
         return None;
     }
-    let namespace = match kind {
-        Kind::Namespace => String::new(),
-        _ => namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+    let namespace = match kind.is_namespaced() {
+        false => String::new(),
+        true => namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
     };
     if matches!(kind, Kind::Service) && !is_label(text.as_str()) {
         let message = format!("\"{text}\" is not a valid name of a Service: expected no '.'");

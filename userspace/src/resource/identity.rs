@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::model::Key;
 use crate::source::{FieldPath, Node, Problem};
 
 /// The namespace of documents that name none.
@@ -52,6 +53,23 @@ pub(super) struct Header {
     /// The versions that are read, the newest first; all of them if there are none here.
     pub versions: &'static [&'static str],
 }
+
+/// The key of Istio's Gateway, since the Gateway API has one as well.
+const ISTIO_GATEWAY: &str = "Gateway.networking.istio.io";
+
+/// What is typed for kinds beside their names.
+const SHORT: &[(&str, Kind)] = &[
+    ("split", Kind::TrafficSplit),
+    ("splits", Kind::TrafficSplit),
+    ("vs", Kind::VirtualService),
+    ("dr", Kind::DestinationRule),
+    ("se", Kind::ServiceEntry),
+    ("we", Kind::WorkloadEntry),
+    ("gtw", Kind::Gateway),
+    ("svc", Kind::Service),
+    ("ns", Kind::Namespace),
+    ("po", Kind::Pod),
+];
 
 const ISTIO: &str = "networking.istio.io";
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
@@ -110,6 +128,52 @@ impl Header {
 }
 
 impl Kind {
+    /// What keys call it: the kind's name, and for Istio's Gateway its group too.
+    fn key(self) -> &'static str {
+        match self {
+            Self::IstioGateway => ISTIO_GATEWAY,
+            _ => self.header().name,
+        }
+    }
+
+    fn of_key(text: &str) -> Option<Self> {
+        Self::kept().find(|kind| kind.key() == text)
+    }
+
+    /// The kinds that are kept when they are applied.
+    fn kept() -> impl Iterator<Item = Self> {
+        let kinds = HEADERS.iter().map(|header| header.kind);
+        kinds.filter(|kind| !matches!(kind, Self::PassedOver(_)))
+    }
+
+    /// The kind that somebody means who types this: its name in any case, in
+    /// the plural or with its group, or a short name as `kubectl` has it.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let word = word.to_ascii_lowercase();
+        let (name, group) = word.split_once('.').unwrap_or((&word, ""));
+        let means = |header: &&Header| {
+            let own = header.name.to_ascii_lowercase();
+            let plural = match own.strip_suffix("ry") {
+                Some(stem) => format!("{stem}ries"),
+                None => format!("{own}s"),
+            };
+            let short = SHORT.iter().any(|(short, kind)| *short == name && *kind == header.kind);
+            (own == name || plural == name || short) && (group.is_empty() || header.group == group)
+        };
+        let found: Vec<Self> = HEADERS.iter().filter(means).map(|header| header.kind).collect();
+        match found.as_slice() {
+            [only] => Some(*only),
+            // Without a group it is the Gateway API's.
+            found => found.contains(&Self::Gateway).then_some(Self::Gateway),
+        }
+        .filter(|kind| Self::kept().any(|kept| kept == *kind))
+    }
+
+    /// Whether documents of this kind have a namespace.
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::TrafficSplit | Self::Namespace)
+    }
+
     fn header(self) -> &'static Header {
         // Every kind is in the list (see the test).
         HEADERS.iter().find(|header| header.kind == self).unwrap_or(&HEADERS[0])
@@ -134,6 +198,20 @@ pub struct Id {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl Id {
+    /// What the API and the state directory know it by.
+    pub fn key(&self) -> Key {
+        let (kind, namespace, name) = (self.kind.key(), self.namespace.clone(), self.name.clone());
+        Key { kind: kind.to_owned(), namespace, name }
+    }
+
+    /// The document that is known by a key; None if there is no such kind.
+    pub fn of(key: &Key) -> Option<Self> {
+        let kind = Kind::of_key(&key.kind)?;
+        Some(Self { kind, namespace: key.namespace.clone(), name: key.name.clone() })
+    }
 }
 
 impl fmt::Display for Id {
@@ -215,5 +293,41 @@ fn one_of(names: &[String]) -> String {
     match quoted.as_slice() {
         [one] => format!("expected {one}"),
         _ => format!("expected one of {}", quoted.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_that_is_kept_has_a_key_of_its_own() {
+        for kind in Kind::kept() {
+            let id = Id { kind, namespace: "n".into(), name: "x".into() };
+            assert_eq!(Id::of(&id.key()), Some(id));
+        }
+        let key = Key { kind: "Deployment".into(), namespace: String::new(), name: "x".into() };
+        assert_eq!(Id::of(&key), None, "it is passed over");
+    }
+
+    #[test]
+    fn kinds_are_typed_in_many_ways() {
+        for (word, kind) in [
+            ("split", Kind::TrafficSplit),
+            ("TrafficSplits", Kind::TrafficSplit),
+            ("vs", Kind::VirtualService),
+            ("virtualservice", Kind::VirtualService),
+            ("serviceentries", Kind::ServiceEntry),
+            ("svc", Kind::Service),
+            ("tcproute", Kind::TcpRoute),
+            ("gateway", Kind::Gateway),
+            ("gateways.networking.istio.io", Kind::IstioGateway),
+            ("Gateway.gateway.networking.k8s.io", Kind::Gateway),
+        ] {
+            assert_eq!(Kind::of_word(word), Some(kind), "{word}");
+        }
+        for word in ["", "deployment", "gateway.example.com", "x", "virtualservice.v1"] {
+            assert_eq!(Kind::of_word(word), None, "{word}");
+        }
     }
 }

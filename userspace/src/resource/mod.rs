@@ -10,8 +10,8 @@
 //! they come to. Each host, gateway and route is resolved by itself, and
 //! remembers what was looked up for it (`set`): after a change, only what
 //! looked up something that changed is resolved again. A split that cannot be
-//! is named as such ([`Resolved::failed`]) and does not concern the others;
-//! [`Resolved::after`] is what runs then.
+//! is named as such ([`Wanted::failed`]) and does not concern the others;
+//! [`crate::truth`] says what runs then.
 //!
 //! `docs/resources.md` is the specification. No clock, no file system, no kernel.
 
@@ -23,6 +23,7 @@ mod host;
 mod identity;
 mod istio;
 mod outcome;
+mod placement;
 mod resolve;
 mod resolver;
 mod set;
@@ -33,12 +34,14 @@ mod translate;
 
 use std::collections::BTreeMap;
 
-pub use document::{Document, Documents, read};
-pub(crate) use identity::kind;
+pub(crate) use document::read_applied;
+pub use document::{Declarations, Declared, Document, Documents, declarations, ids, read};
 pub use identity::{DEFAULT_NAMESPACE, Id, Kind};
-pub use outcome::{Condition, ConditionType, Origin, Reason, Resolved};
-pub use resolver::Resolver;
+pub use outcome::{Condition, ConditionType, Origin, Provenance, Reason, Resolved};
+pub use resolver::{Resolver, Update, Wanted};
 pub use table::markdown;
+#[cfg(test)]
+pub(crate) use tests::GOOD;
 pub use translate::translate;
 
 use crate::source::Problem;
@@ -52,10 +55,9 @@ pub fn resolve_all<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Resolved {
     let mut resolver = Resolver::default();
     let mut all = Documents::default();
     for (file, text) in files {
-        let Documents { documents, problems, notes, refused } = read(file.as_ref(), text.as_ref());
+        let Documents { documents, problems, notes, .. } = read(file.as_ref(), text.as_ref());
         all.problems.extend(problems);
         all.notes.extend(notes);
-        all.refused.extend(refused);
         for document in documents {
             match resolver.get(&document.id) {
                 None => resolver.apply([document]),
@@ -66,21 +68,25 @@ pub fn resolve_all<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Resolved {
     let mut resolved = resolver.resolve();
     resolved.problems.extend(all.problems);
     resolved.notes.extend(all.notes);
-    resolved.refused = all.refused;
     let order = |problem: &Problem| {
         let file = files.iter().position(|(name, _)| name.as_ref() == problem.file);
         (file, problem.line)
     };
-    resolved.problems.sort_by_key(order);
-    resolved.notes.sort_by_key(order);
+    resolved.problems.sort_by_cached_key(order);
+    resolved.notes.sort_by_cached_key(order);
     resolved
 }
 
-fn twice(document: &Document, first: &Document) -> Problem {
-    let what = match document.id.kind {
-        Kind::TrafficSplit => format!("split \"{}\"", document.id.name),
-        _ => document.id.to_string(),
-    };
-    let message = format!("{what} is defined twice (first at {})", first.position());
-    document.problem(&document::name(), &message)
+/// The problem of a document that is in force already.
+pub(crate) fn twice(document: &Document, first: &Document) -> Problem {
+    let what = called(document.id());
+    document.name_problem(&format!("{what} is defined twice (first at {})", first.spot()))
+}
+
+/// How messages about sources name a document.
+pub(crate) fn called(id: &Id) -> String {
+    match id.kind {
+        Kind::TrafficSplit => format!("split \"{}\"", id.name),
+        _ => id.to_string(),
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::identity::Id;
 use crate::model::{Desired, Name};
-use crate::source::{Declared, Place, Problem};
+use crate::source::{Problem, Spot};
 
 /// What documents come to together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,12 +20,8 @@ pub struct Resolved {
     pub conditions: Vec<Condition>,
     /// The documents that each split comes from, those of `failed` included.
     pub provenance: BTreeMap<Name, Vec<Origin>>,
-    /// Where the name and address of each of the splits are said.
-    pub places: BTreeMap<Name, Place>,
     /// The splits that are wanted but cannot be: the problems say why.
     pub failed: BTreeSet<Name>,
-    /// The documents that are wrong by themselves, as far as they say what they are.
-    pub refused: BTreeSet<Id>,
 }
 
 /// A document that a split comes from.
@@ -33,15 +29,31 @@ pub struct Resolved {
 pub struct Origin {
     /// The document.
     pub id: Id,
-    /// Its file.
-    pub file: String,
-    /// The line of its name.
-    pub line: usize,
+    /// Where its name is.
+    pub at: Spot,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}:{})", self.id, self.file, self.line)
+        write!(f, "{} ({})", self.id, self.at)
+    }
+}
+
+/// Who says what a split is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provenance {
+    /// Where the document is that says what is addressed.
+    pub at: Spot,
+    /// The documents that it is made of; none if one says all.
+    pub documents: Vec<Origin>,
+}
+
+impl fmt::Display for Provenance {
+    /// `FILE:LINE` or `applied`, and the documents if it is made of several.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.at)?;
+        let names: Vec<String> = self.documents.iter().map(|o| o.id.to_string()).collect();
+        if names.is_empty() { Ok(()) } else { write!(f, " ({})", names.join(", ")) }
     }
 }
 
@@ -103,39 +115,5 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
-    }
-}
-
-impl Resolved {
-    /// The splits as files declare them, or everything that is wrong.
-    pub fn declared(self) -> Result<Vec<Declared>, Vec<Problem>> {
-        if !self.problems.is_empty() {
-            return Err(self.problems);
-        }
-        let Self { desired, places, .. } = self;
-        let mut all = Vec::new();
-        for (name, place) in places {
-            let Some(split) = desired.shared(name.as_str()) else { continue };
-            all.push(super::translate::declared(split, place)?);
-        }
-        Ok(all)
-    }
-
-    /// What runs after `before` (make before break): what is right now; but a
-    /// split that cannot be, or that came from a document that is now wrong,
-    /// goes on as it was.
-    pub fn after(&self, before: &Self) -> Desired {
-        let kept = |name: &Name| {
-            let origins = before.provenance.get(name).into_iter().flatten();
-            self.failed.contains(name)
-                || origins.into_iter().any(|origin| self.refused.contains(&origin.id))
-        };
-        let mut desired = Desired::default();
-        let kept = before.desired.splits().filter(|split| kept(split.name()));
-        for split in kept.chain(self.desired.splits()) {
-            // What is kept comes first: who has its name or address waits.
-            _ = desired.insert(split.clone());
-        }
-        desired
     }
 }

@@ -1,21 +1,24 @@
 //! Documents in, splits out; after a change, only what depends on it is
 //! resolved again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
 
 use super::document::{Body, Document, name};
 use super::host::Host;
 use super::identity::{Id, Kind};
-use super::outcome::{Origin, Resolved};
+use super::outcome::{Condition, Origin, Provenance, Resolved};
+use super::placement::{Claim, Placement, Standing};
 use super::resolve::{self, Outcome, Planned, Rank};
 use super::set::{Key, Set, View};
-use crate::model::{DesiredError, Name, ServiceAddress};
-use crate::source::{FieldPath, Place, Problem};
+use crate::model::{DesiredError, Name, Split};
+use crate::source::{FieldPath, Problem};
 
 /// What is resolved by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Unit {
+pub(super) enum Unit {
     /// A document.
     Document(Id),
     /// All that describes a host.
@@ -25,26 +28,56 @@ enum Unit {
 /// A unit's outcome, and the keys that were looked up for it.
 #[derive(Debug, Clone)]
 struct Solved {
-    outcome: Outcome,
-    read: BTreeSet<Key>,
+    /// The number of the first document that describes it.
+    order: u64,
+    outcome: Arc<Outcome>,
+    read: Arc<BTreeSet<Key>>,
 }
 
-/// The documents that are in force, and what they come to.
+/// The documents that are in force, and what they come to. A copy costs
+/// nothing, so that a change can be tried out on one.
 #[derive(Debug, Clone, Default)]
 pub struct Resolver {
     set: Set,
-    solved: BTreeMap<Unit, Solved>,
+    solved: OrdMap<Arc<Unit>, Solved>,
+    /// The units for which a key was looked up.
+    readers: OrdMap<Key, OrdSet<Arc<Unit>>>,
+    /// The units in which something is wrong.
+    faulty: OrdSet<Arc<Unit>>,
+    placement: Placement,
     /// The keys by which something else is found since the last resolution.
     changed: BTreeSet<Key>,
     /// The splits that the last resolution looked at again.
     touched: BTreeSet<Name>,
 }
 
+/// What an update found.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    /// The splits that were resolved again.
+    pub names: BTreeSet<Name>,
+    /// What was wrong with what was resolved again.
+    pub before: Vec<Problem>,
+    /// What is wrong with it now.
+    pub problems: Vec<Problem>,
+    /// What is to be said about it now.
+    pub notes: Vec<Problem>,
+}
+
+/// What a name comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The split, if there can be one.
+    pub split: Option<Arc<Split>>,
+    /// Whether something that it should be cannot be.
+    pub failed: bool,
+}
+
 impl Resolver {
     /// Puts documents in force, each in place of the one of its id if there is one.
-    pub fn apply(&mut self, documents: impl IntoIterator<Item = Document>) {
+    pub fn apply<D: Into<Arc<Document>>>(&mut self, documents: impl IntoIterator<Item = D>) {
         for document in documents {
-            self.changed.extend(self.set.put(Arc::new(document)));
+            self.changed.extend(self.set.put(document.into()));
         }
     }
 
@@ -62,8 +95,13 @@ impl Resolver {
     }
 
     /// The document of an id, if it is in force.
-    pub fn get(&self, id: &Id) -> Option<&Document> {
+    pub fn get(&self, id: &Id) -> Option<&Arc<Document>> {
         self.set.get(id)
+    }
+
+    /// All documents in force, by id.
+    pub fn documents(&self) -> impl Iterator<Item = &Arc<Document>> {
+        self.set.all()
     }
 
     /// The splits that were resolved again the last time.
@@ -71,147 +109,253 @@ impl Resolver {
         &self.touched
     }
 
-    /// What the documents come to.
-    pub fn resolve(&mut self) -> Resolved {
-        let units = self.units();
-        self.touched.clear();
-        let gone = |unit: &Unit| !units.contains(unit);
-        let touched = &mut self.touched;
-        let mut forget = |solved: &Solved| {
-            touched.extend(solved.outcome.splits.iter().map(|planned| planned.name.clone()));
-        };
-        let changed = &self.changed;
-        self.solved.retain(|unit, solved| {
-            let keep = !gone(unit) && solved.read.is_disjoint(changed);
-            if !keep {
-                forget(solved);
+    /// Resolves what depends on what has changed, and nothing else.
+    pub fn update(&mut self) -> Update {
+        let mut update = Update::default();
+        let mut claims = Vec::new();
+        for unit in self.concerned() {
+            if let Some(old) = self.solved.remove(&unit) {
+                update.before.extend(old.outcome.problems.iter().cloned());
+                self.forget(&unit, &old);
+                claims
+                    .extend(Claim::all(&unit, old.order, old.outcome).map(|claim| (claim, false)));
             }
-            keep
-        });
-        for unit in &units {
-            if !self.solved.contains_key(unit) {
-                let solved = solve(&self.set, unit);
-                self.touched.extend(solved.outcome.splits.iter().map(|p| p.name.clone()));
-                self.solved.insert(unit.clone(), solved);
+            if let Some(new) = self.solve(&unit) {
+                update.problems.extend(new.outcome.problems.iter().cloned());
+                update.notes.extend(new.outcome.notes.iter().cloned());
+                self.remember(&unit, &new);
+                let outcome = Arc::clone(&new.outcome);
+                claims.extend(Claim::all(&unit, new.order, outcome).map(|claim| (claim, true)));
+                self.solved.insert(unit, new);
             }
         }
         self.changed.clear();
-        self.assemble(&units)
+        let set = &self.set;
+        let placed = self.placement.change(claims, |claim, found| clash(set, claim, found));
+        update.before.extend(placed.before);
+        for name in &placed.names {
+            let standing = self.placement.standing(name);
+            let problems = standing.iter().flat_map(|standing| &standing.problems);
+            update.problems.extend(problems.cloned());
+            let winner = standing.and_then(Standing::planned);
+            update.notes.extend(winner.into_iter().flat_map(|p| p.notes.iter().cloned()));
+        }
+        tidy(&mut update.problems);
+        tidy(&mut update.notes);
+        self.touched.clone_from(&placed.names);
+        update.names = placed.names;
+        update
     }
 
-    /// In the order in which the documents came.
-    fn units(&self) -> Vec<Unit> {
-        let mut seen = BTreeSet::new();
-        let unit = |document: &Document| match &document.body {
-            Body::Service(service) => Some(Unit::Host(service.host.clone())),
-            Body::Split(_)
-            | Body::VirtualService(_)
-            | Body::IstioGateway(_)
-            | Body::Gateway(_)
-            | Body::Route(_) => Some(Unit::Document(document.id.clone())),
-            Body::DestinationRule(_)
-            | Body::Workload(_)
-            | Body::Grant(_)
-            | Body::Slice(_)
-            | Body::Labels => None,
+    /// The units that looked up what has changed, and those that are described by it.
+    fn concerned(&self) -> BTreeSet<Arc<Unit>> {
+        let mut units = BTreeSet::new();
+        for key in &self.changed {
+            units.extend(self.readers.get(key).into_iter().flatten().cloned());
+            match key {
+                Key::Document(id) if is_unit(id.kind) => {
+                    units.insert(Arc::new(Unit::Document(id.clone())));
+                }
+                Key::Service(host) => _ = units.insert(Arc::new(Unit::Host(host.clone()))),
+                _ => {}
+            }
+        }
+        units
+    }
+
+    fn forget(&mut self, unit: &Arc<Unit>, solved: &Solved) {
+        self.faulty.remove(unit);
+        for key in &*solved.read {
+            if let Some(units) = self.readers.get_mut(key) {
+                units.remove(unit);
+                if units.is_empty() {
+                    self.readers.remove(key);
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, unit: &Arc<Unit>, solved: &Solved) {
+        if !solved.outcome.problems.is_empty() {
+            self.faulty.insert(Arc::clone(unit));
+        }
+        for key in &*solved.read {
+            self.readers.entry(key.clone()).or_default().insert(Arc::clone(unit));
+        }
+    }
+
+    /// None if nothing describes the unit.
+    fn solve(&self, unit: &Unit) -> Option<Solved> {
+        let order = match unit {
+            Unit::Document(id) => self.set.number(id),
+            Unit::Host(host) => self.set.first(&Key::Service(host.clone())),
         };
-        let units = self.set.all().into_iter().filter_map(unit);
-        units.filter(|unit| seen.insert(unit.clone())).collect()
+        let view = View::new(&self.set);
+        let outcome = Arc::new(outcome(&view, unit));
+        Some(Solved { order: order?, outcome, read: Arc::new(view.into_read()) })
     }
 
-    fn assemble(&self, units: &[Unit]) -> Resolved {
-        let mut out = Resolved::default();
-        for document in self.set.all() {
-            out.notes.extend(document.notes.iter().cloned());
-        }
-        let outcomes = || units.iter().filter_map(|unit| self.solved.get(unit)).map(|s| &s.outcome);
-        for outcome in outcomes() {
-            out.problems.extend(outcome.problems.iter().cloned());
-            out.notes.extend(outcome.notes.iter().cloned());
-            out.conditions.extend(outcome.conditions.iter().cloned());
-        }
-        let mut planned: Vec<&Planned> = outcomes().flat_map(|outcome| &outcome.splits).collect();
-        // Stable: those of a rank in the order in which their documents came.
-        planned.sort_by_key(|planned| planned.rank);
-        let mut taken: HashMap<ServiceAddress, &Planned> = HashMap::new();
-        let mut named: HashMap<&Name, &Planned> = HashMap::new();
-        for planned in planned {
-            let owner = taken.get(&planned.address);
-            // What is written, or goes through a gateway, takes the place of what no
-            // route asks for.
-            if planned.rank == Rank::Plain && owner.is_some_and(|o| o.rank < Rank::Routed) {
-                continue;
-            }
-            let clash = match (named.get(&planned.name), owner) {
-                (Some(first), _) => {
-                    let error = DesiredError::DuplicateName(planned.name.clone());
-                    Some((name(), error, self.first(first, &name())))
-                }
-                (None, Some(first)) => {
-                    let (address, owner) = (planned.address, first.name.clone());
-                    let error = DesiredError::DuplicateAddress { address, owner };
-                    let at = self.first(first, &first.address_at);
-                    Some((planned.address_at.clone(), error, at))
-                }
-                (None, None) => None,
-            };
-            if let Some((at, error, first)) = clash {
-                out.problems.extend(self.problem(planned, &at, &format!("{error}{first}")));
-                out.failed.insert(planned.name.clone());
-                continue;
-            }
-            taken.insert(planned.address, planned);
-            named.insert(&planned.name, planned);
-            out.notes.extend(planned.notes.iter().cloned());
-            let origins = self.origins(planned);
-            out.places.extend(self.place(planned, &origins).map(|p| (planned.name.clone(), p)));
-            out.provenance.insert(planned.name.clone(), origins);
-            match &planned.split {
-                // Its name and address were just found to be free.
-                Some(split) => _ = out.desired.insert(split.clone()),
-                None => _ = out.failed.insert(planned.name.clone()),
-            }
-        }
-        tidy(&mut out.problems);
-        tidy(&mut out.notes);
-        out
+    /// What a name comes to; None if nothing asks for it.
+    pub fn wanted(&self, name: &Name) -> Option<Wanted> {
+        let standing = self.placement.standing(name)?;
+        let split = standing.planned().and_then(|planned| planned.split.clone());
+        Some(Wanted { split, failed: standing.failed })
     }
 
-    fn first(&self, planned: &Planned, at: &FieldPath) -> String {
-        let place = self.set.get(&planned.document).map(|d| &d.place);
-        place.map_or_else(String::new, |place| {
-            format!(" (first at {}:{})", place.file(), place.position(at).line)
-        })
+    /// The names that something asks for.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.placement.standings().map(|(name, _)| name)
     }
 
-    fn problem(&self, planned: &Planned, at: &FieldPath, message: &str) -> Option<Problem> {
-        self.set.get(&planned.document).map(|document| document.problem(at, message))
-    }
-
-    fn place(&self, planned: &Planned, origins: &[Origin]) -> Option<Place> {
-        let located = &self.set.get(&planned.document)?.place;
+    /// Who says what the split of a name is.
+    pub fn provenance(&self, name: &Name) -> Option<Provenance> {
+        let planned = self.placement.foremost(name)?;
+        let document = self.set.get(&planned.document)?;
         let documents = match planned.rank {
             Rank::Written => Vec::new(),
-            _ => origins.iter().map(|origin| origin.id.clone()).collect(),
+            _ => self.origins(planned),
         };
-        Some(Place {
-            file: located.file().into(),
-            name: located.position(&name()),
-            address: located.position(&planned.address_at),
-            address_field: planned.address_at.clone(),
-            documents,
-        })
+        Some(Provenance { at: document.spot(), documents })
+    }
+
+    /// A problem of the service address of a split, where it is said.
+    pub fn address_problem(&self, name: &Name, message: &str) -> Option<Problem> {
+        let planned = self.placement.standing(name)?.planned()?;
+        let document = self.set.get(&planned.document)?;
+        Some(document.problem(&planned.address_at, message))
+    }
+
+    /// What is wrong with what a name should be.
+    pub fn problems_of(&self, name: &Name) -> Vec<Problem> {
+        let Some(standing) = self.placement.standing(name) else { return Vec::new() };
+        let outcomes = self.placement.claims(name).map(|claim| &claim.outcome);
+        let wrong = |outcome: &Arc<Outcome>| {
+            outcome.splits.iter().any(|planned| planned.name == *name && planned.split.is_none())
+        };
+        let mut found = standing.problems.clone();
+        found.extend(outcomes.filter(|o| wrong(o)).flat_map(|o| o.problems.iter().cloned()));
+        tidy(&mut found);
+        found
+    }
+
+    /// What is to be said about the split of a name and its documents.
+    pub fn notes_of(&self, name: &Name) -> Vec<Problem> {
+        let planned = self.placement.standing(name).and_then(|standing| standing.planned());
+        let Some(planned) = planned else { return Vec::new() };
+        let mut found = planned.notes.clone();
+        for id in &planned.sources {
+            found.extend(self.set.get(id).into_iter().flat_map(|d| d.notes.iter().cloned()));
+            found.extend(self.outcome(id).into_iter().flat_map(|o| o.notes.iter().cloned()));
+        }
+        let units = self.placement.claims(name).map(|claim| &claim.outcome);
+        found.extend(units.flat_map(|outcome| outcome.notes.iter().cloned()));
+        tidy(&mut found);
+        found
+    }
+
+    /// What became of a route of the Gateway API, for each of its parents.
+    pub fn conditions_of(&self, id: &Id) -> &[Condition] {
+        self.outcome(id).map_or(&[], |outcome| &outcome.conditions)
+    }
+
+    fn outcome(&self, id: &Id) -> Option<&Outcome> {
+        self.solved.get(&Unit::Document(id.clone())).map(|solved| &*solved.outcome)
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_faultless(&self) -> bool {
+        self.faulty.is_empty() && self.placement.problems().next().is_none()
+    }
+
+    /// All that is wrong, by file and line.
+    pub fn problems(&self) -> Vec<Problem> {
+        let outcomes = self.faulty.iter().filter_map(|unit| self.solved.get(unit));
+        let mut found: Vec<Problem> =
+            outcomes.flat_map(|solved| solved.outcome.problems.iter().cloned()).collect();
+        found.extend(self.placement.problems().cloned());
+        tidy(&mut found);
+        found
+    }
+
+    /// All that is to be said, by file and line.
+    pub fn notes(&self) -> Vec<Problem> {
+        let mut found: Vec<Problem> =
+            self.set.all().flat_map(|document| document.notes.iter().cloned()).collect();
+        found.extend(self.solved.values().flat_map(|s| s.outcome.notes.iter().cloned()));
+        let planned = self.placement.standings().filter_map(|(_, standing)| standing.planned());
+        found.extend(planned.flat_map(|planned| planned.notes.iter().cloned()));
+        tidy(&mut found);
+        found
+    }
+
+    /// What the documents come to, all of it.
+    pub fn resolve(&mut self) -> Resolved {
+        self.update();
+        let mut solved: Vec<&Solved> = self.solved.values().collect();
+        solved.sort_by_key(|solved| solved.order);
+        let conditions = solved.iter().flat_map(|s| s.outcome.conditions.iter().cloned());
+        let mut out = Resolved {
+            problems: self.problems(),
+            notes: self.notes(),
+            conditions: conditions.collect(),
+            ..Resolved::default()
+        };
+        for (name, standing) in self.placement.standings() {
+            if standing.failed {
+                out.failed.insert(name.clone());
+            }
+            if let Some(planned) = standing.planned() {
+                out.provenance.insert(name.clone(), self.origins(planned));
+                // Names and addresses of those that have a place are unique.
+                out.desired.extend(planned.split.clone());
+            }
+        }
+        out
     }
 
     fn origins(&self, planned: &Planned) -> Vec<Origin> {
         let found = planned.sources.iter().filter_map(|id| self.set.get(id));
-        let origin = |document: &Document| Origin {
-            id: document.id.clone(),
-            file: document.place.file().to_owned(),
-            line: document.place.position(&name()).line,
-        };
-        found.map(origin).collect()
+        found.map(|document| Origin { id: document.id.clone(), at: document.spot() }).collect()
     }
+}
+
+/// What is in the way of a claim: the one that has its name or its address.
+pub(super) enum Clash<'a> {
+    Name(&'a Planned),
+    Address(&'a Planned),
+}
+
+/// What is wrong with a claim that another is in the way of.
+fn clash(set: &Set, claim: &Claim, clash: &Clash<'_>) -> Option<Problem> {
+    let planned = claim.planned();
+    let (error, at, first, of) = match clash {
+        Clash::Name(first) => {
+            (DesiredError::DuplicateName(planned.name.clone()), name(), first, name())
+        }
+        Clash::Address(first) => {
+            let (address, owner) = (planned.address, first.name.clone());
+            let error = DesiredError::DuplicateAddress { address, owner };
+            (error, planned.address_at.clone(), first, first.address_at.clone())
+        }
+    };
+    let first = set.get(&first.document);
+    let first = first
+        .map_or_else(String::new, |document| format!(" (first at {})", document.place.spot(&of)));
+    let document = set.get(&planned.document)?;
+    Some(document.problem(&at, &format!("{error}{first}")))
+}
+
+/// Whether documents of a kind are resolved by themselves.
+fn is_unit(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::TrafficSplit
+            | Kind::VirtualService
+            | Kind::IstioGateway
+            | Kind::Gateway
+            | Kind::TcpRoute
+            | Kind::UdpRoute
+    )
 }
 
 /// By file and line, each once.
@@ -220,22 +364,20 @@ fn tidy(all: &mut Vec<Problem>) {
     all.dedup();
 }
 
-fn solve(set: &Set, unit: &Unit) -> Solved {
-    let view = View::new(set);
-    let outcome = match unit {
-        Unit::Host(host) => resolve::service::resolve(&view, host),
+fn outcome(view: &View<'_>, unit: &Unit) -> Outcome {
+    match unit {
+        Unit::Host(host) => resolve::service::resolve(view, host),
         Unit::Document(id) => match view.document(id) {
             None => Outcome::default(),
             Some(document) => match id.kind {
-                Kind::VirtualService => resolve::routing::report(&view, document),
-                Kind::IstioGateway => resolve::istio_gateway::resolve(&view, document),
-                Kind::Gateway => resolve::gateway::resolve(&view, document),
+                Kind::VirtualService => resolve::routing::report(view, document),
+                Kind::IstioGateway => resolve::istio_gateway::resolve(view, document),
+                Kind::Gateway => resolve::gateway::resolve(view, document),
                 Kind::TrafficSplit => written(document),
-                _ => resolve::conditions::resolve(&view, document),
+                _ => resolve::conditions::resolve(view, document),
             },
         },
-    };
-    Solved { outcome, read: view.into_read() }
+    }
 }
 
 /// A TrafficSplit says itself what it is.
@@ -244,7 +386,7 @@ fn written(document: &Document) -> Outcome {
     let planned = Planned {
         name: split.name().clone(),
         address: split.address(),
-        split: Some(split.clone()),
+        split: Some(Arc::clone(split)),
         notes: Vec::new(),
         rank: Rank::Written,
         sources: BTreeSet::from([document.id.clone()]),

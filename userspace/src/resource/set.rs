@@ -1,8 +1,10 @@
 //! The documents that are in force together, and how they are found.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
 
 use super::document::{Body, Document};
 use super::host::{Host, Pattern};
@@ -75,12 +77,12 @@ fn keys(document: &Document) -> Vec<Key> {
     keys
 }
 
-/// Documents by what they are looked up by.
+/// Documents by what they are looked up by. A copy costs nothing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Set {
-    documents: BTreeMap<Id, (u64, Arc<Document>)>,
-    /// The numbers are in the order in which the documents came.
-    index: BTreeMap<Key, BTreeSet<(u64, Id)>>,
+    documents: OrdMap<Id, (u64, Arc<Document>)>,
+    /// The numbers are in the order in which the documents came first.
+    index: OrdMap<Key, OrdSet<(u64, Id)>>,
     next: u64,
 }
 
@@ -88,9 +90,10 @@ impl Set {
     /// Puts a document in place of the one of its id, or adds it. Returns the
     /// keys by which something else is found now.
     pub(super) fn put(&mut self, document: Arc<Document>) -> BTreeSet<Key> {
+        let number = self.documents.get(&document.id).map(|(number, _)| *number);
         let mut changed = self.remove(&document.id);
-        let place = (self.next, document.id.clone());
-        self.next += 1;
+        let place = (number.unwrap_or(self.next), document.id.clone());
+        self.next += u64::from(number.is_none());
         for key in keys(&document) {
             self.index.entry(key.clone()).or_default().insert(place.clone());
             changed.insert(key);
@@ -115,15 +118,23 @@ impl Set {
         keys
     }
 
-    pub(super) fn get(&self, id: &Id) -> Option<&Document> {
-        self.documents.get(id).map(|(_, document)| &**document)
+    pub(super) fn get(&self, id: &Id) -> Option<&Arc<Document>> {
+        self.documents.get(id).map(|(_, document)| document)
     }
 
-    /// All documents, in the order in which they came.
-    pub(super) fn all(&self) -> Vec<&Document> {
-        let mut all: Vec<_> = self.documents.values().collect();
-        all.sort_by_key(|(number, _)| *number);
-        all.into_iter().map(|(_, document)| &**document).collect()
+    /// The number of a document.
+    pub(super) fn number(&self, id: &Id) -> Option<u64> {
+        self.documents.get(id).map(|(number, _)| *number)
+    }
+
+    /// The number of the first document of a key.
+    pub(super) fn first(&self, key: &Key) -> Option<u64> {
+        self.index.get(key)?.get_min().map(|(number, _)| *number)
+    }
+
+    /// All documents, by id.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Document>> {
+        self.documents.values().map(|(_, document)| document)
     }
 }
 
@@ -141,7 +152,7 @@ impl<'a> View<'a> {
     /// The documents of a key, in the order in which they came.
     pub(super) fn find(&self, key: Key) -> Vec<&'a Document> {
         let found = self.set.index.get(&key).into_iter().flatten();
-        let found = found.filter_map(|(_, id)| self.set.get(id)).collect();
+        let found = found.filter_map(|(_, id)| self.set.get(id).map(|found| &**found)).collect();
         self.read.borrow_mut().insert(key);
         found
     }

@@ -1,13 +1,12 @@
 //! Splits as documents.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Resolved;
 use crate::model::{Affinity, Protocol, Split};
-use crate::source::{API_VERSION, Declared, KIND, Place, Problem, document};
+use crate::source::{API_VERSION, KIND};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,13 +55,6 @@ pub fn translate(resolved: &Resolved) -> String {
         out.push_str(&serde_yaml::to_string(&document(split)).expect("a split is YAML"));
     }
     out
-}
-
-/// A split as the document that it is, said at a place.
-pub(super) fn declared(split: &Arc<Split>, place: Place) -> Result<Declared, Vec<Problem>> {
-    let document = document::canonical(&document(split))
-        .map_err(|error| vec![place.name_problem(&error.to_string())])?;
-    Ok(Declared { key: document::key(split.name()), split: Arc::clone(split), place, document })
 }
 
 fn document(split: &Split) -> Document<'_> {

@@ -1,169 +1,13 @@
-//! Texts to splits, and to what the documents are known by.
+//! weir's own documents to splits.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FieldPath, Node, Position, Problem, raw, stream};
-use crate::model::{Desired, DesiredError, Key, Name, ServiceAddress, Split, SplitError, Subset};
-use crate::resource::{self, Id, Kind};
-
-/// A split as a document declares it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declared {
-    /// What the document is known by.
-    pub key: Key,
-    /// What it resolves to.
-    pub split: Arc<Split>,
-    /// Where it is.
-    pub place: Place,
-    /// The document as JSON, keys sorted, on one line: however it was written,
-    /// equal documents are equal here.
-    pub document: String,
-}
-
-/// Where the parts of a document are that another may contest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
-    pub file: Arc<str>,
-    /// Of `metadata.name`.
-    pub name: Position,
-    /// Of what says the service address.
-    pub address: Position,
-    /// The field that says it.
-    pub address_field: FieldPath,
-    /// The documents that it comes from, if it does not say itself what the split is.
-    pub documents: Vec<Id>,
-}
-
-impl fmt::Display for Place {
-    /// `FILE:LINE`, and the documents if there are several.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.name.line)?;
-        let names: Vec<String> = self.documents.iter().map(ToString::to_string).collect();
-        if names.is_empty() { Ok(()) } else { write!(f, " ({})", names.join(", ")) }
-    }
-}
-
-impl Place {
-    /// A problem with the name.
-    pub fn name_problem(&self, message: &str) -> Problem {
-        Problem::at(&self.file, self.name, NAME, message)
-    }
-
-    /// A problem with the service address.
-    pub fn address_problem(&self, message: &str) -> Problem {
-        Problem::at(&self.file, self.address, &self.address_field, message)
-    }
-}
+use super::{FieldPath, Node, Problem, raw};
+use crate::model::{Name, ServiceAddress, Split, SplitError, Subset};
 
 const NAME: &str = "metadata.name";
-const ADDRESS: &str = "spec.address";
-
-/// The documents of files, as pairs of name and text, in their order: names
-/// and service addresses are unique among them. Or everything that is wrong
-/// with them, in the order of the files and lines.
-pub fn declarations<N: AsRef<str>, T: AsRef<str>>(
-    files: &[(N, T)],
-) -> Result<Vec<Declared>, Vec<Problem>> {
-    let mut desired = Desired::default();
-    let mut all = Vec::new();
-    let mut problems = Vec::new();
-    let mut places: HashMap<Name, Place> = HashMap::new();
-    for (file, text) in files {
-        let file: Arc<str> = file.as_ref().into();
-        let (nodes, mut found) = stream(&file, text.as_ref());
-        for node in &nodes {
-            let declared = match declared(node, &file) {
-                Ok(declared) => declared,
-                Err(wrong) => {
-                    found.extend(wrong);
-                    continue;
-                }
-            };
-            let place = &declared.place;
-            let first = |owner: &Name, line: fn(&Place) -> Position| {
-                let first = places.get(owner);
-                first.map_or_else(String::new, |p| {
-                    format!(" (first at {}:{})", p.file, line(p).line)
-                })
-            };
-            match desired.insert(Arc::clone(&declared.split)) {
-                Ok(()) => {
-                    places.insert(declared.split.name().clone(), place.clone());
-                    all.push(declared);
-                }
-                Err(error) => found.push(match &error {
-                    DesiredError::DuplicateName(name) => {
-                        place.name_problem(&format!("{error}{}", first(name, |p| p.name)))
-                    }
-                    DesiredError::DuplicateAddress { owner, .. } => {
-                        place.address_problem(&format!("{error}{}", first(owner, |p| p.address)))
-                    }
-                }),
-            }
-        }
-        found.sort_by_key(|problem| problem.line);
-        problems.extend(found);
-    }
-    if problems.is_empty() { Ok(all) } else { Err(problems) }
-}
-
-/// What the documents of files are known by, whether or not the rest of them
-/// makes sense; or everything that is wrong with that.
-pub fn keys<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Vec<Key>, Vec<Problem>> {
-    let mut keys = Vec::new();
-    let mut problems = Vec::new();
-    for (file, text) in files {
-        let (nodes, found) = stream(file.as_ref(), text.as_ref());
-        problems.extend(found);
-        for node in &nodes {
-            match header(node).and_then(|()| named(node)) {
-                Ok(key) => keys.push(key),
-                Err(found) => problems.extend(found),
-            }
-        }
-    }
-    if problems.is_empty() { Ok(keys) } else { Err(problems) }
-}
-
-/// What a document with a good header is known by.
-fn named(node: &Node<'_>) -> Result<Key, Vec<Problem>> {
-    let path = FieldPath::of(NAME);
-    let name = node.value.get("metadata").and_then(|metadata| metadata.get("name"));
-    let message = match name.map(|name| name.as_str()) {
-        Some(Some(name)) => match Name::new(name) {
-            Ok(name) => return Ok(key(&name)),
-            Err(error) => error.to_string(),
-        },
-        Some(None) => "not a string, expected the name of a split".to_owned(),
-        None => "missing required field".to_owned(),
-    };
-    Err(vec![node.problem(&path, &message)])
-}
-
-/// What the split of that name is known by.
-pub fn key(split: &Name) -> Key {
-    Key { kind: raw::KIND.to_owned(), namespace: String::new(), name: split.to_string() }
-}
-
-fn declared(node: &Node<'_>, file: &Arc<str>) -> Result<Declared, Vec<Problem>> {
-    header(node)?;
-    let split = Arc::new(split(node)?);
-    let place = Place {
-        file: Arc::clone(file),
-        name: node.position(&FieldPath::of(NAME)),
-        address: node.position(&FieldPath::of(ADDRESS)),
-        address_field: FieldPath::of(ADDRESS),
-        documents: Vec::new(),
-    };
-    let document = canonical(&node.value)
-        .map_err(|error| vec![node.problem(&FieldPath::root(), &error.to_string())])?;
-    Ok(Declared { key: key(split.name()), split, place, document })
-}
 
 /// A document as JSON, keys sorted, on one line.
 pub(crate) fn canonical(value: &impl serde::Serialize) -> serde_json::Result<String> {
@@ -205,20 +49,6 @@ pub(crate) fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
         }
     }
     Err(check.problems)
-}
-
-/// Checks that a document is a TrafficSplit.
-fn header(node: &Node<'_>) -> Result<(), Vec<Problem>> {
-    match resource::kind(node)? {
-        Kind::TrafficSplit => Ok(()),
-        kind => {
-            let message = format!(
-                "a {kind} is taken from files of the agent's directory only, expected \"{}\" (`weir translate` makes such documents)",
-                raw::KIND
-            );
-            Err(vec![node.problem(&FieldPath::of("kind"), &message)])
-        }
-    }
 }
 
 /// A subset, and what is needed to say where a part of it is.

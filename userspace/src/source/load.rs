@@ -1,12 +1,14 @@
 //! A directory to the desired state.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Declared, Problem, resolve_all};
+use super::{Problem, resolve_all};
 use crate::model::Desired;
-use crate::resource::Resolved;
+use crate::resource::{self, Documents, Resolved};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
@@ -18,10 +20,77 @@ pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
     if resolved.problems.is_empty() { Ok(resolved.desired) } else { Err(resolved.problems) }
 }
 
-/// The splits of the files of a directory (see [`list`]), or everything that
-/// is wrong with them.
-pub fn load_declarations(dir: &Path) -> Result<Vec<Declared>, Vec<Problem>> {
-    load_all(dir).declared()
+/// What files say, each by itself.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    /// Those that could be read, in their order.
+    pub files: Vec<FileRead>,
+    /// Why others could not be.
+    pub problems: Vec<Problem>,
+    /// The others.
+    pub unreadable: BTreeSet<String>,
+    /// Whether it is not even known which files there are.
+    pub unlisted: bool,
+}
+
+/// A file that was read.
+#[derive(Debug, Clone)]
+pub struct FileRead {
+    /// What messages call it.
+    pub name: String,
+    text: String,
+    /// What it says.
+    pub documents: Arc<Documents>,
+}
+
+impl Files {
+    /// These files, as pairs of name and text.
+    pub fn of<N: Into<String>, T: Into<String>>(files: impl IntoIterator<Item = (N, T)>) -> Self {
+        let file = |(name, text): (N, T)| FileRead::new(name.into(), text.into());
+        Self { files: files.into_iter().map(file).collect(), ..Self::default() }
+    }
+}
+
+impl FileRead {
+    fn new(name: String, text: String) -> Self {
+        let documents = Arc::new(resource::read(&name, &text));
+        Self { name, text, documents }
+    }
+}
+
+/// What the files of a directory (see [`list`]) say. A file that is as it was
+/// `before` is not parsed again, and its documents are the same ones.
+pub fn load_files(dir: &Path, before: &Files) -> Files {
+    let mut found = Files::default();
+    let paths = match list(dir) {
+        Ok(paths) => paths,
+        Err(error) => {
+            found.problems.push(unlisted(dir, &error));
+            found.unlisted = true;
+            return found;
+        }
+    };
+    let known: HashMap<&str, &FileRead> =
+        before.files.iter().map(|file| (file.name.as_str(), file)).collect();
+    for path in paths {
+        let name = path.display().to_string();
+        match read(&path) {
+            Ok(text) => found.files.push(match known.get(name.as_str()) {
+                Some(&file) if file.text == text => file.clone(),
+                _ => FileRead::new(name, text),
+            }),
+            Err(problem) => {
+                found.problems.push(problem);
+                found.unreadable.insert(name);
+            }
+        }
+    }
+    found
+}
+
+fn unlisted(dir: &Path, error: &io::Error) -> Problem {
+    let message = format!("cannot list the directory: {error}");
+    Problem::of_file(&dir.display().to_string(), message)
 }
 
 /// What the files of a directory (see [`list`]) come to together. What cannot
@@ -30,8 +99,7 @@ pub fn load_all(dir: &Path) -> Resolved {
     let files = match list(dir) {
         Ok(files) => files,
         Err(error) => {
-            let message = format!("cannot list the directory: {error}");
-            let problems = vec![Problem::of_file(&dir.display().to_string(), message)];
+            let problems = vec![unlisted(dir, &error)];
             return Resolved { problems, ..Resolved::default() };
         }
     };

@@ -17,13 +17,13 @@ mod tests;
 pub mod watch;
 mod yaml;
 
-pub use document::{Declared, Place, declarations, key, keys};
-pub use load::{MAX_FILE_SIZE, list, load, load_all, load_declarations, read};
+pub use load::{FileRead, Files, MAX_FILE_SIZE, list, load, load_all, load_files, read};
 pub use locate::{FieldPath, Position};
 pub use problem::Problem;
 pub(crate) use raw::API_VERSION;
 pub use raw::KIND;
 pub use watch::Watcher;
+pub use yaml::Spot;
 pub(crate) use yaml::{Located, Node, stream};
 
 use crate::model::Desired;

@@ -27,6 +27,12 @@ impl Problem {
         Self { file: file.to_owned(), line: None, field: String::new(), message }
     }
 
+    /// A problem of a field of what is in no file.
+    pub fn of_field(what: &str, field: impl fmt::Display, message: &str) -> Self {
+        let field = printable(&field.to_string());
+        Self { file: what.to_owned(), line: None, field, message: printable(message) }
+    }
+
     /// A problem of a place in a file.
     pub fn at(file: &str, at: Position, field: impl fmt::Display, message: &str) -> Self {
         let field = printable(&field.to_string());

@@ -1,5 +1,8 @@
 //! YAML texts to values, with the place of everything that is wrong.
 
+use std::fmt;
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment as Step;
@@ -19,43 +22,69 @@ pub(crate) struct Node<'a> {
 }
 
 /// Where a document is, for what is found out when it is no longer read.
-#[derive(Debug)]
-pub(crate) struct Located {
-    file: String,
-    positions: Positions,
+#[derive(Debug, Clone)]
+pub(crate) enum Located {
+    /// In a file.
+    File { file: Arc<str>, positions: Arc<Positions> },
+    /// In no file any more: it was applied, and this is what messages call it.
+    Applied(Arc<str>),
+}
+
+/// Where a document is, for people.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spot {
+    /// In a file.
+    File {
+        /// The file.
+        file: Arc<str>,
+        /// The line.
+        line: usize,
+    },
+    /// It was applied through the API.
+    Applied,
+}
+
+impl fmt::Display for Spot {
+    /// `FILE:LINE` or `applied`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { file, line } => write!(f, "{file}:{line}"),
+            Self::Applied => f.write_str("applied"),
+        }
+    }
 }
 
 impl Located {
-    /// The file.
-    pub(crate) fn file(&self) -> &str {
-        &self.file
-    }
-
     /// Where a field is, or else the innermost parent that exists.
-    pub(crate) fn position(&self, path: &FieldPath) -> Position {
-        self.positions.locate(path)
+    pub(crate) fn spot(&self, path: &FieldPath) -> Spot {
+        match self {
+            Self::File { file, positions } => {
+                Spot::File { file: Arc::clone(file), line: positions.locate(path).line }
+            }
+            Self::Applied(_) => Spot::Applied,
+        }
     }
 
     /// A problem of a field.
     pub(crate) fn problem(&self, path: &FieldPath, message: &str) -> Problem {
-        Problem::at(&self.file, self.positions.locate(path), path, message)
+        match self {
+            Self::File { file, positions } => {
+                Problem::at(file, positions.locate(path), path, message)
+            }
+            Self::Applied(name) => Problem::of_field(name, path, message),
+        }
     }
 }
 
 impl Node<'_> {
     /// Where it is, without what it says.
     pub(crate) fn into_located(self) -> Located {
-        Located { file: self.file.to_owned(), positions: self.positions }
+        Located::File { file: self.file.into(), positions: Arc::new(self.positions) }
     }
 
     /// Whether there is a field of that path.
     pub(crate) fn has(&self, path: &FieldPath) -> bool {
         self.positions.has(path)
-    }
-
-    /// Where a field is, or else the innermost parent that exists.
-    pub(crate) fn position(&self, path: &FieldPath) -> Position {
-        self.positions.locate(path)
     }
 
     /// A problem of a field.

@@ -36,6 +36,7 @@ enum News {
 /// Shows the view of all splits or of one, until a key or a signal ends it.
 pub async fn run(client: Client, split: Option<String>, interval: Duration) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut screen = Screen::open()?;
     let theme = Theme::of_environment();
@@ -48,6 +49,7 @@ pub async fn run(client: Client, split: Option<String>, interval: Duration) -> a
         screen.terminal().draw(|frame| screen::draw(frame, &app, theme))?;
         let act = tokio::select! {
             _ = terminate.recv() => Act::Quit,
+            _ = interrupt.recv() => Act::Quit,
             _ = hang_up.recv() => Act::Quit,
             event = events.next() => match event.context("the terminal is gone")?? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => app.key(key),

@@ -1,95 +1,155 @@
 //! Steps that follow from files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use super::sources::{Intent, Truth, address_problem, applied, declare};
-use super::{Cause, Defined, Event, Kept, Refusal, Source, Step, Time};
-use crate::model::{Key, Name, ServiceAddress};
-use crate::source::{Declared, Problem};
+use super::settle::Settled;
+use super::sources::{Base, Intent, Truth};
+use super::{Cause, Kept, Step, Time};
+use crate::model::{Name, Split};
+use crate::resource::{self, Document, Id};
+use crate::source::{Files, Problem};
 
 impl Truth {
-    /// The files say this now, all of it.
-    pub fn load_files(
+    /// The files say this now, all of it. What is wrong with them has no
+    /// effect, and is among [`Truth::problems`] when the step is accepted:
+    ///
+    /// - the last good version of a document that is wrong stays in force;
+    /// - so do all documents of a file that cannot be read, or in which something
+    ///   does not even say what it is, unless they are found elsewhere;
+    /// - a split that cannot be goes on as it was.
+    pub fn load_files(&self, kept: &Kept, files: &Files, now: Time) -> Step {
+        let mut intent = Intent::new(Cause::File, now);
+        let mut base = self.base.clone();
+        base.loaded = true;
+        base.problems.clone_from(&files.problems);
+        base.problems.extend(files.files.iter().flat_map(|f| f.documents.problems.iter().cloned()));
+        let chosen = self.chosen(files, &mut base.problems);
+        self.replace_documents(kept, files, chosen, &mut base);
+        let mut names = base.resolver.update().names;
+        if !self.base.loaded {
+            names.extend(base.resolver.names().cloned());
+        }
+        let Settled { mut definitions, waiting } = self.settle(&base, names);
+        base.waiting = waiting;
+        if base.is_faultless() {
+            base.was_faultless = true;
+            self.retire(kept, &base, &mut definitions);
+        } else {
+            self.keep_adopted(&mut definitions);
+        }
+        base.problems.sort();
+        intent.definitions = definitions;
+        intent.base = Some(base);
+        self.step(kept, intent)
+    }
+
+    /// A document of each id, in the order of the files. Of several, the one in
+    /// the file that has it in force already, or else the first.
+    fn chosen(&self, files: &Files, problems: &mut Vec<Problem>) -> Vec<Arc<Document>> {
+        let mut chosen: Vec<Arc<Document>> = Vec::new();
+        let mut taken: HashMap<&Id, usize> = HashMap::new();
+        for document in files.files.iter().flat_map(|file| &file.documents.documents) {
+            let Some(&at) = taken.get(document.id()) else {
+                taken.insert(document.id(), chosen.len());
+                chosen.push(Arc::clone(document));
+                continue;
+            };
+            let in_force = self.base.resolver.get(document.id()).and_then(|d| d.file());
+            let (first, second) = (&chosen[at], document);
+            if in_force.is_some() && second.file() == in_force && first.file() != in_force {
+                problems.push(resource::twice(first, second));
+                chosen[at] = Arc::clone(document);
+            } else {
+                problems.push(resource::twice(second, first));
+            }
+        }
+        chosen
+    }
+
+    /// Puts the documents of files in place of those that were in force.
+    fn replace_documents(
         &self,
         kept: &Kept,
-        declared: Vec<Declared>,
-        now: Time,
-    ) -> Result<Step, Refusal> {
-        let mut intent = Intent::new(Cause::File, now);
-        intent.loaded = true;
-        self.retire(kept, &declared, &mut intent);
-        let contested = self.define(declared, &mut intent);
-        if self.loaded && !contested.is_empty() {
-            return Err(Refusal::Problems(contested.into_iter().map(|(_, p)| p).collect()));
-        }
-        for (key, problem) in contested {
-            if let Some(name) = self.split_of(&key) {
-                intent.definitions.entry(name).or_insert(None);
-            }
-            intent.events.push(Event::SetAside(problem.clone()));
-            intent.idle.insert(key, Some(problem));
-        }
-        self.restore(kept, &mut intent);
-        Ok(self.step(kept, intent))
-    }
-
-    /// Ends what no file defines any more: splits, and what is remembered of
-    /// such that vanished while no agent ran.
-    fn retire(&self, kept: &Kept, declared: &[Declared], intent: &mut Intent) {
-        let declared: BTreeSet<&Name> = declared.iter().map(|d| d.split.name()).collect();
-        let remembered = kept.overrides().map(|(name, _)| name).chain(kept.splits());
-        for name in self.defined.keys().chain(remembered) {
-            let applied = self.defined.get(name).is_some_and(Defined::is_applied);
-            if !applied && !declared.contains(name) {
-                intent.definitions.insert(name.clone(), None);
-            }
-        }
-    }
-
-    /// Defines what files declare. What is at odds with applied objects is
-    /// returned, with their keys.
-    fn define(&self, declared: Vec<Declared>, intent: &mut Intent) -> Vec<(Key, Problem)> {
-        let mut contested = Vec::new();
-        for Declared { split, place, .. } in declared {
-            let name = split.name().clone();
-            if let Some(Defined { source: Source::Applied(key), .. }) = self.defined.get(&name) {
-                let message = format!(
-                    "split \"{name}\" was also applied through the API; \
-                     remove it here, or there by `weir delete split {name}`"
-                );
-                contested.push((key.clone(), place.name_problem(&message)));
-            }
-            let source = Source::File(place);
-            intent.definitions.insert(name, Some(self.shared(Defined { split, source })));
-        }
-        for (taken, owner) in self.contested_addresses(&intent.definitions) {
-            if let Some(Defined { source: Source::Applied(key), .. }) = self.defined.get(&owner) {
-                contested.push((key.clone(), address_problem(taken, &owner, "applied")));
-            }
-        }
-        contested
-    }
-
-    /// Puts objects into force that had been set aside, where nothing is in the way now.
-    fn restore(&self, kept: &Kept, intent: &mut Intent) {
-        let new = intent.definitions.values().flatten();
-        let mut addresses: BTreeSet<ServiceAddress> =
-            new.map(|defined| defined.split.address()).collect();
-        for object in self.idle.keys().filter_map(|key| kept.object(key)) {
-            let Ok(declared) = declare(object) else { continue };
-            let (name, address) = (declared.split.name(), declared.split.address());
-            let named = match intent.definitions.get(name) {
-                Some(defined) => defined.is_some(),
-                None => self.defined.contains_key(name),
-            };
-            let owner = self.desired.at(&address).map(|split| split.name());
-            let owned = owner.is_some_and(|owner| !intent.definitions.contains_key(owner));
-            if named || owned || !addresses.insert(address) {
+        files: &Files,
+        chosen: Vec<Arc<Document>>,
+        base: &mut Base,
+    ) {
+        let Base { resolver, shadowed, .. } = base;
+        shadowed.clear();
+        let mut there = BTreeSet::new();
+        for document in chosen {
+            let id = document.id();
+            let is_applied = kept.objects().len() > 0 && self.is_in_force(kept, id);
+            if is_applied {
+                let (what, key) = (resource::called(id), id.key());
+                let problem = document.name_problem(&format!(
+                    "{what} was also applied through the API; remove it here, \
+                     or there by `weir delete {key}`"
+                ));
+                shadowed.insert(id.clone(), (document, problem));
                 continue;
             }
-            intent.events.push(Event::Restored(object.key.clone()));
-            intent.idle.insert(object.key.clone(), None);
-            intent.definitions.insert(name.clone(), Some(applied(declared)));
+            there.insert(id.clone());
+            if resolver.get(id).is_none_or(|old| !Arc::ptr_eq(old, &document)) {
+                resolver.apply([document]);
+            }
+        }
+        let stays = staying(files);
+        let gone = |document: &&Arc<Document>| {
+            document.file().is_some_and(|file| !stays(document.id(), file))
+                && !there.contains(document.id())
+        };
+        let gone: Vec<Id> = resolver.documents().filter(gone).map(|d| d.id().clone()).collect();
+        resolver.delete(&gone);
+    }
+
+    /// Whether a document was applied and is understood.
+    fn is_in_force(&self, kept: &Kept, id: &Id) -> bool {
+        let key = id.key();
+        kept.object(&key).is_some() && !self.base.idle.contains_key(&key)
+    }
+
+    /// Ends what nobody defines any more: splits that were adopted, and what is
+    /// remembered of such that vanished while no agent ran.
+    fn retire(
+        &self,
+        kept: &Kept,
+        base: &Base,
+        definitions: &mut BTreeMap<Name, Option<Arc<Split>>>,
+    ) {
+        let remembered = kept.overrides().map(|(name, _)| name).chain(kept.splits());
+        for name in self.defined.keys().chain(remembered) {
+            if base.resolver.wanted(name).is_none() && !definitions.contains_key(name) {
+                definitions.insert(name.clone(), None);
+            }
         }
     }
+
+    /// As long as something is wrong, what ran when the agent started may be
+    /// what should be there.
+    fn keep_adopted(&self, definitions: &mut BTreeMap<Name, Option<Arc<Split>>>) {
+        let mut taken: BTreeSet<_> =
+            definitions.values().flatten().map(|split| split.address()).collect();
+        for (name, split) in &self.adopted {
+            let owner = self.desired.at(&split.address()).map(Split::name);
+            let owned =
+                owner.is_some_and(|owner| owner != name && !definitions.contains_key(owner));
+            let known = definitions.contains_key(name) || self.defined.contains_key(name);
+            if !known && !owned && taken.insert(split.address()) {
+                definitions.insert(name.clone(), Some(Arc::clone(split)));
+            }
+        }
+    }
+}
+
+/// Whether a document that is not found any more stays in force all the same.
+fn staying(files: &Files) -> impl Fn(&Id, &str) -> bool {
+    let refused: BTreeSet<&Id> = files.files.iter().flat_map(|f| &f.documents.refused).collect();
+    let unnamed = files.files.iter().filter(|file| file.documents.unnamed);
+    let unsure: BTreeSet<&str> = unnamed
+        .map(|file| file.name.as_str())
+        .chain(files.unreadable.iter().map(String::as_str))
+        .collect();
+    move |id, file| files.unlisted || refused.contains(id) || unsure.contains(file)
 }

@@ -1,5 +1,6 @@
-//! What weir is to do, from the places where it is said: files, objects
-//! applied through the API, and weights that override the defined ones.
+//! What weir is to do, from the places where it is said: documents in files and
+//! documents applied through the API, which are resolved together, and weights
+//! that override the defined ones.
 //!
 //! Everything here is pure: no file system, no clock, no kernel. What has to
 //! outlive the agent is [`Kept`]; [`crate::store`] writes it to disk.
@@ -13,6 +14,7 @@ mod objects;
 mod outcome;
 mod overrides;
 mod refusal;
+mod settle;
 mod sources;
 mod step;
 #[cfg(test)]
@@ -23,6 +25,6 @@ pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
 pub use guard::{Guard, version_of};
 pub use kept::{Cause, Change, Kept, MAX_CHANGES, Object, Op, Override, Transaction};
 pub use refusal::Refusal;
-pub use sources::Truth;
-pub use step::{Defined, Event, Fate, Source, SplitChange, Step};
+pub use sources::{Source, Truth};
+pub use step::{Event, Fate, SplitChange, Step};
 pub use time::Time;

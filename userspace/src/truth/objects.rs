@@ -1,83 +1,149 @@
 //! Steps that apply and delete objects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
-use super::sources::{Intent, Truth, address_problem};
-use super::{Cause, Defined, Fate, Kept, Object, Op, Refusal, Source, Step, Time};
-use crate::model::Key;
-use crate::source::{self, Declared};
+use super::settle::Settled;
+use super::sources::{Base, Intent, Truth};
+use super::{Cause, Fate, Kept, Object, Op, Refusal, Step, Time};
+use crate::model::{Key, Name};
+use crate::resource::{self, Declarations, Declared, Document, Id, Update};
+use crate::source::Problem;
 
 impl Truth {
-    /// Applies documents, all or none.
-    pub fn apply(&self, kept: &Kept, declared: Vec<Declared>, now: Time) -> Result<Step, Refusal> {
+    /// Applies documents, all or none. Refused if they bring something that
+    /// cannot be; what could not be before is no reason, unless it is said in
+    /// one of them.
+    pub fn apply(
+        &self,
+        kept: &Kept,
+        declarations: Declarations,
+        now: Time,
+    ) -> Result<Step, Refusal> {
+        let Declarations { documents, notes } = declarations;
+        self.apart(&documents)?;
         let mut intent = Intent::new(Cause::Apply, now);
-        let mut problems = Vec::new();
+        intent.notes = notes;
+        let mut base = self.base.clone();
         let version = kept.version() + 1;
-        for declared in declared {
-            let (name, key) = (declared.split.name().clone(), declared.key.clone());
-            if let Some(Defined { source: source @ Source::File(_), .. }) = self.defined.get(&name)
-            {
-                let message = format!("split \"{name}\" is already defined at {source}");
-                problems.push(declared.place.name_problem(&message));
-                continue;
-            }
+        let mut changed = Vec::new();
+        for Declared { document, text } in documents {
+            let key = document.id().key();
+            let is_idle = base.idle.remove(&key).is_some();
+            intent.notes.extend(document.notes().iter().cloned());
             let fate = match kept.object(&key) {
                 None => Fate::Created,
-                Some(object) if object.document != declared.document => Fate::Changed,
+                Some(object) if object.document != text => Fate::Changed,
                 Some(_) => Fate::Unchanged,
             };
             if fate != Fate::Unchanged {
-                let (key, document) = (key.clone(), declared.document.clone());
-                intent.ops.push(Op::Put(Object { key, version, document }));
+                intent.ops.push(Op::Put(Object { key: key.clone(), version, document: text }));
             }
-            if self.idle.contains_key(&key) {
-                intent.idle.insert(key.clone(), None);
+            if fate != Fate::Unchanged || is_idle {
+                base.resolver.apply([Arc::clone(&document)]);
+                changed.push(document);
             }
             intent.objects.push((key, fate));
-            let source = Source::File(declared.place);
-            let defined = Defined { split: declared.split, source };
-            intent.definitions.insert(name, Some(self.shared(defined)));
         }
-        for (taken, owner) in self.contested_addresses(&intent.definitions) {
-            let source = self.defined.get(&owner).map(|defined| defined.source.to_string());
-            problems.push(address_problem(taken, &owner, &source.unwrap_or_default()));
-        }
+        let update = base.resolver.update();
+        let files: HashSet<String> =
+            changed.iter().filter_map(|d| d.file().map(str::to_owned)).collect();
+        intent.notes.extend(update.notes.iter().filter(|n| files.contains(&n.file)).cloned());
+        intent.notes.sort();
+        intent.notes.dedup();
+        let problems = self.new_problems(&base, &update, &files);
         if !problems.is_empty() {
             return Err(Refusal::Problems(problems));
         }
-        // The places were only for errors: the files are gone when the call is.
-        for (name, defined) in &mut intent.definitions {
-            if let Some(defined) = defined {
-                defined.source = Source::Applied(source::key(name));
-            }
-        }
+        // The places were only for what is said: the files are gone when the call is.
+        base.resolver.apply(changed.iter().map(|document| document.applied()));
+        let mut names = update.names;
+        names.extend(base.resolver.update().names);
+        self.settled(&mut intent, base, names);
         Ok(self.step(kept, intent))
     }
 
-    /// Deletes applied objects, all or none.
+    /// Refuses documents that are there twice, or in a file.
+    fn apart(&self, documents: &[Declared]) -> Result<(), Refusal> {
+        let mut seen: BTreeMap<&Id, &Document> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for Declared { document, .. } in documents {
+            let id = document.id();
+            let in_file = self.base.resolver.get(id).filter(|document| document.file().is_some());
+            if let Some(found) = in_file {
+                let (what, at) = (resource::called(id), found.spot());
+                let message = format!("{what} is already defined at {at}");
+                problems.push(document.name_problem(&message));
+            } else if let Some(first) = seen.insert(id, document) {
+                problems.push(resource::twice(document, first));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Refusal::Problems(problems)) }
+    }
+
+    /// What is wrong after an update that was not before, or is said in these files.
+    fn new_problems(&self, base: &Base, update: &Update, files: &HashSet<String>) -> Vec<Problem> {
+        // Messages name places of other documents, which may have changed.
+        let place = |p: &Problem| (p.file.clone(), p.line, p.field.clone());
+        let known: HashSet<_> = update.before.iter().map(place).collect();
+        let is_new = |p: &&Problem| files.contains(&p.file) || !known.contains(&place(p));
+        let mut found: Vec<Problem> = update.problems.iter().filter(is_new).cloned().collect();
+        let Settled { waiting, .. } = self.settle(base, update.names.clone());
+        let blocked = waiting.into_iter().filter(|(name, _)| !self.base.waiting.contains_key(name));
+        found.extend(blocked.map(|(_, problem)| problem));
+        found
+    }
+
+    fn settled(&self, intent: &mut Intent, mut base: Base, names: BTreeSet<Name>) {
+        let Settled { definitions, waiting } = self.settle(&base, names);
+        base.waiting = waiting;
+        intent.definitions = definitions;
+        intent.base = Some(base);
+    }
+
+    /// Deletes applied objects, all or none. Refused if something needs them.
     pub fn delete(&self, kept: &Kept, keys: &[Key], now: Time) -> Result<Step, Refusal> {
         let mut intent = Intent::new(Cause::Delete, now);
+        let mut base = self.base.clone();
         let keys: BTreeSet<&Key> = keys.iter().collect();
+        self.all_applied(kept, &keys)?;
         for &key in &keys {
-            if kept.object(key).is_none() {
-                return Err(self.not_applied(key));
-            }
             intent.ops.push(Op::Delete(key.clone()));
             intent.objects.push((key.clone(), Fate::Deleted));
-            match self.split_of(key) {
-                Some(name) => _ = intent.definitions.insert(name, None),
-                None => _ = intent.idle.insert(key.clone(), None),
+            let in_force = base.idle.remove(key).is_none();
+            let Some(id) = Id::of(key).filter(|_| in_force) else { continue };
+            match base.shadowed.remove(&id) {
+                Some((document, _)) => base.resolver.apply([document]),
+                None => _ = base.resolver.delete([&id]),
             }
         }
+        let update = base.resolver.update();
+        let problems = self.new_problems(&base, &update, &HashSet::new());
+        if !problems.is_empty() {
+            let message = Refusal::Problems(problems).to_string();
+            return Err(Refusal::Conflict(format!("nothing is deleted, since then:\n{message}")));
+        }
+        self.settled(&mut intent, base, update.names);
         Ok(self.step(kept, intent))
     }
 
-    fn not_applied(&self, key: &Key) -> Refusal {
-        match self.defined.get(key.name.as_str()) {
-            Some(Defined { source: source @ Source::File(_), .. }) if key.kind == source::KIND => {
-                Refusal::Conflict(format!("{key} is defined at {source}: remove it there"))
+    /// Refuses keys of which nothing was applied.
+    fn all_applied(&self, kept: &Kept, keys: &BTreeSet<&Key>) -> Result<(), Refusal> {
+        let (mut in_files, mut lines) = (false, Vec::new());
+        for key in keys.iter().filter(|key| kept.object(key).is_none()) {
+            match Id::of(key).and_then(|id| self.base.resolver.get(&id)) {
+                Some(document) => {
+                    in_files = true;
+                    lines.push(format!("{key} is defined at {}: remove it there", document.spot()));
+                }
+                None => lines.push(format!("{key} was not applied")),
             }
-            _ => Refusal::NotFound(format!("{key} was not applied")),
+        }
+        let message = lines.join("\n");
+        match (lines.is_empty(), in_files) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Refusal::Conflict(message)),
+            (false, false) => Err(Refusal::NotFound(message)),
         }
     }
 }

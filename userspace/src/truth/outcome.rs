@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Defined, Kept, Op, Override, Time};
+use super::{Kept, Op, Override, Time};
 use crate::model::{Name, Split, Weights};
 
 /// What becomes of one split.
@@ -20,10 +20,10 @@ impl Outcome {
     pub fn of(
         kept: &Kept,
         name: &Name,
-        definition: Option<&Defined>,
+        definition: Option<&Arc<Split>>,
         wanted: Option<&Option<Weights>>,
     ) -> Self {
-        let defined = definition.map(|d| Weights::of(&d.split)).unwrap_or_default();
+        let defined = definition.map(|split| Weights::of(split)).unwrap_or_default();
         let (mut overridden, mut ended) = (None, None);
         match (wanted, kept.override_of(name.as_str())) {
             (Some(wanted), _) => overridden.clone_from(wanted),
@@ -33,7 +33,7 @@ impl Outcome {
         }
         // One that says the same is none.
         let overridden = overridden.filter(|weights| *weights != defined);
-        let split = definition.map(|d| with(&d.split, overridden.as_ref()));
+        let split = definition.map(|split| with(split, overridden.as_ref()));
         Self { split, defined, overridden, ended }
     }
 

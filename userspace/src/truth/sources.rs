@@ -1,20 +1,24 @@
 //! The three sources, and what follows from them together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use super::outcome::{Outcome, effective};
-use super::step::{Defined, Event, Fate, Source, SplitChange, Step};
-use super::{Cause, Change, Kept, Object, Op, Time, Transaction};
-use crate::model::{Desired, Key, Name, ServiceAddress, Weights};
-use crate::source::{self, Declared, Problem};
+use super::settle::Settled;
+use super::step::{Event, Fate, SplitChange, Step};
+use super::{Cause, Change, Kept, Op, Time, Transaction};
+use crate::model::{Desired, Key, Name, Split, Weights};
+use crate::resource::{Document, Id, Provenance, Resolver, read_applied};
+use crate::source::Problem;
 
 /// What files and applied objects define and overrides change.
 ///
-/// Files come first: weir cannot change them. Then come applied objects, then
-/// overrides of weights. A name or a service address in two sources is an
-/// error of the later one; only when the agent starts may it find both, and
-/// then the applied object is set aside for as long as the file is there.
+/// The documents of both are resolved together, so that those of one may refer
+/// to those of the other. A document, a name or a service address in both is an
+/// error of the one that came later, which then has no effect. What cannot be,
+/// whatever the reason, leaves what it would replace as it was: each split
+/// changes as a whole, or goes on.
 ///
 /// Methods that change something return a [`Step`] and leave the truth as it is:
 ///
@@ -28,26 +32,61 @@ use crate::source::{self, Declared, Problem};
 /// Between the step and `accept` nothing else may change it.
 #[derive(Debug, Clone, Default)]
 pub struct Truth {
-    pub(super) defined: BTreeMap<Name, Defined>,
+    pub(super) base: Base,
+    /// The splits with the weights of their definitions.
+    pub(super) defined: BTreeMap<Name, Arc<Split>>,
     pub(super) desired: Desired,
-    /// Applied objects that are not in force, and why.
-    pub(super) idle: BTreeMap<Key, Problem>,
+    /// What ran when the agent started, until files are loaded.
+    pub(super) adopted: BTreeMap<Name, Arc<Split>>,
+}
+
+/// What definitions follow from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Base {
+    pub resolver: Resolver,
+    /// Applied objects that are not understood, and why.
+    pub idle: BTreeMap<Key, Problem>,
+    /// Documents of files which are not in force since the same was applied.
+    pub shadowed: BTreeMap<Id, (Arc<Document>, Problem)>,
+    /// Splits whose address is still another's.
+    pub waiting: BTreeMap<Name, Problem>,
+    /// What is wrong with files.
+    pub problems: Vec<Problem>,
     /// Whether files were ever loaded.
-    pub(super) loaded: bool,
+    pub loaded: bool,
+    /// Whether nothing was ever wrong with them.
+    pub was_faultless: bool,
+}
+
+/// Who says what a split is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Documents.
+    Documents(Provenance),
+    /// Nobody: it ran when the agent started, and what should say so cannot be read.
+    Adopted,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Documents(provenance) => f.pad(&provenance.to_string()),
+            Self::Adopted => f.pad("adopted"),
+        }
+    }
 }
 
 /// What a step is to do, before what follows from it.
 pub(super) struct Intent {
     pub cause: Cause,
     pub now: Time,
-    pub definitions: BTreeMap<Name, Option<Defined>>,
+    pub definitions: BTreeMap<Name, Option<Arc<Split>>>,
     /// Weights to set, or None to go back to those of the definition.
     pub overrides: BTreeMap<Name, Option<Weights>>,
     pub objects: Vec<(Key, Fate)>,
     pub ops: Vec<Op>,
-    pub events: Vec<Event>,
-    pub idle: BTreeMap<Key, Option<Problem>>,
-    pub loaded: bool,
+    pub notes: Vec<Problem>,
+    pub base: Option<Base>,
 }
 
 impl Intent {
@@ -59,32 +98,34 @@ impl Intent {
             overrides: BTreeMap::new(),
             objects: Vec::new(),
             ops: Vec::new(),
-            events: Vec::new(),
-            idle: BTreeMap::new(),
-            loaded: false,
+            notes: Vec::new(),
+            base: None,
         }
     }
 }
 
 impl Truth {
     /// What was kept says, before any file is read. Objects which cannot be
-    /// understood any more are set aside; see [`Truth::set_aside`].
-    pub fn start(kept: &Kept) -> Self {
+    /// understood any more are set aside; see [`Truth::set_aside`]. `adopted`
+    /// is what runs already.
+    pub fn start(kept: &Kept, adopted: impl IntoIterator<Item = Arc<Split>>) -> Self {
         let mut truth = Self::default();
         for object in kept.objects() {
-            match declare(object) {
-                Ok(declared) => match truth.desired.insert(effective(&declared.split, kept)) {
-                    Ok(()) => {
-                        _ = truth.defined.insert(declared.split.name().clone(), applied(declared))
-                    }
-                    Err(error) => {
-                        let problem = declared.place.address_problem(&error.to_string());
-                        truth.idle.insert(object.key.clone(), problem);
-                    }
-                },
-                Err(problem) => _ = truth.idle.insert(object.key.clone(), problem),
+            match read_applied(&object.key, &object.document) {
+                Ok(document) => truth.base.resolver.apply([document]),
+                Err(problem) => _ = truth.base.idle.insert(object.key.clone(), problem),
             }
         }
+        truth.base.resolver.update();
+        let names = truth.base.resolver.names().cloned().collect();
+        let Settled { definitions, .. } = truth.settle(&truth.base, names);
+        for (name, split) in definitions {
+            let Some(split) = split else { continue };
+            truth.desired.replace(effective(&split, kept));
+            truth.defined.insert(name, split);
+        }
+        let adopted = adopted.into_iter().map(|split| as_defined(split, kept));
+        truth.adopted = adopted.map(|split| (split.name().clone(), split)).collect();
         truth
     }
 
@@ -93,19 +134,56 @@ impl Truth {
         &self.desired
     }
 
-    /// How a split is defined and by whom; its weights may be overridden.
-    pub fn defined(&self, split: &str) -> Option<&Defined> {
-        self.defined.get(split)
+    /// The documents of files and applied objects, and what they come to.
+    pub fn resolver(&self) -> &Resolver {
+        &self.base.resolver
+    }
+
+    /// Who says what a split is.
+    pub fn source(&self, split: &str) -> Option<Source> {
+        let (name, _) = self.defined.get_key_value(split)?;
+        let provenance = self.base.resolver.provenance(name);
+        Some(provenance.map_or(Source::Adopted, Source::Documents))
+    }
+
+    /// Whether a split goes on as it was, since what it should be cannot be.
+    pub fn is_held(&self, split: &str) -> bool {
+        self.defined.get_key_value(split).is_some_and(|(name, split)| {
+            let wanted = self.base.resolver.wanted(name).and_then(|wanted| wanted.split);
+            wanted.is_none_or(|wanted| wanted != *split)
+        })
+    }
+
+    /// Why a split is not what documents say, or not at all.
+    pub fn problems_of(&self, split: &Name) -> Vec<Problem> {
+        let mut found = self.base.resolver.problems_of(split);
+        found.extend(self.base.waiting.get(split).cloned());
+        found
     }
 
     /// Whether files were loaded. Before, it is not known what they define.
     pub fn has_files(&self) -> bool {
-        self.loaded
+        self.base.loaded
+    }
+
+    /// Whether all that is defined was in force at some time.
+    pub fn was_faultless(&self) -> bool {
+        self.base.was_faultless
     }
 
     /// Why applied objects are not in force.
     pub fn set_aside(&self) -> impl ExactSizeIterator<Item = (&Key, &Problem)> {
-        self.idle.iter()
+        self.base.idle.iter()
+    }
+
+    /// Documents of files that are not in force, since the same were applied.
+    pub fn shadowed(&self) -> impl ExactSizeIterator<Item = &(Arc<Document>, Problem)> {
+        self.base.shadowed.values()
+    }
+
+    /// All that is wrong with documents, by file and line.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.base.all_problems()
     }
 
     /// Makes a step happen.
@@ -122,60 +200,20 @@ impl Truth {
                 None => self.desired.remove(change.name.as_str()),
             }
         }
-        for (key, problem) in step.idle {
-            match problem {
-                Some(problem) => _ = self.idle.insert(key, problem),
-                None => _ = self.idle.remove(&key),
-            }
+        if let Some(base) = step.base {
+            self.base = *base;
         }
-        self.loaded |= step.loaded;
-    }
-
-    /// A definition that shares the split that is there, if it is the same.
-    pub(super) fn shared(&self, mut defined: Defined) -> Defined {
-        if let Some(old) = self.defined.get(defined.split.name())
-            && old.split == defined.split
-        {
-            defined.split = Arc::clone(&old.split);
+        if self.base.loaded {
+            self.adopted.clear();
         }
-        defined
-    }
-
-    /// The split that an applied object in force defines.
-    pub(super) fn split_of(&self, key: &Key) -> Option<Name> {
-        let (name, defined) = self.defined.get_key_value(key.name.as_str())?;
-        matches!(&defined.source, Source::Applied(by) if by == key).then(|| name.clone())
-    }
-
-    /// New definitions whose service address is a split's which has no new
-    /// definition, with that split. (Among themselves they are unique.)
-    pub(super) fn contested_addresses<'a>(
-        &self,
-        definitions: &'a BTreeMap<Name, Option<Defined>>,
-    ) -> Vec<(&'a Defined, Name)> {
-        let new = definitions.values().flatten();
-        new.filter_map(|defined| {
-            let owner = self.desired.at(&defined.split.address())?.name();
-            (!definitions.contains_key(owner)).then(|| (defined, owner.clone()))
-        })
-        .collect()
     }
 
     /// All that follows from an intent.
     pub(super) fn step(&self, kept: &Kept, intent: Intent) -> Step {
-        let Intent {
-            cause,
-            now,
-            definitions,
-            overrides,
-            objects,
-            mut ops,
-            mut events,
-            idle,
-            loaded,
-        } = intent;
+        let Intent { cause, now, definitions, overrides, objects, mut ops, notes, base } = intent;
         let version = kept.version() + 1;
         let mut changes = Vec::new();
+        let mut events = Vec::new();
         let mut splits = self.desired.splits().len();
         let names: BTreeSet<&Name> = definitions.keys().chain(overrides.keys()).collect();
         for name in names {
@@ -198,28 +236,34 @@ impl Truth {
             }
         }
         let transaction = Transaction { version, ops };
-        Step { transaction, changes, objects, events, splits, definitions, idle, loaded }
+        let base = base.map(Box::new);
+        Step { transaction, changes, objects, events, notes, splits, definitions, base }
     }
 }
 
-/// What an applied object defines.
-pub(super) fn declare(object: &Object) -> Result<Declared, Problem> {
-    let name = format!("applied {}", object.key);
-    let mut declared = source::declarations(&[(&name, &object.document)])
-        .map_err(|mut problems| problems.swap_remove(0))?;
-    declared.pop().ok_or_else(|| Problem::of_file(&name, "it is empty, expected a document"))
+impl Base {
+    pub fn all_problems(&self) -> Vec<Problem> {
+        let mut found = self.resolver.problems();
+        let shadowed = self.shadowed.values().map(|(_, problem)| problem);
+        found.extend(self.problems.iter().chain(self.waiting.values()).chain(shadowed).cloned());
+        found.sort();
+        found
+    }
+
+    /// Whether all that is defined is in force.
+    pub fn is_faultless(&self) -> bool {
+        self.problems.is_empty()
+            && self.waiting.is_empty()
+            && self.shadowed.is_empty()
+            && self.resolver.is_faultless()
+    }
 }
 
-pub(super) fn applied(declared: Declared) -> Defined {
-    Defined { split: declared.split, source: Source::Applied(declared.key) }
-}
-
-pub(super) fn address_problem(defined: &Defined, owner: &Name, source: &str) -> Problem {
-    let address: ServiceAddress = defined.split.address();
-    let message =
-        format!("service address {address} is already taken by split \"{owner}\" ({source})");
-    match &defined.source {
-        Source::File(place) => place.address_problem(&message),
-        Source::Applied(key) => Problem::of_file(&format!("applied {key}"), message),
+/// A split that runs with the weights that its definition had.
+fn as_defined(split: Arc<Split>, kept: &Kept) -> Arc<Split> {
+    let Some(overridden) = kept.override_of(split.name().as_str()) else { return split };
+    match split.with_weights(&overridden.defined.clone().into()) {
+        Ok(defined) if overridden.weights == Weights::of(&split) => Arc::new(defined),
+        _ => split,
     }
 }

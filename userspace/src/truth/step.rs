@@ -4,44 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::sources::Base;
 use super::{Difference, Transaction};
 use crate::model::{Key, Name, Split, Weights};
-use crate::source::{Place, Problem};
-
-/// Who says what a split is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A file.
-    File(Place),
-    /// An object that was applied through the API.
-    Applied(Key),
-}
-
-impl fmt::Display for Source {
-    /// `FILE:LINE` (with the documents, if it is made of several), or `applied`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(place) => f.pad(&place.to_string()),
-            Self::Applied(_) => f.pad("applied"),
-        }
-    }
-}
-
-/// A split as it is defined, and by whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Defined {
-    /// With the weights of its definition.
-    pub split: Arc<Split>,
-    /// Who says so.
-    pub source: Source,
-}
-
-impl Defined {
-    /// Whether it was applied through the API.
-    pub fn is_applied(&self) -> bool {
-        matches!(self.source, Source::Applied(_))
-    }
-}
+use crate::source::Problem;
 
 /// A split that is not to be what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +45,6 @@ pub enum Event {
         /// The weights that are defined now; empty if the split is gone.
         defined: Weights,
     },
-    /// An applied object is not in force.
-    SetAside(Problem),
-    /// An applied object that had been set aside is in force.
-    Restored(Key),
 }
 
 impl fmt::Display for Event {
@@ -96,8 +58,6 @@ impl fmt::Display for Event {
                 "split {split}: the override {overridden} is over, \
                  as the weights in its definition changed to {defined}"
             ),
-            Self::SetAside(problem) => write!(f, "not in force: {problem}"),
-            Self::Restored(key) => write!(f, "in force again: {key}"),
         }
     }
 }
@@ -115,15 +75,25 @@ pub struct Step {
     pub objects: Vec<(Key, Fate)>,
     /// For the log.
     pub events: Vec<Event>,
+    /// What is to be said about documents of the call.
+    pub notes: Vec<Problem>,
     /// The number of splits afterwards.
     pub(super) splits: usize,
-    pub(super) definitions: BTreeMap<Name, Option<Defined>>,
-    /// Applied objects that are or are no longer set aside.
-    pub(super) idle: BTreeMap<Key, Option<Problem>>,
-    pub(super) loaded: bool,
+    pub(super) definitions: BTreeMap<Name, Option<Arc<Split>>>,
+    pub(super) base: Option<Box<Base>>,
 }
 
 impl Step {
+    /// Whether it may change what is wrong with documents.
+    pub fn is_about_documents(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// Whether it says what files define.
+    pub fn has_files(&self) -> bool {
+        self.base.as_ref().is_some_and(|base| base.loaded)
+    }
+
     /// What it changes, and how many flows move. Takes milliseconds for splits
     /// of many endpoints: better not under a lock.
     pub fn difference(&self) -> Difference {

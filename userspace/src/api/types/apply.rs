@@ -76,6 +76,9 @@ pub struct ApplyView {
     pub objects: Vec<ObjectView>,
     /// What differs between before and after.
     pub difference: DifferenceView,
+    /// What is to be said about the documents: fields without effect and the like.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What else an operator should know, for people.
     pub events: Vec<String>,
 }
@@ -89,6 +92,7 @@ impl ApplyView {
             dry_run,
             objects: step.objects.iter().map(object).collect(),
             difference: (&step.difference()).into(),
+            notes: step.notes.iter().map(ToString::to_string).collect(),
             events: step.events.iter().map(ToString::to_string).collect(),
         }
     }

@@ -1,6 +1,7 @@
 //! What goes over the API's wire, in both directions.
 
 mod apply;
+mod documents;
 mod flows;
 mod stats;
 mod status;
@@ -10,6 +11,7 @@ pub use apply::{
     ApplyRequest, ApplyView, DeleteRequest, DifferenceView, FateView, FileText, MoveView,
     ObjectName, ObjectView, SplitDifferenceView, SubsetDifferenceView,
 };
+pub use documents::{ConditionView, DocumentView, OriginDocument};
 pub use flows::{FlowQuery, FlowState, FlowView, Party};
 pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
 pub use status::{FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView};

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::model::Weights;
-use crate::truth::{Change, Kept, Override, Truth, version_of};
+use super::{ConditionView, OriginDocument};
+use crate::model::{Name, Weights};
+use crate::source::Problem;
+use crate::truth::{Change, Kept, Override, Source, Truth, version_of};
 
 /// Other weights for a split: a subset that is not named keeps its weight.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -91,6 +93,18 @@ pub struct OriginView {
     /// The version of the last change of its weights: what requests can name as
     /// the one that they expect.
     pub version: u64,
+    /// The documents of which it is made, if no single one says what it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documents: Vec<OriginDocument>,
+    /// What became of the routes among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ConditionView>,
+    /// What is to be said about it and its documents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Why it goes on as it was, if it is not what documents say now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// If its weights are not those of its definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overridden: Option<OverrideView>,
@@ -104,9 +118,25 @@ impl OriginView {
     /// Where what a split is comes from; empty for one that is not there.
     pub fn of(truth: &Truth, kept: &Kept, split: &str) -> Self {
         let last = kept.changes(split).next_back();
-        let source = truth.defined(split).map(|defined| defined.source.to_string());
+        let source = truth.source(split);
+        let origins = match &source {
+            Some(Source::Documents(provenance)) => provenance.documents.as_slice(),
+            Some(Source::Adopted) | None => &[],
+        };
+        let resolver = truth.resolver();
+        let conditions = origins.iter().flat_map(|origin| resolver.conditions_of(&origin.id));
+        let name = Name::new(split).ok();
+        let say = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect();
+        let is_held = truth.is_held(split);
         Self {
-            source: source.unwrap_or_default(),
+            source: source.as_ref().map(ToString::to_string).unwrap_or_default(),
+            documents: origins.iter().map(Into::into).collect(),
+            conditions: conditions.map(Into::into).collect(),
+            notes: name.as_ref().map(|n| say(resolver.notes_of(n))).unwrap_or_default(),
+            problems: name
+                .filter(|_| is_held)
+                .map(|name| say(truth.problems_of(&name)))
+                .unwrap_or_default(),
             version: version_of(last),
             overridden: kept.override_of(split).map(OverrideView::from),
             ended: last.and_then(|last| last.ended.as_ref()).map(plain),

@@ -12,7 +12,7 @@ use crate::source::FieldPath;
 const SERVICE: &str = "kubernetes.io/service-name";
 
 /// Some of the endpoints of a Service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct EndpointSlice {
     /// The Service, of the slice's namespace.
     pub service: String,
@@ -21,7 +21,7 @@ pub(in crate::resource) struct EndpointSlice {
 }
 
 /// The port of all of a slice's endpoints that a Service's port of this name leads to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Port {
     /// Empty if it has none.
     pub name: String,
@@ -30,7 +30,7 @@ pub(in crate::resource) struct Port {
 }
 
 /// One endpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Endpoint {
     pub ip: IpAddr,
     /// The Pod that it is, of the slice's namespace.

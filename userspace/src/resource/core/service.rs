@@ -12,7 +12,7 @@ use crate::resource::istio::Workload;
 use crate::source::FieldPath;
 
 /// What clients connect to and routes lead to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Service {
     pub host: Host,
     /// The service addresses; the first one names its splits without a suffix.
@@ -31,7 +31,7 @@ pub(in crate::resource) struct Address {
 }
 
 /// A port of a service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Port {
     /// Empty if it has none.
     pub name: String,
@@ -42,7 +42,7 @@ pub(in crate::resource) struct Port {
 }
 
 /// The port of endpoints that do not name one themselves.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) enum Target {
     Number(u16),
     /// The name of one of the endpoint's ports.
@@ -59,7 +59,7 @@ pub(in crate::resource) enum App {
 }
 
 /// Where the endpoints of a service are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) enum Endpoints {
     /// In EndpointSlices that name the Service, and in WorkloadEntries that it selects.
     Kubernetes { namespace: String, name: String, selector: Labels },

@@ -19,7 +19,7 @@ use crate::resource::identity::Kind;
 use crate::source::FieldPath;
 
 /// Addresses and the ports at which routes attach.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Gateway {
     /// Those it asks for, or else those it was given. Perhaps none.
     pub addresses: Vec<Address>,
@@ -27,7 +27,7 @@ pub(in crate::resource) struct Gateway {
 }
 
 /// A port.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Listener {
     pub name: Name,
     pub port: u16,
@@ -40,7 +40,7 @@ pub(in crate::resource) struct Listener {
 }
 
 /// The namespaces of routes that may attach.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) enum Namespaces {
     Same,
     All,
@@ -48,7 +48,7 @@ pub(in crate::resource) enum Namespaces {
 }
 
 /// A condition on labels. All of a list must hold.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) enum Requirement {
     In(String, Vec<String>),
     NotIn(String, Vec<String>),

@@ -11,7 +11,7 @@ use crate::resource::identity::Kind;
 use crate::source::FieldPath;
 
 /// Who may refer to what is in the document's namespace.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct ReferenceGrant {
     from: Vec<ReferenceGrantFrom>,
     to: Vec<ReferenceGrantTo>,

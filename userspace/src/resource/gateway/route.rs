@@ -19,7 +19,7 @@ const MAX_WEIGHT: u32 = 1_000_000;
 const MAX_PARENTS: usize = 32;
 
 /// Where the connections of some listeners or Services go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Route {
     pub protocol: Protocol,
     pub parents: Vec<ParentRef>,
@@ -29,7 +29,7 @@ pub(in crate::resource) struct Route {
 }
 
 /// What a route wants to attach to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct ParentRef {
     pub kind: ParentKind,
     pub namespace: String,
@@ -49,7 +49,7 @@ pub(in crate::resource) enum ParentKind {
 }
 
 /// Where a share goes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct BackendRef {
     /// Group and kind if it is no Service.
     pub foreign: Option<String>,

@@ -9,7 +9,7 @@ use crate::resource::host::Host;
 use crate::source::FieldPath;
 
 /// The subsets of a host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct DestinationRule {
     pub host: Host,
     pub subsets: Vec<Subset>,
@@ -18,7 +18,7 @@ pub(in crate::resource) struct DestinationRule {
 }
 
 /// The endpoints of a host that have some labels.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Subset {
     pub name: Name,
     pub labels: Labels,

@@ -9,14 +9,14 @@ use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
 /// Ports of a gateway, whose addresses are those of Services.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Gateway {
     pub selector: Labels,
     pub servers: Vec<Server>,
 }
 
 /// A port.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Server {
     pub port: u16,
     pub app: App,

@@ -9,7 +9,7 @@ use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
 /// Where the connections of some services, or of some gateways, go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct VirtualService {
     pub hosts: Vec<Pattern>,
     pub parents: Vec<Parent>,
@@ -27,7 +27,7 @@ pub(in crate::resource) enum Parent {
 }
 
 /// A route whose only condition is the port.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Route {
     /// `None` for any.
     pub ports: Option<Vec<u16>>,
@@ -36,7 +36,7 @@ pub(in crate::resource) struct Route {
 }
 
 /// A service, or a subset of it, and the weight of its share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Destination {
     pub host: Host,
     pub subset: Option<Name>,

@@ -11,7 +11,7 @@ use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
 /// One endpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::resource) struct Workload {
     pub ip: IpAddr,
     /// Its ports by the names of the service's ports.

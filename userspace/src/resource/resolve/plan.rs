@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::{endpoints, names};
 use crate::model::{Affinity, Family, Name, ServiceAddress, Split, SplitError, Subset};
@@ -29,7 +30,7 @@ pub(in crate::resource) struct Planned {
     /// Claimed, even by one that cannot be: what else would get its connections?
     pub address: ServiceAddress,
     /// None if what is wrong with it is among the problems.
-    pub split: Option<Split>,
+    pub split: Option<Arc<Split>>,
     pub rank: Rank,
     /// What is to be said if it is the one that has its address.
     pub notes: Vec<Problem>,
@@ -151,7 +152,7 @@ pub(super) fn realise(
         if let Ok(plan) = plan {
             planned.sources.extend(plan.sources.iter().cloned());
             match split(view, &mut planned, plan) {
-                Ok(split) => planned.split = Some(split),
+                Ok(split) => planned.split = Some(Arc::new(split)),
                 Err((place, message)) => {
                     let own = || (addressed.document, crate::resource::document::name());
                     let (document, at) = place.unwrap_or_else(own);

@@ -6,7 +6,7 @@ use super::{lines, resolve};
 use crate::resource::read;
 
 /// One good document of each kind.
-pub(super) const GOOD: &[(&str, &str)] = &[
+pub(crate) const GOOD: &[(&str, &str)] = &[
     (
         "VirtualService",
         "\

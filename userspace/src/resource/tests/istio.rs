@@ -77,20 +77,6 @@ fn what_is_missing_names_both_documents_and_fails_only_its_split() {
 }
 
 #[test]
-fn what_ran_before_goes_on_where_something_is_wrong() {
-    let before = good(&[&reviews(), &routes("reviews", "tcp", &[("v1", 1)])]);
-    let old = before.desired.get("reviews.default");
-    let missing = resolve(&[&reviews(), &routes("reviews", "tcp", &[("v9", 1)])]);
-    assert_eq!(missing.after(&before).get("reviews.default"), old, "a subset is missing");
-    let text = routes("reviews", "tcp", &[("v1", 1)]).replace("route:", "rout:");
-    let refused = resolve(&[&reviews(), &text]);
-    assert_eq!(subsets(&refused, "reviews.default").len(), 1, "it is plain by itself");
-    assert_eq!(refused.after(&before).get("reviews.default"), old, "the document is refused");
-    let deleted = good(&[&reviews()]);
-    assert_eq!(deleted.after(&before), deleted.desired, "the document is deleted");
-}
-
-#[test]
 fn hosts_resolve_by_namespace() {
     let there = |text: &str| {
         text.replace("metadata:", "metadata:\n  namespace: shop")

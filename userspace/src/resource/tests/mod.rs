@@ -10,6 +10,8 @@ mod together;
 
 use std::net::SocketAddr;
 
+pub(crate) use documents::GOOD;
+
 use super::{Resolved, resolve_all};
 use crate::model::Split;
 

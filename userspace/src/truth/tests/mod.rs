@@ -1,13 +1,18 @@
 //! Sources that agree and sources that do not.
 
+mod files;
+mod resources;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Key, Name, Weights};
-use crate::source::{self, Declared, key};
+use crate::resource::{Declarations, Id, Kind, declarations};
+use crate::source::Files;
 
 /// An agent without kernel and disk: steps happen at once.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +26,8 @@ impl World {
     /// With files, each a split.
     fn with(files: &[String]) -> Self {
         let mut world = Self::default();
-        world.files(files).expect("good files");
+        world.files(files);
+        assert_eq!(world.complaints(), [] as [&str; 0]);
         world
     }
 
@@ -39,21 +45,36 @@ impl World {
         Ok(step)
     }
 
-    fn files(&mut self, files: &[String]) -> Result<Step, String> {
+    /// One file, of these documents.
+    fn files(&mut self, documents: &[String]) -> Step {
+        self.load(&[("/etc/f", documents)])
+    }
+
+    fn load(&mut self, files: &[(&str, &[String])]) -> Step {
+        let files = files.iter().map(|(file, documents)| (*file, documents.join("---\n")));
+        self.load_files(&Files::of(files))
+    }
+
+    fn load_files(&mut self, files: &Files) -> Step {
         let now = self.now();
-        let step = self.truth.load_files(&self.kept, declared("/etc/f", files), now);
-        self.accept(step)
+        let step = self.truth.load_files(&self.kept, files, now);
+        self.accept(Ok(step)).expect("files are never refused")
+    }
+
+    /// What is wrong with documents.
+    fn complaints(&self) -> Vec<String> {
+        self.truth.problems().iter().map(ToString::to_string).collect()
     }
 
     fn apply(&mut self, documents: &[String]) -> Result<Step, String> {
         let now = self.now();
-        let step = self.truth.apply(&self.kept, declared("x.yaml", documents), now);
+        let step = self.truth.apply(&self.kept, declared("x.yaml", documents)?, now);
         self.accept(step)
     }
 
     fn delete(&mut self, names: &[&str]) -> Result<Step, String> {
         let now = self.now();
-        let keys: Vec<Key> = names.iter().map(|name| key(&self::name(name))).collect();
+        let keys: Vec<Key> = names.iter().map(|name| key(name)).collect();
         let step = self.truth.delete(&self.kept, &keys, now);
         self.accept(step)
     }
@@ -85,10 +106,22 @@ impl World {
         self.accept(step)
     }
 
-    /// The agent starts anew, with these files.
+    /// The agent starts anew, with this file, and adopts what runs.
     fn restart(&mut self, files: &[String]) -> Step {
-        self.truth = Truth::start(&self.kept);
-        self.files(files).expect("the first load takes all files")
+        self.start_again();
+        self.files(files)
+    }
+
+    fn start_again(&mut self) {
+        let running: Vec<_> =
+            self.truth.desired().splits().map(|split| Arc::new(split.clone())).collect();
+        self.truth = Truth::start(&self.kept, running);
+    }
+
+    /// The machine starts anew: nothing runs.
+    fn reboot(&mut self, files: &[String]) -> Step {
+        self.truth = Truth::start(&self.kept, []);
+        self.files(files)
     }
 
     /// The weights in force.
@@ -110,8 +143,14 @@ fn map(pairs: &[(&str, u32)]) -> BTreeMap<Name, u32> {
     pairs.iter().map(|&(subset, weight)| (name(subset), weight)).collect()
 }
 
-fn declared(file: &str, documents: &[String]) -> Vec<Declared> {
-    source::declarations(&[(file, documents.join("---\n"))]).expect("good documents")
+/// The key of a split.
+fn key(name: &str) -> Key {
+    Id { kind: Kind::TrafficSplit, namespace: String::new(), name: name.to_owned() }.key()
+}
+
+fn declared(file: &str, documents: &[String]) -> Result<Declarations, String> {
+    declarations(&[(file, documents.join("---\n"))])
+        .map_err(|problems| Refusal::Problems(problems).to_string())
 }
 
 /// A document of five lines: its service address and endpoints end in these.
@@ -138,7 +177,7 @@ fn an_override_lasts_until_the_definitions_weights_change() {
     for from_file in [true, false] {
         let mut world = World::default();
         let define = |world: &mut World, document: String| {
-            if from_file { world.files(&[document]) } else { world.apply(&[document]) }.unwrap()
+            if from_file { world.files(&[document]) } else { world.apply(&[document]).unwrap() }
         };
         define(&mut world, split("a", 90, 10));
         world.weights("a", &[("v1", 50)]).unwrap();
@@ -191,7 +230,7 @@ fn what_vanished_while_no_agent_ran_is_over() {
     let step = world.restart(&[split("b", 1, 1)]);
     let expected = "split a: its override v1=5 v2=10 is over, as the split is gone";
     assert_eq!(step.events[0].to_string(), expected);
-    world.files(&[split("a", 90, 10), split("b", 1, 1)]).unwrap();
+    world.files(&[split("a", 90, 10), split("b", 1, 1)]);
     assert_eq!(world.now_has("a"), "v1=90 v2=10");
     let expected = [
         "1 file: - to v1=90 v2=10",
@@ -203,7 +242,7 @@ fn what_vanished_while_no_agent_ran_is_over() {
 }
 
 #[test]
-fn a_name_in_two_sources_is_an_error_that_names_both() {
+fn a_document_in_two_sources_is_an_error_that_names_both() {
     let mut world = World::with(&[split("z", 1, 1), split("a", 1, 2)]);
     let before = world.truth.desired().clone();
     let error = world.apply(&[split("b", 1, 1), split("a", 1, 2)]).unwrap_err();
@@ -212,12 +251,20 @@ fn a_name_in_two_sources_is_an_error_that_names_both() {
     assert_eq!(*world.truth.desired(), before, "b was not applied either");
 
     world.apply(&[split("b", 1, 1)]).unwrap();
-    let before = world.truth.desired().clone();
-    let error = world.files(&[split("a", 5, 5), split("b", 1, 1)]).unwrap_err();
+    world.files(&[split("a", 5, 5), split("b", 7, 7)]);
     let expected = "/etc/f:9: metadata.name: split \"b\" was also applied through the API; \
-                    remove it here, or there by `weir delete split b`";
-    assert_eq!(error, expected);
-    assert_eq!(*world.truth.desired(), before, "a was not changed either");
+                    remove it here, or there by `weir delete TrafficSplit/b`";
+    assert_eq!(world.complaints(), [expected]);
+    let now = ["a", "b", "z"].map(|name| world.now_has(name));
+    assert_eq!(now, ["v1=5 v2=5", "v1=1 v2=1", "none"], "what was applied goes on");
+    world.restart(&[split("a", 5, 5), split("b", 7, 7)]);
+    assert_eq!(
+        (world.complaints(), world.now_has("b")),
+        (vec![expected.to_owned()], "v1=1 v2=1".into())
+    );
+    world.delete(&["b"]).unwrap();
+    assert_eq!(world.complaints(), [] as [&str; 0]);
+    assert_eq!(world.now_has("b"), "v1=7 v2=7", "the file has its say now");
 }
 
 #[test]
@@ -225,13 +272,14 @@ fn an_address_in_two_sources_is_an_error_that_names_both() {
     let mut world = World::with(&[document("a", 1, &[("v1", 1)], 1)]);
     let error = world.apply(&[document("b", 1, &[("v1", 1)], 1)]).unwrap_err();
     let expected = "x.yaml:4: spec.address: service address 10.0.0.1:80/TCP is already taken by \
-                    split \"a\" (/etc/f:3)";
+                    split \"a\" (first at /etc/f:4)";
     assert_eq!(error, expected);
     world.apply(&[document("b", 2, &[("v1", 1)], 1)]).unwrap();
-    let error = world.files(&[document("c", 2, &[("v1", 1)], 1)]).unwrap_err();
+    world.files(&[document("c", 2, &[("v1", 1)], 1)]);
     let expected = "/etc/f:4: spec.address: service address 10.0.0.2:80/TCP is already taken by \
-                    split \"b\" (applied)";
-    assert_eq!(error, expected);
+                    split \"b\" (first at applied)";
+    assert_eq!(world.complaints(), [expected]);
+    assert_eq!(["a", "b", "c"].map(|name| world.now_has(name)), ["none", "v1=1", "none"]);
 }
 
 #[test]
@@ -252,43 +300,15 @@ fn addresses_may_change_hands_in_one_call() {
 }
 
 #[test]
-fn at_the_start_a_file_sets_an_applied_object_aside_until_it_is_gone() {
-    for contest in [document("a", 77, &[("v1", 9)], 1), document("f", b'a', &[("v1", 9)], 1)] {
-        let mut world = World::with(&[]);
-        world.apply(&[split("a", 1, 2), split("b", 1, 1)]).unwrap();
-        let step = world.restart(std::slice::from_ref(&contest));
-        let [Event::SetAside(problem)] = &step.events[..] else { panic!("{step:?}") };
-        let said = problem.to_string();
-        assert!(said.starts_with("/etc/f:") && said.contains("\"a\""), "{said}");
-        assert_eq!(world.truth.set_aside().count(), 1);
-        assert_eq!(world.truth.desired().splits().len(), 2);
-        assert!(world.kept.object(&key(&name("a"))).is_some(), "it is kept");
-        // It is in the way of nothing, and cannot be brought back against the file.
-        world.apply(&[split("a", 1, 2)]).unwrap_err();
-        world.files(&[contest.clone(), split("g", 1, 1)]).unwrap();
-        assert_eq!(world.truth.set_aside().count(), 1);
-        let mut deleted = world.clone();
-        deleted.delete(&["a"]).unwrap();
-        assert_eq!(deleted.truth.set_aside().count(), 0);
-        assert_eq!(deleted.truth.desired(), world.truth.desired());
-
-        let step = world.files(&[]).unwrap();
-        assert_eq!(step.events, [Event::Restored(key(&name("a")))]);
-        assert_eq!(world.now_has("a"), "v1=1 v2=2");
-        assert_eq!(world.truth.set_aside().count(), 0);
-    }
-}
-
-#[test]
 fn an_object_that_is_no_longer_understood_is_kept_aside() {
     let mut world = World::with(&[]);
     world.apply(&[split("a", 1, 2), split("b", 1, 1)]).unwrap();
-    let mut object = world.kept.object(&key(&name("a"))).unwrap().clone();
+    let mut object = world.kept.object(&key("a")).unwrap().clone();
     object.document = object.document.replace("weir.dev/v1alpha1", "weir.dev/v0");
     world.kept.accept(Transaction { version: 9, ops: vec![Op::Put(object)] });
     world.restart(&[]);
     let said: Vec<String> = world.truth.set_aside().map(|(_, why)| why.to_string()).collect();
-    let expected = "applied TrafficSplit/a:1: apiVersion: unknown apiVersion \"weir.dev/v0\", \
+    let expected = "applied TrafficSplit/a: apiVersion: unknown apiVersion \"weir.dev/v0\", \
                     expected \"weir.dev/v1alpha1\"";
     assert_eq!(said, [expected]);
     assert_eq!(world.now_has("b"), "v1=1 v2=1");
@@ -407,7 +427,7 @@ fn a_rollback_goes_back_to_any_change() {
     assert_eq!(world.kept.overrides().len(), 0, "these are the defined ones");
     let error = world.rollback("a", Some(77)).unwrap_err();
     assert_eq!(error, "split \"a\" has no change 77: see `weir history a`");
-    world.files(&[document("a", b'a', &[("v1", 1), ("v3", 1)], 1)]).unwrap();
+    world.files(&[document("a", b'a', &[("v1", 1), ("v3", 1)], 1)]);
     let error = world.rollback("a", None).unwrap_err();
     let expected = "split \"a\" has other subsets now: it has v1=1 v3=1, and had v1=90 v2=10";
     assert_eq!(error, expected);
@@ -452,11 +472,8 @@ proptest! {
             let before = world.clone();
             let result = match &action {
                 Action::Files(splits) => {
-                    let result = world.files(&documents(splits));
-                    if result.is_ok() {
-                        files = documents(splits);
-                    }
-                    result
+                    files = documents(splits);
+                    Ok(world.files(&files))
                 }
                 Action::Apply(splits) => world.apply(&documents(splits)),
                 Action::Delete(n) => world.delete(&[&letter(*n)]),

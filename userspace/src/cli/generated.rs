@@ -1,0 +1,262 @@
+//! What is generated from the declaration of the arguments: completions for
+//! shells, and man pages.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use super::Cli;
+
+/// The section of the manual: system administration.
+const SECTION: &str = "8";
+
+/// What each page says about exit codes.
+const EXIT_STATUS: &[(&str, &str)] = &[
+    ("0", "Done."),
+    ("1", "Failed. Standard error says why; where a change was asked for, nothing has changed."),
+    ("2", "The command line is wrong. Standard error says where."),
+];
+
+/// The files that `weir` and `weir agent` deal with unless told otherwise.
+const FILES: &[(&str, &str)] = &[
+    ("/etc/weir/agent.yaml", "The configuration of the agent."),
+    ("/etc/weir/resources.d/", "Documents. The agent follows what changes there."),
+    ("/var/lib/weir/", "What was applied, and the weights that were set."),
+    ("/run/weir/weir.sock", "Where the agent answers."),
+    ("/sys/fs/bpf/weir/", "Maps and attachments, which outlive the agent."),
+];
+
+/// Examples: the page that they are on, what they do, and how.
+const EXAMPLES: &[(&str, &str, &str)] = &[
+    (
+        "weir",
+        "Show the splits that the agent steers, with the shares that their subsets get:",
+        "weir get splits",
+    ),
+    ("weir", "Give v3 half of the new flows:", "weir weights reviews v1=50 v3=50"),
+    ("weir-agent", "Run the agent by hand:", "weir agent --config /etc/weir/agent.yaml"),
+    ("weir-unload", "Detach all programs, after the agent was stopped:", "weir unload"),
+    (
+        "weir-validate",
+        "Check a split before the agent sees it:",
+        "weir validate /etc/weir/resources.d/reviews.yaml",
+    ),
+    (
+        "weir-translate",
+        "See the traffic splits that Istio's resources become:",
+        "weir translate -f reviews-istio.yaml",
+    ),
+    (
+        "weir-diff",
+        "See what applying a file would do, and how many flows would move:",
+        "weir diff -f reviews.yaml",
+    ),
+    ("weir-apply", "Apply all documents of a directory, or none of them:", "weir apply -f splits/"),
+    (
+        "weir-apply",
+        "Shift traffic by Istio's resources, unchanged:",
+        "weir apply -f virtual-service-reviews-50-v3.yaml",
+    ),
+    (
+        "weir-delete",
+        "Delete a split that was applied; its flows drain:",
+        "weir delete split/reviews",
+    ),
+    (
+        "weir-delete",
+        "Delete the routes that a file describes; the services are then balanced as a whole:",
+        "weir delete -f virtual-service-all-v1.yaml",
+    ),
+    (
+        "weir-get",
+        "Show a split, with the routes and notes of what it is made of:",
+        "weir get reviews.default",
+    ),
+    ("weir-get-documents", "Show what was applied:", "weir get documents --applied"),
+    ("weir-get-routes", "See whether routes are accepted:", "weir get routes"),
+    ("weir-history", "Show who changed the weights, when and how:", "weir history reviews"),
+    ("weir-rollback", "Return to the weights before the last change:", "weir rollback reviews"),
+    (
+        "weir-weights",
+        "Move new flows from v1 to v2. Flows that are open stay where they are:",
+        "weir weights reviews v1=80 v2=20",
+    ),
+    (
+        "weir-weights",
+        "Change them only if nobody else was faster:",
+        "weir weights reviews v1=50 v2=50 --expect v1=80,v2=20",
+    ),
+    ("weir-get-splits", "Show all splits:", "weir get splits"),
+    (
+        "weir-get-splits",
+        "Show one with all its counters, for a script:",
+        "weir get splits reviews -o json",
+    ),
+    (
+        "weir-explain",
+        "Ask where a connection of this client would go:",
+        "weir explain --from 192.0.2.200:40000 --to 203.0.113.10:9080",
+    ),
+    ("weir-flows", "Show the flows of a client:", "weir flows --client 192.0.2.200"),
+    (
+        "weir-flows",
+        "Count those that an endpoint still has, for a script:",
+        "weir flows --endpoint 198.51.100.11:9080 --state established -o json",
+    ),
+    ("weir-top", "Watch the subsets of a split, and shift its weights:", "weir top reviews"),
+    (
+        "weir-watch",
+        "See for ten seconds whether the subsets of a split get their shares:",
+        "weir watch reviews --count 10",
+    ),
+    ("weir-doctor", "See what is wrong with this node:", "weir doctor"),
+    (
+        "weir-doctor",
+        "Look at all but the programs of others on the interfaces:",
+        "weir doctor --ignore programs",
+    ),
+    ("weir-status", "See to which interfaces the programs are attached:", "weir status"),
+    ("weir-manual", "Read the man pages without installing them:", "weir manual /var/tmp"),
+    ("weir-completions", "Complete commands in this bash:", "eval \"$(weir completions bash)\""),
+];
+
+/// Writes the completions of a shell.
+pub fn completions(shell: Shell, out: &mut impl Write) -> Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "weir", &mut text);
+    match out.write_all(&text).and_then(|()| out.flush()) {
+        // The reader has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Writes a man page for `weir`, and one for each of its commands, into a directory.
+pub fn manual(directory: &Path) -> Result<()> {
+    // `weir help` is no command that needs a page.
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    write_pages(&command, directory)
+}
+
+fn write_pages(command: &clap::Command, directory: &Path) -> Result<()> {
+    let path = directory.join(format!("{}.{SECTION}", title(command)));
+    let page = page(command).and_then(|page| std::fs::write(&path, page));
+    page.with_context(|| format!("cannot write {}", path.display()))?;
+    command.get_subcommands().try_for_each(|sub| write_pages(sub, directory))
+}
+
+/// What the page of a command is called, such as `weir-get-splits`.
+fn title(command: &clap::Command) -> &str {
+    command.get_display_name().unwrap_or_else(|| command.get_name())
+}
+
+/// The page of a command, as roff.
+fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
+    let title = title(command);
+    let man = Man::new(command.clone())
+        .section(SECTION)
+        .source(concat!("weir ", env!("CARGO_PKG_VERSION")))
+        .manual("weir");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    let mut roff = Roff::new();
+    list(&mut roff, "EXIT STATUS", EXIT_STATUS);
+    if ["weir", "weir-agent"].contains(&title) {
+        list(&mut roff, "FILES", FILES);
+    }
+    examples(&mut roff, title);
+    if title != "weir" {
+        roff.control("SH", ["SEE ALSO"]).text([bold("weir"), roman(format!("({SECTION})"))]);
+    }
+    roff.to_writer(&mut page)?;
+    Ok(page)
+}
+
+fn list(roff: &mut Roff, title: &str, entries: &[(&str, &str)]) {
+    roff.control("SH", [title]);
+    for (what, text) in entries {
+        roff.control("TP", []).text([bold(*what)]).text([roman(*text)]);
+    }
+}
+
+fn examples(roff: &mut Roff, title: &str) {
+    let mut of_command = EXAMPLES.iter().filter(|(of, ..)| *of == title).peekable();
+    if of_command.peek().is_some() {
+        roff.control("SH", ["EXAMPLES"]);
+    }
+    for (_, text, line) in of_command {
+        roff.control("PP", []).text([roman(*text)]);
+        roff.control("RS", ["4"]).control("EX", []).text([roman(*line)]);
+        roff.control("EE", []).control("RE", []);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_are_commands_that_are_understood() {
+        for (of, _, line) in EXAMPLES {
+            // What a shell would do with it.
+            let line = line.strip_prefix("eval \"$(").map_or(*line, |rest| &rest[..rest.len() - 2]);
+            let words: Vec<&str> = line.split(' ').collect();
+            let parsed = <Cli as clap::Parser>::try_parse_from(&words).and_then(Cli::action);
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+            let named = (1..=words.len()).any(|count| words[..count].join("-") == *of);
+            assert!(named, "{line} is no example of {of}");
+        }
+    }
+
+    #[test]
+    fn each_command_has_a_page_with_its_arguments_and_exit_codes() {
+        let directory = tempfile::tempdir().unwrap();
+        manual(directory.path()).unwrap();
+        let page = |name: &str| {
+            let path = directory.path().join(format!("{name}.{SECTION}"));
+            std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        };
+        let main = page("weir");
+        assert!(page("weir-get").contains("weir\\-get\\-splits(8)"), "commands below others too");
+        assert!(page("weir-get-splits").contains("\\-\\-output"));
+        for command in Cli::command().get_subcommands() {
+            let name = format!("weir-{}", command.get_name());
+            // roff writes a hyphen that is to be a minus as \-.
+            let escaped = name.replace('-', "\\-");
+            assert!(main.contains(&format!("{escaped}({SECTION})")), "weir refers to {name}");
+            let text = page(&name);
+            assert!(text.contains(&format!("{escaped} \\- ")), "{name} says what it is");
+            assert!(text.contains(".SH \"EXIT STATUS\""), "{name} tells exit codes");
+            let own = command.get_arguments().filter_map(clap::Arg::get_long);
+            for long in own {
+                let long = format!("\\-\\-{}", long.replace('-', "\\-"));
+                assert!(text.contains(&long), "{name} explains {long}");
+            }
+        }
+    }
+
+    #[test]
+    fn completions_of_each_shell_know_the_commands() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
+            let mut text = Vec::new();
+            completions(shell, &mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            for command in ["weights", "explain", "completions"] {
+                assert!(text.contains(command), "{shell}: {command}");
+            }
+        }
+    }
+}
