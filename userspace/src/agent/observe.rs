@@ -210,7 +210,7 @@ impl Source for Observer {
         let count = self.counted();
         let endpoints = self.endpoints(&ledger, count.as_deref())?;
         Ok(Sample {
-            splits: ledger.splits().map(split).collect(),
+            splits: ledger.splits().map(|known| split(known)).collect(),
             subsets: self.subsets(&ledger, &endpoints, count.is_some())?,
             endpoints,
             interfaces,

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what weir costs. Needs root.
 
+mod control;
 mod e2e;
 mod machine;
 mod packet;
@@ -19,7 +20,7 @@ use crate::report::Table;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-bench-ebpf"));
 
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", about = "Measure weir; both benchmarks if none is named")]
+#[command(name = "cargo xtask bench", about = "Measure weir; all benchmarks if none is named")]
 struct Arguments {
     #[command(subcommand)]
     which: Option<Which>,
@@ -29,7 +30,8 @@ struct Arguments {
     /// Write the tables into that document, between the marks that it has for them.
     #[arg(long, global = true, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Rounds in which everything is measured once [default: 11 of packet, 5 of e2e].
+    /// Rounds in which everything is measured once [default: 11 of packet,
+    /// 5 of e2e, 1,000 changes of control].
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 }
@@ -40,6 +42,8 @@ enum Which {
     Packet,
     /// Connections, requests and bulk data through a node between network namespaces.
     E2e,
+    /// Loading and changing up to 10,000 splits, by the real agent.
+    Control,
 }
 
 /// What is written as JSON.
@@ -50,6 +54,8 @@ struct Results {
     packet: Option<packet::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     e2e: Option<e2e::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<control::Report>,
 }
 
 fn main() -> ExitCode {
@@ -66,7 +72,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let wanted = |which| arguments.which.is_none_or(|only| only == which);
     let rounds = |default| arguments.rounds.map_or(default, usize::from);
     let machine = Machine::look()?;
-    let mut results = Results { machine, packet: None, e2e: None };
+    let mut results = Results { machine, packet: None, e2e: None, control: None };
     if wanted(Which::Packet) {
         let report = packet::run(rounds(11))?;
         show(arguments, "packet", &results.machine, &report.tables())?;
@@ -77,10 +83,16 @@ fn run(arguments: &Arguments) -> Result<()> {
         show(arguments, "e2e", &results.machine, &report.tables())?;
         results.e2e = Some(report);
     }
+    if wanted(Which::Control) {
+        let report = control::run(rounds(1_000))?;
+        show(arguments, "control", &results.machine, &report.tables())?;
+        results.control = Some(report);
+    }
     let name = match arguments.which {
         None => "all",
         Some(Which::Packet) => "packet",
         Some(Which::E2e) => "e2e",
+        Some(Which::Control) => "control",
     };
     let default = PathBuf::from(format!("target/bench/{name}.json"));
     write_json(arguments.json.as_ref().unwrap_or(&default), &results)

@@ -100,7 +100,9 @@ pub fn write_section(path: &Path, section: &str, text: &str) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("{name}")),
     };
     let document = if document.is_empty() {
-        ["packet", "e2e"].map(|s| format!("<!-- bench {s} -->\n<!-- end {s} -->\n")).join("\n")
+        ["packet", "e2e", "control"]
+            .map(|s| format!("<!-- bench {s} -->\n<!-- end {s} -->\n"))
+            .join("\n")
     } else {
         document
     };
