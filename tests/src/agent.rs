@@ -47,6 +47,7 @@ pub struct Setup {
     interfaces: Vec<(String, &'static str)>,
     lines: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     resources: Vec<(String, String)>,
 }
 
@@ -55,7 +56,8 @@ impl Default for Setup {
     fn default() -> Self {
         let lines = "hashSeed: 0x5eed\n".to_owned();
         let interfaces = vec![("veth-*".to_owned(), "tc")];
-        Self { interfaces, lines, arguments: Vec::new(), resources: Vec::new() }
+        let (arguments, environment, resources) = Default::default();
+        Self { interfaces, lines, arguments, environment, resources }
     }
 }
 
@@ -84,6 +86,13 @@ impl Setup {
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Sets a variable of the agent's environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -130,6 +139,7 @@ impl Setup {
         std::fs::write(path.join("agent.yaml"), config)?;
         let mut agent = Agent {
             arguments: self.arguments.clone(),
+            environment: self.environment.clone(),
             process: None,
             stderr: Arc::default(),
             program: program()?,
@@ -160,6 +170,7 @@ fn pins_of(directory: &Path) -> PathBuf {
 /// If the test panics, what the agent wrote on standard error is shown.
 pub struct Agent {
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     process: Option<Process>,
     stderr: Arc<Mutex<String>>,
     program: PathBuf,
@@ -190,6 +201,7 @@ impl Agent {
         let program = self.program.to_str().context("the path of weir is not UTF-8")?;
         let mut command = node.command(program);
         command.arg("agent").arg("--config").arg(self.directory.path().join("agent.yaml"));
+        command.envs(self.environment.iter().cloned());
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().context("start weir")?;
         let pipe = child.stderr.take().context("standard error is piped")?;

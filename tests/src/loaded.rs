@@ -33,7 +33,7 @@ impl Loaded {
     ///
     /// If it does not fit.
     pub fn publish(&mut self, split: &Split, now: u64) -> Result<()> {
-        let change = Change { put: vec![split.clone()], remove: Vec::new() };
+        let change = Change { put: vec![split.clone().into()], remove: Vec::new() };
         let plan = plan(&self.ledger, &change, now)?;
         self.kernel.execute_all(&plan.ops)?;
         self.ledger = plan.ledger;

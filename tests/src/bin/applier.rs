@@ -27,6 +27,7 @@ fn main() -> Result<()> {
             .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         let mut step = truth.apply(store.kept(), documents, SystemTime::now().into())?;
         store.commit(std::mem::take(&mut step.transaction))?;
+        store.compact_if_grown()?;
         truth.accept(step);
         writeln!(out, "{n}")?;
         out.flush()?;

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::debug;
 
 use crate::api::types::{
     ApplyView, CandidateView, ChangeView, DocumentView, EndpointView, ExplainRequest, ExplainView,
@@ -11,9 +14,9 @@ use crate::api::{Control, Failure, FlowStream, history};
 use crate::explain::explain;
 use crate::model::{Key, Name, Split, total_weight};
 use crate::resource::Declarations;
-use crate::truth::{Guard, Step};
+use crate::truth::{Guard, Kept, Refusal, Step, Truth};
 
-use super::state::{Inner, State, now};
+use super::state::{Inner, Spent, State, now};
 use super::{listing, stats, status};
 
 fn share(part: u64, whole: u64) -> Option<f64> {
@@ -65,30 +68,55 @@ fn view(inner: &Inner, split: &Split) -> SplitView {
     }
 }
 
+/// Says what a change took.
+fn tell(begun: Instant, Spent { disk, writes }: Spent) {
+    let agent = begun.elapsed().saturating_sub(disk);
+    let (agent_us, disk_us) = (agent.as_micros() as u64, disk.as_micros() as u64);
+    debug!("changed agent_us={agent_us} disk_us={disk_us} map_writes={writes}");
+}
+
 fn no_split(name: &str) -> Failure {
     Failure::NotFound(format!("there is no split \"{name}\""))
 }
 
 impl State {
-    fn carry_out(&self, inner: &mut Inner, step: Step) -> Result<(), Failure> {
-        inner.carry_out(step).map_err(|error| Failure::Internal(format!("{error:#}")))?;
+    fn carry_out(&self, inner: &mut Inner, step: Step) -> Result<Spent, Failure> {
+        let spent = inner.carry_out(step);
+        let spent = spent.map_err(|error| Failure::Internal(format!("{error:#}")))?;
         self.changed.notify_one();
-        Ok(())
+        Ok(spent)
     }
 
     /// Makes a step about objects happen, or only says what it would do.
-    fn objects(&self, inner: &mut Inner, step: Step, dry: bool) -> Result<ApplyView, Failure> {
+    fn objects(
+        &self,
+        how: impl FnOnce(&Truth, &Kept) -> Result<Step, Refusal>,
+        dry: bool,
+    ) -> Result<ApplyView, Failure> {
+        let mut inner = self.lock();
+        let begun = Instant::now();
+        let step = how(&inner.truth, inner.store.kept())?;
         let view = ApplyView::of(&step, dry);
         if !dry {
-            self.carry_out(inner, step)?;
+            let spent = self.carry_out(&mut inner, step)?;
+            tell(begun, spent);
         }
         Ok(view)
     }
 
     /// Makes a step about a split's weights happen.
-    fn shift(&self, inner: &mut Inner, name: &str, step: Step) -> Result<SplitView, Failure> {
-        self.carry_out(inner, step)?;
-        inner.desired.get(name).map(|split| view(inner, split)).ok_or_else(|| no_split(name))
+    fn shift(
+        &self,
+        name: &str,
+        how: impl FnOnce(&Truth, &Kept) -> Result<Step, Refusal>,
+    ) -> Result<SplitView, Failure> {
+        let mut inner = self.lock();
+        let begun = Instant::now();
+        let step = how(&inner.truth, inner.store.kept())?;
+        let spent = self.carry_out(&mut inner, step)?;
+        let split = inner.desired.get(name).map(|split| view(&inner, split));
+        tell(begun, spent);
+        split.ok_or_else(|| no_split(name))
     }
 }
 
@@ -109,15 +137,11 @@ impl Control for State {
     }
 
     async fn apply(&self, documents: Declarations, dry_run: bool) -> Result<ApplyView, Failure> {
-        let mut inner = self.lock();
-        let step = inner.truth.apply(inner.store.kept(), documents, now())?;
-        self.objects(&mut inner, step, dry_run)
+        self.objects(|truth, kept| truth.apply(kept, documents, now()), dry_run)
     }
 
     async fn delete(&self, keys: Vec<Key>, dry_run: bool) -> Result<ApplyView, Failure> {
-        let mut inner = self.lock();
-        let step = inner.truth.delete(inner.store.kept(), &keys, now())?;
-        self.objects(&mut inner, step, dry_run)
+        self.objects(|truth, kept| truth.delete(kept, &keys, now()), dry_run)
     }
 
     async fn set_weights(
@@ -126,15 +150,11 @@ impl Control for State {
         weights: BTreeMap<Name, u32>,
         guard: Guard,
     ) -> Result<SplitView, Failure> {
-        let mut inner = self.lock();
-        let step = inner.truth.set_weights(inner.store.kept(), &name, &weights, &guard, now())?;
-        self.shift(&mut inner, &name, step)
+        self.shift(&name, |truth, kept| truth.set_weights(kept, &name, &weights, &guard, now()))
     }
 
     async fn reset_weights(&self, name: String, guard: Guard) -> Result<SplitView, Failure> {
-        let mut inner = self.lock();
-        let step = inner.truth.reset(inner.store.kept(), &name, &guard, now())?;
-        self.shift(&mut inner, &name, step)
+        self.shift(&name, |truth, kept| truth.reset(kept, &name, &guard, now()))
     }
 
     async fn rollback(
@@ -143,9 +163,7 @@ impl Control for State {
         to: Option<u64>,
         guard: Guard,
     ) -> Result<SplitView, Failure> {
-        let mut inner = self.lock();
-        let step = inner.truth.rollback(inner.store.kept(), &name, to, &guard, now())?;
-        self.shift(&mut inner, &name, step)
+        self.shift(&name, |truth, kept| truth.rollback(kept, &name, to, &guard, now()))
     }
 
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {

@@ -1,5 +1,6 @@
 //! What has to be done some time after a change, off the agent's lock: grace
-//! periods, drain times that end, and another try for interfaces that failed.
+//! periods, drain times that end, a journal that has grown, and another try for
+//! interfaces that failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,11 @@ fn tidy(state: &State) -> Result<()> {
     if let Some(epoch) = epoch {
         grace()?;
         state.lock().steering.note_grace(epoch);
+    }
+    let compaction = state.lock().store.compaction();
+    if let Some(compaction) = compaction {
+        let compacted = compaction.write()?;
+        state.lock().store.replace(compacted)?;
     }
     let leaving = state.lock().steering.expire()?;
     if !leaving.is_empty() {

@@ -103,7 +103,7 @@ impl State {
             *active.entry((&one.split, &one.subset)).or_default() += one.active.unwrap_or_default();
         }
         let mut all = Vec::new();
-        let wanted = |split: &&Split| only.is_none_or(|only| only == split.name().as_str());
+        let wanted = |split: &&Arc<Split>| only.is_none_or(|only| only == split.name().as_str());
         for split in ledger.splits().filter(wanted) {
             let sum = total_weight(split.subsets()) as f64;
             for subset in split.subsets() {
@@ -149,7 +149,7 @@ impl Source for Observer {
         let count = self.state.census.latest();
         let endpoints = self.state.endpoints(&ledger, count.as_deref(), None)?;
         Ok(Sample {
-            splits: ledger.splits().map(split).collect(),
+            splits: ledger.splits().map(|known| split(known)).collect(),
             subsets: self.state.subsets(&ledger, &endpoints, count.is_some(), None)?,
             endpoints,
             interfaces,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 use imbl::OrdMap;
@@ -71,6 +71,17 @@ pub(super) struct Inner {
     pub reloaded: Option<SystemTime>,
 }
 
+/// Gives memory back to the system. Adopting and loading thousands of splits
+/// takes several times what is kept of them, in pieces that the allocator
+/// would hold on to.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer, and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The time, as it is written down.
 pub(super) fn now() -> Time {
     SystemTime::now().into()
@@ -80,11 +91,20 @@ fn change(splits: &[SplitChange]) -> Change {
     let mut change = Change::default();
     for SplitChange { name, after, .. } in splits {
         match after {
-            Some(split) => change.put.push(Split::clone(split)),
+            Some(split) => change.put.push(Arc::clone(split)),
             None => change.remove.push(name.clone()),
         }
     }
     change
+}
+
+/// What a step took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spent {
+    /// Until it was on the disk.
+    pub disk: Duration,
+    /// Writes to maps.
+    pub writes: usize,
 }
 
 /// The last change of a split, or the start of an agent that found it.
@@ -115,7 +135,7 @@ impl State {
         for notice in notices {
             warn!("{notice}");
         }
-        let adopted = desired.splits().map(|split| Arc::new(split.clone()));
+        let adopted = desired.all_shared().cloned();
         let truth = Truth::start(store.kept(), adopted);
         for (_, problem) in truth.set_aside() {
             error!("not in force: {problem}");
@@ -185,6 +205,7 @@ impl State {
         // Megabytes take a second: nobody waits for the lock meanwhile.
         *files = source::load_files(&self.resources, &files);
         self.lock().reload(&files);
+        give_back();
         self.changed.notify_one();
     }
 }
@@ -204,7 +225,7 @@ impl Inner {
     fn reload(&mut self, files: &Files) {
         let step = self.truth.load_files(self.store.kept(), files, now());
         match self.carry_out(step) {
-            Ok(()) => {
+            Ok(_) => {
                 if self.last_error.is_empty() {
                     self.reloaded = Some(SystemTime::now());
                 }
@@ -241,7 +262,7 @@ impl Inner {
 
     /// Makes a step happen: in the kernel, in the state directory and in the
     /// truth; or, after an error, in none of them.
-    pub fn carry_out(&mut self, mut step: Step) -> Result<()> {
+    pub fn carry_out(&mut self, mut step: Step) -> Result<Spent> {
         let change = if self.truth.has_files() || !step.has_files() {
             change(&step.changes)
         } else {
@@ -251,13 +272,15 @@ impl Inner {
             Change::towards(after.desired(), self.steering.ledger())
         };
         let before = self.before(&change);
-        self.apply(&change)?;
+        let writes = self.apply(&change)?;
+        let begun = Instant::now();
         if let Err(error) = self.store.commit(std::mem::take(&mut step.transaction)) {
             return Err(match self.apply(&before) {
-                Ok(()) => error.into(),
+                Ok(_) => error.into(),
                 Err(second) => anyhow::anyhow!("{error}; and what runs is as if not: {second}"),
             });
         }
+        let disk = begun.elapsed();
         for event in &step.events {
             info!("{event}");
         }
@@ -266,25 +289,25 @@ impl Inner {
         if about_documents {
             self.complain();
         }
-        Ok(())
+        Ok(Spent { disk, writes })
     }
 
     /// What takes a change back.
     fn before(&self, change: &Change) -> Change {
-        let names = change.put.iter().map(Split::name).chain(&change.remove);
+        let names = change.put.iter().map(|split| split.name()).chain(&change.remove);
         let mut back = Change::default();
         for name in names {
-            match self.desired.get(name.as_str()) {
-                Some(split) => back.put.push(split.clone()),
+            match self.desired.shared(name.as_str()) {
+                Some(split) => back.put.push(Arc::clone(split)),
                 None => back.remove.push(name.clone()),
             }
         }
         back
     }
 
-    /// Puts a change into force.
-    pub fn apply(&mut self, change: &Change) -> Result<(), SteeringError> {
-        self.steering.change(change)?;
+    /// Puts a change into force; how many writes to maps that took.
+    pub fn apply(&mut self, change: &Change) -> Result<usize, SteeringError> {
+        let writes = self.steering.change(change)?;
         for name in &change.remove {
             self.desired.remove(name.as_str());
             self.last_changes.remove(name);
@@ -299,7 +322,7 @@ impl Inner {
                 split.subsets().iter().map(|s| format!("{}={}", s.name, s.weight)).collect();
             info!("split {}: {}", split.name(), weights.join(" "));
         }
-        Ok(())
+        Ok(writes)
     }
 
     fn flows(&self, split: &Split) -> HashMap<Name, u64> {

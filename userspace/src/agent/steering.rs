@@ -9,7 +9,7 @@ use crate::datapath::{
     KernelLogError, Mode, Object, ObjectError, Pins, Settings, attach, detach_all, features,
 };
 use crate::model::Split;
-use crate::plan::{self, Capacity, Change, Ledger, Plan};
+use crate::plan::{self, Capacity, Change, Ledger, Op, Plan};
 
 /// What is in the kernel, and what is known of it.
 pub(super) struct Steering {
@@ -97,12 +97,13 @@ impl Steering {
         &self.pins
     }
 
-    /// Puts these splits in force, and takes those out.
-    pub fn change(&mut self, change: &Change) -> Result<(), SteeringError> {
+    /// Puts these splits in force, and takes those out; how many writes to maps that took.
+    pub fn change(&mut self, change: &Change) -> Result<usize, SteeringError> {
         self.read_anew()?;
         let plan = plan::plan(&self.ledger, change, uptime())?;
+        let writes = plan.ops.iter().filter(|op| !matches!(op, Op::Grace)).count();
         self.execute(plan)?;
-        Ok(())
+        Ok(writes)
     }
 
     /// Does what is due by now; endpoint ids whose flows are to be swept.

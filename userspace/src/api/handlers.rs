@@ -130,7 +130,7 @@ pub(super) async fn apply<C: Control>(
     body: Body<ApplyRequest>,
 ) -> Answer<ApplyView> {
     let Json(ApplyRequest { files, dry_run }) = body?;
-    let documents = read(files, |files| resource::declarations(files)).await?;
+    let documents = read(files, resource::declarations).await?;
     bounded(documents.documents.len())?;
     Ok(Json(control.apply(documents, dry_run).await?))
 }
@@ -149,7 +149,7 @@ pub(super) async fn delete<C: Control>(
     let Json(DeleteRequest { objects, files, dry_run }) = body?;
     let mut keys: Vec<Key> = objects.into_iter().map(Key::from).collect();
     bounded(keys.len())?;
-    let ids = read(files, |files| resource::ids(files)).await?;
+    let ids = read(files, resource::ids).await?;
     bounded(ids.len())?;
     keys.extend(ids.iter().map(Id::key));
     if keys.is_empty() {

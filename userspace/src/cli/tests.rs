@@ -351,7 +351,6 @@ there is no Service default/nothing
 TCPRoute default/lost   Service default/nothing  ResolvedRefs  False   BackendNotFound   \
 there is no Service default/missing
 ";
-    let all = all.replacen("REASON\n", "REASON\n", 1);
     assert_eq!(weir(&running, "get routes").await.unwrap(), all);
     let split = weir(&running, "get reviews.default").await.unwrap();
     assert!(split.contains(&found.replace("BackendNotFound   ", "BackendNotFound  ")), "{split}");

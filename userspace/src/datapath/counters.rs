@@ -15,6 +15,8 @@ pub struct Counters {
     endpoints: PerCpuArray<MapData, EndpointStats>,
     subsets: PerCpuArray<MapData, SubsetStats>,
     reasons: PerCpuArray<MapData, u64>,
+    /// How many CPUs there can be.
+    cpus: usize,
 }
 
 impl Counters {
@@ -24,6 +26,7 @@ impl Counters {
             endpoints: take(ebpf, "ENDPOINT_STATS")?,
             subsets: take(ebpf, "SUBSET_STATS")?,
             reasons: take(ebpf, "REASONS")?,
+            cpus: cpus()?,
         })
     }
 
@@ -41,6 +44,7 @@ impl Counters {
             endpoints: open(pins, "ENDPOINT_STATS")?,
             subsets: open(pins, "SUBSET_STATS")?,
             reasons: open(pins, "REASONS")?,
+            cpus: cpus()?,
         })
     }
 
@@ -71,16 +75,20 @@ impl Counters {
     }
 
     pub(super) fn reset_endpoint(&mut self, id: u32) -> Result<(), DatapathError> {
-        at("ENDPOINT_STATS", zero().and_then(|zero| self.endpoints.set(id, zero, 0)))
+        at("ENDPOINT_STATS", zero(self.cpus).and_then(|zero| self.endpoints.set(id, zero, 0)))
     }
 
     pub(super) fn reset_subset(&mut self, id: u32) -> Result<(), DatapathError> {
-        at("SUBSET_STATS", zero().and_then(|zero| self.subsets.set(id, zero, 0)))
+        at("SUBSET_STATS", zero(self.cpus).and_then(|zero| self.subsets.set(id, zero, 0)))
     }
 }
 
+/// Asked once, since it is read from a file.
+fn cpus() -> Result<usize, DatapathError> {
+    at("ENDPOINT_STATS", aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error)))
+}
+
 /// Zeros for each CPU.
-fn zero<T: aya::Pod + Default>() -> Result<PerCpuValues<T>, MapError> {
-    let cpus = aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error))?;
+fn zero<T: aya::Pod + Default>(cpus: usize) -> Result<PerCpuValues<T>, MapError> {
     PerCpuValues::try_from(vec![T::default(); cpus]).map_err(MapError::IoError)
 }

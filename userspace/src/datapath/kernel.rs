@@ -153,7 +153,7 @@ impl Datapath for Kernel {
             Op::ResetEndpoint(id) => self.counters.reset_endpoint(*id),
             Op::ResetSubset(id) => self.counters.reset_subset(*id),
             Op::Identity { key, identity } => self.identity(*key, identity.as_ref()),
-            Op::Table { start, slots } => self.table(*start, slots),
+            Op::Table { start, table } => self.table(*start, &table.slots()),
             Op::Filter { side, word, bits } => {
                 let (name, map) = self.filter(*side);
                 at(name, map.set(*word, bits, 0))

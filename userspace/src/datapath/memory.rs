@@ -70,8 +70,8 @@ impl Datapath for Memory {
             Op::Identity { key, identity: None } => {
                 self.identities.remove(&key);
             }
-            Op::Table { start, slots } => {
-                for (chunk, slots) in (start..).zip(slots.chunks(CHUNK)) {
+            Op::Table { start, table } => {
+                for (chunk, slots) in (start..).zip(table.slots().chunks(CHUNK)) {
                     let mut value = [0; CHUNK];
                     value[..slots.len()].copy_from_slice(slots);
                     self.tables.insert(chunk, value);

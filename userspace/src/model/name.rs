@@ -1,6 +1,7 @@
 //! Names of splits and subsets.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +9,10 @@ use serde::{Deserialize, Serialize};
 /// lower-case letters, digits and '-', at most 63 characters each, starting and
 /// ending with a letter or digit, separated by '.'; at most 253 characters in
 /// all. Splits and subsets are known by such names, in maps' seeds as on the
-/// command line.
+/// command line. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 /// The longest name, in characters.
 const MAX_LENGTH: usize = 253;
@@ -28,7 +29,7 @@ impl Name {
     pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
         let name = name.into();
         let good = name.len() <= MAX_LENGTH && name.split('.').all(is_label);
-        if good { Ok(Self(name)) } else { Err(NameError(name)) }
+        if good { Ok(Self(name.into())) } else { Err(NameError(name)) }
     }
 
     /// The name as it was written.
@@ -56,7 +57,7 @@ impl TryFrom<String> for Name {
 
 impl From<Name> for String {
     fn from(name: Name) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 

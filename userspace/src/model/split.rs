@@ -286,6 +286,11 @@ impl Desired {
         self.addresses.get(address).and_then(|name| self.get(name.as_str()))
     }
 
+    /// All splits, by name, to be shared.
+    pub fn all_shared(&self) -> impl ExactSizeIterator<Item = &Arc<Split>> {
+        self.splits.values()
+    }
+
     /// All splits, by name.
     pub fn splits(&self) -> impl ExactSizeIterator<Item = &Split> {
         self.splits.values().map(|split| &**split)

@@ -160,6 +160,7 @@ impl Adoption {
         for table in placed.iter().filter(|placed| placed.len > 1) {
             self.ledger.chunks.take(table.table, table.len.div_ceil(CHUNK as u32));
         }
+        let split = Arc::new(split);
         Some((Known { id: record.id, index: record.index, split, placed, flipped }, used))
     }
 

@@ -1,5 +1,7 @@
 //! The difference of two desired states.
 
+use std::sync::Arc;
+
 use crate::model::{Desired, Name, Split};
 
 use super::Ledger;
@@ -8,7 +10,7 @@ use super::Ledger;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     /// New ones, and new versions.
-    pub put: Vec<Split>,
+    pub put: Vec<Arc<Split>>,
     /// By name.
     pub remove: Vec<Name>,
 }
@@ -16,8 +18,8 @@ pub struct Change {
 impl Change {
     /// What gets from what the ledger has in force to `desired`.
     pub fn towards(desired: &Desired, ledger: &Ledger) -> Self {
-        let differs = |split: &&Split| ledger.split(split.name()) != Some(split);
-        let put = desired.splits().filter(differs).cloned().collect();
+        let differs = |split: &&Arc<Split>| ledger.split(split.name()) != Some(&***split);
+        let put = desired.all_shared().filter(differs).cloned().collect();
         let gone = |name: &&Name| desired.get(name.as_str()).is_none();
         let remove = ledger.names().filter(gone).cloned().collect();
         Self { put, remove }

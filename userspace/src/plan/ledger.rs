@@ -74,7 +74,7 @@ pub(super) struct Known {
     pub id: u32,
     /// Of the version in force, in SPLITS.
     pub index: u32,
-    pub split: Split,
+    pub split: Arc<Split>,
     /// One for each subset, in the order of the split's.
     pub placed: Vec<Placed>,
     /// The epoch in which that version came into force, and the other out of it.
@@ -141,11 +141,11 @@ impl Ledger {
 
     /// The split of that name, as it is in force.
     pub fn split(&self, name: &Name) -> Option<&Split> {
-        self.splits.get(name).map(|known| &known.split)
+        self.splits.get(name).map(|known| &*known.split)
     }
 
     /// The splits in force.
-    pub fn splits(&self) -> impl Iterator<Item = &Split> {
+    pub fn splits(&self) -> impl Iterator<Item = &Arc<Split>> {
         self.splits.values().map(|known| &known.split)
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use probe_common::map;
 
 use crate::model::{Name, ServiceAddress};
+use crate::table::maglev;
 
 /// One write to the datapath. A plan is a list of these; every prefix of it
 /// leaves every split whole.
@@ -38,8 +39,8 @@ pub enum Op {
     Table {
         /// The first chunk.
         start: u32,
-        /// Endpoint ids.
-        slots: Vec<u32>,
+        /// What is in them.
+        table: Table,
     },
     /// Set a word of a filter.
     Filter {
@@ -73,6 +74,25 @@ pub enum Op {
     },
     /// Let new flows to a service address pass.
     RemoveService(ServiceAddress),
+}
+
+/// A Maglev table to be: a plan for thousands of splits holds no slots.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// The number of slots.
+    pub len: u32,
+    /// The seeds of its endpoints.
+    pub seeds: Vec<u64>,
+    /// Their ids.
+    pub ids: Vec<u32>,
+}
+
+impl Table {
+    /// Endpoint ids.
+    pub fn slots(&self) -> Vec<u32> {
+        let slots = maglev::populate(&self.seeds, self.len);
+        slots.into_iter().map(|position| self.ids[position as usize]).collect()
+    }
 }
 
 /// Which of the two filters.

@@ -10,7 +10,7 @@ use crate::model::{Affinity, Name, ServiceAddress, Split, Subset};
 use crate::table::maglev;
 
 use super::ledger::{EndpointKey, Known, Placed, Record, Retired, subset_id};
-use super::{Capacity, Change, Identity, IdentityKey, Ledger, Op, Phase, Side};
+use super::{Capacity, Change, Identity, IdentityKey, Ledger, Op, Phase, Side, Table};
 
 /// How long packets of the flows of a gone endpoint are rejected before the
 /// flows are forgotten, in seconds.
@@ -129,7 +129,7 @@ impl Planner {
         self.ledger.free_loose();
     }
 
-    fn put(&mut self, split: &Split) -> Result<(), PlanError> {
+    fn put(&mut self, split: &Arc<Split>) -> Result<(), PlanError> {
         let name = split.name();
         let old = self.ledger.splits.get(name).cloned();
         if old.as_ref().is_some_and(|known| known.split == *split) {
@@ -165,7 +165,7 @@ impl Planner {
             self.loosen(base, &placed);
             self.forget_subsets(base, &placed);
         }
-        let split = split.clone();
+        let split = Arc::clone(split);
         // The other version of a new split was never in force.
         let flipped = if base.is_some() { self.ledger.epoch } else { 0 };
         let known = Known { id, index, split, placed, flipped };
@@ -268,10 +268,8 @@ impl Planner {
             start = self.ledger.chunks.allocate(run);
         }
         let table = start.ok_or_else(|| self.full(split.name(), "limits.tableSlots"))?;
-        let seeds: Vec<u64> = endpoints.iter().map(|&e| maglev::seed(e)).collect();
-        let slots = maglev::populate(&seeds, len);
-        let slots = slots.into_iter().map(|position| ids[position as usize]).collect();
-        self.ops.push(Op::Table { start: table, slots });
+        let seeds = endpoints.iter().map(|&e| maglev::seed(e)).collect();
+        self.ops.push(Op::Table { start: table, table: Table { len, seeds, ids } });
         Ok(Placed { slot, len, table })
     }
 

@@ -172,7 +172,7 @@ fn a_change_of_weights_writes_one_version_and_flips_one_word() {
     let before = split("a", 1, &[("v1", 9, &[1, 2, 3]), ("v2", 1, &[4])]);
     let after = split("a", 1, &[("v1", 5, &[1, 2, 3]), ("v2", 5, &[4])]);
     node.desire(std::slice::from_ref(&before));
-    let change = Change { put: vec![after.clone()], remove: vec![] };
+    let change = Change { put: vec![after.clone().into()], remove: vec![] };
     let planned = plan(&node.ledger, &change, 0).unwrap();
     assert!(
         matches!(planned.ops[..], [Op::Split { .. }, Op::Activate { .. }]),
@@ -183,7 +183,7 @@ fn a_change_of_weights_writes_one_version_and_flips_one_word() {
     node.execute(planned);
     // Now the version that is to be written was in force until just now.
     assert!(node.ledger.wants_grace());
-    let change = Change { put: vec![before], remove: vec![] };
+    let change = Change { put: vec![before.into()], remove: vec![] };
     let planned = plan(&node.ledger, &change, 0).unwrap();
     assert!(matches!(planned.ops[..], [Op::Grace, Op::Split { .. }, Op::Activate { .. }]));
     node.ledger.note_grace(node.ledger.epoch());
@@ -284,14 +284,15 @@ fn what_does_not_fit_is_refused_whole() {
     ];
     for (subsets, expected) in cases {
         let change = Change {
-            put: vec![split("ok", 3, &[("v1", 1, &[7])]), split("big", 2, subsets)],
+            put: vec![split("ok", 3, &[("v1", 1, &[7])]).into(), split("big", 2, subsets).into()],
             remove: vec![],
         };
         let error = plan(&node.ledger, &change, 0).unwrap_err().to_string();
         assert!(error.contains("\"big\"") && error.contains(expected), "{error}");
     }
     let too_many: Vec<u16> = (0..1025).collect();
-    let change = Change { put: vec![split("big", 2, &[("v1", 1, &too_many)])], remove: vec![] };
+    let change =
+        Change { put: vec![split("big", 2, &[("v1", 1, &too_many)]).into()], remove: vec![] };
     let error = plan(&node.ledger, &change, 0).unwrap_err().to_string();
     assert_eq!(error, "split \"big\": subset \"v1\" has 1025 endpoints, expected at most 1024");
     node.agrees();

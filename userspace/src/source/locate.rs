@@ -45,6 +45,11 @@ impl FieldPath {
         Self(dotted.split('.').map(|key| Segment::Key(key.to_owned())).collect())
     }
 
+    /// Its steps.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.0
+    }
+
     /// The value of a key below this.
     pub fn key(&self, key: &str) -> Self {
         self.with(Segment::Key(key.to_owned()))
@@ -101,13 +106,6 @@ pub struct Positions {
 }
 
 impl Positions {
-    /// Whether there is a field of that path.
-    pub fn has(&self, path: &FieldPath) -> bool {
-        let step =
-            |at: usize, segment: &Segment| self.children.get(&(at, segment.clone())).copied();
-        path.0.iter().try_fold(0, step).is_some()
-    }
-
     /// Where `path` is, or else the innermost of its parents that exists.
     pub fn locate(&self, path: &FieldPath) -> Position {
         let mut at = 0;

@@ -280,7 +280,7 @@ fn bad_as_a_whole() {
 }
 
 #[test]
-fn what_is_no_yaml_has_its_line_and_ends_the_stream() {
+fn what_is_no_yaml_has_its_line_and_ends_its_document() {
     let text = format!("{GOOD}---\na: 1\na: 2\nb: [\n---\n");
     let found = problems(&text);
     assert!(found.iter().any(|p| p.starts_with("f:20: a: key is defined twice")), "{found:?}");
@@ -290,11 +290,45 @@ fn what_is_no_yaml_has_its_line_and_ends_the_stream() {
 }
 
 #[test]
-fn an_alias_of_nothing_ends_the_stream() {
-    for end in ["", "---\na: b\n", "---\n- [*y\n"] {
+fn an_alias_of_nothing_ends_its_document() {
+    let alias = "f:20: invalid YAML: unknown anchor";
+    let twice = "f:26: metadata.name: split \"reviews\" is defined twice (first at f:4)";
+    for (end, others) in [
+        (String::new(), &[][..]),
+        (format!("---\n{GOOD}"), &[twice]),
+        ("---\n- *y\n".to_owned(), &["f:23: invalid YAML: unknown anchor"]),
+        // Documents that end in other ways are read with the one before.
+        ("...\n- *y\n".to_owned(), &[]),
+    ] {
         let text = format!("{GOOD}---\na:\n- b: {{c: *x}}\n- d\n{end}");
-        assert_eq!(problems(&text), ["f:20: invalid YAML: unknown anchor"], "{end:?}");
+        assert_eq!(problems(&text), [&[alias], others].concat(), "{end:?}");
     }
+}
+
+#[test]
+fn documents_are_told_apart_as_yaml_has_it() {
+    let one = GOOD.replace("reviews", "one").replace("10.96.0.10", "10.96.0.11");
+    let count = |text: String| resolve(&[("f", text)]).map(|desired| desired.splits().len());
+    for (what, text) in [
+        ("lines", format!("{GOOD}---\n{one}")),
+        ("a comment after the mark", format!("--- # first\n{GOOD}--- # second\n{one}")),
+        ("carriage returns", format!("{GOOD}---\n{one}").replace('\n', "\r\n")),
+        ("an end mark", format!("{GOOD}...\n---\n{one}...\n")),
+        ("directives", format!("%YAML 1.2\n---\n{GOOD}...\n%YAML 1.2\n---\n{one}")),
+        ("empty ones", format!("---\n---\n# nothing\n---\n{GOOD}---\n{one}---\n")),
+        (
+            "one line",
+            format!(
+                "{GOOD}--- {{apiVersion: weir.dev/v1alpha1, kind: TrafficSplit, metadata: {{name: x}}, spec: {{address: 10.0.0.1, port: 80, subsets: [{{name: a, weight: 1, endpoints: []}}]}}}}\n"
+            ),
+        ),
+    ] {
+        assert_eq!(count(text.clone()), Ok(2), "{what}: {text}");
+    }
+    // Not at the beginning of a line, and not alone.
+    let text = GOOD.replace("name: reviews", "name: |-\n    ---\n");
+    assert!(problems(&text)[0].contains("\"---\" is not a valid name"), "{:?}", problems(&text));
+    assert_eq!(problems("a: 1\n---b: 2\n").len(), 2);
 }
 
 #[test]

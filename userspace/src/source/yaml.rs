@@ -1,7 +1,7 @@
 //! YAML texts to values, with the place of everything that is wrong.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,15 +17,52 @@ const MAX_DUPLICATES: usize = 32;
 /// A document that is not empty.
 pub(crate) struct Node<'a> {
     file: &'a str,
-    positions: Positions,
+    places: Places,
     pub(crate) value: Value,
+}
+
+/// Where the fields of a document are: found out when something is wrong with
+/// one, as that takes longer than all the rest.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// The text that the document is in, alone or with others.
+    text: Arc<str>,
+    /// How many lines are before it in the file.
+    before: usize,
+    /// Which of its documents.
+    index: usize,
+    found: OnceLock<Arc<Positions>>,
+}
+
+/// Texts of more bytes are searched once.
+const LONG: usize = 1 << 16;
+
+impl Places {
+    fn find(&self) -> Arc<Positions> {
+        let find = || positions(&self.text).ok()?.into_iter().nth(self.index);
+        self.found.get_or_init(|| Arc::new(find().unwrap_or_default())).clone()
+    }
+
+    fn locate(&self, path: &FieldPath) -> Position {
+        let at = self.find().locate(path);
+        Position { line: at.line + self.before, ..at }
+    }
+
+    /// The same, to be kept: short texts are searched again when they have to be.
+    fn kept(self) -> Self {
+        if self.text.len() > LONG {
+            self.find();
+            return self;
+        }
+        Self { found: OnceLock::new(), ..self }
+    }
 }
 
 /// Where a document is, for what is found out when it is no longer read.
 #[derive(Debug, Clone)]
 pub(crate) enum Located {
     /// In a file.
-    File { file: Arc<str>, positions: Arc<Positions> },
+    File { file: Arc<str>, places: Places },
     /// In no file any more: it was applied, and this is what messages call it.
     Applied(Arc<str>),
 }
@@ -58,8 +95,10 @@ impl Located {
     /// Where a field is, or else the innermost parent that exists.
     pub(crate) fn spot(&self, path: &FieldPath) -> Spot {
         match self {
-            Self::File { file, positions } => {
-                Spot::File { file: Arc::clone(file), line: positions.locate(path).line }
+            Self::File { file, places } => {
+                // Not found for good: who asks once seldom asks again.
+                let line = places.clone().locate(path).line;
+                Spot::File { file: Arc::clone(file), line }
             }
             Self::Applied(_) => Spot::Applied,
         }
@@ -68,8 +107,8 @@ impl Located {
     /// A problem of a field.
     pub(crate) fn problem(&self, path: &FieldPath, message: &str) -> Problem {
         match self {
-            Self::File { file, positions } => {
-                Problem::at(file, positions.locate(path), path, message)
+            Self::File { file, places } => {
+                Problem::at(file, places.clone().locate(path), path, message)
             }
             Self::Applied(name) => Problem::of_field(name, path, message),
         }
@@ -79,21 +118,29 @@ impl Located {
 impl Node<'_> {
     /// Where it is, without what it says.
     pub(crate) fn into_located(self) -> Located {
-        Located::File { file: self.file.into(), positions: Arc::new(self.positions) }
+        Located::File { file: self.file.into(), places: self.places.kept() }
     }
 
     /// Whether there is a field of that path.
     pub(crate) fn has(&self, path: &FieldPath) -> bool {
-        self.positions.has(path)
+        let step = |value, segment: &Segment| match segment {
+            Segment::Key(key) => Value::get(value, key.as_str()),
+            Segment::Index(index) => Value::get(value, *index),
+        };
+        path.segments().iter().try_fold(&self.value, step).is_some()
     }
 
     /// A problem of a field.
     pub(crate) fn problem(&self, path: &FieldPath, message: &str) -> Problem {
-        Problem::at(self.file, self.positions.locate(path), path, message)
+        Problem::at(self.file, self.places.locate(path), path, message)
     }
 
     /// The document as a `T`.
     pub(crate) fn typed<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        // The path is followed only if there is something to say about it.
+        if let Ok(typed) = T::deserialize(&self.value) {
+            return Ok(typed);
+        }
         serde_path_to_error::deserialize(&self.value).map_err(|error| {
             let path: FieldPath = error.path().iter().filter_map(segment).collect();
             let message = error.inner().to_string();
@@ -121,53 +168,147 @@ fn segment(step: &Step) -> Option<Segment> {
 pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Problem>) {
     let mut nodes = Vec::new();
     let mut problems = Vec::new();
-    let mut located = match positions(text) {
-        Ok(located) => located.into_iter().peekable(),
-        Err(at) => {
-            let message = format!("nested too deeply, expected at most {MAX_DEPTH} levels");
-            return (nodes, vec![Problem::at(file, at, "", &message)]);
-        }
-    };
-    for document in serde_yaml::Deserializer::from_str(text) {
-        let found = located.next();
-        let last = located.peek().is_none();
-        let positions = found.unwrap_or_default();
-        let repeated = positions.duplicates(MAX_DUPLICATES);
-        problems.extend(repeated.iter().map(|found| {
-            let message = format!("key is defined twice (first on line {})", found.first.line);
-            Problem::at(file, found.second, &found.path, &message)
-        }));
-        match Value::deserialize(document) {
-            Ok(Value::Null) => {}
-            Ok(value) if repeated.is_empty() => nodes.push(Node { file, positions, value }),
-            Ok(_) => {}
-            Err(error) => {
-                let problem = no_yaml(file, &positions, &error);
-                if repeated.is_empty() && problems.last() != Some(&problem) {
-                    problems.push(problem);
-                }
-                // After an error in the stream the same one comes for ever; after an alias
-                // of nothing, the rest of the document as if it were one.
-                if last {
-                    break;
-                }
+    for (before, part) in parts(text) {
+        let part = Part { file, text: part.into(), before };
+        match part.documents() {
+            Some(values) => nodes.extend(part.nodes(values)),
+            None => {
+                let (good, found) = part.examined();
+                nodes.extend(good);
+                problems.extend(found);
             }
         }
     }
     (nodes, problems)
 }
 
-fn no_yaml(file: &str, positions: &Positions, error: &serde_yaml::Error) -> Problem {
+/// A text cut at the lines that begin a document, each part with the number of
+/// lines before it. No scalar can have such a line (YAML 1.2.2, section 9.1.4),
+/// so each part can be read by itself. Whole, if it may hold directives, which
+/// stand before that line, or documents that end in other ways.
+fn parts(text: &str) -> Vec<(usize, &str)> {
+    let lines = || text.split_inclusive('\n');
+    if lines().any(|line| line.starts_with('%') || line.starts_with("...")) {
+        return vec![(0, text)];
+    }
+    let begins = |line: &str| {
+        line.strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    };
+    let mut found = Vec::new();
+    let (mut start, mut first, mut at) = (0, 0, 0);
+    for (number, line) in lines().enumerate() {
+        if begins(line) && at > start {
+            found.push((first, &text[start..at]));
+            (start, first) = (at, number);
+        }
+        at += line.len();
+    }
+    found.push((first, &text[start..]));
+    found
+}
+
+/// A part of a file.
+struct Part<'a> {
+    file: &'a str,
+    text: Arc<str>,
+    before: usize,
+}
+
+impl<'a> Part<'a> {
+    /// Its documents, if nothing is wrong with them.
+    fn documents(&self) -> Option<Vec<Value>> {
+        let mut values = Vec::new();
+        for document in serde_yaml::Deserializer::from_str(&self.text) {
+            // A key that is there twice is an error here.
+            values
+                .push(Value::deserialize(document).ok().filter(|value| is_flat(value, MAX_DEPTH))?);
+        }
+        Some(values)
+    }
+
+    fn places(&self, index: usize) -> Places {
+        Places { text: Arc::clone(&self.text), before: self.before, index, found: OnceLock::new() }
+    }
+
+    fn nodes(&self, values: Vec<Value>) -> impl Iterator<Item = Node<'a>> {
+        let values = values.into_iter().enumerate().filter(|(_, value)| !value.is_null());
+        values.map(|(index, value)| Node { file: self.file, places: self.places(index), value })
+    }
+
+    /// Its documents, and what is wrong with others.
+    fn examined(&self) -> (Vec<Node<'a>>, Vec<Problem>) {
+        let mut nodes = Vec::new();
+        let mut problems = Vec::new();
+        let at = |at: Position, field: &FieldPath, message: &str| {
+            let at = Position { line: at.line + self.before, ..at };
+            Problem::at(self.file, at, field, message)
+        };
+        let root = FieldPath::root();
+        let mut located = match positions(&self.text) {
+            Ok(located) => located.into_iter().peekable(),
+            Err(deep) => {
+                let message = format!("nested too deeply, expected at most {MAX_DEPTH} levels");
+                return (nodes, vec![at(deep, &root, &message)]);
+            }
+        };
+        for (index, document) in serde_yaml::Deserializer::from_str(&self.text).enumerate() {
+            let positions = Arc::new(located.next().unwrap_or_default());
+            let last = located.peek().is_none();
+            let repeated = positions.duplicates(MAX_DUPLICATES);
+            problems.extend(repeated.iter().map(|found| {
+                let first = found.first.line + self.before;
+                let message = format!("key is defined twice (first on line {first})");
+                at(found.second, &found.path, &message)
+            }));
+            match Value::deserialize(document) {
+                Ok(Value::Null) => {}
+                Ok(value) if repeated.is_empty() => {
+                    let places = Places { found: positions.into(), ..self.places(index) };
+                    nodes.push(Node { file: self.file, places, value });
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let (place, message) = no_yaml(&positions, &error);
+                    let problem = at(place, &root, &message);
+                    if repeated.is_empty() && problems.last() != Some(&problem) {
+                        problems.push(problem);
+                    }
+                    // After an error in the stream the same one comes for ever; after an
+                    // alias of nothing, the rest of the document as if it were one.
+                    if last {
+                        break;
+                    }
+                }
+            }
+        }
+        (nodes, problems)
+    }
+}
+
+/// Whether a value is nested so deep at most.
+fn is_flat(value: &Value, levels: usize) -> bool {
+    let inner = levels.checked_sub(1);
+    let below = |value: &Value| inner.is_some_and(|inner| is_flat(value, inner));
+    match value {
+        Value::Sequence(items) => inner.is_some() && items.iter().all(below),
+        Value::Mapping(entries) => {
+            inner.is_some() && entries.iter().all(|(key, value)| below(key) && below(value))
+        }
+        Value::Tagged(tagged) => is_flat(&tagged.value, levels),
+        _ => true,
+    }
+}
+
+/// Where a text is no YAML, and why.
+fn no_yaml(positions: &Positions, error: &serde_yaml::Error) -> (Position, String) {
     let message = error.to_string();
     match error.location() {
         Some(at) => {
             let place = format!(" at line {} column {}", at.line(), at.column());
             let at = Position { line: at.line(), column: at.column() };
-            Problem::at(file, at, "", &format!("invalid YAML: {}", message.replacen(&place, "", 1)))
+            (at, format!("invalid YAML: {}", message.replacen(&place, "", 1)))
         }
-        None => {
-            let at = positions.locate(&FieldPath::root());
-            Problem::at(file, at, "", &format!("invalid YAML: {message}"))
-        }
+        None => (positions.locate(&FieldPath::root()), format!("invalid YAML: {message}")),
     }
 }

@@ -40,13 +40,13 @@ impl Directory {
         }
     }
 
-    /// Makes a file of mode 0600 for appending, in place of any that is there.
+    /// Makes a file of mode 0600 for reading and appending, in place of any that is there.
     pub fn create(&self, name: &str) -> io::Result<File> {
         match unlinkat(&self.file, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(nix::Error::ENOENT) => {}
             Err(error) => return Err(error.into()),
         }
-        self.at(name, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL)
+        self.at(name, OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL)
     }
 
     fn at(&self, name: &str, flags: OFlag) -> io::Result<File> {

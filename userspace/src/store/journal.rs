@@ -3,7 +3,9 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::directory::Directory;
 use super::record::{self, Bad, FORMAT, Line, Record};
@@ -97,7 +99,7 @@ impl fmt::Display for Notice {
 /// The open state directory. One at a time may have it.
 #[derive(Debug)]
 pub struct Store {
-    directory: Directory,
+    directory: Arc<Directory>,
     journal: File,
     /// Bytes of the journal that are known to be good.
     size: u64,
@@ -106,6 +108,8 @@ pub struct Store {
     worth: u64,
     /// Whether the journal may hold something else than `kept`.
     suspect: bool,
+    /// How often it was replaced.
+    generation: u64,
     kept: Kept,
 }
 
@@ -150,7 +154,10 @@ impl Store {
             _ => rewrite(&directory, &content.kept).map_err(error("write"))?,
         };
         let (limit, kept) = (grown(size, worth), content.kept);
-        Ok((Self { directory, journal, size, limit, worth, suspect: false, kept }, notices))
+        let directory = Arc::new(directory);
+        let (suspect, generation) = (false, 0);
+        let store = Self { directory, journal, size, limit, worth, suspect, generation, kept };
+        Ok((store, notices))
     }
 
     /// What is kept.
@@ -174,11 +181,60 @@ impl Store {
         let error = |source| StoreError::Io { what: "write", path, source };
         self.append(&transaction).map_err(error)?;
         self.kept.accept(transaction);
-        if self.size >= self.limit && self.compact().is_err() {
-            // The transaction is safe without; later is as good.
+        Ok(())
+    }
+
+    /// What to do once the journal has grown, without the store: writing
+    /// megabytes takes a while, and nobody has to wait for it.
+    pub fn compaction(&self) -> Option<Compaction> {
+        (self.size >= self.limit && !self.suspect).then(|| Compaction {
+            directory: Arc::clone(&self.directory),
+            kept: self.kept.clone(),
+            size: self.size,
+            generation: self.generation,
+        })
+    }
+
+    /// Puts a journal that was written anew in the place of the old one, with
+    /// what was committed meanwhile. After an error the old one is still good.
+    pub fn replace(&mut self, compacted: Compacted) -> Result<(), StoreError> {
+        let path = self.directory.path_of(NEXT);
+        let Compacted { file, size, from, generation } = compacted;
+        if self.suspect || self.generation != generation {
+            return Ok(());
+        }
+        let result = self.catch_up(file, size, from);
+        if result.is_err() {
+            // Later is as good.
             self.limit = grown(self.size, self.worth);
         }
+        result.map_err(|source| StoreError::Io { what: "replace the journal by", path, source })
+    }
+
+    fn catch_up(&mut self, mut file: File, size: u64, from: u64) -> io::Result<()> {
+        let length = usize::try_from(self.size - from).map_err(io::Error::other)?;
+        let mut tail = vec![0; length];
+        self.journal.read_exact_at(&mut tail, from)?;
+        file.write_all(&tail)?;
+        file.sync_all()?;
+        put_in_place(&self.directory)?;
+        self.adopt(file, size + length as u64);
         Ok(())
+    }
+
+    fn adopt(&mut self, journal: File, size: u64) {
+        (self.journal, self.size) = (journal, size);
+        self.limit = grown(size, self.worth);
+        self.suspect = false;
+        self.generation += 1;
+    }
+
+    /// [`Store::compaction`] and what follows, at once.
+    pub fn compact_if_grown(&mut self) -> Result<(), StoreError> {
+        match self.compaction() {
+            Some(compaction) => self.replace(compaction.write()?),
+            None => Ok(()),
+        }
     }
 
     fn append(&mut self, transaction: &Transaction) -> io::Result<()> {
@@ -207,10 +263,41 @@ impl Store {
     }
 
     fn compact(&mut self) -> io::Result<()> {
-        (self.journal, self.size) = rewrite(&self.directory, &self.kept)?;
-        self.limit = grown(self.size, self.worth);
-        self.suspect = false;
+        let (journal, size) = rewrite(&self.directory, &self.kept)?;
+        self.adopt(journal, size);
         Ok(())
+    }
+}
+
+/// A journal to be written anew; see [`Store::compaction`].
+#[derive(Debug)]
+pub struct Compaction {
+    directory: Arc<Directory>,
+    kept: Kept,
+    /// Of the journal, when it said this.
+    size: u64,
+    generation: u64,
+}
+
+/// A journal that was written anew; see [`Store::replace`].
+#[derive(Debug)]
+pub struct Compacted {
+    file: File,
+    size: u64,
+    /// From where on the old one says more.
+    from: u64,
+    generation: u64,
+}
+
+impl Compaction {
+    /// Writes it, beside the one in use.
+    pub fn write(self) -> Result<Compacted, StoreError> {
+        let Self { directory, kept, size: from, generation } = self;
+        let path = directory.path_of(NEXT);
+        let written = write_next(&directory, &kept);
+        let (file, size) =
+            written.map_err(|source| StoreError::Io { what: "write", path, source })?;
+        Ok(Compacted { file, size, from, generation })
     }
 }
 
@@ -228,6 +315,18 @@ fn read(file: &mut File) -> (Vec<u8>, Option<String>) {
 
 /// Writes a journal that says `kept`, and puts it in the place of the old one.
 fn rewrite(directory: &Directory, kept: &Kept) -> io::Result<(File, u64)> {
+    let written = write_next(directory, kept)?;
+    put_in_place(directory)?;
+    Ok(written)
+}
+
+fn put_in_place(directory: &Directory) -> io::Result<()> {
+    directory.rename(NEXT, JOURNAL)?;
+    directory.sync()
+}
+
+/// Writes a journal that says `kept`, beside the one in use, and to the disk.
+fn write_next(directory: &Directory, kept: &Kept) -> io::Result<(File, u64)> {
     let mut file = directory.create(NEXT)?;
     let mut buffer = Vec::new();
     record::write(Line::Format(FORMAT), &mut buffer)?;
@@ -243,8 +342,6 @@ fn rewrite(directory: &Directory, kept: &Kept) -> io::Result<(File, u64)> {
     file.write_all(&buffer)?;
     size += buffer.len() as u64;
     file.sync_all()?;
-    directory.rename(NEXT, JOURNAL)?;
-    directory.sync()?;
     Ok((file, size))
 }
 

@@ -5,7 +5,8 @@
 //! is appended and synced before it is acknowledged. When it has doubled, it
 //! is written anew beside the old one and renamed over it. So a transaction
 //! is a single write of its own size, whatever else is kept, and there is no
-//! moment at which the directory holds half of one.
+//! moment at which the directory holds half of one. Writing it anew goes on beside
+//! transactions: what they appended meanwhile is copied before the renaming.
 //!
 //! What a crash leaves of a record that was being appended has no end of line
 //! and is cut off. Any other line which does not fit its checksum is damage:
@@ -19,4 +20,4 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use journal::{Notice, Store, StoreError};
+pub use journal::{Compacted, Compaction, Notice, Store, StoreError};

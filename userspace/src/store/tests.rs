@@ -230,6 +230,7 @@ fn a_journal_that_has_grown_is_written_anew() {
     for version in 1..=600 {
         let ops = shift(version, "a", version as u32);
         store.commit(Transaction { version, ops }).unwrap();
+        store.compact_if_grown().unwrap();
         largest = largest.max(store.size());
         let size = fs::metadata(directory.path().join("journal")).unwrap().len();
         assert_eq!(store.size(), size, "version {version}");
@@ -239,6 +240,31 @@ fn a_journal_that_has_grown_is_written_anew() {
     let kept = store.kept().clone();
     drop(store);
     assert_eq!(*open(directory.path()).0.kept(), kept);
+}
+
+#[test]
+fn what_is_committed_while_the_journal_is_written_anew_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open_with(directory.path(), 1).unwrap();
+    let sample = sample();
+    store.commit(sample[0].clone()).unwrap();
+    let compaction = store.compaction().expect("it has grown");
+    store.commit(sample[1].clone()).unwrap();
+    let compacted = compaction.write().unwrap();
+    store.commit(sample[2].clone()).unwrap();
+    store.replace(compacted).unwrap();
+    store.commit(sample[3].clone()).unwrap();
+    // One that comes late: the journal was replaced meanwhile.
+    let late = store.compaction().map(|compaction| compaction.write().unwrap());
+    store.compact_if_grown().unwrap();
+    store.commit(sample[4].clone()).unwrap();
+    late.into_iter().for_each(|late| store.replace(late).unwrap());
+    assert_eq!(*store.kept(), kept(&sample));
+    let size = fs::metadata(directory.path().join("journal")).unwrap().len();
+    assert_eq!(store.size(), size);
+    drop(store);
+    let (store, notices) = open(directory.path());
+    assert_eq!((store.kept(), notices.as_slice()), (&kept(&sample), [].as_slice()));
 }
 
 fn op(version: u64) -> impl Strategy<Value = Vec<Op>> {
@@ -267,7 +293,12 @@ proptest! {
         for ((version, ops), reopen) in (1..).zip(ops).zip(reopen) {
             let transaction = Transaction { version, ops };
             expected.accept(transaction.clone());
+            // It goes on beside the transaction, if there is something to do.
+            let compaction = store.compaction();
             store.commit(transaction).unwrap();
+            if let Some(compaction) = compaction {
+                store.replace(compaction.write().unwrap()).unwrap();
+            }
             if reopen {
                 drop(store);
                 let notices;

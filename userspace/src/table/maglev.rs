@@ -57,7 +57,10 @@ pub fn populate(seeds: &[u64], size: u32) -> Vec<u32> {
     loop {
         for (next, skip, position) in &mut walks {
             while slots[*next as usize] != FREE {
-                *next = (*next + *skip) % modulus;
+                *next += *skip;
+                if *next >= modulus {
+                    *next -= modulus;
+                }
             }
             slots[*next as usize] = *position;
             filled += 1;

@@ -30,7 +30,7 @@ pub use terminal::Screen;
 /// What the agent said.
 enum News {
     Sample(Result<Sample, String>),
-    Sent(Result<SplitView, String>),
+    Sent(Result<Box<SplitView>, String>),
 }
 
 /// Shows the view of all splits or of one, until a key or a signal ends it.
@@ -59,7 +59,7 @@ pub async fn run(client: Client, split: Option<String>, interval: Duration) -> a
             Some(news) = news.recv() => {
                 match news {
                     News::Sample(sample) => app.take(sample),
-                    News::Sent(result) => app.sent(result),
+                    News::Sent(result) => app.sent(result.map(|split| *split)),
                 }
                 Act::Show
             }
@@ -89,5 +89,5 @@ async fn sample(mut sampler: Sampler, interval: Duration, tell: mpsc::Sender<New
 
 async fn send(client: Client, proposal: Proposal, tell: mpsc::Sender<News>) {
     let result = client.set_weights(&proposal.split, &proposal.request()).await;
-    let _ = tell.send(News::Sent(result.map_err(|error| error.to_string()))).await;
+    let _ = tell.send(News::Sent(result.map(Box::new).map_err(|error| error.to_string()))).await;
 }

@@ -1,7 +1,9 @@
 //! What outlives the agent, and the transactions that change it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+
+use imbl::OrdMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -112,13 +114,13 @@ pub struct Transaction {
     pub ops: Vec<Op>,
 }
 
-/// All that outlives the agent.
+/// All that outlives the agent. A copy costs nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kept {
     version: u64,
-    objects: BTreeMap<Key, Object>,
-    overrides: BTreeMap<Name, Override>,
-    changes: BTreeMap<Name, VecDeque<Change>>,
+    objects: OrdMap<Key, Object>,
+    overrides: OrdMap<Name, Override>,
+    changes: OrdMap<Name, VecDeque<Change>>,
     /// Splits which are no more, by the version of their end.
     gone: BTreeSet<(u64, Name)>,
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what weir costs. Needs root.
 
+mod control;
 mod e2e;
 mod machine;
 mod packet;
@@ -29,7 +30,8 @@ struct Arguments {
     /// Write the tables into that document, between the marks that it has for them.
     #[arg(long, global = true, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Rounds in which everything is measured once [default: 11 of packet, 21 of alone, 5 of e2e].
+    /// Rounds in which everything is measured once [default: 11 of packet, 21 of alone, 5 of e2e,
+    /// 1,000 changes of control].
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 }
@@ -42,6 +44,8 @@ enum Which {
     E2e,
     /// The same in one thread on one CPU, without the scheduler.
     Alone,
+    /// Loading and changing up to 10,000 splits, by the real agent.
+    Control,
 }
 
 /// What is written as JSON.
@@ -54,6 +58,7 @@ struct Results {
     e2e: Option<e2e::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alone: Option<e2e::alone::Report>,
+    control: Option<control::Report>,
 }
 
 fn main() -> ExitCode {
@@ -70,7 +75,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let wanted = |which| arguments.which.is_none_or(|only| only == which);
     let rounds = |default| arguments.rounds.map_or(default, usize::from);
     let machine = Machine::look()?;
-    let mut results = Results { machine, packet: None, e2e: None, alone: None };
+    let mut results = Results { machine, packet: None, e2e: None, alone: None, control: None };
     if wanted(Which::Packet) {
         let report = packet::run(rounds(11))?;
         show(arguments, "packet", &results.machine, &report.tables())?;
@@ -86,11 +91,17 @@ fn run(arguments: &Arguments) -> Result<()> {
         show(arguments, "alone", &results.machine, &report.tables())?;
         results.alone = Some(report);
     }
+    if wanted(Which::Control) {
+        let report = control::run(rounds(1_000))?;
+        show(arguments, "control", &results.machine, &report.tables())?;
+        results.control = Some(report);
+    }
     let name = match arguments.which {
         None => "all",
         Some(Which::Packet) => "packet",
         Some(Which::E2e) => "e2e",
         Some(Which::Alone) => "alone",
+        Some(Which::Control) => "control",
     };
     let default = PathBuf::from(format!("target/bench/{name}.json"));
     write_json(arguments.json.as_ref().unwrap_or(&default), &results)
