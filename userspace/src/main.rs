@@ -77,17 +77,17 @@ fn translate(files: &[PathBuf]) -> Result<()> {
 /// What files come to; notes go to standard error.
 fn resolve(files: &[PathBuf]) -> Result<Resolved> {
     let mut texts = Vec::new();
+    let mut problems = Vec::new();
     for file in files {
-        let text = source::read(file).map_err(|problem| agent::problems(&[problem]))?;
-        texts.push((file.display().to_string(), text));
+        match source::read(file) {
+            Ok(text) => texts.push((file.display().to_string(), text)),
+            Err(problem) => problems.push(problem),
+        }
     }
     let resolved = source::resolve_all(&texts);
     for note in &resolved.notes {
         eprintln!("note: {note}");
     }
-    if resolved.problems.is_empty() {
-        Ok(resolved)
-    } else {
-        Err(agent::problems(&resolved.problems))
-    }
+    problems.extend(resolved.problems.iter().cloned());
+    if problems.is_empty() { Ok(resolved) } else { Err(agent::problems(&problems)) }
 }
