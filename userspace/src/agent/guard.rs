@@ -126,8 +126,12 @@ impl Watch {
         }
         let mut found = self.survey.look()?;
         if !self.survey.knows_all_hooks() {
-            let count = datapath::netfilter_links().context("cannot list BPF links");
-            found.push(Obstacle::NetfilterPrograms(count?));
+            let count = datapath::netfilter_links().context("cannot list BPF links")?;
+            let count = count.context(
+                "this kernel does not list netfilter's hooks, and BPF programs there are seen only \
+                 with CAP_SYS_ADMIN",
+            )?;
+            found.push(Obstacle::NetfilterPrograms(count));
         }
         let names: BTreeSet<String> = {
             let inner = self.state.lock();

@@ -69,8 +69,8 @@ pub fn others_at_egress(index: u32, ours: &[u32]) -> io::Result<bool> {
 }
 
 /// How many BPF programs are at netfilter's hooks, in all network namespaces.
-/// Needs CAP_SYS_ADMIN.
-pub fn netfilter_links() -> Result<usize, LinkError> {
+/// None without CAP_SYS_ADMIN, which it takes to see them.
+pub fn netfilter_links() -> Result<Option<usize>, LinkError> {
     let mut count = 0;
     for link in loaded_links() {
         match link.and_then(|link| link.link_type()) {
@@ -80,8 +80,13 @@ pub fn netfilter_links() -> Result<usize, LinkError> {
             // It has just gone.
             Err(LinkError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(LinkError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EPERM) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(count)
+    Ok(Some(count))
 }
