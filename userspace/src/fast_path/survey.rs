@@ -8,7 +8,8 @@ use super::{Family, Obstacle, nfnetlink};
 
 /// Looks for obstacles in a network namespace.
 pub struct Survey {
-    netfilter: Netlink,
+    /// None where the kernel does not have it, or has not loaded it: nobody uses nftables then.
+    netfilter: Option<Netlink>,
     /// None where the kernel has no IPsec.
     ipsec: Option<Netlink>,
     /// The kernel lists what is at its hooks.
@@ -19,7 +20,7 @@ impl Survey {
     /// Of the network namespace of the calling thread, which is the one that
     /// has to look.
     pub fn new() -> io::Result<Self> {
-        let netfilter = Netlink::open(libc::NETLINK_NETFILTER)?;
+        let netfilter = netfilter()?;
         let ipsec = Netlink::open(libc::NETLINK_XFRM).ok();
         Ok(Self { netfilter, ipsec, listed: false })
     }
@@ -32,11 +33,19 @@ impl Survey {
 
     /// Everything that there is, whether it bars or not; apart from BPF programs.
     pub fn look(&mut self) -> io::Result<Vec<Obstacle>> {
-        let hooks = nfnetlink::hooks(&mut self.netfilter)?;
-        self.listed = hooks.is_some();
-        let mut found = hooks.unwrap_or_default();
-        // Those of devices are not in the list of hooks.
-        found.extend(nfnetlink::chains(&mut self.netfilter)?);
+        // Not simply tried again: each time, the kernel would run modprobe.
+        if self.netfilter.is_none() && Path::new("/sys/module/nfnetlink").exists() {
+            self.netfilter = netfilter()?;
+        }
+        let mut found = Vec::new();
+        self.listed = false;
+        if let Some(netfilter) = &mut self.netfilter {
+            let hooks = nfnetlink::hooks(netfilter)?;
+            self.listed = hooks.is_some();
+            found.extend(hooks.unwrap_or_default());
+            // Those of devices are not in the list of hooks.
+            found.extend(nfnetlink::chains(netfilter)?);
+        }
         if !self.listed {
             // Then those who use hooks have to be asked, one by one.
             found.extend(legacy_tables(Family::IPV4, "/proc/self/net/ip_tables_names")?);
@@ -47,6 +56,14 @@ impl Survey {
             found.push(Obstacle::IpsecPolicies(policies(ipsec)?));
         }
         Ok(found)
+    }
+}
+
+fn netfilter() -> io::Result<Option<Netlink>> {
+    match Netlink::open(libc::NETLINK_NETFILTER) {
+        Ok(netlink) => Ok(Some(netlink)),
+        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
