@@ -15,6 +15,8 @@
 //! * [`prometheus`]: a real Prometheus, and what it says.
 //! * [`server`]: servers that say who they are, and clients for them.
 //! * [`loaded`]: programs and maps, attached nowhere.
+//! * [`content`]: what bulk transfers carry.
+//! * [`rng`]: random numbers that are the same in each run.
 //! * [`stats`]: does this sample follow these weights?
 //! * [`packet`]: frames and checksums, written independently of weir's own code.
 //! * [`icmp`]: ICMP errors, likewise.
@@ -22,6 +24,7 @@
 pub mod agent;
 pub mod applies;
 pub mod client;
+pub mod content;
 pub mod icmp;
 pub mod loaded;
 pub mod machine;
@@ -30,6 +33,7 @@ pub mod packet;
 pub mod path;
 pub mod prometheus;
 pub mod resource;
+pub mod rng;
 pub mod samples;
 pub mod scene;
 pub mod server;

@@ -104,7 +104,7 @@ pub fn assert_shares(observed: &[u64], weights: &[u64], what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Rng;
+    use crate::rng::Rng;
 
     #[test]
     fn exact_shares_pass() {

@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use kernel::{Cast, Hook, Node, TCP_IDLE, casts, split, with_port};
 use probe_common::flow::{CLOSING, in_window};
 use weir::model::{Affinity, Protocol};
-use weir_tests::packet::{ACK, FIN, Packet, RST, Rng, SYN, set_source, tuple};
+use weir_tests::packet::{ACK, FIN, Packet, RST, SYN, set_source, tuple};
+use weir_tests::rng::Rng;
 
 /// Connections that live before the flood.
 const LIVE: u32 = 5000;

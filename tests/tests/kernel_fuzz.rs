@@ -6,7 +6,8 @@ mod kernel;
 use kernel::{Cast, Hook, Node, Verdict, casts, with_port};
 use weir::model::{Affinity, Protocol};
 use weir_tests::icmp::IcmpError;
-use weir_tests::packet::{ACK, Ext, FIN, Packet, RST, Rng, SYN, mutate, tuple};
+use weir_tests::packet::{ACK, Ext, FIN, Packet, RST, SYN, mutate, tuple};
+use weir_tests::rng::Rng;
 
 const FRAMES: usize = 1_000_000;
 

@@ -9,7 +9,8 @@ use kernel::{Hook, Node, SEED, Verdict, casts, client_number, socket, split, wit
 use probe_common::reason::Reason;
 use weir::explain::explain;
 use weir::model::{Affinity, Protocol, Split};
-use weir_tests::packet::{ACK, Packet, RST, Rng, SYN, checksums_ok, set_source, tuple};
+use weir_tests::packet::{ACK, Packet, RST, SYN, checksums_ok, set_source, tuple};
+use weir_tests::rng::Rng;
 use weir_tests::stats::assert_shares;
 
 /// Of each vector and kind of tuples.

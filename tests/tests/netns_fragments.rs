@@ -6,8 +6,8 @@ use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use weir_tests::agent::Setup;
 use weir_tests::client::udp_from;
-use weir_tests::packet::Rng;
 use weir_tests::resource::SplitYaml;
+use weir_tests::rng::Rng;
 use weir_tests::scene::{PORT, Scene};
 use weir_tests::topology::{VIP_V4, VIP_V6, client_ip};
 

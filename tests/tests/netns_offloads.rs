@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use weir_tests::agent::Setup;
 use weir_tests::client::{exchange, udp_from};
-use weir_tests::packet::Rng;
 use weir_tests::resource::SplitYaml;
+use weir_tests::rng::Rng;
 use weir_tests::scene::{BULK, PORT, Scene};
 use weir_tests::server::{bulk_receive, bulk_send};
 use weir_tests::topology::{

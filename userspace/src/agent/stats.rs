@@ -10,7 +10,7 @@ use super::state::{LastChange, State};
 use crate::api::Failure;
 use crate::api::types::{EndpointStatsView, SplitStatsView, StatsView, SubsetStatsView};
 use crate::metrics::{EndpointSample, SubsetSample};
-use crate::model::{Name, Split};
+use crate::model::Name;
 use crate::plan::Ledger;
 use crate::truth::{Time, version_of};
 
@@ -55,7 +55,7 @@ pub(super) fn stats(state: &State, only: Option<&str>) -> Result<StatsView, Fail
     let splits = versions.iter().filter_map(|(name, &version)| {
         let changed = changes.get(name).map_or(0, |change| change.at.elapsed().as_secs());
         let subsets = of_split.remove(name).unwrap_or_default();
-        Some(split(ledger.split(name)?, version, changed, subsets))
+        Some(SplitStatsView::of(ledger.split(name)?, version, changed, subsets))
     });
     let mut splits: Vec<_> = splits.collect();
     splits.sort_by(|one, other| one.name.cmp(&other.name));
@@ -103,23 +103,5 @@ fn subset(
         ended: stats.ended,
         active,
         endpoints,
-    }
-}
-
-fn split(
-    split: &Split,
-    version: u64,
-    changed: u64,
-    subsets: Vec<SubsetStatsView>,
-) -> SplitStatsView {
-    SplitStatsView {
-        name: split.name().to_string(),
-        address: split.address().ip,
-        port: split.address().port,
-        protocol: split.address().protocol.into(),
-        affinity: split.affinity().to_string(),
-        version,
-        changed,
-        subsets,
     }
 }

@@ -69,16 +69,8 @@ impl Inner {
             active: Some(7),
             ..SubsetStatsView::default()
         });
-        SplitStatsView {
-            name: split.name().to_string(),
-            address: split.address().ip,
-            port: split.address().port,
-            protocol: split.address().protocol.into(),
-            affinity: split.affinity().to_string(),
-            version: OriginView::of(&self.truth, self.store.kept(), split.name().as_str()).version,
-            changed: 0,
-            subsets: subsets.collect(),
-        }
+        let version = OriginView::of(&self.truth, self.store.kept(), split.name().as_str()).version;
+        SplitStatsView::of(split, version, 0, subsets.collect())
     }
 
     fn view(&self, name: &str) -> Result<SplitView, Failure> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Protocol;
+use crate::model::Split;
 
 /// Whose counters to show.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
@@ -50,6 +51,23 @@ pub struct SplitStatsView {
     pub changed: u64,
     /// Its subsets, in the order in which they were written.
     pub subsets: Vec<SubsetStatsView>,
+}
+
+impl SplitStatsView {
+    /// Those of `subsets`, of a split whose weights last changed at `version`, and that itself
+    /// changed that many seconds ago.
+    pub fn of(split: &Split, version: u64, changed: u64, subsets: Vec<SubsetStatsView>) -> Self {
+        Self {
+            name: split.name().to_string(),
+            address: split.address().ip,
+            port: split.address().port,
+            protocol: split.address().protocol.into(),
+            affinity: split.affinity().to_string(),
+            version,
+            changed,
+            subsets,
+        }
+    }
 }
 
 /// Counters of a subset.

@@ -1,0 +1,142 @@
+use super::*;
+
+fn parse(line: &str) -> Result<(PathBuf, Action), clap::Error> {
+    let cli = Cli::try_parse_from(line.split(' '))?;
+    Ok((cli.socket.clone(), cli.action()?))
+}
+
+#[test]
+fn commands_are_understood() {
+    Cli::command().debug_assert();
+    let (socket, action) = parse("weir weights --socket /tmp/s reviews v1=50 v3=0").unwrap();
+    assert_eq!(socket, PathBuf::from("/tmp/s"));
+    let weights = vec![("v1".to_owned(), 50), ("v3".to_owned(), 0)];
+    let expected = WeightsArgs {
+        name: "reviews".into(),
+        weights,
+        reset: false,
+        expected: Expected::default(),
+        output: Output { format: Format::Table },
+    };
+    assert_eq!(action, Action::ask(Question::Weights(expected)));
+
+    let (socket, action) = parse("weir get splits reviews -o yaml").unwrap();
+    assert_eq!(socket, PathBuf::from(DEFAULT_SOCKET));
+    let resource =
+        Resource::Splits { name: Some("reviews".into()), output: Output { format: Format::Yaml } };
+    let output = Output { format: Format::Table };
+    let args = GetArgs { resource: Some(resource), name: None, output };
+    assert_eq!(action, Action::ask(Question::Get(args)));
+    let Action::Ask(Asked::Question(Question::Get(args))) =
+        parse("weir get a.b -o json").unwrap().1
+    else {
+        panic!()
+    };
+    assert_eq!((args.resource, args.name.as_deref()), (None, Some("a.b")));
+    assert_eq!(args.output.format, Format::Json);
+
+    let line = "weir --socket /tmp/s explain --from [::1]:5 --to [fd00::1]:80 --protocol udp";
+    let Action::Ask(Asked::Question(Question::Explain(args))) = parse(line).unwrap().1 else {
+        panic!()
+    };
+    assert_eq!((args.to.to_string().as_str(), args.protocol), ("[fd00::1]:80", Protocol::Udp));
+
+    let (_, action) = parse("weir agent --config a.yaml --unload-on-exit").unwrap();
+    let expected = AgentArgs { config: "a.yaml".into(), unload_on_exit: true, replace: false };
+    assert_eq!(action, Action::Agent(expected));
+    let expected = ValidateArgs { files: vec!["a".into(), "b".into()] };
+    assert_eq!(parse("weir validate a b").unwrap().1, Action::Validate(expected));
+    let output = Output { format: Format::Json };
+    let expected = Action::ask(Question::Status(StatusArgs { output }));
+    assert_eq!(parse("weir status -o json").unwrap().1, expected);
+    assert_eq!(parse("weir completions zsh").unwrap().1, Action::Completions(Shell::Zsh));
+}
+
+fn question(line: &str) -> Question {
+    match parse(line).expect(line).1 {
+        Action::Ask(Asked::Question(question)) => question,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn changes_are_understood() {
+    let Question::Weights(args) =
+        question("weir weights a v1=5 --expect v1=90,v3=10 --expect-version 7")
+    else {
+        panic!()
+    };
+    assert_eq!(args.expected.expect, [("v1".to_owned(), 90), ("v3".to_owned(), 10)]);
+    assert_eq!(args.expected.expect_version, Some(7));
+    let Question::Weights(args) = question("weir weights a --reset") else { panic!() };
+    assert!(args.reset && args.weights.is_empty());
+    let Question::Rollback(args) = question("weir rollback a --to 3 -o json") else { panic!() };
+    assert_eq!((args.to, args.output.format), (Some(3), Format::Json));
+    let Question::Apply(args) = question("weir apply -f a -f - --dry-run") else { panic!() };
+    assert_eq!((args.files.files, args.dry_run), (vec!["a".into(), "-".into()], true));
+    let deleted = |line: &str| {
+        let Question::Delete(args, keys) = question(line) else { panic!("{line}") };
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        (keys.join(" "), args.files)
+    };
+    for (words, keys) in [
+        ("split a b", "TrafficSplit/a TrafficSplit/b"),
+        ("split/a vs/b", "TrafficSplit/a VirtualService/default/b"),
+        ("-n shop vs/a dr/other/b", "VirtualService/shop/a DestinationRule/other/b"),
+        ("tcproute a --namespace shop", "TCPRoute/shop/a"),
+        ("Gateway.networking.istio.io/a", "Gateway.networking.istio.io/default/a"),
+    ] {
+        assert_eq!(deleted(&format!("weir delete {words}")), (keys.to_owned(), vec![]));
+    }
+    assert_eq!(deleted("weir delete -f a.yaml"), (String::new(), vec!["a.yaml".into()]));
+    assert!(matches!(question("weir diff -f a"), Question::Diff(_)));
+    assert!(matches!(question("weir history a"), Question::History(_)));
+}
+
+#[test]
+fn mistakes_end_with_code_2() {
+    for line in [
+        "weir",
+        "weir agent",
+        "weir validate",
+        "weir completions",
+        "weir completions csh",
+        "weir weights reviews",
+        "weir weights reviews v1",
+        "weir weights reviews v1=",
+        "weir weights reviews v1=-1",
+        "weir weights reviews v1=4294967296",
+        "weir weights reviews v1=1 v1=2",
+        "weir weights Reviews v1=1",
+        "weir weights reviews v1=1 --reset",
+        "weir weights reviews v1=1 --expect v1",
+        "weir weights reviews v1=1 --expect v1=1,v1=2",
+        "weir rollback",
+        "weir rollback reviews --to x",
+        "weir apply",
+        "weir apply a.yaml",
+        "weir diff",
+        "weir delete",
+        "weir delete split",
+        "weir delete deployment a",
+        "weir delete pod",
+        "weir delete a",
+        "weir delete split/n/a",
+        "weir delete vs/n/m/a",
+        "weir delete vs/N/a",
+        "weir delete vs/a -n N",
+        "weir delete split a vs/b",
+        "weir delete split/a -f x.yaml",
+        "weir get",
+        "weir get A",
+        "weir get a b",
+        "weir delete split a -f b",
+        "weir get",
+        "weir get splits -o xml",
+        "weir explain --from 1.2.3.4:5",
+        "weir explain --from 1.2.3.4 --to 1.2.3.4:5",
+        "weir explain --from 1.2.3.4:5 --to 1.2.3.4:5 --protocol sctp",
+    ] {
+        assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+    }
+}
