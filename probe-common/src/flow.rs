@@ -4,17 +4,17 @@
 //! the wire before weir rewrites it. The value says what the tuple becomes.
 //! The key of the other entry is always `entry.to(&key).reversed()`.
 //!
-//! There are two tables for each family. A flow begins in PENDING, and moves to
-//! FLOWS when both sides have spoken: when its TCP handshake is complete, when
-//! the client of a UDP flow goes on after an answer. So a flood of packets from
-//! invented addresses pushes out what is pending, never a flow that lives.
+//! A flow does not begin here, but among the young ones (see [`crate::young`]),
+//! which are looked at in the same terms. It is established when both sides have
+//! spoken: when its TCP handshake is complete, when the client of a UDP flow goes
+//! on after an answer. If it is established and lives on, it moves to the tables.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::address::{Address, Tuple, V4, V6};
 use crate::checksum::fold;
 
-/// Both sides have spoken: the flow is in FLOWS.
+/// Both sides have spoken.
 pub const ESTABLISHED: u16 = 1;
 /// A FIN was seen from the client.
 pub const FIN_CLIENT: u16 = 2;
@@ -22,7 +22,7 @@ pub const FIN_CLIENT: u16 = 2;
 pub const FIN_ENDPOINT: u16 = 4;
 /// A RST was seen, and no packet of the client since.
 pub const RESET: u16 = 8;
-/// A packet of the endpoint was seen. In PENDING, only the reply entry has it.
+/// A packet of the endpoint was seen.
 pub const ANSWERED: u16 = 16;
 /// The flow was first seen in its middle: the start of its handshake is not known.
 pub const ADOPTED: u16 = 32;
@@ -121,7 +121,7 @@ pub struct Entry<A> {
     /// Tick of the flow's first packet.
     pub created: u32,
     /// TCP: a sequence number of this direction, host order, not far behind the
-    /// latest (see [`in_window`]). While the flow is pending: the one after the SYN.
+    /// latest (see [`in_window`]). Until the flow is established: the one after the SYN.
     pub sequence: u32,
     /// The address that the rewrite puts in: the new destination, or for
     /// [`REPLY`] the new source; see [`Entry::to`].
@@ -130,6 +130,14 @@ pub struct Entry<A> {
 
 const _: () = assert!(size_of::<Entry<V4>>() == 36);
 const _: () = assert!(size_of::<Entry<V6>>() == 48);
+
+/// Checksum deltas of addresses and of ports, for a packet which becomes `to`.
+#[inline(always)]
+pub fn deltas<A: Address>(from: &Tuple<A>, to: &Tuple<A>) -> [u16; 2] {
+    let addresses = to.src.sum() + to.dst.sum() + from.src.sum_not() + from.dst.sum_not();
+    let ports = to.sport as u64 + to.dport as u64 + !from.sport as u64 + !from.dport as u64;
+    [fold(addresses), fold(ports)]
+}
 
 /// What two entries of a flow have in common, or is given when they are made.
 #[derive(Debug, Clone, Copy)]
@@ -152,8 +160,7 @@ impl<A: Address> Entry<A> {
     /// An entry which makes `to` of `key`, with the deltas of that rewrite.
     #[inline(always)]
     pub fn new(key: &Tuple<A>, to: &Tuple<A>, facts: &Facts) -> Self {
-        let addresses = to.src.sum() + to.dst.sum() + key.src.sum_not() + key.dst.sum_not();
-        let ports = to.sport as u64 + to.dport as u64 + !key.sport as u64 + !key.dport as u64;
+        let [address_delta, port_delta] = deltas(key, to);
         Self {
             tag: key.tag(),
             seen: facts.seen,
@@ -161,8 +168,8 @@ impl<A: Address> Entry<A> {
             state: facts.state,
             direction: facts.direction,
             zero: 0,
-            address_delta: fold(addresses),
-            port_delta: fold(ports),
+            address_delta,
+            port_delta,
             sport: to.sport,
             dport: to.dport,
             created: facts.created,

@@ -3,6 +3,7 @@
 //! * [`map`]: keys and values of the BPF maps, and [`map::ABI_VERSION`];
 //! * [`hash`] and [`choose`]: the flow hash and the choice of a subset, so
 //!   that user space computes what the kernel computes;
+//! * [`flow`] and [`young`]: flow entries, and flows in their first second;
 //! * [`parse`]: the packet parser, over any source of bytes;
 //! * [`fragment`]: which fragments belong together;
 //! * [`icmp`]: what ICMP errors quote;
@@ -26,5 +27,6 @@ pub mod icmp;
 pub mod map;
 pub mod parse;
 pub mod reason;
+pub mod young;
 
 pub use map::MAX_SUBSETS;

@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// The version of the layout of all maps.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// The most subsets that a split may have.
 pub const MAX_SUBSETS: usize = 16;
@@ -167,8 +167,8 @@ pub struct Meta {
     pub hash_seed: u64,
     /// Live flows of each family for which the tables were made.
     pub flows: u32,
-    /// Pending flows of each family.
-    pub pending: u32,
+    /// Young flows of each family.
+    pub young: u32,
     /// Splits.
     pub splits: u32,
     /// Endpoints of all splits.
@@ -194,6 +194,7 @@ mod user {
     use crate::address::{Tuple, V4, V6};
     use crate::flow::Entry;
     use crate::fragment::{Fragment, FragmentKey};
+    use crate::young::{Set, Young};
 
     // SAFETY: each of these is bytemuck::Pod, which asks for the same.
     unsafe impl aya::Pod for ServiceKey {}
@@ -217,6 +218,12 @@ mod user {
     unsafe impl aya::Pod for Entry<V4> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Entry<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Set {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Young<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Young<V6> {}
     // SAFETY: repr(C), integers alone, and the asserts of their module exclude padding.
     unsafe impl aya::Pod for FragmentKey<V4> {}
     // SAFETY: as above.

@@ -9,17 +9,20 @@ use probe_common::{choose as common, hash};
 use crate::family::Family;
 use crate::frame::{Frame, Verdict};
 use crate::maps::{ACTIVE, SERVICES, SPLITS, SUBSET_STATS, TABLES, hash_seed};
+use crate::newcomer::prepare;
 use crate::place::Place;
 use crate::reject::reject;
 
 /// No subset has a weight.
 const NO_SUBSET: u32 = u32::MAX;
 
-/// Set in what [`choose`] returns if the flow goes to the endpoint whose id is
-/// the low half; else the low half is a verdict.
+/// In what [`choose`] returns: the flow was put together, see [`crate::newcomer`];
+/// else it is a verdict.
 pub const CHOSEN: u64 = 1 << 32;
+/// Beside [`CHOSEN`]: the packet is a stray RST, and no flow.
+pub const STRAY: u64 = 1 << 33;
 
-/// Chooses the endpoint of a packet of no known flow; see [`CHOSEN`]. Unknown if
+/// Chooses the endpoint of a packet of no known flow, and puts the flow together; see [`CHOSEN`]. Unknown if
 /// the flow is known after all.
 #[inline(always)]
 pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
@@ -30,14 +33,17 @@ pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
     let tuple = &tuple;
     let opens = headers.protocol == TCP && headers.flags & SYN != 0;
     if !opens && A::flows().get_ptr(tuple).is_some() {
-        // It was pending, and moved while it was looked for.
+        // It was a young one, and moved while it was looked for.
         return Verdict::Unknown as u64;
     }
     let Some((subset, hash)) = choice(tuple) else {
         return Verdict::Pass as u64;
     };
     if let Some(id) = endpoint(subset, hash) {
-        return CHOSEN | id as u64;
+        return match prepare(frame, &headers, tuple, id) {
+            Some(stray) => CHOSEN | if stray { STRAY } else { 0 },
+            None => Verdict::Pass as u64,
+        };
     }
     if !F::ANSWERS {
         // TC answers.

@@ -1,17 +1,22 @@
 //! An address family with its flow tables, and what all code does with them.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
-use aya_ebpf::maps::{LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{CLOSING, Entry, REPLY};
 use probe_common::fragment::{Fragment, FragmentKey, Fragments};
 use probe_common::parse::TCP;
+use probe_common::young::{Set, Young};
 
 use crate::fragment::First;
 use crate::maps::{
     FIRST_FRAGMENT_V4, FIRST_FRAGMENT_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6,
-    PENDING_V4, PENDING_V6, tcp_idle, tick_shift, udp_idle,
+    NEWCOMER_V4, NEWCOMER_V6, SOUGHT_V4, SOUGHT_V6, YOUNG_SETS_V4, YOUNG_SETS_V6, YOUNG_V4,
+    YOUNG_V6, tcp_idle, tick_shift, udp_idle,
 };
+use crate::newcomer;
+use crate::sets;
+use crate::steps::global_number;
 
 /// A flow table.
 pub type Table<A> = LruHashMap<Tuple<A>, Entry<A>>;
@@ -20,10 +25,26 @@ pub type Table<A> = LruHashMap<Tuple<A>, Entry<A>>;
 pub trait Family: Fragments + 'static {
     /// 4 or 6.
     const NUMBER: u8;
-    /// Flows in which both sides have spoken.
+    /// Flows that live on.
     fn flows() -> &'static Table<Self>;
-    /// Flows in which one side has not spoken yet.
-    fn pending() -> &'static Table<Self>;
+    /// Young flows.
+    fn young() -> &'static Array<Young<Self>>;
+    /// Sets of young flows.
+    fn sets() -> &'static Array<Set>;
+    /// The tuple whose young flow is looked for.
+    fn sought() -> &'static PerCpuArray<Tuple<Self>>;
+    /// [`sets::seek`].
+    fn seek(which: u32) -> u32;
+    /// Where a new flow is put together.
+    fn newcomer() -> &'static PerCpuArray<Young<Self>>;
+    /// [`newcomer::enter`].
+    fn enter() -> u32;
+    /// [`sets::scan`].
+    fn scan(set: u32, tag: u32, from: u32) -> u32;
+    /// [`sets::place`].
+    fn place(set: u32) -> u32;
+    /// [`sets::promote`].
+    fn promote(position: u32) -> u32;
     /// Packets that come in fragments.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>>;
     /// Where an entry for these is put together.
@@ -39,8 +60,48 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn pending() -> &'static Table<Self> {
-        &PENDING_V4
+    fn young() -> &'static Array<Young<Self>> {
+        &YOUNG_V4
+    }
+
+    #[inline(always)]
+    fn sets() -> &'static Array<Set> {
+        &YOUNG_SETS_V4
+    }
+
+    #[inline(always)]
+    fn sought() -> &'static PerCpuArray<Tuple<Self>> {
+        &SOUGHT_V4
+    }
+
+    #[inline(always)]
+    fn seek(which: u32) -> u32 {
+        weir_seek_v4(which)
+    }
+
+    #[inline(always)]
+    fn newcomer() -> &'static PerCpuArray<Young<Self>> {
+        &NEWCOMER_V4
+    }
+
+    #[inline(always)]
+    fn enter() -> u32 {
+        weir_enter_v4()
+    }
+
+    #[inline(always)]
+    fn scan(set: u32, tag: u32, from: u32) -> u32 {
+        weir_scan_v4(set, tag, from)
+    }
+
+    #[inline(always)]
+    fn place(set: u32) -> u32 {
+        weir_place_v4(set)
+    }
+
+    #[inline(always)]
+    fn promote(position: u32) -> u32 {
+        weir_promote_v4(position)
     }
 
     #[inline(always)]
@@ -63,8 +124,48 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn pending() -> &'static Table<Self> {
-        &PENDING_V6
+    fn young() -> &'static Array<Young<Self>> {
+        &YOUNG_V6
+    }
+
+    #[inline(always)]
+    fn sets() -> &'static Array<Set> {
+        &YOUNG_SETS_V6
+    }
+
+    #[inline(always)]
+    fn sought() -> &'static PerCpuArray<Tuple<Self>> {
+        &SOUGHT_V6
+    }
+
+    #[inline(always)]
+    fn seek(which: u32) -> u32 {
+        weir_seek_v6(which)
+    }
+
+    #[inline(always)]
+    fn newcomer() -> &'static PerCpuArray<Young<Self>> {
+        &NEWCOMER_V6
+    }
+
+    #[inline(always)]
+    fn enter() -> u32 {
+        weir_enter_v6()
+    }
+
+    #[inline(always)]
+    fn scan(set: u32, tag: u32, from: u32) -> u32 {
+        weir_scan_v6(set, tag, from)
+    }
+
+    #[inline(always)]
+    fn place(set: u32) -> u32 {
+        weir_place_v6(set)
+    }
+
+    #[inline(always)]
+    fn promote(position: u32) -> u32 {
+        weir_promote_v6(position)
     }
 
     #[inline(always)]
@@ -77,6 +178,17 @@ impl Family for V6 {
         &FIRST_FRAGMENT_V6
     }
 }
+
+global_number!(weir_enter_v4() = newcomer::enter::<V4>());
+global_number!(weir_enter_v6() = newcomer::enter::<V6>());
+global_number!(weir_seek_v4(which) = sets::seek::<V4>(which));
+global_number!(weir_seek_v6(which) = sets::seek::<V6>(which));
+global_number!(weir_scan_v4(set, tag, from) = sets::scan::<V4>(set, tag, from));
+global_number!(weir_scan_v6(set, tag, from) = sets::scan::<V6>(set, tag, from));
+global_number!(weir_place_v4(set) = sets::place::<V4>(set));
+global_number!(weir_place_v6(set) = sets::place::<V6>(set));
+global_number!(weir_promote_v4(position) = sets::promote::<V4>(position));
+global_number!(weir_promote_v6(position) = sets::promote::<V6>(position));
 
 /// A copy of the entry for `key`; None if it was replaced while it was read.
 #[inline(always)]

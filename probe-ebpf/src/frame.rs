@@ -18,6 +18,8 @@ pub enum Verdict {
     Steered = 4,
     /// At ingress: perhaps a reply of an endpoint, not looked at yet.
     FromEndpoint = 5,
+    /// Of a flow that has moved to the flow tables. Never the last word.
+    Grown = 6,
 }
 
 impl Verdict {
@@ -36,6 +38,7 @@ impl Verdict {
             2 => Self::Drop,
             4 => Self::Steered,
             5 => Self::FromEndpoint,
+            6 => Self::Grown,
             _ => Self::Unknown,
         }
     }

@@ -19,6 +19,7 @@ use crate::family::{Family, is_here, read};
 use crate::fast::listed;
 use crate::frame::{Frame, Verdict};
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
+use crate::sets::{AT_EGRESS, AT_INGRESS, find};
 
 /// Translates an error about a steered packet; passes all else as it is.
 #[inline(always)]
@@ -55,11 +56,14 @@ pub fn icmp<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3: u6
     Verdict::Pass
 }
 
-/// The entry of that direction of a flow, live or pending.
+/// The entry of that direction of a flow.
 #[inline(always)]
 fn entry<A: Family, const INGRESS: bool>(key: &Tuple<A>) -> Option<Entry<A>> {
-    let slot = A::flows().get_ptr(key).or_else(|| A::pending().get_ptr(key))?;
-    read(slot, key).filter(is_here::<A, INGRESS>)
+    if let Some(slot) = A::flows().get_ptr(key) {
+        return read(slot, key).filter(is_here::<A, INGRESS>);
+    }
+    find(key, if INGRESS { AT_INGRESS } else { AT_EGRESS })
+        .map(|(found, reply)| found.young.entry(reply))
 }
 
 /// Makes an error about `quoted` one about `original`. False if it is not

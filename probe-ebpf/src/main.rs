@@ -29,9 +29,9 @@ mod log;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
-mod open;
+mod newcomer;
 #[cfg(target_arch = "bpf")]
-mod pending;
+mod open;
 #[cfg(target_arch = "bpf")]
 mod place;
 #[cfg(target_arch = "bpf")]
@@ -40,6 +40,8 @@ mod reject;
 mod rewrite;
 #[cfg(target_arch = "bpf")]
 mod route;
+#[cfg(target_arch = "bpf")]
+mod sets;
 #[cfg(target_arch = "bpf")]
 mod shortcut;
 #[cfg(target_arch = "bpf")]
@@ -50,6 +52,8 @@ mod tc;
 mod track;
 #[cfg(target_arch = "bpf")]
 mod xdp;
+#[cfg(target_arch = "bpf")]
+mod young;
 
 #[cfg(target_arch = "bpf")]
 mod entry {
@@ -66,11 +70,9 @@ mod entry {
     fn tc(frame: &TcFrame, verdict: Verdict) -> i32 {
         match verdict {
             // Not TC_ACT_OK: programs behind this one have their say.
-            Verdict::Pass | Verdict::Unknown | Verdict::Steered | Verdict::FromEndpoint => {
-                TC_ACT_UNSPEC
-            }
             Verdict::Answer => frame.send_back(),
             Verdict::Drop => TC_ACT_SHOT,
+            _ => TC_ACT_UNSPEC,
         }
     }
 
@@ -96,11 +98,9 @@ mod entry {
 
     fn xdp(verdict: Verdict) -> u32 {
         match verdict {
-            Verdict::Pass | Verdict::Unknown | Verdict::Steered | Verdict::FromEndpoint => {
-                xdp_action::XDP_PASS
-            }
             Verdict::Answer => xdp_action::XDP_TX,
             Verdict::Drop => xdp_action::XDP_DROP,
+            _ => xdp_action::XDP_PASS,
         }
     }
 

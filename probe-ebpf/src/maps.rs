@@ -1,6 +1,6 @@
 //! All maps and load-time constants.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use probe_common::address::{Tuple, V4, V6};
@@ -12,6 +12,7 @@ use probe_common::map::{
     CHUNK, Endpoint, EndpointStats, Identity, IdentityKey, Meta, ServiceKey, Split, SubsetStats,
 };
 use probe_common::reason::Reason;
+use probe_common::young::{Set, Young};
 
 use crate::fragment::First;
 use crate::log::{Budget, Note};
@@ -28,12 +29,33 @@ pub static FLOWS_V4: LruHashMap<Tuple<V4>, Entry<V4>> = LruHashMap::with_max_ent
 /// Live flows over IPv6. Agent.
 #[map]
 pub static FLOWS_V6: LruHashMap<Tuple<V6>, Entry<V6>> = LruHashMap::with_max_entries(1024, 0);
-/// Flows over IPv4 of which one side has not spoken yet, two entries each. Agent.
+/// Young flows over IPv4, an element each; see [`probe_common::young`]. Agent.
+///
+/// Nobody maps the arrays of young flows into memory; but those that can be begin at the border of
+/// a page, and their elements at those of cache lines.
 #[map]
-pub static PENDING_V4: LruHashMap<Tuple<V4>, Entry<V4>> = LruHashMap::with_max_entries(1024, 0);
+pub static YOUNG_V4: Array<Young<V4>> = Array::with_max_entries(8, BPF_F_MMAPABLE);
 /// The same over IPv6. Agent.
 #[map]
-pub static PENDING_V6: LruHashMap<Tuple<V6>, Entry<V6>> = LruHashMap::with_max_entries(1024, 0);
+pub static YOUNG_V6: Array<Young<V6>> = Array::with_max_entries(8, BPF_F_MMAPABLE);
+/// What is known of sets of these over IPv4. Agent.
+#[map]
+pub static YOUNG_SETS_V4: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// The same over IPv6. Agent.
+#[map]
+pub static YOUNG_SETS_V6: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// The tuple whose young flow over IPv4 is looked for; not pinned.
+#[map]
+pub static SOUGHT_V4: PerCpuArray<Tuple<V4>> = PerCpuArray::with_max_entries(1, 0);
+/// The same over IPv6.
+#[map]
+pub static SOUGHT_V6: PerCpuArray<Tuple<V6>> = PerCpuArray::with_max_entries(1, 0);
+/// Where a new flow over IPv4 is put together; not pinned.
+#[map]
+pub static NEWCOMER_V4: PerCpuArray<Young<V4>> = PerCpuArray::with_max_entries(1, 0);
+/// The same over IPv6.
+#[map]
+pub static NEWCOMER_V6: PerCpuArray<Young<V6>> = PerCpuArray::with_max_entries(1, 0);
 /// What was made of the first fragments of packets over IPv4, for a moment. The
 /// least recently used ones go.
 #[map]
@@ -117,6 +139,9 @@ static UDP_IDLE: u32 = 60;
 /// A tick is 2^TICK_SHIFT jiffies: about a second.
 #[unsafe(no_mangle)]
 static TICK_SHIFT: u32 = 8;
+/// The number of sets of young flows, less one: a power of two.
+#[unsafe(no_mangle)]
+static YOUNG_MASK: u32 = 0;
 /// Whether rare events are told to the agent.
 #[unsafe(no_mangle)]
 static LOG_RARE: u32 = 0;
@@ -139,6 +164,8 @@ constant!(/// Ticks after which a silent UDP flow is over.
     udp_idle, UDP_IDLE, u32);
 constant!(/// log2 of jiffies in a tick.
     tick_shift, TICK_SHIFT, u32);
+constant!(/// What reduces a hash to the number of a set of young flows.
+    young_mask, YOUNG_MASK, u32);
 constant!(/// Whether rare events are told to the agent.
     log_rare, LOG_RARE, u32);
 

@@ -22,8 +22,8 @@ pub trait Steps<A: Family, const INGRESS: bool> {
     fn fast(&self, l3: usize) -> Place;
     /// [`crate::live::live`].
     fn live(&self, place: Place) -> Verdict;
-    /// [`crate::pending::pending`].
-    fn pending(&self, place: Place) -> Verdict;
+    /// [`crate::young::young`].
+    fn young(&self, place: Place) -> Verdict;
     /// What is to be done with a packet of no known flow.
     fn unknown(&self, place: Place) -> Verdict;
     /// [`crate::icmp::icmp`].
@@ -73,11 +73,15 @@ fn slow<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: 
             return verdict;
         }
     }
-    let mut verdict = frame.pending(place);
+    let mut verdict = frame.young(place);
+    if !INGRESS && verdict == Verdict::Unknown {
+        // It may have moved while it was looked for.
+        verdict = frame.live(place);
+    }
     if verdict == Verdict::Unknown {
         verdict = frame.unknown(place);
     }
-    if verdict == Verdict::Unknown {
+    if matches!(verdict, Verdict::Unknown | Verdict::Grown) {
         verdict = frame.live(place);
     }
     verdict
@@ -96,7 +100,10 @@ pub fn entering_reply<A: Family, F: Steps<A, false>>(frame: &F, l3: usize) -> Ve
         verdict = frame.live(place);
     }
     if verdict == Verdict::Unknown {
-        verdict = frame.pending(place);
+        verdict = frame.young(place);
+    }
+    if verdict == Verdict::Grown {
+        verdict = frame.live(place);
     }
     log::flush();
     verdict
@@ -120,6 +127,18 @@ macro_rules! global_function {
     };
 }
 pub(crate) use global_function;
+
+/// A global function that is told numbers alone.
+macro_rules! global_number {
+    ($name:ident($($argument:ident),*) = $body:expr) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name($($argument: u32),*) -> u32 {
+            $body
+        }
+    };
+}
+pub(crate) use global_number;
 
 /// The result of [`parse::extensions`] as a number: the offset, the protocol
 /// above it, whether it is a first fragment, or what is wrong.
@@ -163,30 +182,35 @@ pub fn extensions_found(found: u64) -> Result<Walked, NoTuple> {
 /// functions, `egress` with five.
 macro_rules! steps {
     (ingress $of:ty, $context:ty, $family:ty:
-        $fast:ident, $live:ident, $pending:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident) => {
-        $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $pending, $icmp, $fragment);
+        $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident) => {
+        $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $young, $icmp, $fragment);
         $crate::steps::global_function!($choose($context, frame, place: u64) -> u64
             = $crate::choose::choose::<$family, $of>(frame, $crate::place::Place(place)));
-        $crate::steps::global_function!($open($context, frame, place: u64, endpoint: u32) -> u32
-            = $crate::open::open::<$family, $of>(frame, $crate::place::Place(place), endpoint) as u32);
+        $crate::steps::global_function!($open($context, frame, place: u64, entered: u32) -> u32
+            = $crate::open::open::<$family, $of>(frame, $crate::place::Place(place), entered) as u32);
         impl $crate::steps::Steps<$family, true> for $of {
-            $crate::steps::steps!(@methods $fast, $live, $pending, $icmp, $fragment);
+            $crate::steps::steps!(@methods $fast, $live, $young, $icmp, $fragment);
             #[inline(always)]
             fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
                 let chosen = $choose($crate::frame::Frame::context(self), place.0);
                 if chosen & $crate::choose::CHOSEN == 0 {
                     return $crate::frame::Verdict::of(chosen as u32);
                 }
+                let entered = if chosen & $crate::choose::STRAY != 0 {
+                    $crate::newcomer::STRAY
+                } else {
+                    <$family as $crate::family::Family>::enter()
+                };
                 let context = $crate::frame::Frame::context(self);
-                $crate::frame::Verdict::of($open(context, place.0, chosen as u32))
+                $crate::frame::Verdict::of($open(context, place.0, entered))
             }
         }
     };
     (egress $of:ty, $context:ty, $family:ty:
-        $fast:ident, $live:ident, $pending:ident, $icmp:ident, $fragment:ident) => {
-        $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $pending, $icmp, $fragment);
+        $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident) => {
+        $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $young, $icmp, $fragment);
         impl $crate::steps::Steps<$family, false> for $of {
-            $crate::steps::steps!(@methods $fast, $live, $pending, $icmp, $fragment);
+            $crate::steps::steps!(@methods $fast, $live, $young, $icmp, $fragment);
             #[inline(always)]
             fn unknown(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
                 $crate::steps::untracked()
@@ -194,19 +218,19 @@ macro_rules! steps {
         }
     };
     (@common $ingress:literal, $of:ty, $context:ty, $family:ty,
-        $fast:ident, $live:ident, $pending:ident, $icmp:ident, $fragment:ident) => {
+        $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident) => {
         $crate::steps::global_function!($fast($context, frame, l3: u64) -> u64
             = $crate::fast::fast::<$family, $of, $ingress>(frame, l3).0);
         $crate::steps::global_function!($live($context, frame, place: u64) -> u32
             = $crate::live::live::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
-        $crate::steps::global_function!($pending($context, frame, place: u64) -> u32
-            = $crate::pending::pending::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
+        $crate::steps::global_function!($young($context, frame, place: u64) -> u32
+            = $crate::young::young::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
         $crate::steps::global_function!($fragment($context, frame, l3: u64) -> u32
             = $crate::fragment::fragment::<$family, $of, $ingress>(frame, l3) as u32);
         $crate::steps::global_function!($icmp($context, frame, l3: u64) -> u32
             = $crate::icmp::icmp::<$family, $of, $ingress>(frame, l3) as u32);
     };
-    (@methods $fast:ident, $live:ident, $pending:ident, $icmp:ident, $fragment:ident) => {
+    (@methods $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident) => {
         #[inline(always)]
         fn fast(&self, l3: usize) -> $crate::place::Place {
             $crate::place::Place($fast($crate::frame::Frame::context(self), l3 as u64))
@@ -216,8 +240,8 @@ macro_rules! steps {
             $crate::frame::Verdict::of($live($crate::frame::Frame::context(self), place.0))
         }
         #[inline(always)]
-        fn pending(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
-            $crate::frame::Verdict::of($pending($crate::frame::Frame::context(self), place.0))
+        fn young(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
+            $crate::frame::Verdict::of($young($crate::frame::Frame::context(self), place.0))
         }
         #[inline(always)]
         fn icmp(&self, l3: usize) -> $crate::frame::Verdict {

@@ -9,7 +9,7 @@ use kernel::talk::{CLIENT, ENDPOINT, Talk};
 use kernel::{FORWARD, Hook, TCP_IDLE, UDP_IDLE, casts};
 use probe_common::reason::Reason;
 use weir::explain::explain;
-use weir::model::Protocol;
+use weir::model::Protocol::{self, Tcp, Udp};
 use weir_tests::packet::{ACK, FIN, RST, SYN};
 
 /// Something that happens to a flow.
@@ -36,7 +36,6 @@ const fn event(
 const FAR: u32 = 1 << 24;
 
 fn events() -> Vec<Event> {
-    use Protocol::{Tcp, Udp};
     vec![
         event(Tcp, false, "nothing: the SYN is sent again", false, |_, _| {}),
         event(Tcp, false, "a SYN-ACK", false, |t, e| t.syn_ack(e)),
@@ -126,10 +125,10 @@ fn events() -> Vec<Event> {
 #[test]
 fn a_tuple_is_a_new_flow_when_its_old_one_is_over_and_only_then() {
     for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let mut talk = Talk::new(cast, hook, protocol);
+        for (protocol, young) in [(Tcp, false), (Tcp, true), (Udp, false), (Udp, true)] {
+            let mut talk = Talk { young, ..Talk::new(cast, hook, protocol) };
             for event in events().iter().filter(|event| event.protocol == protocol) {
-                let what = format!("{cast} {hook:?} {protocol:?}, {}", event.name);
+                let what = format!("{cast} {hook:?} {protocol:?}, young: {young}, {}", event.name);
                 talk.node.forget();
                 talk.split = talk.node.reviews(cast, protocol, [1, 0]);
                 let old = if event.live { talk.open() } else { talk.first() };
@@ -152,7 +151,7 @@ fn a_tuple_is_a_new_flow_when_its_old_one_is_over_and_only_then() {
 #[test]
 fn another_syn_before_the_handshake_is_complete_follows_todays_weights() {
     for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
-        let mut talk = Talk::new(cast, hook, Protocol::Tcp);
+        let mut talk = Talk::new(cast, hook, Tcp);
         let old = talk.syn();
         talk.shift();
         assert_eq!(talk.syn(), old, "{cast} {hook:?}: the same SYN, sent again");
@@ -164,7 +163,7 @@ fn another_syn_before_the_handshake_is_complete_follows_todays_weights() {
 #[test]
 fn a_client_port_used_a_thousand_times_follows_the_weights_each_time() {
     for cast in &casts() {
-        let mut talk = Talk::new(cast, Hook::Tc, Protocol::Tcp);
+        let mut talk = Talk::new(cast, Hook::Tc, Tcp);
         let mut old = talk.open();
         for n in 0..1000u32 {
             match n % 3 {
@@ -176,7 +175,7 @@ fn a_client_port_used_a_thousand_times_follows_the_weights_each_time() {
                 _ => talk.node.let_pass(TCP_IDLE * 2),
             }
             let weights = if n % 2 == 0 { [0, 1] } else { [1, 0] };
-            talk.split = talk.node.reviews(cast, Protocol::Tcp, weights);
+            talk.split = talk.node.reviews(cast, Tcp, weights);
             let new = talk.open();
             assert_eq!(cast.v2.contains(&new), n % 2 == 0, "{cast}: connection {n} went to {new}");
             old = new;
@@ -188,16 +187,19 @@ fn a_client_port_used_a_thousand_times_follows_the_weights_each_time() {
 #[test]
 fn a_flow_that_is_first_seen_in_its_middle_is_adopted() {
     for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
-        let mut talk = Talk::new(cast, hook, Protocol::Tcp);
-        talk.split = talk.node.reviews(cast, Protocol::Tcp, [50, 50]);
+        let mut talk = Talk::new(cast, hook, Tcp);
+        talk.split = talk.node.reviews(cast, Tcp, [50, 50]);
         let explained = explain(kernel::SEED, &talk.split, cast.client).unwrap().endpoint.unwrap();
         let endpoint = talk.send(|p| p.payload(b"middle"));
         assert_eq!(endpoint, explained, "{cast} {hook:?}");
         assert_eq!(talk.node.reason(Reason::FlowAdopted), 1);
         talk.reply(endpoint, |p| p.payload(b"answer"));
         let weights = if cast.v2.contains(&endpoint) { [1, 0] } else { [0, 1] };
-        talk.split = talk.node.reviews(cast, Protocol::Tcp, weights);
+        talk.split = talk.node.reviews(cast, Tcp, weights);
         assert_eq!(talk.send(|p| p), endpoint, "{cast} {hook:?}: keeps its endpoint");
+        assert_eq!(talk.node.entries(), [0, 1], "{cast} {hook:?}");
+        talk.node.let_pass(1);
+        assert_eq!(talk.send(|p| p), endpoint, "{cast} {hook:?}: and lives on");
         assert_eq!(talk.node.entries(), [2, 0], "{cast} {hook:?}: both sides have spoken");
     }
 }
@@ -205,7 +207,7 @@ fn a_flow_that_is_first_seen_in_its_middle_is_adopted() {
 #[test]
 fn a_reset_of_no_known_flow_leaves_no_entry() {
     for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
-        let mut talk = Talk::new(cast, hook, Protocol::Tcp);
+        let mut talk = Talk::new(cast, hook, Tcp);
         let to = talk.send(|p| p.flags(RST));
         assert!(cast.v1.contains(&to), "{cast} {hook:?}: {to}");
         assert_eq!(talk.node.entries(), [0, 0], "{cast} {hook:?}");

@@ -151,7 +151,7 @@ fn kernel_and_user_space_choose_alike() {
                 for hook in kernel::FORWARD {
                     let out = tuple(node.pass(hook, &frame)).expect("a tuple");
                     assert_eq!(out.destination, wanted, "{cast} {hook:?} {parts:?}, {client}");
-                    node.forget_one(out, client, cast.vip);
+                    node.forget_young(client);
                 }
                 agreed += 1;
             }

@@ -5,21 +5,22 @@
 pub mod talk;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use aya::maps::{HashMap, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{Entry, is_forward};
 use probe_common::fragment::{Fragment, FragmentKey};
 use probe_common::map::{EndpointStats, SubsetStats};
+use probe_common::parse::TCP;
 use probe_common::reason::Reason;
+use probe_common::young::{ALIAS, Home, WAYS, Young};
 use weir::datapath::{Datapath as _, Flow, Flows, Settings};
 use weir::explain::words;
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
 use weir::plan::Op;
 use weir_tests::loaded::Loaded;
-use weir_tests::packet;
 
 /// The seed of the flow hash.
 pub const SEED: u64 = 0x5eed;
@@ -151,13 +152,6 @@ pub fn split(
     Split::new(Name::new(name).unwrap(), address, affinity, subsets).unwrap()
 }
 
-/// The key of a flow table.
-fn tuple<A: Address>(protocol: u8, from: SocketAddr, to: SocketAddr) -> Tuple<A> {
-    let address = |socket: SocketAddr| A::from_words(words(socket.ip()));
-    let (sport, dport) = (from.port().to_be(), to.port().to_be());
-    Tuple { src: address(from), dst: address(to), sport, dport, protocol, zero: [0; 3] }
-}
-
 /// Programs and maps.
 pub struct Node {
     loaded: Loaded,
@@ -165,8 +159,9 @@ pub struct Node {
 }
 
 impl Node {
+    /// With tables that are read in no time.
     pub fn new() -> Self {
-        Self::with(Settings::default())
+        Self::with(Settings { flows: 16_384, ..Settings::default() })
     }
 
     pub fn with(settings: Settings) -> Self {
@@ -267,20 +262,22 @@ impl Node {
         found
     }
 
-    /// Entries in FLOWS and in PENDING, of both families.
+    /// Entries in the flow tables, two for each flow; and young flows.
     pub fn entries(&mut self) -> [usize; 2] {
         let mut counts = [0; 2];
-        self.each_v4(|pending, _, _| counts[usize::from(pending)] += 1);
-        self.each_v6(|pending, _, _| counts[usize::from(pending)] += 1);
+        self.each_v4(|_, _| counts[0] += 1);
+        self.each_v6(|_, _| counts[0] += 1);
+        self.each_young(&mut |young| counts[1] += usize::from(young.kind() & ALIAS == 0));
         counts
     }
 
-    /// Makes all entries, and what is known of fragments, older by that many seconds.
+    /// Makes all flows, and what is known of fragments, older by that many seconds.
     pub fn let_pass(&mut self, seconds: u64) {
         // A tick is at most two seconds and at least half a one.
         let ticks = seconds as u32 * 2;
-        self.each_v4(|_, _, entry| entry.seen = entry.seen.wrapping_sub(ticks));
-        self.each_v6(|_, _, entry| entry.seen = entry.seen.wrapping_sub(ticks));
+        self.each_v4(|_, entry| entry.seen = entry.seen.wrapping_sub(ticks));
+        self.each_v6(|_, entry| entry.seen = entry.seen.wrapping_sub(ticks));
+        self.each_young(&mut |young| *young.seen() = young.seen().wrapping_sub(ticks));
         self.each("FRAGMENTS_V4", &mut |_: &FragmentKey<V4>, fragment: &mut Fragment<V4>| {
             fragment.seen = fragment.seen.wrapping_sub(ticks);
         });
@@ -289,18 +286,21 @@ impl Node {
         });
     }
 
-    /// Shows, and lets change, all entries over IPv4, and whether they are pending.
-    pub fn each_v4(&mut self, mut each: impl FnMut(bool, &Tuple<V4>, &mut Entry<V4>)) {
-        for (name, pending) in [("FLOWS_V4", false), ("PENDING_V4", true)] {
-            self.each(name, &mut |key, entry| each(pending, key, entry));
-        }
+    /// Has all flows begin that many ticks earlier.
+    pub fn begin_earlier(&mut self, ticks: u32) {
+        self.each_v4(|_, entry| entry.created = entry.created.wrapping_sub(ticks));
+        self.each_v6(|_, entry| entry.created = entry.created.wrapping_sub(ticks));
+        self.each_young(&mut |young| young.begin_earlier(ticks));
     }
 
-    /// The same over IPv6.
-    pub fn each_v6(&mut self, mut each: impl FnMut(bool, &Tuple<V6>, &mut Entry<V6>)) {
-        for (name, pending) in [("FLOWS_V6", false), ("PENDING_V6", true)] {
-            self.each(name, &mut |key, entry| each(pending, key, entry));
-        }
+    /// Shows, and lets change, all entries of the flow table for IPv4.
+    pub fn each_v4(&mut self, mut each: impl FnMut(&Tuple<V4>, &mut Entry<V4>)) {
+        self.each("FLOWS_V4", &mut each);
+    }
+
+    /// The same for IPv6.
+    pub fn each_v6(&mut self, mut each: impl FnMut(&Tuple<V6>, &mut Entry<V6>)) {
+        self.each("FLOWS_V6", &mut each);
     }
 
     fn each<K: aya::Pod, V: aya::Pod + PartialEq>(
@@ -321,43 +321,67 @@ impl Node {
         }
     }
 
-    /// Deletes the pending entries of the flow from `client` to `vip`, whose first packet left
-    /// as `out`.
-    pub fn forget_one(&mut self, out: packet::Tuple, client: SocketAddr, vip: SocketAddr) {
-        let keys = [(client, vip), (out.destination, out.source)];
-        for (from, to) in keys {
-            let protocol = out.protocol;
-            match (from.ip(), to.ip()) {
-                (IpAddr::V4(_), IpAddr::V4(_)) => {
-                    self.delete::<V4>("PENDING_V4", tuple(protocol, from, to));
-                }
-                _ => self.delete::<V6>("PENDING_V6", tuple(protocol, from, to)),
+    /// Shows, and lets change, all young flows and their aliases.
+    pub fn each_young(&mut self, each: &mut dyn FnMut(&mut dyn AnyYoung)) {
+        self.each_young_of::<V4>("YOUNG_V4", each);
+        self.each_young_of::<V6>("YOUNG_V6", each);
+    }
+
+    fn each_young_of<A>(&mut self, name: &str, each: &mut dyn FnMut(&mut dyn AnyYoung))
+    where
+        A: Address,
+        Young<A>: aya::Pod + PartialEq,
+    {
+        let map = self.loaded.object().ebpf().map_mut(name).expect("young flows");
+        let mut map: Array<&mut MapData, Young<A>> = map.try_into().expect("an array");
+        for position in 0..map.len() {
+            let old = map.get(&position, 0).expect("an element");
+            if !old.is_whole() {
+                continue;
+            }
+            let mut new = old;
+            each(&mut new);
+            if new != old {
+                map.set(position, new, 0).expect("an element is written");
             }
         }
     }
 
-    fn delete<A: Address>(&mut self, name: &str, key: Tuple<A>)
-    where
-        Tuple<A>: aya::Pod,
-        Entry<A>: aya::Pod,
-    {
-        let map = self.loaded.object().ebpf().map_mut(name).expect("a flow table");
-        let mut map: HashMap<&mut MapData, Tuple<A>, Entry<A>> = map.try_into().expect("a map");
-        map.remove(&key).expect("an entry is deleted");
+    /// Forgets the young flows over TCP from `client`.
+    pub fn forget_young(&mut self, client: SocketAddr) {
+        match client {
+            SocketAddr::V4(_) => self.forget_home::<V4>("YOUNG_V4", client),
+            SocketAddr::V6(_) => self.forget_home::<V6>("YOUNG_V6", client),
+        }
     }
 
-    /// Loses the entries of the forward direction in FLOWS.
+    fn forget_home<A: Address>(&mut self, name: &str, client: SocketAddr)
+    where
+        Young<A>: aya::Pod,
+    {
+        let map = self.loaded.object().ebpf().map_mut(name).expect("young flows");
+        let mut map: Array<&mut MapData, Young<A>> = map.try_into().expect("an array");
+        let (address, port) = (A::from_words(words(client.ip())), client.port().to_be());
+        let set = Home::new(SEED, address, port, TCP).set & (map.len() / WAYS as u32 - 1);
+        let none = Young { check: 0, ..map.get(&0, 0).expect("an element") };
+        for position in set * WAYS as u32..(set + 1) * WAYS as u32 {
+            if map.get(&position, 0).expect("an element").is_whole() {
+                map.set(position, none, 0).expect("an element is written");
+            }
+        }
+    }
+
+    /// Loses the entries of the forward direction in the flow tables.
     pub fn lose_one_direction(&mut self) {
         self.remove("FLOWS_V4", |_: &Tuple<V4>, entry: &Entry<V4>| is_forward(entry.direction));
         self.remove("FLOWS_V6", |_: &Tuple<V6>, entry: &Entry<V6>| is_forward(entry.direction));
     }
 
-    /// Deletes all entries.
+    /// Forgets all flows.
     pub fn forget(&mut self) {
-        for (v4, v6) in [("FLOWS_V4", "FLOWS_V6"), ("PENDING_V4", "PENDING_V6")] {
-            self.remove(v4, |_: &Tuple<V4>, _: &Entry<V4>| true);
-            self.remove(v6, |_: &Tuple<V6>, _: &Entry<V6>| true);
-        }
+        self.remove("FLOWS_V4", |_: &Tuple<V4>, _: &Entry<V4>| true);
+        self.remove("FLOWS_V6", |_: &Tuple<V6>, _: &Entry<V6>| true);
+        self.each_young(&mut |young| young.forget());
     }
 
     fn remove<K: aya::Pod, V: aya::Pod>(&mut self, name: &str, which: impl Fn(&K, &V) -> bool) {
@@ -369,5 +393,36 @@ impl Node {
                 map.remove(&key).expect("an entry is deleted");
             }
         }
+    }
+}
+
+/// A young flow of either family.
+pub trait AnyYoung {
+    /// See [`Young::kind`].
+    fn kind(&self) -> u8;
+    /// See [`Young::seen`].
+    fn seen(&mut self) -> &mut u32;
+    /// Has it begin that many ticks earlier.
+    fn begin_earlier(&mut self, ticks: u32);
+    /// Makes it none.
+    fn forget(&mut self);
+}
+
+impl<A: Address> AnyYoung for Young<A> {
+    fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    fn seen(&mut self) -> &mut u32 {
+        &mut self.seen
+    }
+
+    fn begin_earlier(&mut self, ticks: u32) {
+        self.created = self.created.wrapping_sub(ticks);
+        self.check = self.sum();
+    }
+
+    fn forget(&mut self) {
+        self.check = 0;
     }
 }

@@ -23,6 +23,8 @@ pub struct Talk<'a> {
     pub protocol: Protocol,
     /// The split in force.
     pub split: Split,
+    /// Whether flows stay young: within a second of their first packet.
+    pub young: bool,
 }
 
 /// Sequence number of the client's first byte behind its SYN.
@@ -35,7 +37,7 @@ impl<'a> Talk<'a> {
     pub fn new(cast: &'a Cast, hook: Hook, protocol: Protocol) -> Self {
         let mut node = Node::new();
         let split = node.reviews(cast, protocol, [1, 0]);
-        Self { node, cast, hook, protocol, split }
+        Self { node, cast, hook, protocol, split, young: false }
     }
 
     /// All new flows go to v2 from now on.
@@ -78,7 +80,7 @@ impl<'a> Talk<'a> {
         self.reply(from, |p| p.flags(SYN | ACK).seq(ENDPOINT - 1));
     }
 
-    /// Opens a flow and has both sides speak; its endpoint.
+    /// Opens a flow and has both sides speak, and live on unless it is to stay young; its endpoint.
     pub fn open(&mut self) -> SocketAddr {
         let endpoint = self.first();
         if self.protocol == Protocol::Tcp {
@@ -87,6 +89,12 @@ impl<'a> Talk<'a> {
             self.reply(endpoint, |p| p);
         }
         assert_eq!(self.send(|p| p), endpoint, "the packet that completes the handshake");
+        if self.young {
+            assert_eq!(self.node.entries(), [0, 1], "a young flow");
+            return endpoint;
+        }
+        self.node.let_pass(1);
+        assert_eq!(self.send(|p| p), endpoint, "the packet with which it moves");
         assert_eq!(self.node.entries(), [2, 0], "a live flow");
         endpoint
     }

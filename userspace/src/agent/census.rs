@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::warn;
 
 use super::state::State;
-use crate::datapath::{DatapathError, pending_flows};
+use crate::datapath::{DatapathError, young_flows};
 use crate::metrics::TableName;
 
 /// The shortest time between two counts of the flow tables.
@@ -36,7 +36,7 @@ pub(super) struct Count {
 impl Census {
     /// Of tables for so many live flows of each family; nothing is counted yet.
     pub fn new(flows: u32) -> Self {
-        let sizes = [("live", flows), ("pending", pending_flows(flows))];
+        let sizes = [("live", flows), ("pending", young_flows(flows))];
         let families = ["ipv4", "ipv6"].into_iter();
         let room = families
             .flat_map(|family| sizes.map(|(table, flows)| ((family, table), flows.into())))

@@ -1,4 +1,4 @@
-//! BPF_MAP_LOOKUP_BATCH and BPF_MAP_DELETE_BATCH (Linux 5.6), which the eBPF
+//! BPF_MAP_LOOKUP_BATCH, BPF_MAP_UPDATE_BATCH and BPF_MAP_DELETE_BATCH (Linux 5.6), which the eBPF
 //! library does not offer. A walk by batches goes bucket by bucket: unlike one
 //! by keys, it does not start over when the entry that it stands at goes.
 
@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use bytemuck::Pod;
 
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 
 /// The part of `union bpf_attr` that these commands use.
@@ -33,9 +34,9 @@ fn bpf(command: libc::c_long, attributes: &mut Attributes) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Where a walk through a hash map is, with its buffers.
+/// Where a walk through a map is, with its buffers.
 pub struct Cursor<K, V> {
-    /// The kernel's place: a bucket number, for hash maps.
+    /// The kernel's place: a bucket number for hash maps, a key for arrays.
     place: [u32; 16],
     begun: bool,
     keys: Vec<K>,
@@ -84,7 +85,7 @@ impl<K: Pod, V: Pod> Cursor<K, V> {
     }
 }
 
-/// Calls `each` with every entry of a hash map, some `batch` at a time. Entries
+/// Calls `each` with every entry of a map, some `batch` at a time. Entries
 /// that come or go meanwhile may be seen or not.
 pub fn walk<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
@@ -94,6 +95,22 @@ pub fn walk<K: Pod, V: Pod>(
     let mut cursor = Cursor::new(batch);
     while cursor.next(map, &mut each)? {}
     Ok(())
+}
+
+/// Puts `value` at all these keys of a map.
+pub fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], value: &V) -> io::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let values = vec![*value; keys.len()];
+    let mut attributes = Attributes {
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: keys.len() as u32,
+        map_fd: map.as_raw_fd().unsigned_abs(),
+        ..Attributes::default()
+    };
+    bpf(BPF_MAP_UPDATE_BATCH, &mut attributes)
 }
 
 /// Deletes keys of a hash map; those that are not there are passed over.

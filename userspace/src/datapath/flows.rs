@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable as _};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{ESTABLISHED, Entry, is_closed, is_forward};
 use probe_common::parse::TCP;
+use probe_common::young::{ALIAS, Young};
 
 use super::DatapathError;
 use super::batch::Cursor;
@@ -19,12 +20,18 @@ use super::kernel::ip;
 /// Entries that are read in one system call.
 const BATCH: usize = 4096;
 
+/// The tables of a family.
+struct Tables {
+    /// `Tuple` to `Entry`: flows that live on.
+    flows: MapData,
+    /// An array of `Young`.
+    young: MapData,
+}
+
 /// The flow tables of a loaded object.
 pub struct Flows {
-    /// `Tuple<V4>` to `Entry<V4>`: live and pending flows.
-    v4: [MapData; 2],
-    /// `Tuple<V6>` to `Entry<V6>`: the same.
-    v6: [MapData; 2],
+    v4: Tables,
+    v6: Tables,
 }
 
 /// A flow, as the entry of its forward direction shows it.
@@ -91,7 +98,7 @@ impl Flow {
 
 fn table(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, DatapathError> {
     match ebpf.take_map(name) {
-        Some(Map::HashMap(data) | Map::LruHashMap(data)) => Ok(data),
+        Some(Map::LruHashMap(data) | Map::Array(data)) => Ok(data),
         _ => Err(DatapathError::Missing(name)),
     }
 }
@@ -113,35 +120,71 @@ where
     })
 }
 
+/// The next young flows of a table.
+fn young<A: Address>(
+    map: &MapData,
+    cursor: &mut Cursor<u32, Young<A>>,
+    each: &mut impl FnMut(Flow),
+) -> io::Result<bool>
+where
+    Young<A>: Pod,
+{
+    cursor.next(map.fd().as_fd(), |_, young| {
+        if young.is_whole() && young.kind & ALIAS == 0 {
+            each(Flow::of(&young.forward_key(), &young.entry(false)));
+        }
+    })
+}
+
 /// A walk through the flow tables, and where it is.
-pub struct Walk {
-    /// 0 and 1: live and pending flows of IPv4; 2 and 3: of IPv6.
-    table: usize,
-    v4: Cursor<Tuple<V4>, Entry<V4>>,
-    v6: Cursor<Tuple<V6>, Entry<V6>>,
+#[derive(Default)]
+pub struct Walk(Place);
+
+/// In which table, and where there.
+enum Place {
+    FlowsV4(Cursor<Tuple<V4>, Entry<V4>>),
+    YoungV4(Cursor<u32, Young<V4>>),
+    FlowsV6(Cursor<Tuple<V6>, Entry<V6>>),
+    YoungV6(Cursor<u32, Young<V6>>),
+    Behind,
+}
+
+impl Default for Place {
+    /// At the start. Young flows are looked at first: one that moves meanwhile is
+    /// rather seen twice than not at all.
+    fn default() -> Self {
+        Self::YoungV4(Cursor::new(BATCH))
+    }
+}
+
+impl Place {
+    /// At the start of the next table.
+    fn next(&self) -> Self {
+        match self {
+            Self::YoungV4(_) => Self::FlowsV4(Cursor::new(BATCH)),
+            Self::FlowsV4(_) => Self::YoungV6(Cursor::new(BATCH)),
+            Self::YoungV6(_) => Self::FlowsV6(Cursor::new(BATCH)),
+            Self::FlowsV6(_) | Self::Behind => Self::Behind,
+        }
+    }
 }
 
 impl Walk {
     /// At the start.
     pub fn new() -> Self {
-        Self { table: 0, v4: Cursor::new(BATCH), v6: Cursor::new(BATCH) }
-    }
-}
-
-impl Default for Walk {
-    fn default() -> Self {
-        Self::new()
+        Self::default()
     }
 }
 
 impl Flows {
     /// Takes the maps of a loaded object.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        let mut tables = |live, pending| Ok([table(ebpf, live)?, table(ebpf, pending)?]);
-        Ok(Self { v4: tables("FLOWS_V4", "PENDING_V4")?, v6: tables("FLOWS_V6", "PENDING_V6")? })
+        let mut tables =
+            |flows, young| Ok(Tables { flows: table(ebpf, flows)?, young: table(ebpf, young)? });
+        Ok(Self { v4: tables("FLOWS_V4", "YOUNG_V4")?, v6: tables("FLOWS_V6", "YOUNG_V6")? })
     }
 
-    /// Calls `each` with every flow, pending ones too. The programs go on meanwhile.
+    /// Calls `each` with every flow, young ones too. The programs go on meanwhile.
     pub fn walk(&self, mut each: impl FnMut(Flow)) -> Result<(), DatapathError> {
         let mut walk = Walk::new();
         while self.step(&mut walk, &mut each)? {}
@@ -151,41 +194,58 @@ impl Flows {
     /// Calls `each` with the next flows of a walk, some thousands at most;
     /// whether there may be more.
     pub fn step(&self, walk: &mut Walk, mut each: impl FnMut(Flow)) -> Result<bool, DatapathError> {
-        let more = match walk.table {
-            at @ (0 | 1) => entries(&self.v4[at], &mut walk.v4, &mut each),
-            at @ (2 | 3) => entries(&self.v6[at - 2], &mut walk.v6, &mut each),
-            _ => return Ok(false),
+        let more = match &mut walk.0 {
+            Place::FlowsV4(cursor) => entries(&self.v4.flows, cursor, &mut each),
+            Place::YoungV4(cursor) => young(&self.v4.young, cursor, &mut each),
+            Place::FlowsV6(cursor) => entries(&self.v6.flows, cursor, &mut each),
+            Place::YoungV6(cursor) => young(&self.v6.young, cursor, &mut each),
+            Place::Behind => return Ok(false),
         };
         if !more.map_err(DatapathError::Flows)? {
-            *walk = Walk { table: walk.table + 1, ..Walk::new() };
+            walk.0 = walk.0.next();
         }
-        Ok(walk.table < 4)
+        Ok(!matches!(walk.0, Place::Behind))
     }
 
     /// Deletes all entries, of both directions, of these endpoint ids; says how many.
     pub fn sweep(&self, endpoints: &[u32]) -> Result<usize, DatapathError> {
-        fn table<A: Address>(map: BorrowedFd<'_>, endpoints: &HashSet<u32>) -> io::Result<usize>
-        where
-            Tuple<A>: Pod,
-            Entry<A>: Pod,
-        {
-            let mut found = Vec::new();
-            super::batch::walk(map, BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
-                if endpoints.contains(&entry.endpoint) {
-                    found.push(*key);
-                }
-            })?;
-            super::batch::delete(map, &found)?;
-            Ok(found.len())
-        }
         let endpoints: HashSet<u32> = endpoints.iter().copied().collect();
-        let mut swept = 0;
-        for map in &self.v4 {
-            swept += table::<V4>(map.fd().as_fd(), &endpoints).map_err(DatapathError::Flows)?;
-        }
-        for map in &self.v6 {
-            swept += table::<V6>(map.fd().as_fd(), &endpoints).map_err(DatapathError::Flows)?;
-        }
+        let swept = self
+            .v4
+            .sweep::<V4>(&endpoints)
+            .and_then(|swept| Ok(swept + self.v6.sweep::<V6>(&endpoints)?));
+        swept.map_err(DatapathError::Flows)
+    }
+}
+
+impl Tables {
+    fn sweep<A: Address>(&self, endpoints: &HashSet<u32>) -> io::Result<usize>
+    where
+        Tuple<A>: Pod,
+        Entry<A>: Pod,
+        Young<A>: Pod,
+    {
+        let map = self.young.fd().as_fd();
+        let mut found = Vec::new();
+        super::batch::walk(map, BATCH, |&position: &u32, young: &Young<A>| {
+            if young.is_whole() && endpoints.contains(&young.endpoint) {
+                found.push(position);
+            }
+        })?;
+        // An element is free when nothing whole is there. In the moment between, another flow
+        // may have come there, whose client then sends its first packet again.
+        super::batch::update(map, &found, &Young::<A>::zeroed())?;
+        let mut swept = found.len();
+        let map = self.flows.fd().as_fd();
+        // After the young ones: these may have moved.
+        let mut found = Vec::new();
+        super::batch::walk(map, BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
+            if endpoints.contains(&entry.endpoint) {
+                found.push(*key);
+            }
+        })?;
+        super::batch::delete(map, &found)?;
+        swept += found.len();
         Ok(swept)
     }
 }

@@ -28,7 +28,7 @@ pub use hooks::{AttachError, CLSACT_PRIORITY, Forward, Interface, Mode, attach, 
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;
-pub use object::{Incompatible, Object, ObjectError, Settings, pending_flows};
+pub use object::{Incompatible, Object, ObjectError, Settings, young_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
 pub use strangers::{netfilter_links, other_behind, others_at_egress};

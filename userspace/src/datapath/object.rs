@@ -7,6 +7,7 @@ use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::Zeroable;
 use probe_common::map::{ABI_VERSION, Meta};
+use probe_common::young::WAYS;
 
 use super::{Clock, Pins, PinsError};
 
@@ -46,15 +47,15 @@ impl Default for Settings {
     }
 }
 
-/// Pending flows of each address family, beside so many live ones. Handshakes
-/// are short: a sixteenth is ample, and a flood gets no more.
-pub fn pending_flows(flows: u32) -> u32 {
-    (flows / 16).max(1024)
+/// Young flows of each address family, beside so many others: a power of two,
+/// half as many or somewhat more.
+pub fn young_flows(flows: u32) -> u32 {
+    (flows / 2).clamp(1024, 1 << 24).next_power_of_two()
 }
 
 impl Settings {
-    fn pending(&self) -> u32 {
-        pending_flows(self.flows)
+    fn young(&self) -> u32 {
+        young_flows(self.flows)
     }
 
     /// What the maps are made for.
@@ -63,7 +64,7 @@ impl Settings {
             abi_version: ABI_VERSION,
             tick_shift: Clock::new().shift(),
             flows: self.flows,
-            pending: self.pending(),
+            young: self.young(),
             splits: self.splits,
             endpoints: self.endpoints,
             chunks: self.chunks,
@@ -75,8 +76,17 @@ impl Settings {
 
 /// Maps that belong to the programs of one agent: what is in them has no
 /// layout that the next one would know.
-const NOT_PINNED: [&str; 5] =
-    ["AYA_LOGS", "LOG_NOTES", "LOG_BUDGETS", "FIRST_FRAGMENT_V4", "FIRST_FRAGMENT_V6"];
+const NOT_PINNED: [&str; 9] = [
+    "AYA_LOGS",
+    "LOG_NOTES",
+    "LOG_BUDGETS",
+    "FIRST_FRAGMENT_V4",
+    "FIRST_FRAGMENT_V6",
+    "NEWCOMER_V4",
+    "NEWCOMER_V6",
+    "SOUGHT_V4",
+    "SOUGHT_V6",
+];
 /// Bytes of AYA_LOGS while nothing is told: the least that the kernel takes.
 const NO_LOG: u32 = 4096;
 /// Bytes of AYA_LOGS else: some hundred events.
@@ -215,6 +225,7 @@ impl Object {
             Some(_) => map_names()?,
             None => Vec::new(),
         };
+        let young_sets = settings.young() / WAYS as u32;
         let mut loader = EbpfLoader::new();
         if let Some(pins) = pins {
             for name in &names {
@@ -224,8 +235,10 @@ impl Object {
         let mut ebpf = loader
             .map_max_entries("FLOWS_V4", settings.flows * 2)
             .map_max_entries("FLOWS_V6", settings.flows * 2)
-            .map_max_entries("PENDING_V4", settings.pending() * 2)
-            .map_max_entries("PENDING_V6", settings.pending() * 2)
+            .map_max_entries("YOUNG_V4", settings.young())
+            .map_max_entries("YOUNG_V6", settings.young())
+            .map_max_entries("YOUNG_SETS_V4", young_sets)
+            .map_max_entries("YOUNG_SETS_V6", young_sets)
             .map_max_entries("SERVICES", settings.splits)
             .map_max_entries("ACTIVE", settings.splits)
             .map_max_entries("SPLITS", settings.splits * 2)
@@ -238,6 +251,7 @@ impl Object {
             .override_global("TCP_IDLE", &tcp_idle, true)
             .override_global("UDP_IDLE", &udp_idle, true)
             .override_global("TICK_SHIFT", &clock.shift(), true)
+            .override_global("YOUNG_MASK", &(young_sets - 1), true)
             .override_global("LOG_RARE", &u32::from(settings.log_rare), true)
             .map_max_entries("AYA_LOGS", if settings.log_rare { LOG } else { NO_LOG })
             .load(super::OBJECT)?;

@@ -39,11 +39,12 @@ pub struct Case {
 }
 
 impl Case {
-    /// In an order in which the packets of a handshake follow each other.
+    /// In an order in which the packets of a handshake follow each other, and what comes in
+    /// another second is last.
     pub fn all() -> Vec<Self> {
         use Flows::{Empty, Full, Many, One};
-        use Kind::{Ack, Forward, NonSplit, Reply, Syn2, Syn16, SynAck};
-        let mut cases = Vec::new();
+        use Kind::{Ack, Forward, Later, NonSplit, Reply, Syn2, Syn16, SynAck};
+        let (mut cases, mut later) = (Vec::new(), Vec::new());
         for v6 in [false, true] {
             for hook in Hook::ALL {
                 let mut add = |flows, kinds: &[Kind]| {
@@ -54,9 +55,11 @@ impl Case {
                 }
                 for flows in [Empty, Full] {
                     add(flows, &[Syn2, SynAck, Ack, Syn16]);
+                    later.push(Self { v6, hook, kind: Later, flows });
                 }
             }
         }
+        cases.append(&mut later);
         cases
     }
 

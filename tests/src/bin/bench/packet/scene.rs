@@ -31,6 +31,8 @@ pub enum Kind {
     SynAck,
     /// The client's answer, which makes the flow an established one.
     Ack,
+    /// The flow's first packet in another second, with which it moves to the flow tables.
+    Later,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             Self::Syn16 => "new flow: SYN, 16 subsets",
             Self::SynAck => "new flow: SYN-ACK",
             Self::Ack => "new flow: ACK",
+            Self::Later => "flow that lives on",
         }
     }
 
@@ -104,7 +107,7 @@ impl Scene {
             Kind::NonSplit => Packet::tcp(client, address(self.v6, 0x99)).flags(ACK),
             Kind::Syn2 | Kind::Syn16 => Packet::tcp(client, vip).flags(SYN),
             Kind::SynAck => Packet::tcp(endpoint, client).flags(SYN | ACK).seq(0).ack(2),
-            Kind::Ack | Kind::Forward => Packet::tcp(client, vip).flags(ACK).ack(1),
+            Kind::Ack | Kind::Later | Kind::Forward => Packet::tcp(client, vip).flags(ACK).ack(1),
             Kind::Reply => Packet::tcp(endpoint, client).flags(ACK),
         };
         packet.payload(&PAYLOAD).build()
@@ -116,7 +119,9 @@ impl Scene {
         let seen = tuple(out).context("not even a TCP packet came out")?;
         let wanted = match kind {
             Kind::NonSplit => (client, address(self.v6, 0x99)),
-            Kind::Syn2 | Kind::Syn16 | Kind::Ack | Kind::Forward => (client, endpoint),
+            Kind::Syn2 | Kind::Syn16 | Kind::Ack | Kind::Later | Kind::Forward => {
+                (client, endpoint)
+            }
             Kind::SynAck | Kind::Reply => (vip, client),
         };
         let what = format!("{}, {}, flow {n}", kind.name(), self.family());

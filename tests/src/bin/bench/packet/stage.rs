@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use weir::datapath::Clock;
 
 use super::Size;
 use super::cases::{Case, Flows};
@@ -19,11 +21,11 @@ const PACKETS: u32 = 2 * MANY;
 const CAPACITY: u32 = 262_144;
 /// New flows to each of the two splits: more than the tables hold, so that a flow has left them
 /// when its turn comes again.
-const NEW: u32 = 320_000;
-/// New flows of one measurement. The table of pending flows has room for four times as many.
+const NEW: u32 = 640_000;
+/// New flows of one measurement. The table of young flows has room for thirty times as many.
 const BLOCK: u32 = 4_000;
-/// Flows that fill the table of pending flows.
-const FLOOD: u32 = 20_000;
+/// Flows without an answer: as many as there is room for young flows.
+const FLOOD: u32 = 131_072;
 /// What the driver has of each family, see [`Packets`].
 const STORED: u32 = 4 * NEW + FLOOD + 2 * MANY;
 
@@ -71,7 +73,7 @@ impl Packets {
             Kind::Syn2 => self.syn2.clone(),
             Kind::Syn16 => self.syn16.clone(),
             Kind::SynAck => self.syn_ack.clone(),
-            Kind::Ack => self.ack.clone(),
+            Kind::Ack | Kind::Later => self.ack.clone(),
         }
     }
 }
@@ -144,8 +146,11 @@ impl Stage {
         };
         let frame = scene.packet(case.kind, last, endpoint);
 
+        if case.kind == Kind::Later {
+            wait_for_ticks();
+        }
         if case.flows == Flows::Full && matches!(case.kind, Kind::Syn2 | Kind::Syn16) {
-            // Handshakes that were completed have left room.
+            // New flows are to find others in their place that may go.
             self.driver.run(&target, packets.flood.clone(), &frame, FLOOD)?;
         }
         // Caches are warm, and what programs do for a flow once a second is done.
@@ -204,33 +209,39 @@ fn turn(hook: Hook, round: usize) -> u32 {
     (2 * round as u32 + hook as u32) % (NEW / BLOCK)
 }
 
-/// Makes connections through the programs, and checks each packet of each.
+/// Until flows are in another tick of the programs than they were.
+fn wait_for_ticks() {
+    let clock = Clock::new();
+    let from = clock.now();
+    while clock.now().wrapping_sub(from) < 2 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Makes connections through the programs, has them move to the flow tables, and checks each
+/// packet of each.
 fn establish(driver: &mut Driver, node: &mut Node, scene: &Scene, packets: &Packets) -> Result<()> {
     let forward = node.target(Program::TcForward)?;
     let reply = node.target(Program::TcReply)?;
     let xdp = node.target(Program::XdpForward)?;
-    // No more at once than the table of pending flows holds.
-    for flows in (0..MANY).collect::<Vec<_>>().chunks(BLOCK as usize) {
-        let steps = [
-            (&forward, Kind::Syn2),
-            (&reply, Kind::SynAck),
-            (&forward, Kind::Ack),
-            (&reply, Kind::Reply),
-            (&xdp, Kind::Forward),
-        ];
-        for (target, kind) in steps {
-            for &n in flows {
+    let handshake = [(&forward, Kind::Syn2), (&reply, Kind::SynAck), (&forward, Kind::Ack)];
+    let later = [(&forward, Kind::Forward), (&reply, Kind::Reply), (&xdp, Kind::Forward)];
+    for steps in [handshake, later] {
+        for n in 0..MANY {
+            for (target, kind) in steps {
                 let endpoint = packets.endpoints[n as usize];
                 let out = driver.once(target, &scene.packet(kind, n, endpoint));
                 let out = out.with_context(|| format!("{}, flow {n}", kind.name()))?;
                 scene.check(kind, n, endpoint, &out)?;
             }
         }
+        wait_for_ticks();
     }
     Ok(())
 }
 
-/// Fills the table of live flows, in the order in which the rounds go on.
+/// Fills the tables, in the order in which the rounds go on: young flows that live and have no
+/// room any more move to the flow tables.
 fn fill(driver: &mut Driver, node: &mut Node, scene: &Scene, packets: &Packets) -> Result<()> {
     let forward = node.target(Program::TcForward)?;
     let reply = node.target(Program::TcReply)?;
@@ -242,6 +253,7 @@ fn fill(driver: &mut Driver, node: &mut Node, scene: &Scene, packets: &Packets) 
         }
     }
     let flows = node.flows(&scene.two)?;
-    ensure!(flows.completed == u64::from(NEW), "{} flows instead of {NEW}", flows.completed);
+    // Blocks of handshakes at a time are many for a table full of live flows: some get lost.
+    ensure!(flows.completed > u64::from(NEW - NEW / 100), "{} of {NEW} flows", flows.completed);
     Ok(())
 }

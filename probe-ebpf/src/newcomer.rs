@@ -1,0 +1,133 @@
+//! A new flow, from when its endpoint is chosen until it is a young one. It is
+//! put together in a map: the steps that do it are apart, since together they
+//! would need more stack than there is.
+
+use probe_common::address::Tuple;
+use probe_common::filter::same_bit;
+use probe_common::flow::{ADOPTED, FORWARD, FORWARD_HAIRPIN, Facts, SYNCED};
+use probe_common::hash::mix;
+use probe_common::parse::{Headers, RST, SYN, TCP};
+use probe_common::reason::Reason;
+use probe_common::young::{HAIRPIN, Young};
+
+use crate::family::{Family, is_over, now};
+use crate::frame::Frame;
+use crate::maps::{ENDPOINTS, count};
+use crate::sets::{AT_EGRESS, TO_ITSELF, add, find};
+
+/// Source ports that are tried for a flow whose replies would be those of another.
+const PORT_ATTEMPTS: u16 = 8;
+
+/// What [`enter`] made of a new flow: it is a young one.
+pub const ENTERED: u32 = 0;
+/// There is no room for it.
+pub const FULL: u32 = 1;
+/// Its replies could not be told from those of others.
+pub const NO_PORT: u32 = 2;
+/// It was not tried: a stray RST is no flow.
+pub const STRAY: u32 = 3;
+
+/// Puts together the flow of a packet, which goes to the endpoint with that id.
+/// Whether the packet is a stray RST; None if there is no such endpoint.
+#[inline(always)]
+pub fn prepare<A: Family>(
+    frame: &impl Frame,
+    headers: &Headers,
+    tuple: &Tuple<A>,
+    id: u32,
+) -> Option<bool> {
+    let endpoint = ENDPOINTS.get(id)?;
+    let slot = A::newcomer().get_ptr_mut(0)?;
+    let address = A::from_words(endpoint.address);
+    let hairpin = address == tuple.src;
+    // The key of the replies. An endpoint would not take a packet from its own address.
+    let key = Tuple {
+        src: address,
+        dst: tuple.src.or(tuple.dst, hairpin),
+        sport: endpoint.port,
+        dport: if hairpin { same_bit(tuple.sport, tuple.dport, 0) } else { tuple.sport },
+        ..*tuple
+    };
+    let facts = facts(frame, headers, id, hairpin);
+    // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+    unsafe { *slot = Young::new(tuple, &key, &facts) };
+    Some(facts.state & ADOPTED != 0 && headers.flags & RST != 0)
+}
+
+/// What the forward entry of a new flow holds.
+#[inline(always)]
+fn facts(frame: &impl Frame, headers: &Headers, endpoint: u32, hairpin: bool) -> Facts {
+    let now = now();
+    let tcp = headers.protocol == TCP;
+    let adopted = tcp && headers.flags & SYN == 0;
+    let sequence = if tcp { u32::from_be(frame.load(headers.l4 + 4).unwrap_or(0)) } else { 0 };
+    Facts {
+        endpoint,
+        state: if adopted { ADOPTED | SYNCED } else { SYNCED },
+        direction: if hairpin { FORWARD_HAIRPIN } else { FORWARD },
+        seen: now,
+        created: now,
+        sequence: if adopted { sequence } else { sequence.wrapping_add(1) },
+    }
+}
+
+/// Takes the new flow among the young ones: [`ENTERED`], or why not.
+#[inline(always)]
+pub fn enter<A: Family>() -> u32 {
+    let Some(slot) = A::newcomer().get_ptr_mut(0) else { return FULL };
+    // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+    let young = unsafe { &mut *slot };
+    if !claim(young) {
+        return NO_PORT;
+    }
+    if add(young) { ENTERED } else { FULL }
+}
+
+/// Where another flow has the same reply tuple (one client port, two services,
+/// one endpoint), changes the client's port until it is free. False if no port is.
+#[inline(always)]
+fn claim<A: Family>(young: &mut Young<A>) -> bool {
+    let (key, hairpin) = (young.forward_key(), young.kind & HAIRPIN != 0);
+    let mut attempt = 0;
+    while attempt < PORT_ATTEMPTS {
+        if is_free(young, hairpin) {
+            return true;
+        }
+        young.change_port(if hairpin {
+            same_bit(key.sport, key.dport, attempt + 1)
+        } else {
+            // 1024 to 65535.
+            let draw = mix((key.tag() as u64) << 8 | attempt as u64) as u16 as u32;
+            (1024 + ((draw * 64512) >> 16) as u16).to_be()
+        });
+        if attempt == 0 {
+            count(Reason::FlowPortChanged);
+        }
+        attempt += 1;
+    }
+    false
+}
+
+/// Whether no other flow has the reply tuple of this one. One that is in the way,
+/// and is over, is removed.
+#[inline(always)]
+fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
+    let (key, now) = (young.reply_key(), now());
+    let back = young.forward_key().reversed();
+    if let Some(live) = A::flows().get_ptr(&key) {
+        // SAFETY: an entry of the table; a torn read costs at most another attempt.
+        let live = unsafe { &*live };
+        if live.to(&key) != back && !is_over(live, key.protocol, now) {
+            return false;
+        }
+        let _ = A::flows().remove(&key);
+    }
+    let which = if hairpin { TO_ITSELF } else { AT_EGRESS };
+    let Some((other, _)) = find(&key, which) else { return true };
+    let entry = other.young.entry(true);
+    let free = entry.to(&key) == back || is_over(&entry, key.protocol, now);
+    if free {
+        other.remove();
+    }
+    free
+}

@@ -1,0 +1,195 @@
+//! Packets of young flows: handshakes, and what comes in the same second.
+
+use probe_common::address::Tuple;
+use probe_common::flow::{
+    ADOPTED, ANSWERED, ENDED, ESTABLISHED, Entry, FIN_CLIENT, FIN_ENDPOINT, RESET, SYNCED,
+    confirms, in_window, is_closed, is_forward, to_note,
+};
+use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
+use probe_common::reason::Reason;
+
+use crate::deliver::{deliver, is_gone};
+use crate::family::{Family, idle_limit, is_over, now};
+use crate::frame::{Frame, Verdict};
+use crate::maps::count;
+use crate::place::Place;
+use crate::reject::refuse;
+use crate::sets::{AT_EGRESS, AT_INGRESS, Found, find};
+use crate::track::subset_stats;
+
+/// A packet whose flow may be a young one. Unknown if it is not, or is over;
+/// Grown if it has moved to the flow tables.
+#[inline(always)]
+pub fn young<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
+    let mut tuple = Tuple::empty();
+    let Some(headers) = place.load::<A>(frame, &mut tuple) else {
+        return Verdict::Pass;
+    };
+    let tuple = &tuple;
+    let Some((found, reply)) = find(tuple, if INGRESS { AT_INGRESS } else { AT_EGRESS }) else {
+        return Verdict::Unknown;
+    };
+    let now = now();
+    let entry = found.young.entry(reply);
+    let numbers = if tuple.protocol == TCP { numbers(frame, &headers) } else { [0, 0] };
+    if !reply && starts_anew(&headers, &entry, numbers[0], now) {
+        found.remove();
+        count(Reason::FlowReused);
+        return Verdict::Unknown;
+    }
+    if is_gone(entry.endpoint) {
+        return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
+    }
+    if found.is_grown(now) && A::promote(found.position) != 0 {
+        return Verdict::Grown;
+    }
+    note(&headers, &found, &entry, numbers, now);
+    let verdict = deliver(frame, &headers, tuple, &entry);
+    // The way through the stack is slower: what a client sends before it has
+    // an answer would come in another order.
+    if !reply && tuple.protocol != TCP && entry.state & ESTABLISHED == 0 {
+        verdict.by_the_stack()
+    } else {
+        verdict
+    }
+}
+
+/// Sequence and acknowledgement number, host order.
+#[inline(always)]
+fn numbers(frame: &impl Frame, headers: &Headers) -> [u32; 2] {
+    let numbers: [u32; 2] = frame.load(headers.l4 + 4).unwrap_or([0; 2]);
+    numbers.map(u32::from_be)
+}
+
+/// Whether a packet of the client is the first of another flow. A SYN that is
+/// sent again has the number of the first one.
+#[inline(always)]
+fn starts_anew<A: Family>(headers: &Headers, entry: &Entry<A>, sequence: u32, now: u32) -> bool {
+    let protocol = headers.protocol;
+    if protocol != TCP {
+        return now.wrapping_sub(entry.seen) > idle_limit(protocol);
+    }
+    let pending = entry.state & ESTABLISHED == 0;
+    headers.flags & (SYN | RST) == SYN
+        && (is_over(entry, protocol, now) || pending && sequence.wrapping_add(1) != entry.sequence)
+}
+
+/// Notes what the packet says of its flow.
+#[inline(always)]
+fn note<A: Family>(
+    headers: &Headers,
+    found: &Found<A>,
+    entry: &Entry<A>,
+    numbers: [u32; 2],
+    now: u32,
+) {
+    let young = &found.young;
+    let forward = is_forward(entry.direction);
+    let (mut state, sequence) = match (forward, headers.protocol == TCP) {
+        (true, true) => client_says(headers.flags, entry, young.sequences[1], numbers),
+        (false, true) => endpoint_says(headers.flags, entry, young.sequences[0], numbers),
+        (true, false) if entry.state & ANSWERED != 0 => (entry.state | ESTABLISHED, 0),
+        (true, false) => (entry.state, 0),
+        (false, false) => (entry.state | ANSWERED, 0),
+    };
+    // That the client's number is known says nothing of the endpoint's.
+    state = if forward { state & !SYNCED | young.state & SYNCED } else { state };
+    if sequence != entry.sequence {
+        let side = if forward { 0 } else { 1 };
+        // SAFETY: an element of the array. Racing writers write alike.
+        unsafe { (*found.slot).sequences[side] = sequence };
+    }
+    if now != young.seen {
+        // SAFETY: as above.
+        unsafe { (*found.slot).seen = now };
+    }
+    if state == young.state {
+        return;
+    }
+    if is_closed(state) && state & ESTABLISHED != 0 {
+        state |= ENDED;
+    }
+    tell(headers.protocol, young.state, state, entry, now);
+    found.enter(state);
+}
+
+/// What a flow's state becomes by a TCP segment of the client, and the number
+/// that is known of it.
+#[inline(always)]
+fn client_says<A: Family>(
+    flags: u8,
+    entry: &Entry<A>,
+    answered: u32,
+    [sequence, acknowledged]: [u32; 2],
+) -> (u16, u32) {
+    let (mut state, known) = (entry.state, entry.sequence);
+    if flags & SYN != 0 {
+        return (state, known);
+    }
+    let belongs = in_window(sequence, known);
+    if flags & (FIN | RST) != 0 {
+        if !belongs {
+            return (state, known);
+        }
+        state |= if flags & RST != 0 { RESET } else { FIN_CLIENT };
+    } else if belongs && state & ESTABLISHED != 0 {
+        // A client that goes on did not reset: somebody else's guess was right.
+        state &= !RESET;
+    }
+    let agrees = state & ADOPTED != 0 || confirms(acknowledged, answered);
+    if state & (ESTABLISHED | RESET | ANSWERED) == ANSWERED && agrees {
+        return (state | ESTABLISHED, sequence);
+    }
+    (state, if to_note(sequence, known) { sequence } else { known })
+}
+
+/// The same by a segment of the endpoint; `opened` is the number behind the
+/// client's SYN.
+#[inline(always)]
+fn endpoint_says<A: Family>(
+    flags: u8,
+    entry: &Entry<A>,
+    opened: u32,
+    [sequence, acknowledged]: [u32; 2],
+) -> (u16, u32) {
+    let (mut state, known) = (entry.state, entry.sequence);
+    let belongs = state & SYNCED != 0 && in_window(sequence, known);
+    let first = state & ANSWERED == 0;
+    if flags & RST != 0 {
+        let refuses = first && (confirms(acknowledged, opened) || state & ADOPTED != 0);
+        return (if refuses || belongs { state | RESET } else { state }, known);
+    }
+    if flags & FIN != 0 && (first || belongs) {
+        state |= FIN_ENDPOINT;
+    }
+    if flags & SYN != 0 && state & ESTABLISHED == 0 {
+        return (state | ANSWERED | SYNCED, sequence.wrapping_add(1));
+    }
+    if first {
+        return (state | ANSWERED | SYNCED, sequence);
+    }
+    (state, if to_note(sequence, known) { sequence } else { known })
+}
+
+/// Counts what became of a flow.
+#[inline(always)]
+fn tell<A: Family>(protocol: u8, from: u16, to: u16, entry: &Entry<A>, now: u32) {
+    let entered = to & !from;
+    // UDP has no handshake to be completed: an answer is what there is.
+    let complete = if protocol == TCP { ESTABLISHED } else { ANSWERED };
+    let refused = entered & RESET != 0 && to & ANSWERED == 0 && !is_forward(entry.direction);
+    if entered & (complete | ENDED) == 0 && !refused {
+        return;
+    }
+    let Some(stats) = subset_stats(entry.endpoint) else { return };
+    if entered & complete != 0 {
+        stats.completed += 1;
+    }
+    if refused {
+        stats.refused += 1;
+    }
+    if entered & ENDED != 0 {
+        stats.ended += 1;
+        stats.ended_ticks += now.wrapping_sub(entry.created) as u64;
+    }
+}
