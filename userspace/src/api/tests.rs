@@ -14,7 +14,7 @@ use super::kernelless::{Running, flow, start, start_with};
 use super::server::{LIMITS, MAX_BODY, MAX_DOCUMENTS};
 use super::types::*;
 use super::{Client, ClientError, SocketFile, openapi};
-use crate::access::{Access, Group};
+use crate::access::{Access, Group, acl};
 use crate::http::Limits;
 
 const FILE: &str = "\
@@ -338,7 +338,7 @@ fn access() -> Access {
 fn groups_may_connect_and_nobody_else() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("weir.sock");
-    let _socket = SocketFile::bind(&path, &access()).unwrap();
+    let socket = SocketFile::bind(&path, &access()).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660, "nothing for others");
     let mut list = [0; 256];
@@ -352,6 +352,12 @@ fn groups_may_connect_and_nobody_else() {
         expected.extend(id.to_le_bytes());
     }
     assert_eq!(list[..length], expected);
+    let allows_just = |groups: &[u32]| acl::allows_just(&path, groups.iter().copied()).unwrap();
+    assert!(allows_just(&[VIEWERS]) && !allows_just(&[]) && !allows_just(&[VIEWERS, 1]));
+    drop(socket);
+    let _socket = SocketFile::bind(&path, &Access::default()).unwrap();
+    let allows_just = |groups: &[u32]| acl::allows_just(&path, groups.iter().copied()).unwrap();
+    assert!(allows_just(&[]) && !allows_just(&[VIEWERS]));
 }
 
 #[tokio::test]

@@ -3,8 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// What an honest client has before it can lose its place: it sends its request
+/// when it has connected, and takes an answer when that is there.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// A client, as far as sharing goes.
 pub trait Owner: Clone + Send + Sync + 'static {
@@ -30,6 +36,8 @@ pub(super) enum Phase {
 struct Seat<K> {
     of: K,
     phase: Phase,
+    /// When that began.
+    since: Instant,
     evict: oneshot::Sender<()>,
 }
 
@@ -37,6 +45,16 @@ struct Seat<K> {
 struct Table<K> {
     seats: BTreeMap<u64, Seat<K>>,
     next: u64,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// There may be one from then on.
+    Until(Instant),
+    /// All are taken by clients that wait for us, or by those of clients that
+    /// have fewer than the new one.
+    Busy,
 }
 
 /// So many places.
@@ -52,13 +70,15 @@ impl<K: Ord + Clone> Places<K> {
     }
 
     /// A place for a new client, and what is ready when it has to give that up.
-    /// None if all places are taken by clients that wait for us, or by those of
-    /// clients that have fewer than this one.
-    pub fn take(&self, of: K) -> Option<(Place<K>, oneshot::Receiver<()>)> {
+    pub fn take(&self, of: K, now: Instant) -> Result<(Place<K>, oneshot::Receiver<()>), Full> {
         let mut table = lock(&self.table);
         if table.seats.len() >= self.limit {
             let seats = table.seats.iter().map(|(&id, seat)| (id, &seat.of, seat.phase));
-            let victim = yields(seats, &of)?;
+            let victim = yields(seats, &of).ok_or(Full::Busy)?;
+            let ready = table.seats.get(&victim).map_or(now, |seat| seat.since + MOMENT);
+            if ready > now {
+                return Err(Full::Until(ready));
+            }
             if let Some(seat) = table.seats.remove(&victim) {
                 // It may just have ended.
                 let _ = seat.evict.send(());
@@ -67,8 +87,8 @@ impl<K: Ord + Clone> Places<K> {
         let (evict, evicted) = oneshot::channel();
         let id = table.next;
         table.next += 1;
-        table.seats.insert(id, Seat { of, phase: Phase::Asking, evict });
-        Some((Place { id, table: Arc::clone(&self.table) }, evicted))
+        table.seats.insert(id, Seat { of, phase: Phase::Asking, since: now, evict });
+        Ok((Place { id, table: Arc::clone(&self.table) }, evicted))
     }
 
     /// Takes their places from those that have not asked yet.
@@ -95,7 +115,7 @@ impl<K> Place<K> {
     /// Says what the connection waits for from now on.
     pub fn enter(&self, phase: Phase) {
         if let Some(seat) = lock(&self.table).seats.get_mut(&self.id) {
-            seat.phase = phase;
+            (seat.phase, seat.since) = (phase, Instant::now());
         }
     }
 }
@@ -151,20 +171,23 @@ mod tests {
 
     #[test]
     fn places_are_given_up_and_given_back() {
-        let places = Places::new(2);
-        let (first, mut first_evicted) = places.take("a").unwrap();
-        let (second, mut second_evicted) = places.take("a").unwrap();
+        let (places, now) = (Places::new(2), Instant::now());
+        let (first, mut first_evicted) = places.take("a", now).unwrap();
+        let (second, mut second_evicted) = places.take("a", now).unwrap();
         assert!(first_evicted.try_recv().is_err(), "there is room");
         first.enter(Working);
-        let (third, _evicted) = places.take("b").unwrap();
+        let full = places.take("b", now).err();
+        assert_eq!(full, Some(Full::Until(now + MOMENT)), "the second has a moment");
+        let (third, _evicted) = places.take("b", now + MOMENT).unwrap();
         assert!(second_evicted.try_recv().is_ok(), "the second gives way");
         third.enter(Working);
-        assert!(places.take("a").is_none(), "both wait for us");
+        let later = now + 2 * MOMENT;
+        assert_eq!(places.take("a", later).err(), Some(Full::Busy), "both wait for us");
         // It has no place any more, and gives none back.
         second.enter(Asking);
         drop(second);
-        assert!(places.take("a").is_none());
+        assert_eq!(places.take("a", later).err(), Some(Full::Busy));
         drop(first);
-        assert!(places.take("a").is_some());
+        assert!(places.take("a", later).is_ok());
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use super::connection::{Common, converse, crowded, say};
-use super::places::Places;
+use super::places::{Full, Place, Places};
 use super::{Desk, Limits, Owner};
 
 /// How long is waited when no connection can be accepted, for want of memory or descriptors.
@@ -47,7 +47,7 @@ pub async fn serve<L: Listen, D: Desk<Client = L::Client>>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, client)) => match places.take(client.of()) {
+            Ok((stream, client)) => match seat(&places, client.of()).await {
                 Some(seat) => {
                     let talk = converse(Arc::clone(&common), stream, client, seat);
                     connections.spawn(async move {
@@ -69,4 +69,19 @@ pub async fn serve<L: Listen, D: Desk<Client = L::Client>>(
     drop(listener);
     places.close();
     while connections.join_next().await.is_some() {}
+}
+
+/// Waits for a place; None if there will be none soon.
+async fn seat<K: Ord + Clone>(
+    places: &Places<K>,
+    of: K,
+) -> Option<(Place<K>, oneshot::Receiver<()>)> {
+    loop {
+        match places.take(of.clone(), Instant::now()) {
+            Ok(seat) => return Some(seat),
+            // Others wait in the kernel's queue meanwhile.
+            Err(Full::Until(then)) => sleep_until(then).await,
+            Err(Full::Busy) => return None,
+        }
+    }
 }
