@@ -107,6 +107,44 @@ fn groups_have_names_or_numbers() {
 }
 
 #[test]
+fn bad_groups() {
+    let cases: &[(&str, &str)] = &[
+        (
+            "@\naccess:\n  operators: ops\n  viewers: nobody-there",
+            "f:4: access.viewers: there is no group \"nobody-there\", expected the name of a group (see /etc/group) or its number",
+        ),
+        (
+            "@\naccess:\n  operators: broken",
+            "f:3: access.operators: cannot look up group \"broken\" (no answer), expected the name of a group (see /etc/group) or its number",
+        ),
+        (
+            "@\naccess:\n  operators: ''",
+            "f:3: access.operators: there is no group \"\", expected the name of a group (see /etc/group) or its number",
+        ),
+        (
+            "@\naccess:\n  operators: 4294967295",
+            "f:3: access.operators: 4294967295 is out of range, expected an integer from 0 to 4294967294",
+        ),
+        (
+            "@\naccess:\n  operators: [ops]",
+            "f:3: access.operators: invalid type: sequence, expected the name of a group or its number",
+        ),
+        (
+            "@\naccess:\n  operators: ops\n  viewers: 10",
+            "f:4: access.viewers: group \"10\" are the operators, who may look anyway; expected another group",
+        ),
+        (
+            "@\naccess:\n  operator: ops",
+            "f:3: access.operator: unknown field `operator`, expected `operators` or `viewers`",
+        ),
+    ];
+    for (text, expected) in cases {
+        let text = text.replace("@", "interfaces: [{match: a}]");
+        assert_eq!(problems(&text), [*expected], "{text}");
+    }
+}
+
+#[test]
 fn bad_configurations() {
     let listen = "is not an address with a port, expected one such as \"127.0.0.1:9464\" or \"[::1]:9464\", or off";
     let duration = "expected a duration from 1s to 30d such as \"90s\" or \"2h\"";
@@ -176,34 +214,6 @@ fn bad_configurations() {
         ("@\nmetrics: '::1:9464'", &format!("f:2: metrics: \"::1:9464\" {listen}")),
         ("@\nmetrics: 9464", "f:2: metrics: invalid type: integer `9464`, expected a string"),
         ("@\nmetrics: false", "f:2: metrics: invalid type: boolean `false`, expected a string"),
-        (
-            "@\naccess:\n  operators: ops\n  viewers: nobody-there",
-            "f:4: access.viewers: there is no group \"nobody-there\", expected the name of a group (see /etc/group) or its number",
-        ),
-        (
-            "@\naccess:\n  operators: broken",
-            "f:3: access.operators: cannot look up group \"broken\" (no answer), expected the name of a group (see /etc/group) or its number",
-        ),
-        (
-            "@\naccess:\n  operators: ''",
-            "f:3: access.operators: there is no group \"\", expected the name of a group (see /etc/group) or its number",
-        ),
-        (
-            "@\naccess:\n  operators: 4294967295",
-            "f:3: access.operators: 4294967295 is out of range, expected an integer from 0 to 4294967294",
-        ),
-        (
-            "@\naccess:\n  operators: [ops]",
-            "f:3: access.operators: invalid type: sequence, expected the name of a group or its number",
-        ),
-        (
-            "@\naccess:\n  operators: ops\n  viewers: 10",
-            "f:4: access.viewers: group \"10\" are the operators, who may look anyway; expected another group",
-        ),
-        (
-            "@\naccess:\n  operator: ops",
-            "f:3: access.operator: unknown field `operator`, expected `operators` or `viewers`",
-        ),
         ("# nothing", "f: empty, expected a configuration"),
     ];
     for (text, expected) in cases {
