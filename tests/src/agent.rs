@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -151,6 +152,37 @@ impl Setup {
     }
 }
 
+/// A user of the node who need not be in its lists.
+#[derive(Clone, Debug, Default)]
+pub struct Somebody {
+    /// The user.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
+    /// The supplementary groups.
+    pub groups: Vec<u32>,
+    /// Whether file permissions do not count for this one.
+    pub overrides_permissions: bool,
+}
+
+impl Somebody {
+    /// A command that they run.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={}", self.uid), format!("--regid={}", self.gid)]);
+        let groups: Vec<String> = self.groups.iter().map(u32::to_string).collect();
+        match groups.as_slice() {
+            [] => command.arg("--clear-groups"),
+            groups => command.arg(format!("--groups={}", groups.join(","))),
+        };
+        if self.overrides_permissions {
+            command.args(["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]);
+        }
+        command.arg("--").arg(program);
+        command
+    }
+}
+
 /// The agent's process and how its standard error is read.
 struct Process {
     child: Child,
@@ -249,6 +281,27 @@ impl Agent {
     #[must_use]
     pub fn weir(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.program);
+        command.arg("--socket").arg(self.socket()).args(arguments).stdin(Stdio::null());
+        command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Runs `weir` as [`Agent::weir`] does, as somebody else. Whoever that is may reach the
+    /// directory of the agent from then on.
+    ///
+    /// # Panics
+    ///
+    /// If the program cannot be started.
+    #[must_use]
+    pub fn weir_as(&self, who: &Somebody, arguments: &[&str]) -> Output {
+        let directory = self.directory.path();
+        // The build directory may be nobody else's business.
+        let program = directory.join("weir");
+        if !program.exists() {
+            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))
+                .and_then(|()| std::fs::copy(&self.program, &program))
+                .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        }
+        let mut command = who.command(&program);
         command.arg("--socket").arg(self.socket()).args(arguments).stdin(Stdio::null());
         command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }

@@ -1,17 +1,21 @@
 //! weir: a node agent that shifts traffic between the versions of a service, in the kernel.
 
+pub mod access;
 pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod directory;
 pub mod doctor;
 pub mod explain;
 pub mod fast_path;
+pub mod http;
 pub mod interfaces;
 pub mod metrics;
 pub mod model;
 pub mod plan;
+pub mod privilege;
 pub mod rates;
 pub mod resource;
 pub mod source;

@@ -43,10 +43,7 @@ fn run_agent(arguments: &AgentArgs) -> Result<()> {
         // What keeps the log has its own clock.
         .without_time()
         .init();
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(agent::run(arguments))
+    agent::run(arguments)
 }
 
 fn unload(config: &Path) -> Result<()> {

@@ -13,6 +13,8 @@ mod stats;
 mod status;
 mod steering;
 
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +23,13 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::api;
+use crate::api::{self, SocketFile};
 use crate::cli::AgentArgs;
 use crate::config::AgentConfig;
 use crate::datapath::Pins;
 use crate::interfaces::Watch;
 use crate::metrics;
+use crate::privilege;
 use crate::source::{Problem, Watcher};
 
 use guard::Guard;
@@ -42,12 +45,36 @@ pub fn problems(problems: &[Problem]) -> anyhow::Error {
 
 /// Runs the agent until SIGTERM or SIGINT. The programs go on steering when it
 /// returns, unless it was told to unload them.
-pub async fn run(arguments: &AgentArgs) -> Result<()> {
+pub fn run(arguments: &AgentArgs) -> Result<()> {
     let config = AgentConfig::load(&arguments.config).map_err(|found| problems(&found))?;
-    let listener = api::bind(&config.socket)
+    let (listener, socket) = SocketFile::bind(&config.socket, &config.access)
         .with_context(|| format!("cannot listen at {}", config.socket.display()))?;
-    let scrapes = metrics::bind(config.metrics).await?;
+    let scrapes = metrics::bind(config.metrics)?;
     let state = Arc::new(State::load(&config, arguments.replace)?);
+    // Capabilities are of threads: there is no other thread yet. And resources are not read with
+    // more than is left, so that they can be read again.
+    let needed = privilege::needed(config.fast_path, privilege::hooks_are_listed());
+    let kept = privilege::keep_only(&needed)?;
+    info!("capabilities from now on: {kept}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(follow(&config, listener, scrapes, state))?;
+    drop(socket);
+    if arguments.unload_on_exit {
+        unload(&config)?;
+        info!("stopped; programs are detached, maps are gone");
+    } else {
+        info!("stopped; the programs go on steering (`weir unload` detaches them)");
+    }
+    Ok(())
+}
+
+/// Follows files, interfaces and requests until it is told to stop.
+async fn follow(
+    config: &AgentConfig,
+    listener: UnixListener,
+    scrapes: Option<TcpListener>,
+    state: Arc<State>,
+) -> Result<()> {
     let mut interfaces = Watch::start().context("cannot watch network interfaces")?;
     let mut files = Watcher::new(&config.resources)
         .with_context(|| format!("cannot watch {}", config.resources.display()))?;
@@ -58,11 +85,12 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
 
     let guard = Guard::start(Arc::clone(&state), config.fast_path)?;
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
-    let kernel_log = kernel_log::start(&config, &state)?;
+    let kernel_log = kernel_log::start(config, &state)?;
     let census = tokio::spawn(census::run(Arc::clone(&state)));
     let observer = tokio::spawn(Observer::new(Arc::clone(&state)).run(scrapes));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let mut server = tokio::spawn(api::serve(listener, Arc::clone(&state), async {
+    let access = config.access.clone();
+    let mut server = tokio::spawn(api::serve(listener, access, Arc::clone(&state), async {
         let _ = stopped.await;
     }));
     let mut terminate = signal(SignalKind::terminate())?;
@@ -92,13 +120,6 @@ pub async fn run(arguments: &AgentArgs) -> Result<()> {
     drop(stop);
     // A client that holds a request open does not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
-    std::fs::remove_file(&config.socket).context("cannot remove the API's socket")?;
-    if arguments.unload_on_exit {
-        unload(&config)?;
-        info!("stopped; programs are detached, maps are gone");
-    } else {
-        info!("stopped; the programs go on steering (`weir unload` detaches them)");
-    }
     Ok(())
 }
 

@@ -1,20 +1,20 @@
 //! What the agent tells of itself: metrics and readiness.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
 
 use anyhow::Result;
 use probe_common::map::CHUNK;
 use tokio::net::TcpListener;
+use tracing::warn;
 
 use super::census::Count;
 use super::state::State;
 use crate::datapath::DatapathError;
 use crate::metrics::{
-    self, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Limits, Sample,
-    Source, SplitSample, SubsetSample,
+    self, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Sample, Source,
+    SplitSample, SubsetSample,
 };
 use crate::model::{Name, Split, total_weight};
 use crate::plan::{Ledger, Phase};
@@ -38,9 +38,12 @@ impl Observer {
     }
 
     /// Answers scrapes, if there is where to, for as long as it is polled.
-    pub async fn run(self, listener: Option<TcpListener>) -> Infallible {
-        match listener {
-            Some(listener) => metrics::serve(listener, Arc::new(self), Limits::default()).await,
+    pub async fn run(self, listener: Option<std::net::TcpListener>) {
+        match listener.map(TcpListener::from_std) {
+            Some(Ok(listener)) => {
+                metrics::serve(listener, Arc::new(self), metrics::LIMITS).await;
+            }
+            Some(Err(error)) => warn!("metrics are not served: {error}"),
             None => pending().await,
         }
     }

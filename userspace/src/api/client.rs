@@ -33,6 +33,12 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("no agent answers at {}: is `weir agent` running?", .0.display())]
     NotRunning(PathBuf),
+    /// The socket's permissions say no.
+    #[error(
+        "this user may not use {}: `access` in agent.yaml says which groups may, and root may",
+        .0.display()
+    )]
+    Denied(PathBuf),
     /// The socket cannot be used.
     #[error("cannot connect to {}: {source}", .socket.display())]
     Connect {
@@ -239,11 +245,12 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Connection), ClientError> {
-        use io::ErrorKind::{ConnectionRefused, NotFound};
+        use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
             let socket = self.socket.clone();
             match source.kind() {
                 NotFound | ConnectionRefused => ClientError::NotRunning(socket),
+                PermissionDenied => ClientError::Denied(socket),
                 _ => ClientError::Connect { socket, source },
             }
         })?;

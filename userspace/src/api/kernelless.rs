@@ -12,12 +12,15 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::server::{LIMITS, serve_with};
 use super::types::{
     ApplyView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowState,
     FlowView, OriginView, Protocol, SplitStatsView, SplitView, StatsQuery, StatsView, StatusView,
     SubsetStatsView, SubsetView,
 };
-use super::{Control, Failure, FlowStream, bind, serve};
+use super::{Control, Failure, FlowStream, SocketFile};
+use crate::access::Access;
+use crate::http::Limits;
 use crate::model::{Key, Name, Split, total_weight};
 use crate::resource::Declarations;
 use crate::source::Files;
@@ -228,6 +231,8 @@ pub(crate) fn flow(number: u64) -> FlowView {
 /// A server of the API, and the directory of its socket and state.
 pub(crate) struct Running {
     pub socket: PathBuf,
+    /// Its file goes with it.
+    _bound: SocketFile,
     pub stop: oneshot::Sender<()>,
     pub task: JoinHandle<std::io::Result<()>>,
     /// How many times flows were asked for, in thousands.
@@ -237,15 +242,21 @@ pub(crate) struct Running {
 
 /// Starts an agent whose one file, `weir.yaml`, says this.
 pub(crate) fn start(file: &str) -> Running {
+    start_with(file, LIMITS, Access::default())
+}
+
+/// [`start`], within other limits and for others.
+pub(crate) fn start_with(file: &str, limits: Limits, access: Access) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("run/weir.sock");
     let (stop, stopped) = oneshot::channel();
     let agent = agent(directory.path(), file);
     let batches = Arc::clone(&agent.batches);
-    let server = serve(bind(&socket).unwrap(), agent, async move {
+    let (listener, bound) = SocketFile::bind(&socket, &access).unwrap();
+    let server = serve_with(limits, listener, access, agent, async move {
         let _ = stopped.await;
     });
-    Running { task: tokio::spawn(server), socket, stop, batches, directory }
+    Running { task: tokio::spawn(server), socket, _bound: bound, stop, batches, directory }
 }
 
 fn agent(directory: &Path, file: &str) -> Arc<Agent> {

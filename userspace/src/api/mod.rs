@@ -11,6 +11,7 @@ pub(crate) mod kernelless;
 mod lines;
 pub mod openapi;
 pub mod server;
+mod socket;
 #[cfg(test)]
 mod tests;
 pub mod types;
@@ -18,7 +19,8 @@ pub mod types;
 pub use client::{Client, ClientError};
 pub use control::{Control, Failure, FlowStream, history};
 pub use lines::Lines;
-pub use server::{bind, serve};
+pub use server::serve;
+pub use socket::SocketFile;
 
 /// Where the agent listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/weir/weir.sock";

@@ -10,8 +10,11 @@ use super::handlers;
 #[openapi(
     info(
         title = "weir",
-        description = "The API of weir's node agent: HTTP over a Unix socket of mode 0600, \
-                       /run/weir/weir.sock unless it is told otherwise.",
+        description = "The API of weir's node agent: HTTP over a Unix socket, \
+                       /run/weir/weir.sock unless it is told otherwise. Root may use it, and the \
+                       groups that `access` in agent.yaml names. A connection is one request. Any \
+                       may be answered by 403 (who asks may not), 408 (it took too long), 413 (its \
+                       body is too large), 431 (its head is) or 503 (the agent has enough to do).",
     ),
     paths(
         handlers::splits,

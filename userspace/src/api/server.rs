@@ -1,19 +1,27 @@
-//! The agent's side of the API: its socket and its routes.
+//! The agent's side of the API: its routes, and who may take them.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::http::{Method, Request, Response, StatusCode};
 use axum::routing::{get, post, put};
-use tokio::net::UnixListener;
+use hyper::body::Bytes;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
 
 use super::Control;
 use super::handlers::{self, Refused};
 use super::openapi;
+use crate::access::peer::credentials;
+use crate::access::{Access, Credentials, Need};
+use crate::http::{self, Desk, Limits, Listen, Owner, Refusal};
 
 /// The largest body of a request that holds no documents, in bytes.
 pub(super) const MAX_BODY: usize = 64 << 10;
@@ -22,12 +30,10 @@ pub(super) const MAX_DOCUMENTS: usize = 64 << 20;
 
 /// The routes of the API.
 pub(super) fn router<C: Control>(control: Arc<C>) -> Router {
-    let documents = Router::new()
+    Router::new()
         .route("/v1/apply", post(handlers::apply::<C>))
         .route("/v1/delete", post(handlers::delete::<C>))
         .route("/v1/documents", get(handlers::documents::<C>))
-        .layer(DefaultBodyLimit::max(MAX_DOCUMENTS));
-    Router::new()
         .route("/v1/splits", get(handlers::splits::<C>))
         .route("/v1/splits/{name}", get(handlers::split::<C>))
         .route(
@@ -41,8 +47,8 @@ pub(super) fn router<C: Control>(control: Arc<C>) -> Router {
         .route("/v1/stats", get(handlers::stats::<C>))
         .route("/v1/status", get(handlers::status::<C>))
         .route("/v1/openapi.json", get(openapi::serve))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .merge(documents)
+        // Bodies are whole by now, and within bounds: see `Reception::admit`.
+        .layer(DefaultBodyLimit::disable())
         .fallback(async || Refused(StatusCode::NOT_FOUND, "no such resource".into()))
         .method_not_allowed_fallback(async || {
             Refused(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method".into())
@@ -50,55 +56,96 @@ pub(super) fn router<C: Control>(control: Arc<C>) -> Router {
         .with_state(control)
 }
 
-/// Listens at `path`, with mode 0600. Makes the directory if there is none. A
-/// socket which nobody listens at (its agent died) is replaced; anything else
-/// that is there, another agent's socket above all, is an error.
-///
-/// The socket is bound and restricted under another name, then moved into
-/// place: at no time can anyone else connect.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-        Ok(found) if !found.file_type().is_socket() => {
-            let message = format!("{} exists and is not a socket", path.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+/// What clients may take. A change of weights is small; of documents there may
+/// be 64 MiB, which a client on the same node sends in a moment.
+pub(super) const LIMITS: Limits = Limits {
+    places: 64,
+    head: Duration::from_secs(5),
+    body: Duration::from_secs(30),
+    // Listings of flows are read by people, in a pager.
+    stall: Duration::from_secs(60),
+    life: None,
+    bodies: 4 * MAX_DOCUMENTS,
+};
+
+impl Owner for Credentials {
+    type Of = u32;
+
+    fn of(&self) -> u32 {
+        self.uid
+    }
+}
+
+/// Connections to the API's socket.
+struct Connections(UnixListener);
+
+impl Listen for Connections {
+    type Stream = UnixStream;
+    type Client = Credentials;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Credentials)> {
+        let (stream, _) = self.0.accept().await?;
+        let client = credentials(stream.as_fd())?;
+        Ok((stream, client))
+    }
+}
+
+/// Hands requests to the routes, if who asks may.
+struct Reception {
+    access: Access,
+    /// The agent's own user.
+    own: u32,
+    routes: TowerToHyperService<Router>,
+}
+
+/// What looks is harmless; whatever else there is, or will be, may not be.
+fn need(method: &Method) -> Need {
+    if method.is_safe() { Need::Look } else { Need::Change }
+}
+
+impl Desk for Reception {
+    type Client = Credentials;
+
+    fn admit(&self, client: &Credentials, head: &Parts) -> Result<usize, Refusal> {
+        let judged = self.access.judge(self.own, client, need(&head.method));
+        judged.map_err(|denial| Refusal::new(StatusCode::FORBIDDEN, denial.to_string()))?;
+        let documents = ["/v1/apply", "/v1/delete"].contains(&head.uri.path());
+        Ok(if documents { MAX_DOCUMENTS } else { MAX_BODY })
+    }
+
+    async fn answer(&self, request: Request<Bytes>) -> Response<Body> {
+        match self.routes.call(request.map(Body::from)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
-        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-            Ok(_) => {
-                let message = format!("another agent listens at {}", path.display());
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
-            }
-        },
     }
-    // Short, since the path of a socket may have 107 bytes only.
-    let private = directory.join(format!(".{}", std::process::id()));
-    match std::fs::remove_file(&private) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+
+    fn text(&self, message: &str) -> (&'static str, String) {
+        ("application/json", serde_json::json!({ "error": message }).to_string())
     }
-    let listener = std::os::unix::net::UnixListener::bind(&private)?;
-    let ready = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))
-        .and_then(|()| listener.set_nonblocking(true))
-        .and_then(|()| UnixListener::from_std(listener))
-        .and_then(|listener| std::fs::rename(&private, path).map(|()| listener));
-    if ready.is_err() {
-        // The first error is the one worth telling.
-        let _ = std::fs::remove_file(&private);
-    }
-    ready
 }
 
 /// Answers requests until `shutdown` is ready and those under way are answered.
 pub async fn serve<C: Control>(
-    listener: UnixListener,
+    listener: std::os::unix::net::UnixListener,
+    access: Access,
     control: Arc<C>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(control)).with_graceful_shutdown(shutdown).await
+    serve_with(LIMITS, listener, access, control, shutdown).await
+}
+
+/// [`serve`], within other limits.
+pub(super) async fn serve_with<C: Control>(
+    limits: Limits,
+    listener: std::os::unix::net::UnixListener,
+    access: Access,
+    control: Arc<C>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let listener = Connections(UnixListener::from_std(listener)?);
+    let own = nix::unistd::geteuid().as_raw();
+    let reception = Reception { access, own, routes: TowerToHyperService::new(router(control)) };
+    http::serve(listener, reception, limits, shutdown).await;
+    Ok(())
 }

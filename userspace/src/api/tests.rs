@@ -10,10 +10,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::kernelless::{flow, start};
-use super::server::{MAX_BODY, MAX_DOCUMENTS};
+use super::kernelless::{Running, flow, start, start_with};
+use super::server::{LIMITS, MAX_BODY, MAX_DOCUMENTS};
 use super::types::*;
-use super::{Client, ClientError, bind, openapi};
+use super::{Client, ClientError, SocketFile, openapi};
+use crate::access::{Access, Group, acl};
+use crate::http::Limits;
 
 const FILE: &str = "\
 apiVersion: weir.dev/v1alpha1
@@ -272,23 +274,90 @@ async fn flows_are_read_from_the_agent_as_fast_as_the_client_reads() {
     assert_eq!(count, 2500);
 }
 
-#[tokio::test]
-async fn only_a_stale_socket_is_replaced() {
+#[test]
+fn only_a_stale_socket_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("weir.sock");
-    let listener = bind(&path).unwrap();
+    let bind = |path: &Path| SocketFile::bind(path, &Access::default());
+    let socket = bind(&path).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    drop(listener);
-    let listener = bind(&path).expect("a stale socket is replaced");
+    drop(socket);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "it goes with its agent");
+    // As an agent leaves it that is killed.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let socket = bind(&path).expect("a stale socket is replaced");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left over");
-    drop(listener);
+    // What is there by the end may be another's.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "data").unwrap();
+    drop(socket);
+    assert_eq!(std::fs::read(&path).unwrap(), b"data");
+    assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(&path).unwrap(), b"data");
+}
 
-    let file = directory.path().join("precious");
-    std::fs::write(&file, "data").unwrap();
-    assert_eq!(bind(&file).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-    assert_eq!(std::fs::read(&file).unwrap(), b"data");
+#[test]
+fn planted_links_and_shared_directories_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let [precious, run] = ["precious", "run"].map(|name| directory.path().join(name));
+    std::fs::write(&precious, "data").unwrap();
+    std::fs::create_dir(&run).unwrap();
+    let path = run.join("weir.sock");
+    let bind = || SocketFile::bind(&path, &Access::default());
+    std::os::unix::fs::symlink("../precious", &path).unwrap();
+    assert_eq!(bind().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    // A link to a stale socket is no stale socket.
+    let stale = directory.path().join("stale");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("../stale", &path).unwrap();
+    assert_eq!(bind().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert!(stale.exists() && path.is_symlink());
+    // Where the agent makes its socket before it has its name.
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("../precious", run.join(format!(".{}", std::process::id())))
+        .unwrap();
+    drop(bind().expect("the link is removed, not what it leads to"));
+    assert_eq!(std::fs::read(&precious).unwrap(), b"data");
+    std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let error = bind().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    assert!(error.to_string().starts_with("everybody may write to"), "{error}");
+}
+
+/// A group that is none of root's.
+const VIEWERS: u32 = 64_123;
+
+fn access() -> Access {
+    Access { operators: None, viewers: Some(Group { name: "viewers".into(), gid: VIEWERS }) }
+}
+
+#[test]
+fn groups_may_connect_and_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("weir.sock");
+    let socket = SocketFile::bind(&path, &access()).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660, "nothing for others");
+    let mut list = [0; 256];
+    let length = rustix::fs::lgetxattr(&path, "system.posix_acl_access", &mut list).unwrap();
+    // Version 2; then tag, permissions and id of owner, owning group, group, mask, others.
+    let mut expected = vec![2, 0, 0, 0];
+    for (tag, permissions, id) in
+        [(1, 6, u32::MAX), (4, 0, u32::MAX), (8, 6, VIEWERS), (16, 6, u32::MAX), (32, 0, u32::MAX)]
+    {
+        expected.extend([tag, 0, permissions, 0]);
+        expected.extend(id.to_le_bytes());
+    }
+    assert_eq!(list[..length], expected);
+    let allows_just = |groups: &[u32]| acl::allows_just(&path, groups.iter().copied()).unwrap();
+    assert!(allows_just(&[VIEWERS]) && !allows_just(&[]) && !allows_just(&[VIEWERS, 1]));
+    drop(socket);
+    let _socket = SocketFile::bind(&path, &Access::default()).unwrap();
+    let allows_just = |groups: &[u32]| acl::allows_just(&path, groups.iter().copied()).unwrap();
+    assert!(allows_just(&[]) && !allows_just(&[VIEWERS]));
 }
 
 #[tokio::test]
@@ -335,4 +404,167 @@ fn the_written_description_is_current() {
         "docs/openapi.json is not what the code says: run \
          `WEIR_WRITE_DOCS=1 cargo test -p weir --lib the_written_description_is_current`"
     );
+}
+
+/// Little time, few places, so that tests need not wait.
+const TIGHT: Limits = Limits {
+    places: 4,
+    head: Duration::from_millis(300),
+    body: Duration::from_millis(300),
+    bodies: MAX_DOCUMENTS,
+    ..LIMITS
+};
+
+/// Clients' patience: far more than any answer takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Status and body of what comes until the server closes.
+async fn answer_of(mut stream: UnixStream) -> (String, String) {
+    let mut answer = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    // Whoever goes on sending may find the connection reset when the answer was read.
+    drop(end.expect("an end of the connection"));
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    (head[9..12].into(), body.into())
+}
+
+/// Changes a weight, as others do meanwhile.
+async fn others_are_served(running: &Running, weight: u32) {
+    let client = Client::new(&running.socket);
+    let request = WeightsRequest { weights: map(&[("v1", weight)]), ..WeightsRequest::default() };
+    let split = client.set_weights("reviews", &request).await.expect("others are served");
+    assert_eq!(split.subsets[0].weight, weight);
+}
+
+#[tokio::test]
+async fn requests_that_take_too_long_are_told_so() {
+    let running = start_with(FILE, TIGHT, Access::default());
+    let head = "PUT /v1/splits/reviews/weights HTTP/1.1\r\nHost: x\r\n\
+                Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{";
+    for (sent, said) in [
+        ("", "no request came within 0.3 s"),
+        ("GET /v1/sta", "no request came within 0.3 s"),
+        (head, "the body took longer than 0.3 s"),
+    ] {
+        let mut stream = UnixStream::connect(&running.socket).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let (status, body) = answer_of(stream).await;
+        assert_eq!(
+            (status.as_str(), body),
+            ("408", format!("{{\"error\":\"{said}\"}}")),
+            "{sent:?}"
+        );
+    }
+    // A byte now and then is not enough.
+    let mut slow = UnixStream::connect(&running.socket).await.unwrap();
+    slow.write_all(head.as_bytes()).await.unwrap();
+    while slow.write_all(b" ").await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(answer_of(slow).await.0, "408");
+}
+
+#[tokio::test]
+async fn clients_that_keep_the_agent_waiting_make_room_for_others() {
+    let limits = Limits { head: PATIENCE, body: PATIENCE, ..TIGHT };
+    let running = start_with(FILE, limits, Access::default());
+    let deaf = "GET /v1/flows HTTP/1.1\r\nHost: x\r\n\r\n";
+    let slow = "POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{";
+    let mut clients = Vec::new();
+    for n in 0..200 {
+        let mut stream = UnixStream::connect(&running.socket).await.unwrap();
+        let sent = ["", "GET /v1/sta", slow, deaf][n % 4];
+        // Places are taken from those who have just got them.
+        let _ = stream.write_all(sent.as_bytes()).await;
+        clients.push((sent, stream));
+        if n % 10 == 9 {
+            others_are_served(&running, 1000 + n as u32).await;
+        }
+    }
+    let (mut told, all) = (0, clients.len());
+    for (sent, stream) in clients.drain(..all - limits.places).filter(|(sent, _)| *sent != deaf) {
+        let (status, body) = answer_of(stream).await;
+        assert_eq!(status, "503", "{sent:?}: {body}");
+        told += 1;
+    }
+    assert!(told > 100, "{told} were told");
+}
+
+#[tokio::test]
+async fn bodies_and_heads_without_end_are_refused() {
+    let running = start_with(FILE, TIGHT, Access::default());
+    let post = |path: &str, more: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{more}\r\n")
+    };
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let weights = "/v1/splits/reviews/rollback";
+    for (head, again, status, says) in [
+        (post(weights, chunked), chunk.as_str(), "413", "the body is larger than 65536 bytes"),
+        (post("/v1/apply", chunked), &chunk, "413", "the body is larger than 67108864 bytes"),
+        (post(weights, ""), "GET / HTTP/1.1\r\n", "400", "EOF"),
+        ("GET /v1/status HTTP/1.1\r\n".to_owned(), "a: b\r\n", "431", ""),
+        (format!("GET /{} HTTP/1.1\r\n", "x".repeat(100_000)), "", "431", ""),
+    ] {
+        let stream = UnixStream::connect(&running.socket).await.unwrap();
+        let (mut reader, mut writer) = stream.into_split();
+        let again = again.to_owned();
+        // As much as is taken.
+        let sending = tokio::spawn(async move {
+            let mut sent = writer.write_all(head.as_bytes()).await;
+            while sent.is_ok() && !again.is_empty() {
+                sent = writer.write_all(again.as_bytes()).await;
+            }
+            writer
+        });
+        let mut answer = Vec::new();
+        let end = tokio::time::timeout(PATIENCE, reader.read_to_end(&mut answer)).await;
+        drop(end.expect("an end of the connection"));
+        drop(sending.await.unwrap());
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {answer:?}");
+        assert!(answer.contains(says), "{answer}");
+        others_are_served(&running, 77).await;
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_all_clients_are_bounded() {
+    let limits = Limits { bodies: 100_000, body: PATIENCE, places: 16, ..TIGHT };
+    let running = start_with(FILE, limits, Access::default());
+    let head = "POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n";
+    let mut first = UnixStream::connect(&running.socket).await.unwrap();
+    first.write_all(format!("{head}{}", " ".repeat(60_000)).as_bytes()).await.unwrap();
+    let refused = loop {
+        // The first may not have been read yet.
+        let (status, body) = raw(&running.socket, &format!("{head}{}", " ".repeat(70_000))).await;
+        if status == "503" {
+            break body;
+        }
+    };
+    assert!(refused.contains("all clients together send too much"), "{refused}");
+    others_are_served(&running, 5).await;
+    drop(first);
+    // What it had is free again.
+    while raw(&running.socket, &format!("{head}{}", " ".repeat(70_000))).await.0 == "503" {}
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_are_cut_off() {
+    let limits = Limits { stall: Duration::from_millis(300), ..TIGHT };
+    let running = start_with(FILE, limits, Access::default());
+    let mut deaf = UnixStream::connect(&running.socket).await.unwrap();
+    // Its flows never end.
+    deaf.write_all(b"GET /v1/flows HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let asked = || running.batches.load(Ordering::SeqCst);
+    while asked() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(limits.stall * 3).await;
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, deaf.read_to_end(&mut rest)).await;
+    drop(end.expect("an end of the connection"));
+    assert!(rest.starts_with(b"HTTP/1.1 200"), "it began to answer");
+    others_are_served(&running, 3).await;
 }

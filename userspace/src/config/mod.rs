@@ -1,5 +1,6 @@
 //! What the agent is told by `agent.yaml`.
 
+mod access;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,10 @@ use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use crate::access::{Access, Group};
 use crate::source::{FieldPath, Node, Problem, read, stream};
+
+use access::{Lookup, Written, lookup};
 
 /// The shortest and the longest time that a flow may be idle.
 const IDLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86400));
@@ -124,6 +128,8 @@ pub struct AgentConfig {
     pub bpffs: PathBuf,
     /// The path of the API's socket.
     pub socket: PathBuf,
+    /// Who may use the API.
+    pub access: Access,
     /// Where metrics are served; `None` turns that off.
     pub metrics: Option<SocketAddr>,
     /// Whether steered packets go past the node's stack.
@@ -147,12 +153,16 @@ impl AgentConfig {
 
     /// The configuration that `text` is, or everything that is wrong with it.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        Self::parse_with(file, text, &lookup)
+    }
+
+    fn parse_with(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Self, Vec<Problem>> {
         let (nodes, problems) = stream(file, text);
         if !problems.is_empty() {
             return Err(problems);
         }
         match nodes.as_slice() {
-            [node] => validate(node),
+            [node] => validate(node, lookup),
             [] => Err(vec![Problem::of_file(file, "empty, expected a configuration")]),
             [_, second, ..] => {
                 let message = "more than one document, expected one configuration";
@@ -168,7 +178,7 @@ impl AgentConfig {
     }
 }
 
-fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
+fn validate(node: &Node<'_>, lookup: Lookup<'_>) -> Result<AgentConfig, Vec<Problem>> {
     let raw: raw::Agent = node.typed().map_err(|problem| vec![problem])?;
     let mut check = Check { node, problems: Vec::new() };
     if raw.interfaces.is_empty() {
@@ -186,6 +196,7 @@ fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
     let state = check.path("state", raw.state);
     let bpffs = check.path("bpffs", raw.bpffs);
     let socket = check.path("socket", raw.socket);
+    let access = check.access(raw.access, lookup);
     let metrics = check.keep(&FieldPath::of("metrics"), listen(raw.metrics.as_deref()));
     let max = check.int("flows.max", raw.flows.max.get());
     let tcp_idle = check.idle("flows.tcpIdle", &raw.flows.tcp_idle);
@@ -203,6 +214,7 @@ fn validate(node: &Node<'_>) -> Result<AgentConfig, Vec<Problem>> {
             state: state?,
             bpffs: bpffs?,
             socket: socket?,
+            access: access?,
             metrics: metrics?,
             fast_path: raw.fast_path,
             flows: Flows { max: max?, tcp_idle: tcp_idle?, udp_idle: udp_idle? },
@@ -257,6 +269,32 @@ impl Check<'_> {
         let no =
             || format!("\"{value}\" is not an absolute path, expected one such as \"/run/weir\"");
         let result = if good { Ok(PathBuf::from(&value)) } else { Err(no()) };
+        self.keep(&FieldPath::of(path), result)
+    }
+
+    fn access(&mut self, raw: raw::Access, lookup: Lookup<'_>) -> Option<Access> {
+        let operators = self.group("access.operators", raw.operators, lookup);
+        let viewers = self.group("access.viewers", raw.viewers, lookup);
+        let (operators, viewers) = (operators?, viewers?);
+        if let (Some(may_change), Some(may_look)) = (&operators, &viewers)
+            && may_change.gid == may_look.gid
+        {
+            let message = format!(
+                "{may_look} are the operators, who may look anyway; expected another group"
+            );
+            return self.keep(&FieldPath::of("access.viewers"), Err(message));
+        }
+        Some(Access { operators, viewers })
+    }
+
+    /// A group, if one is written; None if there is no such group.
+    fn group(
+        &mut self,
+        path: &str,
+        written: Option<Written>,
+        lookup: Lookup<'_>,
+    ) -> Option<Option<Group>> {
+        let result = written.map(|written| written.resolve(lookup)).transpose();
         self.keep(&FieldPath::of(path), result)
     }
 

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::access::Written;
 use super::{FastPath, Forward, KernelLog};
 use crate::source::ranged::Ranged;
 
@@ -17,6 +18,8 @@ pub(super) struct Agent {
     pub bpffs: String,
     #[serde(default = "socket")]
     pub socket: String,
+    #[serde(default)]
+    pub access: Access,
     #[serde(default = "metrics")]
     pub metrics: Option<String>,
     #[serde(default)]
@@ -63,6 +66,13 @@ pub(super) struct Interface {
     pub pattern: String,
     #[serde(default)]
     pub forward: Forward,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Access {
+    pub operators: Option<Written>,
+    pub viewers: Option<Written>,
 }
 
 #[derive(Deserialize)]

@@ -3,10 +3,16 @@
 use std::time::Duration;
 
 use super::{AgentConfig, FastPath, Forward, KernelLog};
+use crate::access::{Access, Group};
 use crate::source::Problem;
 
 fn problems(text: &str) -> Vec<String> {
-    let found = AgentConfig::parse("f", text).err().unwrap_or_default();
+    let groups = |name: &str| match name {
+        "ops" => Ok(Some(10)),
+        "broken" => Err(std::io::Error::other("no answer")),
+        _ => Ok(None),
+    };
+    let found = AgentConfig::parse_with("f", text, &groups).err().unwrap_or_default();
     found.iter().map(Problem::to_string).collect()
 }
 
@@ -18,6 +24,7 @@ fn defaults() {
     assert_eq!(config.state.to_str(), Some("/var/lib/weir"));
     assert_eq!(config.bpffs.to_str(), Some("/sys/fs/bpf/weir"));
     assert_eq!(config.socket.to_str(), Some("/run/weir/weir.sock"));
+    assert_eq!(config.access, Access::default());
     assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.fast_path, FastPath::Auto);
     assert_eq!(config.flows.max, 262_144);
@@ -47,7 +54,7 @@ fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
         assert!(config.interfaces[0].pattern().len() > libc::IFNAMSIZ - 1);
     }
     let settings = all.iter().filter(|line| line.starts_with(char::is_alphabetic)).count();
-    assert_eq!(settings, 11, "every setting is there: {all:#?}");
+    assert_eq!(settings, 12, "every setting is there: {all:#?}");
 }
 
 #[test]
@@ -78,6 +85,62 @@ fn metrics_can_be_turned_off() {
         let config =
             AgentConfig::parse("f", &text).unwrap_or_else(|found| panic!("{off}: {found:?}"));
         assert_eq!(config.metrics, None, "{off}");
+    }
+}
+
+#[test]
+fn groups_have_names_or_numbers() {
+    let groups = |name: &str| Ok((name == "ops").then_some(10));
+    let group = |name: &str, gid| Some(Group { name: name.into(), gid });
+    for (text, operators, viewers) in [
+        ("{}", None, None),
+        ("{operators: ops}", group("ops", 10), None),
+        ("{viewers: 20}", None, group("20", 20)),
+        ("{operators: '0', viewers: ops}", group("0", 0), group("ops", 10)),
+        ("{operators: 4294967294, viewers: null}", group("4294967294", 4_294_967_294), None),
+    ] {
+        let text = format!("interfaces: [{{match: a}}]\naccess: {text}\n");
+        let config = AgentConfig::parse_with("f", &text, &groups);
+        let config = config.unwrap_or_else(|found| panic!("{text}: {found:?}"));
+        assert_eq!(config.access, Access { operators, viewers }, "{text}");
+    }
+}
+
+#[test]
+fn bad_groups() {
+    let cases: &[(&str, &str)] = &[
+        (
+            "@\naccess:\n  operators: ops\n  viewers: nobody-there",
+            "f:4: access.viewers: there is no group \"nobody-there\", expected the name of a group (see /etc/group) or its number",
+        ),
+        (
+            "@\naccess:\n  operators: broken",
+            "f:3: access.operators: cannot look up group \"broken\" (no answer), expected the name of a group (see /etc/group) or its number",
+        ),
+        (
+            "@\naccess:\n  operators: ''",
+            "f:3: access.operators: there is no group \"\", expected the name of a group (see /etc/group) or its number",
+        ),
+        (
+            "@\naccess:\n  operators: 4294967295",
+            "f:3: access.operators: 4294967295 is out of range, expected an integer from 0 to 4294967294",
+        ),
+        (
+            "@\naccess:\n  operators: [ops]",
+            "f:3: access.operators: invalid type: sequence, expected the name of a group or its number",
+        ),
+        (
+            "@\naccess:\n  operators: ops\n  viewers: 10",
+            "f:4: access.viewers: group \"10\" are the operators, who may look anyway; expected another group",
+        ),
+        (
+            "@\naccess:\n  operator: ops",
+            "f:3: access.operator: unknown field `operator`, expected `operators` or `viewers`",
+        ),
+    ];
+    for (text, expected) in cases {
+        let text = text.replace("@", "interfaces: [{match: a}]");
+        assert_eq!(problems(&text), [*expected], "{text}");
     }
 }
 
@@ -126,7 +189,7 @@ fn bad_configurations() {
         ),
         (
             "@\nflow: {}",
-            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `metrics`, `fastPath`, `flows`, `hashSeed`, `kernelLog`, `limits`",
+            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `access`, `metrics`, `fastPath`, `flows`, `hashSeed`, `kernelLog`, `limits`",
         ),
         (
             "@\nfastPath: yes",

@@ -2,13 +2,29 @@
 //!
 //! `maps/NAME` are the maps; `links/INDEX-HOOK` the attachments of interfaces,
 //! by interface index. (bpffs takes no name with a dot.)
+//!
+//! Everybody may make directories on a bpffs that is mounted as usual. So this
+//! one is used only if nobody else can change it, and holds pins, no symbolic
+//! links: to pin, open or remove then reaches nothing else.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, statat, unlinkat};
+use rustix::io::Errno;
+
+use crate::directory::{names, trusted};
+
+/// Of directories that are made.
+const PRIVATE: u32 = 0o700;
+/// Of maps.
+const MAPS: &str = "maps";
+/// Of attachments.
+const LINKS: &str = "links";
 
 /// A directory on bpffs.
 #[derive(Debug, Clone)]
@@ -45,6 +61,33 @@ fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
 }
 
+/// Opens a subdirectory, not along a link.
+fn sub(directory: &File, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(directory, name, flags, Mode::empty())?.into())
+}
+
+fn kind(directory: &File, name: &OsStr) -> io::Result<FileType> {
+    let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(found.st_mode))
+}
+
+/// Makes a subdirectory if it is not there, and checks that it holds only pins.
+fn pins_in(directory: &File, name: &str) -> io::Result<()> {
+    match mkdirat(directory, name, Mode::from_raw_mode(PRIVATE)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let found = sub(directory, name)?;
+    for name in names(&found)? {
+        if kind(&found, &name)? != FileType::RegularFile {
+            let name = name.display();
+            return Err(io::Error::other(format!("{name} there is no pin; remove it")));
+        }
+    }
+    Ok(())
+}
+
 impl Pins {
     /// The directory, as it is; nothing is made.
     pub fn of(dir: &Path) -> Self {
@@ -58,17 +101,19 @@ impl Pins {
         let usual = Path::new("/sys/fs/bpf");
         let mountpoint = if dir.starts_with(usual) { usual } else { dir };
         if mountpoint != usual {
-            at(dir, fs::create_dir_all(dir))?;
+            at(dir, trusted(dir, Some(PRIVATE)))?;
         }
         if !is_bpffs(mountpoint) {
-            let none: Option<&str> = None;
-            mount(Some("bpf"), mountpoint, Some("bpf"), MsFlags::empty(), none).map_err(
-                |source| PinsError::Mount { path: mountpoint.to_owned(), source: source.into() },
-            )?;
+            mount(Some("bpf"), mountpoint, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+                .map_err(|source| PinsError::Mount {
+                    path: mountpoint.to_owned(),
+                    source: source.into(),
+                })?;
         }
         let pins = Self::of(dir);
-        for sub in [pins.maps(), pins.links()] {
-            at(&sub, fs::create_dir_all(&sub))?;
+        let directory = at(dir, trusted(dir, Some(PRIVATE)))?;
+        for name in [MAPS, LINKS] {
+            at(&dir.join(name), pins_in(&directory, name))?;
         }
         Ok(pins)
     }
@@ -79,11 +124,11 @@ impl Pins {
     }
 
     fn maps(&self) -> PathBuf {
-        self.dir.join("maps")
+        self.dir.join(MAPS)
     }
 
     fn links(&self) -> PathBuf {
-        self.dir.join("links")
+        self.dir.join(LINKS)
     }
 
     /// Where a map is pinned.
@@ -99,13 +144,15 @@ impl Pins {
     /// The attachments: interface index and hook.
     pub fn attached(&self) -> Result<Vec<(u32, String)>, PinsError> {
         let dir = self.links();
-        let entries = match fs::read_dir(&dir) {
+        let open = trusted(&self.dir, None).and_then(|directory| sub(&directory, LINKS));
+        let names = match open.and_then(names) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => at(&dir, entries)?,
+            // A link: nothing of ours.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+            names => at(&dir, names)?,
         };
         let mut found = Vec::new();
-        for entry in entries {
-            let name = at(&dir, entry)?.file_name();
+        for name in names {
             let parts = name.to_str().and_then(|name| name.split_once('-'));
             found.extend(parts.and_then(|(index, hook)| Some((index.parse().ok()?, hook.into()))));
         }
@@ -115,37 +162,108 @@ impl Pins {
 
     /// Whether maps are pinned.
     pub fn are_there(&self) -> bool {
-        self.map("META").exists()
+        fs::symlink_metadata(self.map("META")).is_ok()
     }
 
     /// Removes all pins, and the directory: attachments end, maps are freed
     /// when the last program that uses them is.
     pub fn remove(&self) -> Result<(), PinsError> {
+        let directory = match trusted(&self.dir, None) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            directory => at(&self.dir, directory)?,
+        };
         // Links first: no program runs on maps that are half gone.
-        for dir in [self.links(), self.maps(), self.dir.clone()] {
-            match fs::read_dir(&dir) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return at(&dir, Err(error)),
-                Ok(entries) => {
-                    for entry in entries {
-                        let path = at(&dir, entry)?.path();
-                        if !path.is_dir() {
-                            at(&path, fs::remove_file(&path))?;
-                        }
-                    }
-                }
-            }
-            match fs::remove_dir(&dir) {
-                // A mount point of its own stays; so does the directory that is all that a
-                // sandbox lets the agent write to.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::ResourceBusy | io::ErrorKind::ReadOnlyFilesystem
-                    ) => {}
-                result => at(&dir, result)?,
+        for path in [self.links(), self.maps()] {
+            let name = path.file_name().unwrap_or_default();
+            match kind(&directory, name) {
+                Ok(FileType::Directory) => at(&path, remove_below(&directory, name))?,
+                // Of links, not what they lead to.
+                _ => continue,
             }
         }
-        Ok(())
+        at(&self.dir, remove_files(&directory))?;
+        match fs::remove_dir(&self.dir) {
+            // A mount point of its own stays; so does the directory that is all that a
+            // sandbox lets the agent write to.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ResourceBusy | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Ok(())
+            }
+            result => at(&self.dir, result),
+        }
+    }
+}
+
+fn remove_below(directory: &File, name: &OsStr) -> io::Result<()> {
+    remove_files(&sub(directory, &name.to_string_lossy())?)?;
+    Ok(unlinkat(directory, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Removes what is in a directory and is no directory.
+fn remove_files(directory: &File) -> io::Result<()> {
+    for name in names(directory)? {
+        if kind(directory, &name)? != FileType::Directory {
+            unlinkat(directory, &name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A directory of pins as on bpffs, of ordinary files; and a file outside.
+    fn tree() -> (tempfile::TempDir, Pins, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, outside) = (root.path().join("weir"), root.path().join("outside"));
+        for path in [dir.join(MAPS), dir.join(LINKS), outside.clone()] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::write(dir.join("maps/META"), "").unwrap();
+        fs::write(dir.join("links/7-reply"), "").unwrap();
+        fs::write(outside.join("8-reply"), "precious").unwrap();
+        (root, Pins::of(&dir), outside)
+    }
+
+    #[test]
+    fn all_pins_are_removed() {
+        let (_root, pins, outside) = tree();
+        assert!(pins.are_there());
+        assert_eq!(pins.attached().unwrap(), [(7, "reply".to_owned())]);
+        pins.remove().unwrap();
+        assert!(!pins.dir().exists() && outside.exists());
+        pins.remove().unwrap();
+    }
+
+    #[test]
+    fn what_links_lead_to_is_not_removed() {
+        let (_root, pins, outside) = tree();
+        fs::remove_dir_all(pins.links()).unwrap();
+        symlink(&outside, pins.links()).unwrap();
+        symlink(outside.join("8-reply"), pins.map("SPLITS")).unwrap();
+        assert_eq!(pins.attached().unwrap(), [], "nothing outside is taken for an attachment");
+        pins.remove().unwrap();
+        assert!(!pins.dir().exists());
+        assert_eq!(fs::read_to_string(outside.join("8-reply")).unwrap(), "precious");
+    }
+
+    #[test]
+    fn links_are_no_pins() {
+        let (_root, pins, outside) = tree();
+        let directory = trusted(pins.dir(), None).unwrap();
+        pins_in(&directory, MAPS).unwrap();
+        symlink(outside.join("8-reply"), pins.map("SPLITS")).unwrap();
+        let error = pins_in(&directory, MAPS).unwrap_err().to_string();
+        assert_eq!(error, "SPLITS there is no pin; remove it");
+        fs::remove_dir_all(pins.links()).unwrap();
+        symlink(&outside, pins.links()).unwrap();
+        assert_eq!(pins_in(&directory, LINKS).unwrap_err().kind(), io::ErrorKind::NotADirectory);
     }
 }

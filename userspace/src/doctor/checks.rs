@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::access::Need;
+
 use super::{Agent, Facts, Finding, Interface, Level, Offloads, Report, Route};
 
 /// A flow table or map that is fuller than that is a problem.
@@ -39,8 +41,9 @@ impl Found {
 type Check = fn(&Facts) -> Found;
 
 /// All checks, by name.
-const ALL: [(&str, Check); 13] = [
+const ALL: [(&str, Check); 14] = [
     ("config", config),
+    ("access", access),
     ("agent", agent),
     ("resources", resources),
     ("kernel", kernel),
@@ -100,6 +103,25 @@ fn config(facts: &Facts) -> Found {
     if let Err(error) = &facts.config {
         let advice = "mend the file; `weir doctor --config FILE` looks at another one";
         found.problem(error, advice);
+    }
+    found
+}
+
+fn access(facts: &Facts) -> Found {
+    let Some(access) = &facts.access else {
+        return Found::fine("not known without a configuration");
+    };
+    let [look, change] = [Need::Look, Need::Change].map(|need| access.who(need));
+    let mut found = Found::fine(if look == change {
+        format!("{change} may use the API")
+    } else {
+        format!("{change} may change things, {look} may look")
+    });
+    if facts.access_in_force == Some(false) {
+        found.problem(
+            "the permissions of the API's socket are not those that `access` in agent.yaml says",
+            "restart the agent: it sets them when it starts",
+        );
     }
     found
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::access::Access;
 use crate::api::types::StatusView;
 
 /// All that the checks go by. None is what cannot be known.
@@ -9,6 +10,10 @@ use crate::api::types::StatusView;
 pub struct Facts {
     /// The agent's configuration: what is wrong with it, if anything is.
     pub config: Result<(), String>,
+    /// Who may use the API, by the configuration.
+    pub access: Option<Access>,
+    /// Whether the permissions of the API's socket say the same.
+    pub access_in_force: Option<bool>,
     /// The agent.
     pub agent: Agent,
     /// The release of the kernel.

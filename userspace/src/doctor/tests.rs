@@ -1,6 +1,7 @@
 //! Each check, by a healthy node of which one thing is changed.
 
 use super::*;
+use crate::access::{Access, Group};
 use crate::api::types::{FeatureView, FlowTableView, InterfaceView, MapView, StatusView};
 
 fn status() -> StatusView {
@@ -45,6 +46,8 @@ fn healthy() -> Facts {
     let via = || Route::Via("eth1".into());
     Facts {
         config: Ok(()),
+        access: Some(Access::default()),
+        access_in_force: Some(true),
         agent: Agent::Runs(Box::new(status())),
         release: "6.18.4-arch1".into(),
         bpffs: ("/sys/fs/bpf/weir".into(), true),
@@ -95,6 +98,12 @@ type Case = (fn(&mut Facts), &'static str, Level, &'static str);
 
 const CASES: &[Case] = &[
     (|f| f.config = Err("a.yaml:1: no".into()), "config", Level::Problem, "a.yaml:1: no"),
+    (
+        |f| f.access_in_force = Some(false),
+        "access",
+        Level::Problem,
+        "the permissions of the API's socket are not those",
+    ),
     (silent, "agent", Level::Problem, "no agent answers"),
     (
         |f| says(f, |s| s.last_error = vec!["x.yaml:3: no".into()]),
@@ -226,6 +235,27 @@ fn what_cannot_matter_is_no_problem() {
     let report = examine(&facts, &[]);
     assert_eq!(report.problems, 1, "{report:?}");
     assert!(report.findings.iter().any(|f| f.check == "jit" && f.level == Level::Note));
+}
+
+#[test]
+fn who_may_use_the_api_is_said() {
+    let group = |name: &str, gid| Some(Group { name: name.into(), gid });
+    for (access, expected) in [
+        (Some(Access::default()), "only root may use the API"),
+        (
+            Some(Access { operators: group("ops", 1), viewers: None }),
+            "root and members of group \"ops\" may use the API",
+        ),
+        (
+            Some(Access { operators: None, viewers: group("all", 1) }),
+            "only root may change things, root and members of group \"all\" may look",
+        ),
+        (None, "not known without a configuration"),
+    ] {
+        let report = examine(&Facts { access, ..healthy() }, &[]);
+        let found = report.findings.iter().find(|finding| finding.check == "access");
+        assert_eq!(found.map(|finding| finding.text.as_str()), Some(expected));
+    }
 }
 
 #[test]

@@ -1,101 +1,95 @@
 //! The HTTP server. Whoever reaches its address may be slow or hostile, and
-//! must not hold up the agent: connections are few, short and answer one
-//! request each, and one sample is taken at a time.
+//! must not hold up the agent: see [`crate::http`]; and one sample is taken at a
+//! time.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Bytes;
+use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tracing::warn;
 
 use super::exposition::CONTENT_TYPE;
 use super::{Source, exposition};
+use crate::http::{self, Desk, Limits, Listen, Owner, Refusal};
 
-/// How long is waited when no connection can be accepted, for want of memory or descriptors.
-const PAUSE: Duration = Duration::from_millis(500);
+/// What clients may take: for scrapers that are on the node, or near.
+pub const LIMITS: Limits = Limits {
+    places: 16,
+    head: Duration::from_secs(5),
+    body: Duration::from_secs(5),
+    stall: Duration::from_secs(10),
+    life: Some(Duration::from_secs(30)),
+    bodies: 0,
+};
 
-/// What clients may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Connections at a time; more wait in the kernel's queue.
-    pub connections: usize,
-    /// How long the head of a request may take.
-    pub header: Duration,
-    /// How long a connection may last.
-    pub connection: Duration,
+/// Listens at `address`, if there is one.
+pub fn bind(address: Option<SocketAddr>) -> anyhow::Result<Option<std::net::TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = std::net::TcpListener::bind(address);
+    let ready = listener.and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(Some(listener))
+    });
+    ready.with_context(|| format!("cannot listen at {address} for metrics"))
 }
 
-impl Limits {
-    /// The most bytes of a request's head: the least that the library allows.
-    const HEADER_BYTES: usize = 8192;
-    /// The most header fields of a request.
-    const HEADERS: usize = 32;
-}
+impl Owner for SocketAddr {
+    type Of = IpAddr;
 
-impl Default for Limits {
-    /// For scrapers that are on the node, or near.
-    fn default() -> Self {
-        let (header, connection) = (Duration::from_secs(5), Duration::from_secs(30));
-        Self { connections: 16, header, connection }
+    fn of(&self) -> IpAddr {
+        self.ip()
     }
 }
 
-/// Listens at `address`, if there is one.
-pub async fn bind(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
-    let Some(address) = address else { return Ok(None) };
-    let listener = TcpListener::bind(address).await;
-    listener.map(Some).with_context(|| format!("cannot listen at {address} for metrics"))
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+    type Client = SocketAddr;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        TcpListener::accept(self).await
+    }
+}
+
+/// Hands requests to the routes.
+struct Scrapes(TowerToHyperService<Router>);
+
+impl Desk for Scrapes {
+    type Client = SocketAddr;
+
+    /// No request has anything to say but where it goes.
+    fn admit(&self, _: &SocketAddr, _: &Parts) -> Result<usize, Refusal> {
+        Ok(0)
+    }
+
+    async fn answer(&self, request: Request<Bytes>) -> Response {
+        match self.0.call(request.map(Body::from)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    fn text(&self, message: &str) -> (&'static str, String) {
+        ("text/plain; charset=utf-8", format!("{message}\n"))
+    }
 }
 
 /// Answers requests for as long as it is polled.
-pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, limits: Limits) -> Infallible {
-    let service = TowerToHyperService::new(router(source));
-    let connections = Arc::new(Semaphore::new(limits.connections));
-    loop {
-        // Never closed, so the permit is there.
-        let permit = Arc::clone(&connections).acquire_owned().await;
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let answer = connection(stream, service.clone(), limits);
-                tokio::spawn(async move {
-                    // What went wrong is the client's business.
-                    let _ = tokio::time::timeout(limits.connection, answer).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                warn!("metrics: {error}");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn connection(
-    stream: TcpStream,
-    service: TowerToHyperService<Router>,
-    limits: Limits,
-) -> Result<(), hyper::Error> {
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header)
-        .max_headers(Limits::HEADERS)
-        .max_buf_size(Limits::HEADER_BYTES)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, limits: Limits) {
+    let desk = Scrapes(TowerToHyperService::new(router(source)));
+    http::serve(listener, desk, limits, std::future::pending()).await;
 }
 
 /// The source, and how many questions it answers at a time: one of each kind,

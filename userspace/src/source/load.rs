@@ -1,12 +1,14 @@
 //! A directory to the desired state.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Problem, resolve_all};
+use crate::directory::{names, open_beneath};
 use crate::model::Desired;
 use crate::resource::{self, Documents, Resolved};
 
@@ -62,8 +64,8 @@ impl FileRead {
 /// `before` is not parsed again, and its documents are the same ones.
 pub fn load_files(dir: &Path, before: &Files) -> Files {
     let mut found = Files::default();
-    let paths = match list(dir) {
-        Ok(paths) => paths,
+    let listed = match read_all(dir) {
+        Ok(listed) => listed,
         Err(error) => {
             found.problems.push(unlisted(dir, &error));
             found.unlisted = true;
@@ -72,9 +74,9 @@ pub fn load_files(dir: &Path, before: &Files) -> Files {
     };
     let known: HashMap<&str, &FileRead> =
         before.files.iter().map(|file| (file.name.as_str(), file)).collect();
-    for path in paths {
+    for Listed { path, text } in listed {
         let name = path.display().to_string();
-        match read(&path) {
+        match text {
             Ok(text) => found.files.push(match known.get(name.as_str()) {
                 Some(&file) if file.text == text => file.clone(),
                 _ => FileRead::new(name, text),
@@ -96,8 +98,8 @@ fn unlisted(dir: &Path, error: &io::Error) -> Problem {
 /// What the files of a directory (see [`list`]) come to together. What cannot
 /// be read is among the problems.
 pub fn load_all(dir: &Path) -> Resolved {
-    let files = match list(dir) {
-        Ok(files) => files,
+    let listed = match read_all(dir) {
+        Ok(listed) => listed,
         Err(error) => {
             let problems = vec![unlisted(dir, &error)];
             return Resolved { problems, ..Resolved::default() };
@@ -105,9 +107,9 @@ pub fn load_all(dir: &Path) -> Resolved {
     };
     let mut texts = Vec::new();
     let mut problems = Vec::new();
-    for file in files {
-        match read(&file) {
-            Ok(text) => texts.push((file.display().to_string(), text)),
+    for Listed { path, text } in listed {
+        match text {
+            Ok(text) => texts.push((path.display().to_string(), text)),
             Err(problem) => problems.push(problem),
         }
     }
@@ -117,34 +119,75 @@ pub fn load_all(dir: &Path) -> Resolved {
     resolved
 }
 
-/// The `*.yaml` and `*.yml` files of a directory, sorted. Not of its
-/// subdirectories; and not names that start with '.', which editors and
-/// ConfigMap mounts use for their own.
+/// A file of a directory.
+struct Listed {
+    path: PathBuf,
+    text: Result<String, Problem>,
+}
+
+/// Whether a directory's file of that name is one of its resources: `*.yaml` and
+/// `*.yml`, but for names that start with '.', which editors and ConfigMap mounts
+/// use for their own.
+fn is_resource(name: &OsStr) -> bool {
+    let hidden = name.as_encoded_bytes().starts_with(b".");
+    !hidden && Path::new(name).extension().is_some_and(|ext| ext == "yaml" || ext == "yml")
+}
+
+/// The resources of a directory, sorted; not of its subdirectories. For whoever
+/// may read them: links are followed.
 pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let yaml = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml");
-        if yaml && !hidden && !path.is_dir() {
-            files.push(path);
-        }
+    let names = sorted(&File::open(dir)?)?.into_iter();
+    Ok(names.map(|name| dir.join(name)).filter(|path| !path.is_dir()).collect())
+}
+
+fn sorted(directory: &File) -> io::Result<Vec<OsString>> {
+    let mut names = names(directory)?;
+    names.retain(|name| is_resource(name));
+    names.sort();
+    Ok(names)
+}
+
+/// Reads what [`list`] names. A file that is a symbolic link is read if that leads
+/// to another place within the directory, as those of a ConfigMap mount do.
+fn read_all(dir: &Path) -> io::Result<Vec<Listed>> {
+    let directory = File::open(dir)?;
+    let mut listed = Vec::new();
+    for name in sorted(&directory)? {
+        let path = dir.join(&name);
+        let text = match open_beneath(&directory, &name) {
+            Ok(None) => continue,
+            Ok(Some(file)) => text(&path, file),
+            Err(error) => Err(unreadable(&path, &error)),
+        };
+        listed.push(Listed { path, text });
     }
-    files.sort();
-    Ok(files)
+    Ok(listed)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Problem {
+    let message = match error.kind() {
+        // Nothing that the system said.
+        io::ErrorKind::Other => error.to_string(),
+        _ => format!("cannot read the file: {error}"),
+    };
+    Problem::of_file(&path.display().to_string(), message)
 }
 
 /// The text of a regular file of at most [`MAX_FILE_SIZE`].
 pub fn read(path: &Path) -> Result<String, Problem> {
-    let problem = |message: String| Problem::of_file(&path.display().to_string(), message);
-    let unreadable = |error: io::Error| problem(format!("cannot read the file: {error}"));
     // Checked before it is opened: to open a FIFO would wait for who writes to it.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(problem("not a regular file".to_owned()));
+    let found = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if !found.is_file() {
+        return Err(Problem::of_file(&path.display().to_string(), "not a regular file"));
     }
+    text(path, File::open(path).map_err(|error| unreadable(path, &error))?)
+}
+
+fn text(path: &Path, file: File) -> Result<String, Problem> {
+    let problem = |message: String| Problem::of_file(&path.display().to_string(), message);
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let read = file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes);
+    read.map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(problem(format!("larger than {MAX_FILE_SIZE} bytes")));
     }
@@ -186,6 +229,33 @@ mod tests {
         assert_eq!(problems[1], "big.yaml: larger than 8388608 bytes");
         assert_eq!(problems[2], "x.yaml: not UTF-8 text");
         assert!(problems[3].starts_with("z.yaml:3: invalid YAML: "), "{}", problems[3]);
+    }
+
+    #[test]
+    fn links_are_read_only_within_the_directory() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("resources.d");
+        let data = dir.join("..2024_1");
+        std::fs::create_dir_all(&data).unwrap();
+        // As Kubernetes mounts a ConfigMap.
+        std::fs::write(data.join("a.yaml"), SPLIT.replace('N', "a")).unwrap();
+        symlink("..2024_1", dir.join("..data")).unwrap();
+        symlink("..data/a.yaml", dir.join("a.yaml")).unwrap();
+        symlink("..data", dir.join("directory.yaml")).unwrap();
+        assert_eq!(load(&dir).unwrap().splits().len(), 1);
+        std::fs::write(root.path().join("secret"), "secret").unwrap();
+        symlink("../secret", dir.join("b.yaml")).unwrap();
+        let files = load_files(&dir, &Files::default());
+        let read: Vec<&str> = files.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(read, [dir.join("a.yaml").to_str().unwrap()]);
+        let problems: Vec<String> = files.problems.iter().map(Problem::to_string).collect();
+        let expected = format!(
+            "{}: cannot read the file: a symbolic link that is absolute or leads out of the \
+             directory is not followed",
+            dir.join("b.yaml").display()
+        );
+        assert_eq!(problems, [expected]);
     }
 
     #[test]

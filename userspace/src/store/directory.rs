@@ -1,13 +1,15 @@
-//! Files of one directory, by names only: no path, no symbolic link leads out of it.
+//! Files of one directory, by names only: no path, no symbolic link leads out of it; and nobody
+//! but root and the agent's user can put any there.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+
+use crate::directory::trusted;
 
 /// A directory that is open and locked against others of its kind.
 #[derive(Debug)]
@@ -19,8 +21,7 @@ pub(super) struct Directory {
 impl Directory {
     /// Opens it, or makes it with mode 0700. `WouldBlock` if it is open elsewhere.
     pub fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let file = File::open(path)?;
+        let file = trusted(path, Some(0o700))?;
         file.try_lock()?;
         Ok(Self { path: path.to_owned(), file })
     }
@@ -33,6 +34,9 @@ impl Directory {
     /// Opens a regular file for reading and appending. None if there is none.
     pub fn read(&self, name: &str) -> io::Result<Option<File>> {
         match self.at(name, OFlag::O_RDWR | OFlag::O_APPEND) {
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                Err(io::Error::other("it is a symbolic link, and none is followed here"))
+            }
             Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
             Ok(_) => Err(io::Error::other("not a regular file")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

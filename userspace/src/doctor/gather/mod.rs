@@ -10,6 +10,7 @@ use std::str::FromStr;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{Agent, Endpoint, Facts, Route, Split};
+use crate::access::acl;
 use crate::api::Client;
 use crate::api::types::{SplitView, StatusView};
 use crate::config::AgentConfig;
@@ -55,6 +56,11 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
         jit: sysctl("core/bpf_jit_enable"),
         forward_v4: sysctl("ipv4/ip_forward").map(|value: u32| value != 0),
         forward_v6: sysctl("ipv6/conf/all/forwarding").map(|value: u32| value != 0),
+        access_in_force: config
+            .as_ref()
+            .ok()
+            .and_then(|config| acl::allows_just(&config.socket, config.access.groups()).ok()),
+        access: config.as_ref().ok().map(|config| config.access.clone()),
         config: config.map(drop).map_err(|problems| {
             problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         }),

@@ -1,0 +1,234 @@
+//! One connection: one request and its answer.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{Request, Response, StatusCode, header};
+use futures_util::FutureExt as _;
+use futures_util::future::Shared;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
+
+use super::places::{Phase, Place};
+use super::{Desk, Limits, Owner, Refusal};
+
+/// How long is read what nobody wants, so that its sender reads the answer
+/// instead of failing to send.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long it may take to send a few words.
+const WORDS: Duration = Duration::from_millis(100);
+
+/// The kind of a client of that desk.
+pub(super) type Of<D> = <<D as Desk>::Client as Owner>::Of;
+
+/// What all connections of a server have in common.
+pub(super) struct Common<D> {
+    pub desk: D,
+    pub limits: Limits,
+    /// A permit for each byte of a body.
+    pub bodies: Arc<Semaphore>,
+}
+
+/// Ready when the place has to be given up. The sender lives as long as that.
+type Evicted = Shared<oneshot::Receiver<()>>;
+
+/// What of a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Body,
+    All,
+}
+
+/// Answers the request of a connection, or says why not.
+pub(super) async fn converse<D: Desk, S: AsyncRead + AsyncWrite + Send + 'static>(
+    common: Arc<Common<D>>,
+    stream: S,
+    client: D::Client,
+    (place, evicted): (Place<Of<D>>, oneshot::Receiver<()>),
+) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(common.limits.stall));
+    let evicted = evicted.shared();
+    let exchange = Arc::new(Exchange {
+        common: Arc::clone(&common),
+        client,
+        place,
+        evicted: evicted.clone(),
+        stage: Mutex::new(Stage::Head),
+    });
+    let service = service_fn(|request| {
+        exchange.reach(Stage::Body);
+        let exchange = Arc::clone(&exchange);
+        async move { Ok::<_, Infallible>(exchange.answer(request).await) }
+    });
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_headers(Limits::HEADERS)
+        .max_header_size(Limits::HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+    let head = async {
+        tokio::time::sleep(common.limits.head).await;
+        if exchange.stage() != Stage::Head {
+            std::future::pending::<()>().await;
+        }
+    };
+    let why = tokio::select! {
+        // What went wrong is the client's business.
+        _ = &mut connection => return,
+        () = head => Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("no request came within {} s", common.limits.head.as_secs_f32()),
+        ),
+        _ = evicted => crowded(),
+    };
+    match exchange.stage() {
+        Stage::Head => say(&common.desk, connection.into_parts().io.into_inner(), &why).await,
+        // The exchange says so.
+        Stage::Body => drop(timeout(WORDS, connection).await),
+        // It breaks off.
+        Stage::All => {}
+    }
+}
+
+/// Why somebody has no place.
+pub(super) fn crowded() -> Refusal {
+    let message = "too many connections at a time; try again";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+}
+
+/// Answers a client of whom nothing was read.
+pub(super) async fn say<D: Desk>(
+    desk: &D,
+    mut stream: impl AsyncWrite + Unpin,
+    Refusal { status, message }: &Refusal,
+) {
+    let (kind, text) = desk.text(message);
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\
+         \r\n\r\n{text}",
+        text.len()
+    );
+    let send = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await
+    };
+    // A client that is not there does not hear it.
+    let _ = timeout(WORDS, send).await;
+}
+
+/// A request and who sent it.
+struct Exchange<D: Desk> {
+    common: Arc<Common<D>>,
+    client: D::Client,
+    place: Place<Of<D>>,
+    evicted: Evicted,
+    stage: Mutex<Stage>,
+}
+
+impl<D: Desk> Exchange<D> {
+    fn reach(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    fn stage(&self) -> Stage {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let desk = &self.common.desk;
+        let (head, mut body) = request.into_parts();
+        let read = tokio::select! {
+            read = self.read(&head, &mut body) => read,
+            _ = self.evicted.clone() => return refuse(desk, crowded()),
+        };
+        let answer = match read {
+            Ok((bytes, permits)) => {
+                self.reach(Stage::All);
+                self.place.enter(Phase::Working);
+                let answer = desk.answer(Request::from_parts(head, bytes)).await;
+                drop(permits);
+                answer
+            }
+            Err(refusal) => {
+                let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+                let _ = timeout(DRAIN, rest).await;
+                self.reach(Stage::All);
+                refuse(desk, refusal)
+            }
+        };
+        self.place.enter(Phase::Answering);
+        answer
+    }
+
+    /// Reads the body of a request, if that is admitted.
+    async fn read(&self, head: &Parts, body: &mut Incoming) -> Result<Whole, Refusal> {
+        let Common { desk, limits, bodies } = &*self.common;
+        let most = desk.admit(&self.client, head)?;
+        let read = timeout(limits.body, whole(body, most, bodies)).await;
+        read.unwrap_or_else(|_| {
+            let message = format!("the body took longer than {} s", limits.body.as_secs_f32());
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, message))
+        })
+    }
+}
+
+/// A body, and what it takes of what all may have together.
+type Whole = (Bytes, Option<OwnedSemaphorePermit>);
+
+fn refuse<D: Desk>(desk: &D, Refusal { status, message }: Refusal) -> Response<Body> {
+    let (kind, text) = desk.text(&message);
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
+
+/// Reads a body to its end.
+async fn whole(
+    body: &mut Incoming,
+    most: usize,
+    budget: &Arc<Semaphore>,
+) -> Result<Whole, Refusal> {
+    let large = || {
+        let message = format!("the body is larger than {most} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    if body.size_hint().lower() > most as u64 {
+        return Err(large());
+    }
+    let (mut bytes, mut permits) = (Vec::new(), None::<OwnedSemaphorePermit>);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Refusal::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))
+        })?;
+        // Trailers say nothing here.
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > most - bytes.len() {
+            return Err(large());
+        }
+        let more = u32::try_from(data.len()).ok();
+        let more = more.and_then(|more| Arc::clone(budget).try_acquire_many_owned(more).ok());
+        let more = more.ok_or_else(|| {
+            let message = "all clients together send too much at a time; try again";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        })?;
+        match &mut permits {
+            Some(permits) => permits.merge(more),
+            None => permits = Some(more),
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.into(), permits))
+}
