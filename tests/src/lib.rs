@@ -15,6 +15,7 @@
 //! * [`prometheus`]: a real Prometheus, and what it says.
 //! * [`server`]: servers that say who they are, and clients for them.
 //! * [`loaded`]: programs and maps, attached nowhere.
+//! * [`model`]: what weir does to a packet, as a specification.
 //! * [`content`]: what bulk transfers carry.
 //! * [`rng`]: random numbers that are the same in each run.
 //! * [`stats`]: does this sample follow these weights?
@@ -28,6 +29,7 @@ pub mod content;
 pub mod icmp;
 pub mod loaded;
 pub mod machine;
+pub mod model;
 pub mod netns;
 pub mod packet;
 pub mod path;
