@@ -1,14 +1,16 @@
 //! The first packet of a flow: its two entries.
 
-use probe_common::address::Tuple;
+use probe_common::address::{Address, Tuple};
 use probe_common::filter::same_bit;
-use probe_common::flow::{ADOPTED, Entry, FORWARD, FORWARD_HAIRPIN, Facts, SYNCED, opposite};
+use probe_common::flow::{
+    ADOPTED, Entry, FORWARD, FORWARD_HAIRPIN, Facts, SYNCED, is_closed, opposite,
+};
 use probe_common::hash::mix;
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 
 use crate::deliver::deliver;
-use crate::family::{Family, is_over, now};
+use crate::family::{Family, forget, idle_limit, now};
 use crate::frame::{Frame, Verdict};
 use crate::log::report;
 use crate::maps::{ENDPOINT_STATS, ENDPOINTS, count};
@@ -42,7 +44,8 @@ pub fn open<A: Family, F: Frame>(frame: &F, place: Place, id: u32) -> Verdict {
     };
     let facts = facts(frame, &headers, id, hairpin);
     let adopted = facts.state & ADOPTED != 0;
-    if adopted && headers.flags & RST != 0 {
+    if headers.flags & RST != 0 {
+        // Nothing begins with it, whatever other flags are set (RFC 9293, 3.10.7.2).
         count(Reason::PassNoFlowReset);
         let entry = Entry::new(tuple, &key.reversed(), &facts);
         return deliver(frame, &headers, tuple, &entry).by_the_stack();
@@ -124,25 +127,31 @@ fn claim<A: Family>(tuple: &Tuple<A>, key: &mut Tuple<A>, hairpin: bool, now: u3
     false
 }
 
-/// Whether no other flow than the one from `tuple` has the reply tuple `key`. An
-/// entry in FLOWS that is in the way, and is over, is removed.
+/// Whether no other flow than the one from `tuple` has the reply tuple `key`. A
+/// flow that is in the way, and has ended, is removed.
 #[inline(always)]
 fn is_free<A: Family>(key: &Tuple<A>, tuple: &Tuple<A>, now: u32) -> bool {
     let back = tuple.reversed();
-    if let Some(live) = A::flows().get_ptr(key) {
+    for table in [A::flows(), A::pending()] {
+        let Some(other) = table.get_ptr(key) else { continue };
         // SAFETY: an entry of the table; a torn read costs at most another attempt.
-        let live = unsafe { &*live };
-        if live.to(key) != back && !is_over(live, key.protocol, now) {
+        let other = unsafe { &*other };
+        let there = other.to(key);
+        if there == back {
+            continue;
+        }
+        if !has_ended(other, key.protocol, now) {
             return false;
         }
-        let _ = A::flows().remove(key);
+        forget(table, key, &there.reversed());
     }
-    match A::pending().get_ptr(key) {
-        None => true,
-        // SAFETY: as above.
-        Some(other) => unsafe {
-            let other = &*other;
-            other.to(key) == back || is_over(other, key.protocol, now)
-        },
-    }
+    true
+}
+
+/// Whether nobody sends packets of the flow any more. One that its client or its
+/// endpoint alone has closed may go on (RFC 9293, 3.6): a SYN of the same client to
+/// the same service tells that it does not, one to another service says nothing.
+#[inline(always)]
+fn has_ended<A: Address>(entry: &Entry<A>, protocol: u8, now: u32) -> bool {
+    is_closed(entry.state) || now.wrapping_sub(entry.seen) > idle_limit(protocol)
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::flows::{Flow, From, Key};
 use super::quote::{Quote, key, quote};
 use super::sight::{ICMP, ICMPV6, Packet, Sight, TCP, be32, look};
-use super::tcp::{Connection, RST, Segment};
+use super::tcp::{Connection, Maybe, RST, SYN, Segment};
 use super::{Follow, Model, Side, siblings};
 
 /// What is to become of a packet.
@@ -44,11 +44,28 @@ fn segment(frame: &[u8], packet: &Packet) -> Option<Segment> {
     })
 }
 
+/// A packet from the port that the program chose, if it is one that may be chosen.
+fn changed_port(taken: Key, sent: Key, hairpin: bool, came_out: &[u8]) -> Option<Key> {
+    let Sight::Packet(out) = look(came_out) else { return None };
+    let port = key(came_out, &out)?.source.port();
+    // Replies to a hairpin's port are found by the filter bit of its service.
+    let same_bit = port % 64 == sent.destination.port() % 64;
+    (port >= 1024 && (same_bit || !hairpin)).then(|| taken.from(taken.source.ip(), port))
+}
+
+/// Whether a frame that came out has these addresses and ports.
+fn is_of(came_out: &[u8], received: Key) -> Option<bool> {
+    let Sight::Packet(out) = look(came_out) else { return None };
+    Some(key(came_out, &out)? == received)
+}
+
 /// Whether an address is that of one host, to which an answer may be sent (RFC 1122, section
 /// 3.2.2; RFC 4443, section 2.4).
 fn is_one_host(ip: IpAddr) -> bool {
-    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    !(ip.is_multicast() || ip.is_unspecified() || ip.is_loopback() || broadcast)
+    match ip {
+        IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
+        IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_unspecified() || v6.is_loopback()),
+    }
 }
 
 impl Model {
@@ -58,11 +75,7 @@ impl Model {
     /// program.
     pub fn decide(&mut self, side: Side, frame: &[u8], came_out: &[u8]) -> Fate {
         let packet = match look(frame) {
-            Sight::Foreign => return Fate::Untouched,
-            Sight::Broken => {
-                self.count("pass_unparsed");
-                return Fate::Untouched;
-            }
+            Sight::Foreign | Sight::Broken => return Fate::Untouched,
             Sight::Packet(packet) => packet,
         };
         if !packet.has_transport() {
@@ -73,7 +86,9 @@ impl Model {
         }
         let Some(key) = key(frame, &packet) else { return Fate::Untouched };
         let fate = self.packet(side, frame, packet, key, came_out);
-        if let Fate::Rewritten(_, to) = fate {
+        if let Fate::Rewritten(_, to) = fate
+            && packet.fragment.is_some_and(|fragment| fragment.next_to_transport)
+        {
             let (source, destination) = (to.source.ip(), to.destination.ip());
             self.remember(&packet, Follow { side, source, destination });
         }
@@ -132,11 +147,14 @@ impl Model {
         match found {
             Some((flow, From::Endpoint)) => self.from_endpoint(packet, &flow, segment),
             Some((flow, From::Client)) => {
-                let another = segment.is_some_and(|syn| syn.opens() && flow.tcp.gives_way_to(syn));
+                let syn = segment.filter(|segment| segment.opens());
+                let another = match syn.map_or(Maybe::No, |syn| flow.tcp.gives_way_to(syn)) {
+                    Maybe::Unsure => is_of(came_out, flow.received) == Some(false),
+                    sure => sure == Maybe::Yes,
+                };
                 if !another {
                     return self.from_client(packet, &flow, segment);
                 }
-                self.count("flow_reused");
                 self.flows.remove(&key);
                 self.first(packet, key, segment, came_out)
             }
@@ -163,9 +181,15 @@ impl Model {
     fn from_endpoint(&mut self, packet: Packet, flow: &Flow, segment: Option<Segment>) -> Fate {
         let to = flow.sent.reversed();
         if self.is_gone(flow) {
+            if flow.hairpin() {
+                // Client and endpoint are one host; it is told as whose packet this was.
+                return self.refuse("reject_endpoint_gone", packet, segment);
+            }
             self.count("reject_endpoint_gone");
             return match segment {
-                Some(segment) if !segment.has(RST) => Fate::Refused(packet, Refusal::Receiver(to)),
+                Some(segment) if !segment.has(RST) && packet.plain => {
+                    Fate::Refused(packet, Refusal::Receiver(to))
+                }
                 _ => Fate::Dropped,
             };
         }
@@ -190,25 +214,27 @@ impl Model {
         let Some(endpoint) = explained.and_then(|explained| explained.endpoint) else {
             return self.refuse("reject_no_endpoint", packet, segment);
         };
-        if self.gone.contains(&(key.protocol, key.destination, endpoint)) {
-            return self.refuse("reject_endpoint_gone", packet, segment);
-        }
         let mut received = Key { destination: endpoint, ..key };
-        if segment.is_some_and(|segment| segment.has(RST)) {
-            self.count("pass_no_flow_reset");
-            return Fate::Rewritten(packet, received);
-        }
+        // No endpoint would take a packet from its own address.
         let hairpin = key.source.ip() == endpoint.ip();
         if hairpin {
             received = received.from(key.destination.ip(), key.source.port());
         }
-        if hairpin || self.flows.find(&received.reversed()).is_some() {
-            let Some(changed) = self.changed_port(received, key, hairpin, came_out) else {
-                return self.refuse("reject_no_port", packet, segment);
-            };
-            received = changed;
+        let reset = segment.is_some_and(|segment| segment.has(RST));
+        if hairpin || (!reset && self.is_taken(&received, came_out)) {
+            match changed_port(received, key, hairpin, came_out) {
+                // Of a RST there will be no replies.
+                Some(changed) if reset || !self.is_taken(&changed, came_out) => received = changed,
+                _ => return self.refuse("reject_no_port", packet, segment),
+            }
         }
-        if segment.is_some_and(|segment| !segment.opens()) {
+        if reset {
+            // Nothing begins with it.
+            self.count("pass_no_flow_reset");
+            return Fate::Rewritten(packet, received);
+        }
+        self.flows.remove(&received.reversed());
+        if segment.is_some_and(|segment| !segment.has(SYN)) {
             self.count("flow_adopted");
         }
         let tcp = segment.map(Connection::of).unwrap_or_default();
@@ -216,31 +242,21 @@ impl Model {
         Fate::Rewritten(packet, received)
     }
 
-    /// The port that the program chose for a flow whose own is taken, if it is free.
-    fn changed_port(
-        &mut self,
-        taken: Key,
-        sent: Key,
-        hairpin: bool,
-        came_out: &[u8],
-    ) -> Option<Key> {
-        let Sight::Packet(out) = look(came_out) else { return None };
-        let port = key(came_out, &out)?.source.port();
-        let changed = taken.from(taken.source.ip(), port);
-        // Replies to a hairpin's port are found by the filter bit of its service.
-        let same_bit = port % 64 == sent.destination.port() % 64;
-        let fits = port >= 1024 && (same_bit || !hairpin);
-        let free = self.flows.find(&changed.reversed()).is_none();
-        if port != sent.source.port() {
-            self.count("flow_port_changed");
+    /// Whether replies to such a packet would be those of another flow, which has not ended. If
+    /// that is open, what came out tells.
+    fn is_taken(&self, received: &Key, came_out: &[u8]) -> bool {
+        let Some((flow, _)) = self.flows.find(&received.reversed()) else { return false };
+        match flow.tcp.has_ended() {
+            Maybe::No => true,
+            Maybe::Yes => false,
+            Maybe::Unsure => is_of(came_out, *received) != Some(true),
         }
-        (fits && free).then_some(changed)
     }
 
     /// Refuses a packet that came from outside.
     fn refuse(&mut self, why: &'static str, packet: Packet, segment: Option<Segment>) -> Fate {
         let reset = segment.is_some_and(|segment| segment.has(RST));
-        if reset || !is_one_host(packet.source) {
+        if reset || !packet.plain || !is_one_host(packet.source) || !packet.to_one_host {
             self.count("reject_silent");
             return Fate::Dropped;
         }

@@ -28,6 +28,17 @@ pub use render::{Checksums, Outcome};
 use sight::Packet;
 use weir::model::Split;
 
+/// The reasons that the model counts.
+pub const COUNTED: &[&str] = &[
+    "pass_no_flow_reset",
+    "reject_no_endpoint",
+    "reject_endpoint_gone",
+    "reject_silent",
+    "reject_no_port",
+    "flow_adopted",
+    "icmp_translated",
+];
+
 /// Where a packet is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -88,16 +99,17 @@ impl Model {
         }
     }
 
-    /// Forgets all flows and fragments.
+    /// Forgets all flows and fragments, and what was counted.
     pub fn forget(&mut self) {
+        self.counts.clear();
         self.flows = Flows::default();
         self.fragments.clear();
     }
 
-    /// How often each reason was counted, by its name in the metrics.
+    /// How often a reason was counted, by its name in the metrics; one of [`COUNTED`].
     #[must_use]
-    pub fn counts(&self) -> &HashMap<&'static str, u64> {
-        &self.counts
+    pub fn counted(&self, reason: &str) -> u64 {
+        self.counts.get(reason).copied().unwrap_or(0)
     }
 
     fn count(&mut self, reason: &'static str) {

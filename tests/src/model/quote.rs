@@ -24,13 +24,12 @@ fn is_error(protocol: u8, kind: u8) -> bool {
 #[must_use]
 pub fn quote(frame: &[u8], error: &Packet) -> Option<Quote> {
     is_error(error.protocol, frame[error.l4]).then_some(())?;
-    let bytes = &frame[..error.end.min(frame.len())];
     let at = error.l4 + 8;
-    let packet = if error.v4() { sight::v4(bytes, at) } else { sight::v6(bytes, at) }?;
+    let packet = if error.v4() { sight::v4(frame, at) } else { sight::v6(frame, at) }?;
     (packet.has_transport() && matches!(packet.protocol, TCP | UDP)).then_some(())?;
     // The least that is quoted of a transport header (RFC 792).
-    (packet.l4 + 8 <= bytes.len()).then_some(())?;
-    Some(Quote { packet, key: key(bytes, &packet)? })
+    (packet.l4 + 8 <= error.end).then_some(())?;
+    Some(Quote { packet, key: key(frame, &packet)? })
 }
 
 /// Addresses and ports of a packet.

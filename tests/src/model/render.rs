@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::decide::{Fate, Refusal};
 use super::flows::Key;
 use super::quote::Quote;
-use super::sight::{ICMP, Packet, TCP, UDP, be16, be32};
+use super::sight::{ICMP, ICMPV6, Packet, TCP, UDP, be16, be32};
 use super::tcp::{ACK, FIN, RST, SYN};
 
 /// What becomes of a frame.
@@ -119,6 +119,12 @@ fn folded(sum: u64) -> u16 {
     }
 }
 
+/// Bytes of the transport header and what follows, as the packet says: of 16 bits.
+fn transport_length(packet: &Packet) -> u16 {
+    let header = packet.l4 - packet.l3 - if packet.v4() { 0 } else { 40 };
+    packet.says.wrapping_sub(header as u16)
+}
+
 /// Replaces addresses and ports; by how much the sum of all that changed has grown.
 fn rewrite(frame: &mut [u8], packet: &Packet, to: Key, checksums: Checksums) -> u64 {
     let ends = [to.source.ip(), to.destination.ip()];
@@ -131,8 +137,7 @@ fn rewrite(frame: &mut [u8], packet: &Packet, to: Key, checksums: Checksums) -> 
         return of_header + of_ports;
     }
     if checksums == Checksums::Partial {
-        let length = packet.end.wrapping_sub(packet.l4);
-        let of = |ends| folded(pseudo(ends, packet.protocol, length));
+        let of = |ends| folded(pseudo(ends, packet.protocol, transport_length(packet).into()));
         if checksum == of([packet.source, packet.destination]) {
             put16(frame, at, of(ends));
             return 0;
@@ -200,11 +205,11 @@ fn refuse(frame: &[u8], packet: &Packet, out: &mut Vec<u8>) {
             (ack, 0, RST)
         } else {
             let header = usize::from(frame[packet.l4 + 12] >> 4) * 4;
-            let data = packet.end.saturating_sub(packet.l4 + header) as u32;
+            let data = u32::from(transport_length(packet).wrapping_sub(header as u16));
             let counted = u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
             (0, seq.wrapping_add(data).wrapping_add(counted), RST | ACK)
         };
-        reset(ends, ports, [seq, ack], flags, out);
+        reset(first(frame, packet), ends, ports, [seq, ack], flags, out);
     } else {
         unreachable(frame, packet, ends, out);
     }
@@ -216,18 +221,20 @@ fn reset_receiver(frame: &[u8], packet: &Packet, to: Key, out: &mut Vec<u8>) {
     out.truncate(packet.l3);
     let ends = [to.source.ip(), to.destination.ip()];
     let flags = RST | frame[packet.l4 + 13] & ACK;
-    reset(ends, [to.source.port(), to.destination.port()], numbers, flags, out);
+    let ports = [to.source.port(), to.destination.port()];
+    reset(first(frame, packet), ends, ports, numbers, flags, out);
 }
 
-/// An IP header without options.
-fn header(ends: [IpAddr; 2], protocol: u8, payload: usize, out: &mut Vec<u8>) {
+/// An IP header without options, with the traffic class and flow label of the packet that it
+/// takes the place of.
+fn header(first: [u8; 4], ends: [IpAddr; 2], protocol: u8, payload: usize, out: &mut Vec<u8>) {
     let l3 = out.len();
     if ends[0].is_ipv4() {
-        out.extend_from_slice(&[0x45, 0]);
+        out.extend_from_slice(&first[..2]);
         out.extend_from_slice(&((payload + 20) as u16).to_be_bytes());
         out.extend_from_slice(&[0, 0, 0x40, 0, 64, protocol, 0, 0]);
     } else {
-        out.extend_from_slice(&[0x60, 0, 0, 0]);
+        out.extend_from_slice(&first);
         out.extend_from_slice(&(payload as u16).to_be_bytes());
         out.extend_from_slice(&[protocol, 64]);
     }
@@ -241,8 +248,15 @@ fn header(ends: [IpAddr; 2], protocol: u8, payload: usize, out: &mut Vec<u8>) {
     }
 }
 
-fn reset(ends: [IpAddr; 2], ports: [u16; 2], numbers: [u32; 2], flags: u8, out: &mut Vec<u8>) {
-    header(ends, TCP, 20, out);
+fn reset(
+    first: [u8; 4],
+    ends: [IpAddr; 2],
+    ports: [u16; 2],
+    numbers: [u32; 2],
+    flags: u8,
+    out: &mut Vec<u8>,
+) {
+    header(first, ends, TCP, 20, out);
     let l4 = out.len();
     ports.iter().for_each(|port| out.extend_from_slice(&port.to_be_bytes()));
     numbers.iter().for_each(|number| out.extend_from_slice(&number.to_be_bytes()));
@@ -251,13 +265,16 @@ fn reset(ends: [IpAddr; 2], ports: [u16; 2], numbers: [u32; 2], flags: u8, out: 
     put16(out, l4 + 16, written(checksum, TCP));
 }
 
-/// Port unreachable, with as much of the packet as may be quoted.
+/// The first word of an IP header.
+fn first(frame: &[u8], packet: &Packet) -> [u8; 4] {
+    frame[packet.l3..packet.l3 + 4].try_into().expect("a header")
+}
+
+/// Port unreachable, with the IP header and 8 bytes (RFC 792; RFC 4443 would have more).
 fn unreachable(frame: &[u8], packet: &Packet, ends: [IpAddr; 2], out: &mut Vec<u8>) {
-    let (protocol, kind, code, most) =
-        if packet.v4() { (ICMP, 3, 3, 576 - 28) } else { (super::sight::ICMPV6, 1, 4, 1280 - 48) };
-    let end = packet.end.min(frame.len()).min(packet.l3 + most);
-    let quoted = &frame[packet.l3..end];
-    header(ends, protocol, 8 + quoted.len(), out);
+    let (protocol, kind, code) = if packet.v4() { (ICMP, 3, 3) } else { (ICMPV6, 1, 4) };
+    let quoted = &frame[packet.l3..packet.l4 + 8];
+    header(first(frame, packet), ends, protocol, 8 + quoted.len(), out);
     let l4 = out.len();
     out.extend_from_slice(&[kind, code, 0, 0, 0, 0, 0, 0]);
     out.extend_from_slice(quoted);

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 const TAGS: usize = 2;
 /// IPv6 extension headers that are looked behind.
 const EXTENSIONS: usize = 6;
-/// The least of a TCP header that must be there: up to its checksum.
-const TCP_LEAST: usize = 18;
+/// A TCP header without options.
+const TCP_HEADER: usize = 20;
+/// What must be there of it: all up to its checksum.
+const TCP_THERE: usize = 18;
 
 /// Protocol numbers.
 pub const ICMP: u8 = 1;
@@ -42,12 +44,18 @@ pub struct Packet {
     pub l4: usize,
     /// Where the packet ends, as it says itself; the frame may go on, or end before.
     pub end: usize,
+    /// What its length field says; 0 of TCP if it is longer than 16 bits can say (Linux: BIG TCP).
+    pub says: u16,
     /// Source address.
     pub source: IpAddr,
     /// Destination address.
     pub destination: IpAddr,
     /// The transport protocol.
     pub protocol: u8,
+    /// Neither IPv4 options nor IPv6 extension headers.
+    pub plain: bool,
+    /// Whether it was sent to one host on the link, not to a group or all of them.
+    pub to_one_host: bool,
     /// Of a part of a larger packet.
     pub fragment: Option<Fragment>,
 }
@@ -61,6 +69,8 @@ pub struct Fragment {
     pub first: bool,
     /// IPv6: whether other extension headers are before the fragment header.
     pub behind_others: bool,
+    /// Whether no other extension header is behind the fragment header.
+    pub next_to_transport: bool,
 }
 
 /// Two bytes, big-endian.
@@ -117,14 +127,16 @@ pub fn look(frame: &[u8]) -> Sight {
     if !packet.has_transport() {
         return Sight::Packet(packet);
     }
-    let least = match packet.protocol {
-        TCP => TCP_LEAST,
-        UDP => 8,
-        ICMP if packet.v4() => 8,
-        ICMPV6 if !packet.v4() => 8,
+    let (header, there) = match packet.protocol {
+        TCP => (TCP_HEADER, TCP_THERE),
+        UDP => (8, 8),
+        ICMP if packet.v4() => (8, 8),
+        // Nobody sends one behind extension headers.
+        ICMPV6 if !packet.v4() && packet.plain => (8, 8),
         _ => return Sight::Foreign,
     };
-    if packet.l4 + least > packet.end.min(frame.len()) {
+    let long = packet.says == 0 && matches!(packet.protocol, TCP | UDP);
+    if (packet.l4 + header > packet.end && !long) || packet.l4 + there > frame.len() {
         return Sight::Broken;
     }
     Sight::Packet(packet)
@@ -142,8 +154,8 @@ pub(crate) fn v4(bytes: &[u8], l3: usize) -> Option<Packet> {
     Some(Packet {
         l3,
         l4: l3 + header,
-        // 0: longer than 16 bits can say (Linux: BIG TCP).
-        end: if total == 0 { bytes.len() } else { l3 + total },
+        end: l3 + total,
+        says: total as u16,
         source: address(bytes, l3 + 12, true)?,
         destination: address(bytes, l3 + 16, true)?,
         protocol: bytes[l3 + 9],
@@ -151,7 +163,10 @@ pub(crate) fn v4(bytes: &[u8], l3: usize) -> Option<Packet> {
             id,
             first: offset == 0,
             behind_others: false,
+            next_to_transport: true,
         }),
+        plain: header == 20,
+        to_one_host: bytes[0] & 1 == 0,
     })
 }
 
@@ -162,28 +177,42 @@ pub(crate) fn v6(bytes: &[u8], l3: usize) -> Option<Packet> {
     let mut packet = Packet {
         l3,
         l4: l3 + 40,
-        end: if payload == 0 { bytes.len() } else { l3 + 40 + payload },
+        end: l3 + 40 + payload,
+        says: payload as u16,
         source: address(bytes, l3 + 8, false)?,
         destination: address(bytes, l3 + 24, false)?,
         protocol: bytes[l3 + 6],
         fragment: None,
+        plain: true,
+        to_one_host: bytes[0] & 1 == 0,
     };
+    let next = packet.protocol;
     for walked in 0.. {
         let length = match packet.protocol {
             HOP_BY_HOP | ROUTING | DESTINATION => 8 + 8 * usize::from(*bytes.get(packet.l4 + 1)?),
             FRAGMENT => {
                 let field = be16(bytes, packet.l4 + 2)?;
-                let id = be32(bytes, packet.l4 + 4)?;
                 let first = field & 0xfff8 == 0;
                 // One that is the whole packet is none (RFC 6946).
                 if !first || field & 1 != 0 {
-                    packet.fragment = Some(Fragment { id, first, behind_others: walked > 0 });
+                    let behind_others = next != FRAGMENT;
+                    // With two fragment headers, which nobody sends, the first one counts for those
+                    // without ports.
+                    let at = if first { packet.l4 } else { l3 + 40 };
+                    let id = be32(bytes, at + 4)?;
+                    let next_to_transport = false;
+                    packet.fragment =
+                        Some(Fragment { id, first, behind_others, next_to_transport });
                 }
                 8
             }
             _ => break,
         };
-        (walked < EXTENSIONS).then_some(())?;
+        packet.plain = false;
+        (walked < EXTENSIONS || !packet.has_transport()).then_some(())?;
+        if let Some(fragment) = &mut packet.fragment {
+            fragment.next_to_transport = packet.protocol == FRAGMENT;
+        }
         packet.protocol = *bytes.get(packet.l4)?;
         packet.l4 += length;
         if !packet.has_transport() {
