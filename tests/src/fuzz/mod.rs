@@ -6,11 +6,13 @@
 //! * [`damage`]: frames that are damaged;
 //! * [`node`]: the loaded programs and maps;
 //! * [`history`]: what happens to a node, and what must come of it;
-//! * [`shrink`]: the least that still differs.
+//! * [`shrink`]: the least that still differs;
+//! * [`seeds`]: what fuzzing of the shared code alone begins with.
 
 pub mod damage;
 pub mod history;
 pub mod node;
+pub mod seeds;
 pub mod shrink;
 pub mod talk;
 pub mod world;

@@ -9,10 +9,12 @@
 //! * [`tcp`]: the life of a TCP connection, as far as it matters who a SYN is for;
 //! * [`flows`]: which flows there are;
 //! * [`quote`]: what an ICMP error is about;
-//! * [`decide`]: the fate of a packet ([`Model::decide`]);
+//! * [`fate`]: what can become of a packet;
+//! * [`decide`]: what does become of it ([`Model::decide`]);
 //! * [`render`]: what comes out ([`Fate::render`]).
 
 pub mod decide;
+pub mod fate;
 pub mod flows;
 pub mod quote;
 pub mod render;
@@ -22,7 +24,7 @@ pub mod tcp;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-pub use decide::{Fate, Refusal};
+pub use fate::{Fate, Refusal};
 pub use flows::{Flow, Flows, Key};
 pub use render::{Checksums, Outcome};
 use sight::Packet;

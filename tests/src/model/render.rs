@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::decide::{Fate, Refusal};
+use super::fate::{Fate, Refusal};
 use super::flows::Key;
 use super::quote::Quote;
 use super::sight::{ICMP, ICMPV6, Packet, TCP, UDP, be16, be32};

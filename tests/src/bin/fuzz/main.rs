@@ -1,6 +1,7 @@
 //! Generated frames over the loaded programs, as many as are asked for, by as many workers: each
 //! has nodes and a model of its own. `cargo xtask fuzz` runs it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -11,7 +12,7 @@ use clap::Parser;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use weir_tests::fuzz::history::Bench;
-use weir_tests::fuzz::{Figures, history};
+use weir_tests::fuzz::{Figures, history, seeds};
 
 #[derive(Parser)]
 struct Options {
@@ -24,6 +25,9 @@ struct Options {
     /// Workers, each on a CPU of its own.
     #[arg(long, default_value_t = 2)]
     workers: u64,
+    /// Write what coverage-guided fuzzing begins with into this directory, and do no more.
+    #[arg(long)]
+    seeds: Option<PathBuf>,
 }
 
 /// What workers share.
@@ -45,6 +49,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    if let Some(directory) = &options.seeds {
+        return seeds::write(directory).with_context(|| format!("{}", directory.display()));
+    }
     let shared = Shared { next: options.seed.into(), ..Shared::default() };
     let start = Instant::now();
     let results: Vec<Result<Figures>> = thread::scope(|scope| {
