@@ -22,6 +22,9 @@ pub trait Address: Copy + Eq + Pod {
     fn sum_not(self) -> u64;
     /// Folds the address to a word, for the tag of a flow entry.
     fn fold(self) -> u32;
+    /// Whether it can be the address of one host on a network: not unspecified,
+    /// loopback, multicast, or IPv4's class E with the broadcast address.
+    fn is_host(self) -> bool;
     /// This address, or the other one. By arithmetic: of a choice between two
     /// places in memory, LLVM makes a copy that its BPF back end cannot emit.
     fn or(self, other: Self, use_other: bool) -> Self;
@@ -72,6 +75,12 @@ impl Address for V4 {
     }
 
     #[inline(always)]
+    fn is_host(self) -> bool {
+        let [first, ..] = self.0.to_ne_bytes();
+        first != 0 && first != 127 && first < 224
+    }
+
+    #[inline(always)]
     fn or(self, other: Self, use_other: bool) -> Self {
         let mask = (use_other as u32).wrapping_neg();
         Self(self.0 & !mask | other.0 & mask)
@@ -115,6 +124,14 @@ impl Address for V6 {
         let Self([high, low]) = self;
         let both = high ^ low.rotate_left(24);
         both as u32 ^ ((both >> 32) as u32).rotate_left(8)
+    }
+
+    #[inline(always)]
+    fn is_host(self) -> bool {
+        let Self([high, low]) = self;
+        // ::, ::1, and ff00::/8.
+        let local = high == 0 && (u64::from_be(low) <= 1);
+        !local && high as u8 != 0xff
     }
 
     #[inline(always)]

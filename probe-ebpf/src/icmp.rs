@@ -93,7 +93,7 @@ fn translate<A: Family + Errors>(
     if A::PSEUDO {
         change += outer;
     } else {
-        refresh(frame, quote.l3 + 10, fold(outer))?;
+        refresh(frame, quote.l3 + 10, fold(outer), false)?;
     }
     frame.store(quote.icmp + 2, update(checksum, fold(change)))?;
     Some(true)
@@ -115,23 +115,27 @@ fn inner<A: Family + Errors>(
     frame.store(addresses + size_of::<A>(), original.dst)?;
     frame.store(headers.l4, [original.sport, original.dport])?;
     if !A::PSEUDO {
-        change += refresh(frame, headers.l3 + 10, entry.address_delta)?;
+        change += refresh(frame, headers.l3 + 10, entry.address_delta, false)?;
     }
     if let Some(offset) = quote.checksum()
         && let Some(field) = frame.load::<u16>(offset)
         && (headers.protocol != UDP || field != 0)
     {
-        change += refresh(frame, offset, fold(address_delta + port_delta))?;
+        let delta = fold(address_delta + port_delta);
+        change += refresh(frame, offset, delta, headers.protocol == UDP)?;
     }
     Some(change)
 }
 
 /// Updates a checksum field for a change of what it covers; the change of the
-/// sum of bytes that this is.
+/// sum of bytes that this is. That of UDP is never 0, which would mean none.
 #[inline(always)]
-fn refresh(frame: &impl Frame, offset: usize, delta: u16) -> Option<u64> {
+fn refresh(frame: &impl Frame, offset: usize, delta: u16, udp: bool) -> Option<u64> {
     let old: u16 = frame.load(offset)?;
-    let new = update(old, delta);
+    let new = match update(old, delta) {
+        0 if udp => 0xffff,
+        new => new,
+    };
     frame.store(offset, new)?;
     Some(!old as u64 + new as u64)
 }

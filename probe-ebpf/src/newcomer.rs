@@ -2,15 +2,15 @@
 //! put together in a map: the steps that do it are apart, since together they
 //! would need more stack than there is.
 
-use probe_common::address::Tuple;
+use probe_common::address::{Address, Tuple};
 use probe_common::filter::same_bit;
-use probe_common::flow::{ADOPTED, FORWARD, FORWARD_HAIRPIN, Facts, SYNCED};
+use probe_common::flow::{ADOPTED, Entry, FORWARD, FORWARD_HAIRPIN, Facts, SYNCED, is_closed};
 use probe_common::hash::mix;
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::young::{HAIRPIN, Young};
 
-use crate::family::{Family, is_over, now};
+use crate::family::{Family, forget, idle_limit, now};
 use crate::frame::Frame;
 use crate::maps::{ENDPOINTS, count};
 use crate::sets::{AT_EGRESS, TO_ITSELF, add, find};
@@ -51,7 +51,8 @@ pub fn prepare<A: Family>(
     let facts = facts(frame, headers, id, hairpin);
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
     unsafe { *slot = Young::new(tuple, &key, &facts) };
-    Some(facts.state & ADOPTED != 0 && headers.flags & RST != 0)
+    // Nothing begins with a RST, whatever other flags are set (RFC 9293, 3.10.7.2).
+    Some(tuple.protocol == TCP && headers.flags & RST != 0)
 }
 
 /// What the forward entry of a new flow holds.
@@ -109,7 +110,7 @@ fn claim<A: Family>(young: &mut Young<A>) -> bool {
 }
 
 /// Whether no other flow has the reply tuple of this one. One that is in the way,
-/// and is over, is removed.
+/// and has ended, is removed.
 #[inline(always)]
 fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
     let (key, now) = (young.reply_key(), now());
@@ -117,17 +118,28 @@ fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
     if let Some(live) = A::flows().get_ptr(&key) {
         // SAFETY: an entry of the table; a torn read costs at most another attempt.
         let live = unsafe { &*live };
-        if live.to(&key) != back && !is_over(live, key.protocol, now) {
-            return false;
+        let there = live.to(&key);
+        if there != back {
+            if !has_ended(live, key.protocol, now) {
+                return false;
+            }
+            forget(A::flows(), &key, &there.reversed());
         }
-        let _ = A::flows().remove(&key);
     }
     let which = if hairpin { TO_ITSELF } else { AT_EGRESS };
     let Some((other, _)) = find(&key, which) else { return true };
     let entry = other.young.entry(true);
-    let free = entry.to(&key) == back || is_over(&entry, key.protocol, now);
+    let free = entry.to(&key) == back || has_ended(&entry, key.protocol, now);
     if free {
         other.remove();
     }
     free
+}
+
+/// Whether nobody sends packets of the flow any more. One that its client or its
+/// endpoint alone has closed may go on (RFC 9293, 3.6): a SYN of the same client to
+/// the same service tells that it does not, one to another service says nothing.
+#[inline(always)]
+fn has_ended<A: Address>(entry: &Entry<A>, protocol: u8, now: u32) -> bool {
+    is_closed(entry.state) || now.wrapping_sub(entry.seen) > idle_limit(protocol)
 }

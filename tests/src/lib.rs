@@ -15,6 +15,8 @@
 //! * [`prometheus`]: a real Prometheus, and what it says.
 //! * [`server`]: servers that say who they are, and clients for them.
 //! * [`loaded`]: programs and maps, attached nowhere.
+//! * [`fuzz`]: generated frames over loaded programs.
+//! * [`model`]: what weir does to a packet, as a specification.
 //! * [`content`]: what bulk transfers carry.
 //! * [`rng`]: random numbers that are the same in each run.
 //! * [`stats`]: does this sample follow these weights?
@@ -25,9 +27,11 @@ pub mod agent;
 pub mod applies;
 pub mod client;
 pub mod content;
+pub mod fuzz;
 pub mod icmp;
 pub mod loaded;
 pub mod machine;
+pub mod model;
 pub mod netns;
 pub mod packet;
 pub mod path;

@@ -1,5 +1,6 @@
 //! weir's development commands: `cargo xtask help`.
 
+mod fuzz;
 mod kernels;
 mod package;
 mod setup;
@@ -34,6 +35,8 @@ enum Task {
         /// Which: 5.10, 6.1, 6.12, newest; all unless said.
         kernels: Vec<String>,
     },
+    /// Fuzz the code that programs and user space share, and the loaded programs; root.
+    Fuzz(fuzz::Options),
     /// Build the Debian package, into target/debian.
     Package,
     /// Show weir at work between network namespaces; root.
@@ -88,6 +91,7 @@ impl Task {
                 setup::emulation()?;
                 kernels::test(&kernels)
             }
+            Self::Fuzz(options) => fuzz::fuzz(&options),
             Self::Package => {
                 setup::ebpf()?;
                 setup::packaging()?;

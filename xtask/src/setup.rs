@@ -37,7 +37,10 @@ const EMULATION: &[(&str, &str)] = &[
     ("xz", "xz-utils"),
 ];
 
-/// Everything but what only `cargo xtask test-kernels` needs.
+/// What builds libFuzzer.
+const FUZZING: &[(&str, &str)] = &[("g++", "g++")];
+
+/// Everything but what only `cargo xtask test-kernels` and `cargo xtask fuzz` need.
 pub fn all() -> Result<()> {
     ebpf()?;
     tools()?;
@@ -81,6 +84,11 @@ pub fn packaging() -> Result<()> {
         run(Command::new("cargo").args(install))?;
     }
     Ok(())
+}
+
+/// What only `cargo xtask fuzz` needs.
+pub fn fuzzing() -> Result<()> {
+    programs(FUZZING)
 }
 
 /// What boots other kernels.

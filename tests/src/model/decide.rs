@@ -1,0 +1,241 @@
+//! The fate of a packet.
+
+use std::net::IpAddr;
+
+use super::fate::{Fate, Refusal};
+use super::flows::{Flow, From, Key};
+use super::quote::{key, quote};
+use super::sight::{ICMP, ICMPV6, Packet, Sight, TCP, be32, look};
+use super::tcp::{Connection, Maybe, RST, SYN, Segment};
+use super::{Follow, Model, Side, siblings};
+
+/// What matters of a TCP header.
+fn segment(frame: &[u8], packet: &Packet) -> Option<Segment> {
+    (packet.protocol == TCP).then_some(())?;
+    Some(Segment {
+        flags: frame[packet.l4 + 13],
+        seq: be32(frame, packet.l4 + 4)?,
+        ack: be32(frame, packet.l4 + 8)?,
+    })
+}
+
+/// A packet from the port that the program chose, if it is one that may be chosen.
+fn changed_port(taken: Key, sent: Key, hairpin: bool, came_out: &[u8]) -> Option<Key> {
+    let Sight::Packet(out) = look(came_out) else { return None };
+    let port = key(came_out, &out)?.source.port();
+    // Replies to a hairpin's port are found by the filter bit of its service.
+    let same_bit = port % 64 == sent.destination.port() % 64;
+    (port >= 1024 && (same_bit || !hairpin)).then(|| taken.from(taken.source.ip(), port))
+}
+
+/// Whether a frame that came out has these addresses and ports.
+fn is_of(came_out: &[u8], received: Key) -> Option<bool> {
+    let Sight::Packet(out) = look(came_out) else { return None };
+    Some(key(came_out, &out)? == received)
+}
+
+/// Whether an address is that of one host, to which an answer may be sent (RFC 1122, section
+/// 3.2.2; RFC 4443, section 2.4).
+fn is_one_host(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
+        IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_unspecified() || v6.is_loopback()),
+    }
+}
+
+impl Model {
+    /// Decides on a packet, and notes it.
+    ///
+    /// A source port that had to be changed is any free one: it is taken from what came out of the
+    /// program.
+    pub fn decide(&mut self, side: Side, frame: &[u8], came_out: &[u8]) -> Fate {
+        let packet = match look(frame) {
+            Sight::Foreign | Sight::Broken => return Fate::Untouched,
+            Sight::Packet(packet) => packet,
+        };
+        if !packet.has_transport() {
+            return self.later_fragment(side, packet);
+        }
+        if matches!(packet.protocol, ICMP | ICMPV6) {
+            return self.error(side, frame, packet);
+        }
+        let Some(key) = key(frame, &packet) else { return Fate::Untouched };
+        let fate = self.packet(side, frame, packet, key, came_out);
+        if let Fate::Rewritten(_, to) = fate
+            && packet.fragment.is_some_and(|fragment| fragment.next_to_transport)
+        {
+            let (source, destination) = (to.source.ip(), to.destination.ip());
+            self.remember(&packet, Follow { side, source, destination });
+        }
+        fate
+    }
+
+    /// The flow of packets like this on this side.
+    fn flow(&self, side: Side, key: &Key) -> Option<(&Flow, From)> {
+        let (flow, from) = self.flows.find(key)?;
+        // Both directions of a flow from an endpoint to itself come from outside.
+        let there =
+            if from == From::Client || flow.hairpin() { Side::Ingress } else { Side::Egress };
+        (side == there).then_some((flow, from))
+    }
+
+    fn later_fragment(&mut self, side: Side, packet: Packet) -> Fate {
+        let known = siblings(&packet).and_then(|key| self.fragments.get(&key));
+        let behind_others = packet.fragment.is_some_and(|fragment| fragment.behind_others);
+        match known {
+            Some(follow) if follow.side == side && !behind_others => {
+                Fate::Following(packet, [follow.source, follow.destination])
+            }
+            _ => Fate::Untouched,
+        }
+    }
+
+    fn error(&mut self, side: Side, frame: &[u8], packet: Packet) -> Fate {
+        let Some(quote) = quote(frame, &packet) else { return Fate::Untouched };
+        // The error goes the way of the packets that answer the quoted one.
+        let Some((flow, from)) = self.flow(side, &quote.key.reversed()) else {
+            return Fate::Untouched;
+        };
+        if packet.destination != quote.key.source.ip() {
+            return Fate::Untouched;
+        }
+        // The quoted packet as its sender knows it.
+        let about = flow.becomes(from).reversed();
+        let named = |ip: IpAddr| {
+            if ip == quote.key.destination.ip() { about.destination.ip() } else { ip }
+        };
+        let ends = [named(packet.source), about.source.ip()];
+        self.count("icmp_translated");
+        Fate::Translated(packet, quote, ends, about)
+    }
+
+    fn packet(
+        &mut self,
+        side: Side,
+        frame: &[u8],
+        packet: Packet,
+        key: Key,
+        came_out: &[u8],
+    ) -> Fate {
+        let segment = segment(frame, &packet);
+        let found = self.flow(side, &key).map(|(flow, from)| (flow.clone(), from));
+        match found {
+            Some((flow, From::Endpoint)) => self.from_endpoint(packet, &flow, segment),
+            Some((flow, From::Client)) => {
+                let syn = segment.filter(|segment| segment.opens());
+                let another = match syn.map_or(Maybe::No, |syn| flow.tcp.gives_way_to(syn)) {
+                    Maybe::Unsure => is_of(came_out, flow.received) == Some(false),
+                    sure => sure == Maybe::Yes,
+                };
+                if !another {
+                    return self.from_client(packet, &flow, segment);
+                }
+                self.flows.remove(&key);
+                self.first(packet, key, segment, came_out)
+            }
+            None if side == Side::Ingress => self.first(packet, key, segment, came_out),
+            None => Fate::Untouched,
+        }
+    }
+
+    fn is_gone(&self, flow: &Flow) -> bool {
+        let (sent, endpoint) = (flow.sent, flow.received.destination);
+        self.gone.contains(&(sent.protocol, sent.destination, endpoint))
+    }
+
+    fn from_client(&mut self, packet: Packet, flow: &Flow, segment: Option<Segment>) -> Fate {
+        if self.is_gone(flow) {
+            return self.refuse("reject_endpoint_gone", packet, segment);
+        }
+        if let (Some(segment), Some((flow, _))) = (segment, self.flows.find_mut(&flow.sent)) {
+            flow.tcp.sent(segment);
+        }
+        Fate::Rewritten(packet, flow.received)
+    }
+
+    fn from_endpoint(&mut self, packet: Packet, flow: &Flow, segment: Option<Segment>) -> Fate {
+        let to = flow.sent.reversed();
+        if self.is_gone(flow) {
+            if flow.hairpin() {
+                // Client and endpoint are one host; it is told as whose packet this was.
+                return self.refuse("reject_endpoint_gone", packet, segment);
+            }
+            self.count("reject_endpoint_gone");
+            return match segment {
+                Some(segment) if !segment.has(RST) && packet.plain => {
+                    Fate::Refused(packet, Refusal::Receiver(to))
+                }
+                _ => Fate::Dropped,
+            };
+        }
+        if let (Some(segment), Some((flow, _))) = (segment, self.flows.find_mut(&flow.sent)) {
+            flow.tcp.answered(segment);
+        }
+        Fate::Rewritten(packet, to)
+    }
+
+    /// The first packet of a flow, if it is addressed to a split.
+    fn first(
+        &mut self,
+        packet: Packet,
+        key: Key,
+        segment: Option<Segment>,
+        came_out: &[u8],
+    ) -> Fate {
+        let Some(split) = self.splits.get(&(key.protocol, key.destination)) else {
+            return Fate::Untouched;
+        };
+        let explained = weir::explain::explain(self.hash_seed, split, key.source);
+        let Some(endpoint) = explained.and_then(|explained| explained.endpoint) else {
+            return self.refuse("reject_no_endpoint", packet, segment);
+        };
+        let mut received = Key { destination: endpoint, ..key };
+        // No endpoint would take a packet from its own address.
+        let hairpin = key.source.ip() == endpoint.ip();
+        if hairpin {
+            received = received.from(key.destination.ip(), key.source.port());
+        }
+        let reset = segment.is_some_and(|segment| segment.has(RST));
+        if hairpin || (!reset && self.is_taken(&received, came_out)) {
+            match changed_port(received, key, hairpin, came_out) {
+                // Of a RST there will be no replies.
+                Some(changed) if reset || !self.is_taken(&changed, came_out) => received = changed,
+                _ => return self.refuse("reject_no_port", packet, segment),
+            }
+        }
+        if reset {
+            // Nothing begins with it.
+            self.count("pass_no_flow_reset");
+            return Fate::Rewritten(packet, received);
+        }
+        self.flows.remove(&received.reversed());
+        if segment.is_some_and(|segment| !segment.has(SYN)) {
+            self.count("flow_adopted");
+        }
+        let tcp = segment.map(Connection::of).unwrap_or_default();
+        self.flows.insert(Flow { sent: key, received, tcp });
+        Fate::Rewritten(packet, received)
+    }
+
+    /// Whether replies to such a packet would be those of another flow, which has not ended. If
+    /// that is open, what came out tells.
+    fn is_taken(&self, received: &Key, came_out: &[u8]) -> bool {
+        let Some((flow, _)) = self.flows.find(&received.reversed()) else { return false };
+        match flow.tcp.has_ended() {
+            Maybe::No => true,
+            Maybe::Yes => false,
+            Maybe::Unsure => is_of(came_out, *received) != Some(true),
+        }
+    }
+
+    /// Refuses a packet that came from outside.
+    fn refuse(&mut self, why: &'static str, packet: Packet, segment: Option<Segment>) -> Fate {
+        let reset = segment.is_some_and(|segment| segment.has(RST));
+        if reset || !packet.plain || !is_one_host(packet.source) || !packet.to_one_host {
+            self.count("reject_silent");
+            return Fate::Dropped;
+        }
+        self.count(why);
+        Fate::Refused(packet, Refusal::Sender)
+    }
+}

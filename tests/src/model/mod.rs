@@ -1,0 +1,132 @@
+//! What weir does to a packet, as a specification: a model that is simple rather than fast, and
+//! shares no code with the programs.
+//!
+//! Written from the project's documents and the RFCs (791, 793/9293, 768, 792, 4443, 8200, 1624);
+//! addresses are those of `std`, tables are `HashMap`s, checksums are numbers modulo 65,535.
+//! Only which endpoint a new flow gets is not computed anew: that is what `weir::explain` is for.
+//!
+//! * [`sight`]: what a frame is;
+//! * [`tcp`]: the life of a TCP connection, as far as it matters who a SYN is for;
+//! * [`flows`]: which flows there are;
+//! * [`quote`]: what an ICMP error is about;
+//! * [`fate`]: what can become of a packet;
+//! * [`decide`]: what does become of it ([`Model::decide`]);
+//! * [`render`]: what comes out ([`Fate::render`]).
+
+pub mod decide;
+pub mod fate;
+pub mod flows;
+pub mod quote;
+pub mod render;
+pub mod sight;
+pub mod tcp;
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+pub use fate::{Fate, Refusal};
+pub use flows::{Flow, Flows, Key};
+pub use render::{Checksums, Outcome};
+use sight::Packet;
+use weir::model::Split;
+
+/// The reasons that the model counts.
+pub const COUNTED: &[&str] = &[
+    "pass_no_flow_reset",
+    "reject_no_endpoint",
+    "reject_endpoint_gone",
+    "reject_silent",
+    "reject_no_port",
+    "flow_adopted",
+    "icmp_translated",
+];
+
+/// Where a packet is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// On its way in, from a client.
+    Ingress,
+    /// On its way out, to a client.
+    Egress,
+}
+
+/// All that is known of a node.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    hash_seed: u64,
+    splits: HashMap<(u8, SocketAddr), Split>,
+    /// Endpoints whose drain time is over, with their service's address.
+    gone: HashSet<(u8, SocketAddr, SocketAddr)>,
+    /// All addresses and ports that endpoints have or had, with their protocol.
+    endpoints: HashSet<SocketAddr>,
+    flows: Flows,
+    fragments: HashMap<Siblings, Follow>,
+    counts: HashMap<&'static str, u64>,
+}
+
+/// What the fragments of a packet have in common.
+type Siblings = (IpAddr, IpAddr, u32, u8);
+
+/// What becomes of the fragments that come after their first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Follow {
+    side: Side,
+    source: IpAddr,
+    destination: IpAddr,
+}
+
+impl Model {
+    /// A node without splits.
+    #[must_use]
+    pub fn new(hash_seed: u64) -> Self {
+        Self { hash_seed, ..Self::default() }
+    }
+
+    /// Puts a split in force.
+    pub fn publish(&mut self, split: &Split) {
+        let address = split.address();
+        let key = (address.protocol.number(), address.socket());
+        self.endpoints.extend(split.subsets().iter().flat_map(|subset| subset.endpoints.clone()));
+        self.splits.insert(key, split.clone());
+    }
+
+    /// The drain time of an endpoint of a split is over, or it is back.
+    pub fn set_gone(&mut self, split: &Split, endpoint: SocketAddr, gone: bool) {
+        let address = split.address();
+        let key = (address.protocol.number(), address.socket(), endpoint);
+        if gone {
+            self.gone.insert(key);
+        } else {
+            self.gone.remove(&key);
+        }
+    }
+
+    /// Forgets all flows and fragments, and what was counted.
+    pub fn forget(&mut self) {
+        self.counts.clear();
+        self.flows = Flows::default();
+        self.fragments.clear();
+    }
+
+    /// How often a reason was counted, by its name in the metrics; one of [`COUNTED`].
+    #[must_use]
+    pub fn counted(&self, reason: &str) -> u64 {
+        self.counts.get(reason).copied().unwrap_or(0)
+    }
+
+    fn count(&mut self, reason: &'static str) {
+        *self.counts.entry(reason).or_default() += 1;
+    }
+
+    fn remember(&mut self, packet: &Packet, follow: Follow) {
+        if let Some(key) = siblings(packet) {
+            self.fragments.insert(key, follow);
+        }
+    }
+}
+
+fn siblings(packet: &Packet) -> Option<Siblings> {
+    // RFC 791 has the protocol among what fragments have in common, RFC 8200 not.
+    let protocol = if packet.source.is_ipv4() { packet.protocol } else { 0 };
+    Some((packet.source, packet.destination, packet.fragment?.id, protocol))
+}

@@ -1,0 +1,43 @@
+//! What an ICMP error is about.
+
+use super::flows::Key;
+use super::sight::{self, ICMP, Packet, TCP, UDP, be16};
+use std::net::SocketAddr;
+
+/// The packet that an ICMP error quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quote {
+    /// Its headers; offsets are of the frame, and it may be cut short.
+    pub packet: Packet,
+    /// Its addresses and ports.
+    pub key: Key,
+}
+
+/// Types of errors: destination unreachable, time exceeded, parameter problem; of `ICMPv6` also
+/// packet too big (RFC 792, RFC 4443). Redirects are for the next router alone, and source quench
+/// is obsolete (RFC 6633).
+fn is_error(protocol: u8, kind: u8) -> bool {
+    if protocol == ICMP { matches!(kind, 3 | 11 | 12) } else { matches!(kind, 1..=4) }
+}
+
+/// What an ICMP message is about; none if it is no error, or not about a packet with ports.
+#[must_use]
+pub fn quote(frame: &[u8], error: &Packet) -> Option<Quote> {
+    is_error(error.protocol, frame[error.l4]).then_some(())?;
+    let at = error.l4 + 8;
+    let packet = if error.v4() { sight::v4(frame, at) } else { sight::v6(frame, at) }?;
+    (packet.has_transport() && matches!(packet.protocol, TCP | UDP)).then_some(())?;
+    // The least that is quoted of a transport header (RFC 792).
+    (packet.l4 + 8 <= error.end).then_some(())?;
+    Some(Quote { packet, key: key(frame, &packet)? })
+}
+
+/// Addresses and ports of a packet.
+#[must_use]
+pub fn key(frame: &[u8], packet: &Packet) -> Option<Key> {
+    Some(Key {
+        protocol: packet.protocol,
+        source: SocketAddr::new(packet.source, be16(frame, packet.l4)?),
+        destination: SocketAddr::new(packet.destination, be16(frame, packet.l4 + 2)?),
+    })
+}
