@@ -119,12 +119,10 @@ fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
         // SAFETY: an entry of the table; a torn read costs at most another attempt.
         let live = unsafe { &*live };
         let there = live.to(&key);
-        if there != back {
-            if !has_ended(live, key.protocol, now) {
-                return false;
-            }
-            forget(A::flows(), &key, &there.reversed());
+        if there != back && !has_ended(live, key.protocol, now) {
+            return false;
         }
+        forget(A::flows(), &key, &there.reversed());
     }
     let which = if hairpin { TO_ITSELF } else { AT_EGRESS };
     let Some((other, _)) = find(&key, which) else { return true };
