@@ -177,7 +177,7 @@ impl Node {
             ..settings
         };
         let loaded = Loaded::new(&settings).expect("the object loads (root is needed)");
-        Self { loaded, buffer: vec![0; 16 * 1024] }
+        Self { loaded, buffer: vec![0; 1 << 17] }
     }
 
     /// Puts a split into force.
@@ -287,6 +287,14 @@ impl Node {
         self.each("FRAGMENTS_V6", &mut |_: &FragmentKey<V6>, fragment: &mut Fragment<V6>| {
             fragment.seen = fragment.seen.wrapping_sub(ticks);
         });
+    }
+
+    /// What is known of fragments: entries, of both families.
+    pub fn fragments(&mut self) -> [usize; 2] {
+        let mut counts = [0; 2];
+        self.each("FRAGMENTS_V4", &mut |_: &FragmentKey<V4>, _: &mut Fragment<V4>| counts[0] += 1);
+        self.each("FRAGMENTS_V6", &mut |_: &FragmentKey<V6>, _: &mut Fragment<V6>| counts[1] += 1);
+        counts
     }
 
     /// Shows, and lets change, all entries over IPv4, and whether they are pending.
