@@ -3,7 +3,7 @@
 
 mod kernel;
 
-use kernel::{Cast, FORWARD, Hook, Node, Verdict, casts, socket, split};
+use kernel::{Cast, FORWARD, Hook, Node, Verdict, casts, socket, split, with_port};
 use probe_common::reason::Reason;
 use weir::model::{Affinity, Protocol};
 use weir_tests::packet::{ACK, Ext, FIN, PSH, Packet, SYN, checksums_ok};
@@ -239,9 +239,11 @@ fn first_packets_of_every_shape_are_steered() {
                 let mut node = Node::new();
                 node.reviews(&cast, protocol, [80, 20]);
                 let opening = if protocol == Protocol::Tcp { OPENING } else { &[] };
-                for shape in COMMON.iter().chain(own).chain(family).chain(opening) {
+                let shapes = COMMON.iter().chain(own).chain(family).chain(opening);
+                for (n, shape) in (20_000..).zip(shapes) {
+                    let client = with_port(cast.client, n);
                     let build = |to| {
-                        let packet = packet(protocol, cast.client, to);
+                        let packet = packet(protocol, client, to);
                         let packet =
                             if protocol == Protocol::Tcp { packet.flags(SYN) } else { packet };
                         (shape.frame)((shape.change)(packet).build())
@@ -253,7 +255,6 @@ fn first_packets_of_every_shape_are_steered() {
                         "{cast} {protocol:?} {}, {hook:?}: {out:02x?}",
                         shape.name
                     );
-                    node.forget();
                 }
             }
         }

@@ -137,7 +137,7 @@ fn a_router_that_tracks_connections_puts_fragments_into_order() {
             let lost = socket.recv(&mut buffer).expect_err("it is lost");
             assert_eq!(lost.kind(), ErrorKind::WouldBlock, "{what}");
             assert_eq!(passed() - before, 4, "{what}: all but the first fragment");
-            let tracking = "table inet tracking { chain all { type filter hook prerouting priority 0\n\
+            let tracking = "table inet tracking { chain every { type filter hook prerouting priority 0\n\
                             ct state invalid drop\n}\n}";
             path.router().output("nft", &[tracking]).expect("nft");
             socket.set_read_timeout(Some(TIMEOUT)).expect("a time-out");
