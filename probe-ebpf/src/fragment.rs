@@ -11,7 +11,7 @@ use probe_common::icmp::Errors;
 use probe_common::parse::Headers;
 use probe_common::reason::Reason;
 
-use crate::deliver::tally;
+use crate::deliver::{passed, tally};
 use crate::family::{Family, goes_here, now};
 use crate::fast::listed_at_all;
 use crate::frame::{Frame, Verdict};
@@ -93,7 +93,7 @@ pub fn fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3
             Verdict::Drop
         }
         None => {
-            count(Reason::PassFragment);
+            passed::<F>(Reason::PassFragment);
             Verdict::Pass
         }
     }

@@ -7,7 +7,7 @@
 //! packet from service address to client of endpoint and client. So the quoted
 //! packet is rewritten by the entry of the direction in which the error goes,
 //! which is the other one than that of the quoted packet.
-
+//!
 //! A fragment other than the first has no ports: what was made of the first one
 //! of its packet is remembered for a moment, also for errors.
 
@@ -18,6 +18,7 @@ use probe_common::icmp::{Errors, Quote};
 use probe_common::parse::UDP;
 use probe_common::reason::Reason;
 
+use crate::deliver::passed;
 use crate::family::{Family, is_here, read};
 use crate::fast::{listed, listed_at_all};
 use crate::fragment::remembered;
@@ -34,7 +35,7 @@ pub fn icmp<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3: u6
     if quote.later {
         return Verdict::Unknown;
     }
-    about_packet::<A, F, INGRESS>(frame, &quote).verdict()
+    about_packet::<A, F, INGRESS>(frame, &quote).verdict::<F>()
 }
 
 /// What became of an error.
@@ -52,10 +53,10 @@ enum Outcome {
 impl Outcome {
     /// Counts it.
     #[inline(always)]
-    fn verdict(self) -> Verdict {
+    fn verdict<F: Frame>(self) -> Verdict {
         match self {
             Self::Foreign => {}
-            Self::Untracked => count(Reason::PassIcmpUntracked),
+            Self::Untracked => passed::<F>(Reason::PassIcmpUntracked),
             Self::Translated => count(Reason::IcmpTranslated),
             Self::Failed => {
                 count(Reason::RewriteFailed);
@@ -130,7 +131,7 @@ pub fn about_fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(
     l3: usize,
 ) -> Option<Verdict> {
     let quote = Quote::find::<A>(frame, l3).filter(|quote| quote.later)?;
-    Some(of_fragment::<A, F, INGRESS>(frame, &quote).verdict())
+    Some(of_fragment::<A, F, INGRESS>(frame, &quote).verdict::<F>())
 }
 
 #[inline(always)]

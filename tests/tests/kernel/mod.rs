@@ -54,6 +54,12 @@ pub enum Verdict {
 }
 
 impl Hook {
+    /// Whether what passes untouched is counted here: at XDP of virtual devices it is not, since
+    /// it comes to TC next.
+    pub fn counts(self) -> bool {
+        self != Self::XdpVirtual
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Tc => "weir_tc_forward",
