@@ -22,8 +22,8 @@ pub trait Address: Copy + Eq + Pod {
     fn sum_not(self) -> u64;
     /// Folds the address to a word, for the tag of a flow entry.
     fn fold(self) -> u32;
-    /// Whether it can be the address of one host on a network: not unspecified,
-    /// loopback, multicast, or IPv4's class E with the broadcast address.
+    /// Whether it can be that of one host: whose packets may be answered (RFC
+    /// 1122, section 3.2.2; RFC 4443, section 2.4).
     fn is_host(self) -> bool;
     /// This address, or the other one. By arithmetic: of a choice between two
     /// places in memory, LLVM makes a copy that its BPF back end cannot emit.
@@ -76,7 +76,8 @@ impl Address for V4 {
 
     #[inline(always)]
     fn is_host(self) -> bool {
-        let [first, ..] = self.0.to_ne_bytes();
+        // This network, loopback; multicast, reserved, broadcast.
+        let first = u32::from_be(self.0) >> 24;
         first != 0 && first != 127 && first < 224
     }
 
@@ -129,9 +130,9 @@ impl Address for V6 {
     #[inline(always)]
     fn is_host(self) -> bool {
         let Self([high, low]) = self;
-        // ::, ::1, and ff00::/8.
-        let local = high == 0 && (u64::from_be(low) <= 1);
-        !local && high as u8 != 0xff
+        let multicast = u64::from_be(high) >> 56 == 0xff;
+        // Unspecified, loopback.
+        !multicast && (high != 0 || u64::from_be(low) > 1)
     }
 
     #[inline(always)]
@@ -195,3 +196,32 @@ unsafe impl Zeroable for Tuple<V6> {}
 unsafe impl Pod for Tuple<V4> {}
 // SAFETY: as above.
 unsafe impl Pod for Tuple<V6> {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn packets_from_groups_and_from_nowhere_are_not_from_a_host() {
+        let v4 = |text: &str| V4(u32::from_ne_bytes(text.parse::<Ipv4Addr>().unwrap().octets()));
+        let v6 = |text: &str| V6(bytemuck::cast(text.parse::<Ipv6Addr>().unwrap().octets()));
+        for host in ["1.0.0.0", "10.0.0.1", "126.255.255.255", "128.0.0.1", "223.255.255.255"] {
+            assert!(v4(host).is_host(), "{host}");
+        }
+        for other in
+            ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"]
+        {
+            assert!(!v4(other).is_host(), "{other}");
+        }
+        for host in ["2001:db8::1", "::2", "1::", "fe80::1", "feff:ffff::1"] {
+            assert!(v6(host).is_host(), "{host}");
+        }
+        for other in ["::", "::1", "ff00::", "ff02::1", "ffff::1"] {
+            assert!(!v6(other).is_host(), "{other}");
+        }
+    }
+}

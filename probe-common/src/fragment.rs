@@ -4,15 +4,17 @@
 //! moment, under what all fragments of a packet have in common.
 
 use crate::address::{Address, V4, V6};
-use crate::parse::{Bytes, Headers, Parse, V4Header, V6Header};
+use crate::flow::{REPLY, opposite};
+use crate::parse::{Bytes, FRAGMENT, Headers, Parse, V4Header, V6Header};
 
 /// Ticks after which what was remembered no longer counts. The fragments of a
 /// packet are sent at once, and the numbers of packets come back: with 16 bits
 /// of IPv4, after 65,536 packets between two hosts (RFC 4963).
 pub const LIFETIME: u32 = 4;
 
-/// IPv6 fragment header, as protocol number.
-const FRAGMENT: u8 = 44;
+/// Marks, beside the protocol number in [`FragmentKey::protocol`], the key for
+/// errors about fragments: see [`turn`].
+const BACK: u32 = 1 << 8;
 
 /// What the fragments of a packet have in common: RFC 791 (section 2.3), RFC
 /// 8200 (section 4.5).
@@ -60,6 +62,37 @@ impl<A: Address> FragmentKey<A> {
     pub fn tag(&self) -> u32 {
         self.src.fold() ^ self.dst.fold().rotate_left(13) ^ self.id ^ self.protocol << 16
     }
+
+    /// The key of errors about a packet with this key: the way that they go.
+    #[inline(always)]
+    pub fn back(&self) -> Self {
+        Self { src: self.dst, dst: self.src, id: self.id, protocol: self.protocol | BACK }
+    }
+}
+
+impl<A: Address> Fragment<A> {
+    /// Source and destination of a packet with that key, after the rewrite; as
+    /// [`crate::flow::Entry::to`].
+    #[inline(always)]
+    pub fn ends(&self, key: &FragmentKey<A>) -> [A; 2] {
+        let (reply, hairpin) = (self.direction == REPLY, self.direction > REPLY);
+        let src = key.src.or(self.address, reply).or(key.dst, hairpin);
+        [src, self.address.or(key.dst, reply)]
+    }
+}
+
+/// Makes of what is remembered of a packet what undoes it: by that, an error
+/// about a later fragment, as it left, becomes one about the fragment as it came.
+#[inline(always)]
+pub fn turn<A: Address>(key: &mut FragmentKey<A>, fragment: &mut Fragment<A>) {
+    let (src, dst) = (key.src, key.dst);
+    let left = fragment.ends(key);
+    [key.dst, key.src] = left;
+    key.protocol |= BACK;
+    fragment.tag = key.tag();
+    fragment.direction = opposite(fragment.direction);
+    fragment.address = src.or(dst, fragment.direction == REPLY);
+    fragment.address_delta = !fragment.address_delta;
 }
 
 /// A family whose fragments can be told.
@@ -119,5 +152,49 @@ impl Fragments for V6 {
         let [a, b, c, d] = ip.addresses;
         let id: u32 = frame.load(l3 + 44)?;
         Some(FragmentKey { src: Self([a, b]), dst: Self([c, d]), id, protocol: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Tuple;
+    use crate::flow::{Entry, FORWARD, FORWARD_HAIRPIN, Facts, REPLY_HAIRPIN};
+
+    #[test]
+    fn what_undoes_a_rewrite_is_what_the_other_entry_of_the_flow_does() {
+        let (client, vip, endpoint) = (V4(1), V4(2), V4(3));
+        let tuple = |src, dst| Tuple { src, dst, sport: 0, dport: 0, protocol: 17, zero: [0; 3] };
+        for (came, left, direction) in [
+            (tuple(client, vip), tuple(client, endpoint), FORWARD),
+            (tuple(endpoint, client), tuple(vip, client), REPLY),
+            (tuple(endpoint, vip), tuple(vip, endpoint), FORWARD_HAIRPIN),
+            (tuple(endpoint, vip), tuple(vip, endpoint), REPLY_HAIRPIN),
+        ] {
+            let facts =
+                Facts { endpoint: 8, state: 0, direction, seen: 9, created: 0, sequence: 0 };
+            let entry = Entry::new(&came, &left, &facts);
+            let mut key = FragmentKey { src: came.src, dst: came.dst, id: 7, protocol: 17 };
+            let mut fragment = Fragment {
+                tag: key.tag(),
+                seen: 9,
+                endpoint: 8,
+                direction,
+                zero: 0,
+                address_delta: entry.address_delta,
+                address: entry.address,
+            };
+            turn(&mut key, &mut fragment);
+            let quoted = FragmentKey { src: left.src, dst: left.dst, id: 7, protocol: 17 };
+            assert_eq!(key, quoted.back(), "direction {direction}");
+            let facts = Facts { direction: opposite(direction), ..facts };
+            let pair = Entry::new(&left.reversed(), &came.reversed(), &facts);
+            assert_eq!(fragment.address, pair.address, "direction {direction}");
+            assert_eq!(fragment.direction, pair.direction, "direction {direction}");
+            // Equal, or the two zeros of one's complement.
+            let difference = fragment.address_delta.abs_diff(pair.address_delta);
+            assert!(matches!(difference, 0 | 0xffff), "direction {direction}");
+            assert_eq!((fragment.tag, fragment.seen), (key.tag(), 9), "direction {direction}");
+        }
     }
 }

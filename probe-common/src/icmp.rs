@@ -6,6 +6,7 @@
 
 use crate::address::{V4, V6};
 use crate::parse::{Bytes, Headers, Parse, TCP, UDP, V4Header, V6Header};
+use crate::reason::Reason;
 
 /// ICMP, as protocol number.
 pub const ICMP: u8 = 1;
@@ -28,6 +29,20 @@ pub struct Quote {
     /// The headers of the quoted packet. Only the first eight bytes of its TCP
     /// or UDP header are known to be there, and its flags are not.
     pub inner: Headers,
+    /// The quoted packet is a fragment other than the first: it has neither TCP
+    /// nor UDP header, and of `inner` only the offset of its IP header counts.
+    pub later: bool,
+}
+
+/// Where a quoted packet has its TCP or UDP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quoted {
+    /// Offset of that header; of a fragment other than the first, of its data.
+    pub l4: usize,
+    /// Protocol number, of TCP and UDP or of others.
+    pub protocol: u8,
+    /// See [`Quote::later`].
+    pub later: bool,
 }
 
 /// A family whose errors can be parsed.
@@ -39,9 +54,9 @@ pub trait Errors: Parse {
     /// no error.
     fn error(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)>;
 
-    /// Where the quoted IP packet at `l3` has its TCP or UDP header, and which;
-    /// None if it has none, or is a fragment other than the first.
-    fn quoted(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, u8)>;
+    /// Where the quoted IP packet at `l3` has its TCP or UDP header; None if it
+    /// cannot be parsed.
+    fn quoted(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<Quoted>;
 }
 
 impl Quote {
@@ -51,12 +66,13 @@ impl Quote {
     pub fn find<A: Errors>(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<Self> {
         let (icmp, end) = A::error(frame, l3)?;
         let inner = icmp + HEADER;
-        let (l4, protocol) = A::quoted(frame, inner)?;
-        if (protocol != TCP && protocol != UDP) || l4 + LEAST > end {
+        let Quoted { l4, protocol, later } = A::quoted(frame, inner)?;
+        let least = if later { 0 } else { LEAST };
+        if (!later && protocol != TCP && protocol != UDP) || l4 + least > end {
             return None;
         }
         let inner = Headers { l3: inner, l4, protocol, flags: 0, plain: false, first: false };
-        Some(Self { l3, icmp, end, inner })
+        Some(Self { l3, icmp, end, inner, later })
     }
 
     /// Offset of the checksum of the quoted TCP or UDP header, if it was quoted.
@@ -72,57 +88,70 @@ impl Errors for V4 {
 
     #[inline(always)]
     fn error(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)> {
-        let (icmp, protocol, total) = v4(frame, l3)?;
+        let (icmp, ip) = v4(frame, l3)?;
         let [kind, _]: [u8; 2] = frame.load(icmp)?;
         // Unreachable, time exceeded, parameter problem. Not source quench (RFC 6633), and not
         // redirect, which is for the next hop alone.
-        let is_error = protocol == ICMP && matches!(kind, 3 | 11 | 12);
-        is_error.then_some((icmp, l3 + total))
+        let is_error = ip.protocol == ICMP && !is_later(&ip) && matches!(kind, 3 | 11 | 12);
+        is_error.then_some((icmp, l3 + u16::from_be(ip.total) as usize))
     }
 
     #[inline(always)]
-    fn quoted(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, u8)> {
-        let (l4, protocol, _) = v4(frame, l3)?;
-        Some((l4, protocol))
+    fn quoted(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<Quoted> {
+        let (l4, ip) = v4(frame, l3)?;
+        Some(Quoted { l4, protocol: ip.protocol, later: is_later(&ip) })
     }
 }
 
-/// Where the payload of an IPv4 packet is, its protocol, and the length of the packet.
+/// The header of an IPv4 packet, and the offset of its payload.
 #[inline(always)]
-fn v4(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, u8, usize)> {
+fn v4(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, V4Header)> {
     let ip: V4Header = frame.load(l3)?;
     let header = (ip.version as usize & 15) * 4;
-    if ip.version >> 4 != 4 || header < 20 || u16::from_be(ip.fragment) & 0x1fff != 0 {
-        return None;
-    }
-    Some((l3 + header, ip.protocol, u16::from_be(ip.total) as usize))
+    (ip.version >> 4 == 4 && header >= 20).then_some((l3 + header, ip))
+}
+
+/// Whether it is a fragment other than the first.
+#[inline(always)]
+fn is_later(ip: &V4Header) -> bool {
+    u16::from_be(ip.fragment) & 0x1fff != 0
 }
 
 impl Errors for V6 {
     const PSEUDO: bool = true;
 
-    /// An error behind extension headers is not looked at: nobody sends those.
     #[inline(always)]
     fn error(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)> {
-        let ip: V6Header = frame.load(l3)?;
-        let icmp = l3 + 40;
+        let (mut icmp, ip) = v6(frame, l3)?;
+        let mut protocol = ip.next;
+        if protocol != ICMPV6 {
+            let walked = frame.extensions(icmp, ip.next).ok()?;
+            (icmp, protocol) = (walked.l4, walked.protocol);
+        }
         let [kind, _]: [u8; 2] = frame.load(icmp)?;
         // Unreachable, too big, time exceeded, parameter problem.
-        let is_error = ip.version >> 4 == 6 && ip.next == ICMPV6 && matches!(kind, 1..=4);
-        is_error.then_some((icmp, icmp + u16::from_be(ip.payload) as usize))
+        let is_error = protocol == ICMPV6 && matches!(kind, 1..=4);
+        is_error.then_some((icmp, l3 + 40 + u16::from_be(ip.payload) as usize))
     }
 
     #[inline(always)]
-    fn quoted(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, u8)> {
-        let ip: V6Header = frame.load(l3)?;
-        if ip.version >> 4 != 6 {
-            return None;
-        }
-        let l4 = l3 + 40;
+    fn quoted(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<Quoted> {
+        let (l4, ip) = v6(frame, l3)?;
         if ip.next == TCP || ip.next == UDP {
-            return Some((l4, ip.next));
+            return Some(Quoted { l4, protocol: ip.next, later: false });
         }
-        let walked = frame.extensions(l4, ip.next).ok()?;
-        Some((walked.l4, walked.protocol))
+        match frame.extensions(l4, ip.next) {
+            Ok(walked) => Some(Quoted { l4: walked.l4, protocol: walked.protocol, later: false }),
+            // A fragment header is one of eight bytes.
+            Err(Reason::PassFragment) => Some(Quoted { l4: l4 + 8, protocol: 0, later: true }),
+            Err(_) => None,
+        }
     }
+}
+
+/// The header of an IPv6 packet, and the offset of what is behind it.
+#[inline(always)]
+fn v6(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, V6Header)> {
+    let ip: V6Header = frame.load(l3)?;
+    (ip.version >> 4 == 6).then_some((l3 + 40, ip))
 }

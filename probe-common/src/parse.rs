@@ -20,6 +20,15 @@ pub const RST: u8 = 4;
 /// TCP flag.
 pub const ACK: u8 = 16;
 
+/// IPv6 hop-by-hop options, as protocol number.
+const HOP_BY_HOP: u8 = 0;
+/// IPv6 routing header, as protocol number.
+const ROUTING: u8 = 43;
+/// IPv6 fragment header, as protocol number.
+pub(crate) const FRAGMENT: u8 = 44;
+/// IPv6 destination options, as protocol number.
+const DESTINATION: u8 = 60;
+
 /// The most IPv6 extension headers that are walked.
 pub const MAX_EXTENSIONS: usize = 6;
 
@@ -34,7 +43,7 @@ pub trait Bytes {
     /// [`extensions`]. Kernel programs do that apart from the rest: the verifier
     /// would follow each chain of headers through all that comes after it.
     #[inline(always)]
-    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, NoTuple> {
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, Reason> {
         extensions(self, offset, protocol)
     }
 }
@@ -42,42 +51,38 @@ pub trait Bytes {
 /// What is behind IPv6 extension headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Walked {
-    /// Offset of the TCP or UDP header.
+    /// Offset of the first header that is none of those.
     pub l4: usize,
-    /// Which of them.
+    /// Its protocol number.
     pub protocol: u8,
     /// See [`Headers::first`].
     pub first: bool,
 }
 
 /// Walks IPv6 extension headers, of which the first is at `offset` and has the
-/// number `protocol`.
+/// number `protocol`. An error is [`Reason::PassUnparsed`], or for a fragment
+/// other than the first [`Reason::PassFragment`].
 #[inline(always)]
 pub fn extensions(
     frame: &(impl Bytes + ?Sized),
     offset: usize,
     protocol: u8,
-) -> Result<Walked, NoTuple> {
+) -> Result<Walked, Reason> {
     let (mut l4, mut protocol, mut first, mut walked) = (offset, protocol, false, 0);
-    while protocol != TCP && protocol != UDP {
-        let [next, units]: [u8; 2] = frame.load(l4).ok_or(UNPARSED)?;
-        first = false;
-        let length = match protocol {
-            // Hop-by-hop options, routing, destination options.
-            0 | 43 | 60 => (units as usize + 1) * 8,
-            // Fragment.
-            44 => {
-                let fragment = u16::from_be(frame.load(l4 + 2).ok_or(UNPARSED)?);
-                if fragment & 0xfff8 != 0 {
-                    return Err(FRAGMENT);
-                }
-                first = fragment & 1 != 0;
-                8
-            }
-            _ => return Err(Other),
-        };
+    while matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+        let [next, units]: [u8; 2] = frame.load(l4).ok_or(Reason::PassUnparsed)?;
         if walked == MAX_EXTENSIONS {
-            return Err(UNPARSED);
+            return Err(Reason::PassUnparsed);
+        }
+        first = false;
+        let mut length = (units as usize + 1) * 8;
+        if protocol == FRAGMENT {
+            let place = u16::from_be(frame.load(l4 + 2).ok_or(Reason::PassUnparsed)?);
+            if place & 0xfff8 != 0 {
+                return Err(Reason::PassFragment);
+            }
+            first = place & 1 != 0;
+            length = 8;
         }
         walked += 1;
         protocol = next;
@@ -104,7 +109,6 @@ pub enum NoTuple {
 
 use NoTuple::Other;
 const UNPARSED: NoTuple = NoTuple::Reason(Reason::PassUnparsed);
-const FRAGMENT: NoTuple = NoTuple::Reason(Reason::PassFragment);
 
 /// The EtherType (host order) behind VLAN tags, and where the packet starts.
 #[inline(always)]
@@ -224,7 +228,7 @@ impl Parse for V4 {
         }
         let fragment = u16::from_be(ip.fragment) & 0x3fff;
         if fragment & 0x1fff != 0 {
-            return Err(FRAGMENT);
+            return Err(NoTuple::Reason(Reason::PassFragment));
         }
         let total = u16::from_be(ip.total) as usize;
         if total != 0 && total < header + minimum(protocol) {
@@ -247,7 +251,10 @@ impl Parse for V6 {
         let plain = ip.next == TCP || ip.next == UDP;
         let mut walked = Walked { l4: l3 + 40, protocol: ip.next, first: false };
         if !plain {
-            walked = frame.extensions(walked.l4, ip.next)?;
+            walked = frame.extensions(walked.l4, ip.next).map_err(NoTuple::Reason)?;
+            if walked.protocol != TCP && walked.protocol != UDP {
+                return Err(Other);
+            }
         }
         let payload = u16::from_be(ip.payload) as usize;
         if payload != 0 && payload + 40 < walked.l4 - l3 + minimum(walked.protocol) {

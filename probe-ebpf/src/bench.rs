@@ -85,8 +85,10 @@ mod driver {
         TC_ACT_SHOT
     }
 
-    /// Drives at XDP. Aborts if there is nothing to run, so that it shows.
-    #[xdp]
+    /// Drives at XDP. Aborts if there is nothing to run, so that it shows. Takes
+    /// packets in several buffers since what is measured does: the kernel has
+    /// either call its like only.
+    #[xdp(frags)]
     pub fn drive_xdp(ctx: XdpContext) -> u32 {
         if place(ctx.data(), ctx.data_end()).is_some() {
             // SAFETY: the context of this program.
@@ -102,7 +104,7 @@ mod driver {
     }
 
     /// Does nothing, at XDP.
-    #[xdp]
+    #[xdp(frags)]
     pub fn empty_xdp(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_PASS
     }

@@ -37,6 +37,15 @@ pub fn deliver<A: Family, F: Frame>(
     Verdict::Steered
 }
 
+/// Counts a packet that passes untouched. Where it comes to a hook behind this
+/// one again, it is counted there.
+#[inline(always)]
+pub fn passed<F: Frame>(reason: Reason) {
+    if F::ANSWERS {
+        count(reason);
+    }
+}
+
 /// Counts a packet of so many bytes for its endpoint.
 #[inline(always)]
 pub fn tally(endpoint: u32, direction: u8, bytes: u64) {

@@ -7,10 +7,10 @@ use probe_common::flow::{Entry, RESET, SYNCED, to_note};
 use probe_common::parse::{FIN, Headers, NoTuple, RST, SYN, TCP};
 use probe_common::reason::Reason;
 
-use crate::deliver::{deliver, is_gone};
+use crate::deliver::{deliver, is_gone, passed};
 use crate::family::{Family, is_here, now, read};
 use crate::frame::{Frame, Verdict};
-use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
+use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER};
 use crate::place::Place;
 
 /// Whether the bit of an address and port is set.
@@ -44,7 +44,7 @@ pub fn fast<A: Family, F: Frame, const INGRESS: bool>(frame: &F, l3: u64) -> Pla
         Err(NoTuple::Other) => return Place::other(),
         Err(NoTuple::Reason(Reason::PassFragment)) => return Place::fragment(),
         Err(NoTuple::Reason(reason)) => {
-            count(reason);
+            passed::<F>(reason);
             return PASS;
         }
     };

@@ -6,14 +6,16 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::Entry;
-use probe_common::fragment::{Fragment, FragmentKey, Fragments, LIFETIME};
+use probe_common::fragment::{Fragment, FragmentKey, Fragments, LIFETIME, turn};
+use probe_common::icmp::Errors;
 use probe_common::parse::Headers;
 use probe_common::reason::Reason;
 
-use crate::deliver::tally;
+use crate::deliver::{passed, tally};
 use crate::family::{Family, goes_here, now};
 use crate::fast::listed_at_all;
 use crate::frame::{Frame, Verdict};
+use crate::icmp::about_fragment;
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
 use crate::rewrite::addresses;
 
@@ -26,7 +28,8 @@ pub struct First<A> {
     fragment: Fragment<A>,
 }
 
-/// Remembers where the first fragment of a packet goes.
+/// Remembers where the first fragment of a packet goes, for the others, and
+/// where it came from, for errors about them.
 #[inline(always)]
 pub fn remember<A: Family + Fragments>(
     frame: &impl Frame,
@@ -48,18 +51,32 @@ pub fn remember<A: Family + Fragments>(
         address_delta: entry.address_delta,
         address: entry.address,
     };
-    // Without it, the others pass and are counted.
+    // Without these, the others pass and are counted, and so are errors.
+    let _ = A::fragments().insert(&first.key, &first.fragment, 0);
+    turn(&mut first.key, &mut first.fragment);
     let _ = A::fragments().insert(&first.key, &first.fragment, 0);
 }
 
-/// A fragment other than the first.
+/// What is remembered under a key, for the hook.
 #[inline(always)]
-pub fn fragment<A: Family + Fragments, F: Frame, const INGRESS: bool>(
-    frame: &F,
-    l3: u64,
-) -> Verdict {
+pub fn remembered<A: Family, const INGRESS: bool>(key: &FragmentKey<A>) -> Option<Fragment<A>> {
+    let slot = A::fragments().get_ptr(key)?;
+    // SAFETY: a value of the map; it may be replaced meanwhile, which the tag shows.
+    let fragment = unsafe { slot.read_volatile() };
+    // SAFETY: as above. Read after the copy, since it is what a replacement writes first.
+    let tag = unsafe { (&raw const (*slot).tag).read_volatile() };
+    let fresh = now().wrapping_sub(fragment.seen) <= LIFETIME;
+    (tag == key.tag() && fresh && goes_here::<INGRESS>(fragment.direction)).then_some(fragment)
+}
+
+/// A fragment other than the first, or an error about one.
+#[inline(always)]
+pub fn fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3: u64) -> Verdict {
     // The bound is for the verifier.
     let l3 = l3 as usize & 0x3f;
+    if let Some(verdict) = about_fragment::<A, F, INGRESS>(frame, l3) {
+        return verdict;
+    }
     let ends = l3 + A::ADDRESSES;
     let may_be_ours = if INGRESS {
         frame.load(ends + size_of::<A>()).is_some_and(|dst: A| listed_at_all(&SERVICE_FILTER, dst))
@@ -76,7 +93,7 @@ pub fn fragment<A: Family + Fragments, F: Frame, const INGRESS: bool>(
             Verdict::Drop
         }
         None => {
-            count(Reason::PassFragment);
+            passed::<F>(Reason::PassFragment);
             Verdict::Pass
         }
     }
@@ -90,15 +107,7 @@ fn follow<A: Family + Fragments, F: Frame, const INGRESS: bool>(
     l3: usize,
 ) -> Option<Result<(), ()>> {
     let key = A::later(frame, l3)?;
-    let slot = A::fragments().get_ptr(&key)?;
-    // SAFETY: a value of the map; it may be replaced meanwhile, which the tag shows.
-    let first = unsafe { slot.read_volatile() };
-    // SAFETY: as above. Read after the copy, since it is what a replacement writes first.
-    let tag = unsafe { (&raw const (*slot).tag).read_volatile() };
-    let fresh = now().wrapping_sub(first.seen) <= LIFETIME;
-    if tag != key.tag() || !fresh || !goes_here::<INGRESS>(first.direction) {
-        return None;
-    }
+    let first = remembered::<A, INGRESS>(&key)?;
     let (direction, delta) = (first.direction, first.address_delta);
     if addresses(frame, l3, key.dst, direction, first.address, delta).is_none() {
         return Some(Err(()));

@@ -64,7 +64,7 @@ pub struct ChecksumChange {
 /// of a TCP or UDP checksum, which may be partial, and the change of size.
 pub trait Frame: Bytes {
     /// Whether [`Verdict::Answer`] works here; if not, the untouched packet is
-    /// passed to a hook where it does.
+    /// passed to a hook where it does, as all that passes untouched is.
     const ANSWERS: bool;
     /// Whether a reply can be sent past the stack where it enters the node.
     const SHORTCUTS: bool;

@@ -104,17 +104,30 @@ mod entry {
         }
     }
 
-    /// Forward direction, XDP of a physical interface.
-    #[xdp]
+    /// Forward direction, XDP of a physical interface. Packets may be in several
+    /// buffers (Linux 5.18), as jumbo frames are: the headers are in the first.
+    #[xdp(frags)]
     pub fn weir_xdp_forward(ctx: XdpContext) -> u32 {
+        xdp(walk::<_, true>(&XdpFrame::<false>::new(ctx)))
+    }
+
+    /// The same for older kernels, which have packets in one buffer.
+    #[xdp]
+    pub fn weir_xdp_forward_linear(ctx: XdpContext) -> u32 {
         xdp(walk::<_, true>(&XdpFrame::<false>::new(ctx)))
     }
 
     /// Forward direction, XDP of a virtual interface: checksums may be partial,
     /// and what is to be rejected is left to TC, since XDP_TX on a veth is lost
     /// when the peer has no NAPI.
-    #[xdp]
+    #[xdp(frags)]
     pub fn weir_xdp_forward_virtual(ctx: XdpContext) -> u32 {
+        xdp(walk::<_, true>(&XdpFrame::<true>::new(ctx)))
+    }
+
+    /// The same for older kernels.
+    #[xdp]
+    pub fn weir_xdp_forward_virtual_linear(ctx: XdpContext) -> u32 {
         xdp(walk::<_, true>(&XdpFrame::<true>::new(ctx)))
     }
 

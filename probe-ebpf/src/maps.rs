@@ -18,8 +18,8 @@ use crate::fragment::First;
 use crate::log::{Budget, Note};
 use crate::route::Route;
 
-/// Packets of a family that may come in fragments at a time.
-const FRAGMENTS: u32 = 8192;
+/// Packets of a family that may come in fragments at a time: 8192, two entries each.
+const FRAGMENTS: u32 = 2 * 8192;
 
 // Sizes marked "agent" are set from its configuration when the object is loaded.
 
@@ -145,6 +145,9 @@ static YOUNG_MASK: u32 = 0;
 /// Whether rare events are told to the agent.
 #[unsafe(no_mangle)]
 static LOG_RARE: u32 = 0;
+/// Whether the kernel has packets in several buffers at XDP.
+#[unsafe(no_mangle)]
+static XDP_FRAGS: u32 = 0;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $function:ident, $static:ident, $type:ty) => {
@@ -168,6 +171,8 @@ constant!(/// What reduces a hash to the number of a set of young flows.
     young_mask, YOUNG_MASK, u32);
 constant!(/// Whether rare events are told to the agent.
     log_rare, LOG_RARE, u32);
+constant!(/// Whether the kernel has packets in several buffers at XDP.
+    xdp_frags, XDP_FRAGS, u32);
 
 /// Counts a packet under `reason`.
 #[inline(always)]

@@ -15,9 +15,9 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const HOPS: u8 = 64;
 
-/// Turns the packet into its rejection. A RST is not answered, nor is what was
-/// not sent by one host to one host, nor a packet with IP options or extension
-/// headers: these are dropped.
+/// Turns the packet into its rejection. A RST is not answered, nor is a packet
+/// with IP options or extension headers, from an address that is no host's, or
+/// to a group on the link: these are dropped.
 #[inline(always)]
 pub fn reject<A: Address, F: Frame>(
     frame: &F,
@@ -26,8 +26,8 @@ pub fn reject<A: Address, F: Frame>(
     reason: Reason,
 ) -> Verdict {
     let tcp = headers.protocol == TCP;
-    let rst = tcp && headers.flags & RST != 0;
-    let answer = if !headers.plain || rst || !is_between_hosts(frame, tuple.src) {
+    let may_be = headers.plain && tuple.src.is_host() && !is_to_group(frame);
+    let answer = if !may_be || (tcp && headers.flags & RST != 0) {
         None
     } else if tcp {
         reset_sender(frame, headers, tuple)
@@ -60,12 +60,11 @@ pub fn refuse<A: Family, F: Frame, const INGRESS: bool>(
     reject(frame, headers, tuple, Reason::RejectEndpointGone)
 }
 
-/// Whether the packet comes from one host, and was sent to one host on the link:
-/// others must not be answered (RFC 1122, 3.2.2; RFC 4443, 2.4).
+/// Whether the frame is addressed to many, by the first bit of its MAC address
+/// (RFC 1122, section 3.2.2).
 #[inline(always)]
-fn is_between_hosts<A: Address>(frame: &impl Frame, source: A) -> bool {
-    let to_group = frame.load::<[u8; 6]>(0).is_none_or(|[first, ..]| first & 1 != 0);
-    !to_group && source.is_host()
+fn is_to_group<F: Frame>(frame: &F) -> bool {
+    frame.load::<u16>(0).is_none_or(|first| first.to_ne_bytes()[0] & 1 != 0)
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@
 //! calls it, each has 512 bytes.
 
 use probe_common::address::{V4, V6};
-use probe_common::parse::{self, NoTuple, Walked};
+use probe_common::parse::{self, Walked};
 use probe_common::reason::Reason;
 
 use crate::family::Family;
@@ -54,7 +54,8 @@ fn family<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, l3: u
         return verdict;
     }
     if place.is_other() {
-        return frame.icmp(l3);
+        let verdict = frame.icmp(l3);
+        return if verdict == Verdict::Unknown { frame.fragment(l3) } else { verdict };
     }
     if place.is_fragment() {
         return frame.fragment(l3);
@@ -143,35 +144,33 @@ pub(crate) use global_number;
 /// The result of [`parse::extensions`] as a number: the offset, the protocol
 /// above it, whether it is a first fragment, or what is wrong.
 const FIRST: u64 = 1 << 24;
-const OTHER: u64 = 1 << 32;
-const FRAGMENT: u64 = 2 << 32;
-const UNPARSED: u64 = 3 << 32;
+const FRAGMENT: u64 = 1 << 32;
+const UNPARSED: u64 = 2 << 32;
+/// Offsets of extension headers, and of what is behind them, are below that,
+/// also of a packet that an ICMP error quotes. For the verifier.
+const REACH: usize = 0x7fff;
 
 /// Walks IPv6 extension headers, in a global function.
 #[inline(always)]
 pub fn walk_extensions<F: parse::Bytes>(frame: &F, offset: u64, protocol: u32) -> u64 {
-    // The bound is for the verifier.
-    match parse::extensions(frame, offset as usize & 0x7f, protocol as u8) {
+    match parse::extensions(frame, offset as usize & REACH, protocol as u8) {
         Ok(Walked { l4, protocol, first }) => {
             let first = if first { FIRST } else { 0 };
             first | (protocol as u64) << 16 | l4 as u64
         }
-        Err(NoTuple::Other) => OTHER,
-        Err(NoTuple::Reason(Reason::PassFragment)) => FRAGMENT,
-        Err(NoTuple::Reason(_)) => UNPARSED,
+        Err(Reason::PassFragment) => FRAGMENT,
+        Err(_) => UNPARSED,
     }
 }
 
 /// What [`walk_extensions`] found.
 #[inline(always)]
-pub fn extensions_found(found: u64) -> Result<Walked, NoTuple> {
+pub fn extensions_found(found: u64) -> Result<Walked, Reason> {
     match found {
-        OTHER => Err(NoTuple::Other),
-        FRAGMENT => Err(NoTuple::Reason(Reason::PassFragment)),
-        UNPARSED => Err(NoTuple::Reason(Reason::PassUnparsed)),
-        // The bound is for the verifier.
+        FRAGMENT => Err(Reason::PassFragment),
+        UNPARSED => Err(Reason::PassUnparsed),
         found => Ok(Walked {
-            l4: found as usize & 0x3fff,
+            l4: found as usize & REACH,
             protocol: (found >> 16) as u8,
             first: found & FIRST != 0,
         }),

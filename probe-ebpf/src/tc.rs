@@ -8,7 +8,8 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 use probe_common::address::{Address as _, V4, V6};
-use probe_common::parse::{Bytes, ETHERNET, NoTuple, TCP, UDP, Walked};
+use probe_common::parse::{Bytes, ETHERNET, TCP, UDP, Walked};
+use probe_common::reason::Reason;
 
 use crate::frame::{ChecksumChange, Frame, fresh, pointer};
 use crate::steps::{extensions_found, global_function, steps, walk_extensions};
@@ -160,7 +161,7 @@ impl Bytes for TcFrame {
     }
 
     #[inline(always)]
-    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, NoTuple> {
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, Reason> {
         extensions_found(weir_tc_extensions(self.context(), offset as u64, protocol as u32))
     }
 }

@@ -2,14 +2,16 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use bytemuck::Pod;
 use probe_common::address::{V4, V6};
 use probe_common::checksum::{fold, update};
-use probe_common::parse::{Bytes, NoTuple, Walked};
+use probe_common::parse::{Bytes, Walked};
+use probe_common::reason::Reason;
 
 use crate::frame::{ChecksumChange, Frame, fresh, opaque, pointer};
+use crate::maps::xdp_frags;
 use crate::steps::{extensions_found, global_function, steps, walk_extensions};
 
 /// `VIRTUAL`: of a device whose packets may have partial checksums.
@@ -56,7 +58,7 @@ impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
     }
 
     #[inline(always)]
-    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, NoTuple> {
+    fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, Reason> {
         extensions_found(weir_xdp_extensions(self.context(), offset as u64, protocol as u32))
     }
 }
@@ -80,11 +82,15 @@ impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
 
     #[inline(always)]
     fn len(&self) -> u64 {
-        {
-            let (data, end) = self.bounds();
-            // Else the compiler folds sums with it into 32-bit pointer arithmetic.
-            opaque((end - data) as u64)
+        // Where this is false, the verifier does not look at the helper, which older kernels
+        // do not have.
+        if xdp_frags() != 0 {
+            // SAFETY: the program's context.
+            return unsafe { bpf_xdp_get_buff_len(self.context()) };
         }
+        let (data, end) = self.bounds();
+        // Else the compiler folds sums with it into 32-bit pointer arithmetic.
+        opaque((end - data) as u64)
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::packet::{ICMP, ICMPV6, fold, parse, pseudo_header, sum16};
+use crate::packet::{Ext, ICMP, ICMPV6, extension, fold, parse, pseudo_header, sum16};
 
 /// An ICMP error to be built, about a packet that somebody sent.
 ///
@@ -16,6 +16,7 @@ pub struct IcmpError {
     quote: Vec<u8>,
     vlan: Option<u16>,
     ip_options: Vec<u8>,
+    exts: Vec<Ext>,
     trailer: usize,
 }
 
@@ -28,8 +29,8 @@ impl IcmpError {
     #[must_use]
     pub fn new(from: IpAddr, to: IpAddr, kind: [u8; 2]) -> Self {
         assert_eq!(from.is_ipv4(), to.is_ipv4(), "addresses of two families");
-        let (quote, ip_options) = (Vec::new(), Vec::new());
-        Self { from, to, kind, rest: [0; 4], quote, vlan: None, ip_options, trailer: 0 }
+        let (quote, ip_options, exts) = Default::default();
+        Self { from, to, kind, rest: [0; 4], quote, vlan: None, ip_options, exts, trailer: 0 }
     }
 
     /// The second word of the ICMP header, such as the MTU.
@@ -66,6 +67,30 @@ impl IcmpError {
         self
     }
 
+    /// Adds an IPv6 extension header of the error's own, in order.
+    #[must_use]
+    pub fn ext(mut self, ext: Ext) -> Self {
+        self.exts.push(ext);
+        self
+    }
+
+    /// Adds the labels of an MPLS router (RFC 4950) behind the quote, which RFC 4884 has padded to
+    /// 128 bytes, and whose length is in the header.
+    #[must_use]
+    pub fn mpls(mut self) -> Self {
+        let unit = if self.from.is_ipv4() { 4 } else { 8 };
+        self.quote.resize(self.quote.len().max(128).next_multiple_of(unit), 0);
+        let at = usize::from(self.from.is_ipv4());
+        self.rest[at] = u8::try_from(self.quote.len() / unit).expect("a length that fits a byte");
+        // Version and checksum; length, class and type of the object; two labels.
+        let mut structure = vec![0x20, 0, 0, 0, 0, 12, 1, 1];
+        structure.extend([0, 0x01, 0x20, 1, 0x12, 0x34, 0x51, 1]);
+        let sum = !fold(sum16(&structure));
+        structure[2..4].copy_from_slice(&sum.to_be_bytes());
+        self.quote.extend(structure);
+        self
+    }
+
     /// So many bytes in the frame behind the IP packet.
     #[must_use]
     pub fn trailer(mut self, bytes: usize) -> Self {
@@ -77,7 +102,7 @@ impl IcmpError {
     ///
     /// # Panics
     ///
-    /// If it has IPv4 options over IPv6.
+    /// If it has IPv4 options over IPv6, or extension headers over IPv4.
     #[must_use]
     pub fn build(&self) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
@@ -96,6 +121,7 @@ impl IcmpError {
         let length = |bytes: usize| u16::try_from(bytes).expect("fits an IP packet").to_be_bytes();
         match (self.from, self.to) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
+                assert!(self.exts.is_empty(), "extension headers on IPv4");
                 frame.extend([8, 0]);
                 let own = 20 + self.ip_options.len();
                 let mut header = vec![0x40 | (own / 4) as u8, 0xc0];
@@ -111,10 +137,16 @@ impl IcmpError {
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 assert!(self.ip_options.is_empty(), "IPv4 options over IPv6");
                 frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-                frame.extend(length(icmp.len()));
-                frame.extend([ICMPV6, 61]);
+                let mut headers: Vec<_> = self.exts.iter().map(|&ext| extension(ext, 7)).collect();
+                let own = headers.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+                frame.extend(length(own + icmp.len()));
+                frame.extend([headers.first().map_or(ICMPV6, |header| header.0), 61]);
                 frame.extend(from.octets());
                 frame.extend(to.octets());
+                for i in 0..headers.len() {
+                    headers[i].1[0] = headers.get(i + 1).map_or(ICMPV6, |header| header.0);
+                    frame.extend(&headers[i].1);
+                }
             }
             _ => unreachable!("checked on construction"),
         }
@@ -136,7 +168,12 @@ mod tests {
             let about = Packet::tcp(a, b).payload(b"odd").build();
             for bytes in [28, 48, 51, 63, 200] {
                 let error = IcmpError::new(b.ip(), a.ip(), [3, 1]).quote(&about, bytes);
-                for error in [error.clone().vlan(3), error.clone().trailer(5), error] {
+                let mut errors = vec![error.clone().vlan(3), error.clone().trailer(5)];
+                if b.is_ipv6() {
+                    errors.push(error.clone().ext(Ext::HopByHop(1)).ext(Ext::DestOpts(2)));
+                }
+                errors.push(error);
+                for error in errors {
                     let frame = error.build();
                     assert!(checksums_ok(&frame), "{bytes} of {about:02x?}: {frame:02x?}");
                     let parsed = parse(&frame).unwrap();
@@ -144,6 +181,11 @@ mod tests {
                     let quoted = &frame[parsed.l4 + 8..parsed.end];
                     assert!(about[14..].starts_with(quoted), "{quoted:02x?}");
                 }
+                let error = IcmpError::new(b.ip(), a.ip(), [3, 0]).quote(&about, bytes).mpls();
+                let frame = error.build();
+                assert!(checksums_ok(&frame), "{bytes} with labels: {frame:02x?}");
+                let structure = &frame[frame.len() - 16..];
+                assert_eq!(fold(sum16(structure)), 0xffff, "{structure:02x?}");
             }
         }
     }

@@ -92,6 +92,12 @@ impl Path {
         &self.hosts[0]
     }
 
+    /// The namespace of the router before the node.
+    #[must_use]
+    pub fn router(&self) -> &Netns {
+        &self.hosts[NODE - 1]
+    }
+
     /// The node's namespace.
     #[must_use]
     pub fn node(&self) -> &Netns {

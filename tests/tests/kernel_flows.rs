@@ -54,6 +54,35 @@ fn events() -> Vec<Event> {
             t.send(|p| p.flags(RST).seq(CLIENT.wrapping_add(FAR)));
         }),
         event(Tcp, false, "silence beyond the limit", true, |t, _| t.node.let_pass(TCP_IDLE * 2)),
+        event(Tcp, false, "an answer to data in the SYN (Fast Open)", false, |t, e| {
+            t.reply(e, |p| p.flags(SYN | ACK).seq(ENDPOINT - 1).ack(CLIENT.wrapping_add(1000)));
+            t.send(|p| p.seq(CLIENT.wrapping_add(1000)));
+            assert_eq!(t.node.entries(), [2, 0], "a live flow");
+        }),
+        event(
+            Tcp,
+            false,
+            "data of the endpoint before the client's ACK (Fast Open)",
+            false,
+            |t, e| {
+                t.reply(e, |p| p.flags(SYN | ACK).seq(ENDPOINT - 1).ack(CLIENT.wrapping_add(1000)));
+                t.reply(e, |p| p.ack(CLIENT.wrapping_add(1000)).payload(b"early answer"));
+                t.send(|p| p.seq(CLIENT.wrapping_add(1000)).ack(ENDPOINT + 12));
+                assert_eq!(t.node.entries(), [2, 0], "a live flow");
+            },
+        ),
+        event(Tcp, false, "an answer to the SYN alone, and the data again", false, |t, e| {
+            t.syn_ack(e);
+            t.send(|p| p.payload(&[7; 1000]));
+            assert_eq!(t.node.entries(), [2, 0], "a live flow");
+        }),
+        event(Tcp, false, "simultaneous open", false, |t, e| {
+            t.reply(e, |p| p.flags(SYN).seq(ENDPOINT - 1).ack(0));
+            t.send(|p| p.flags(SYN | ACK).seq(CLIENT.wrapping_sub(1)));
+            t.syn_ack(e);
+            t.send(|p| p.payload(b"x"));
+            assert_eq!(t.node.entries(), [2, 0], "a live flow");
+        }),
         event(Tcp, true, "nothing", false, |_, _| {}),
         event(Tcp, true, "data", false, |t, e| {
             t.send(|p| p.payload(b"x"));
@@ -98,6 +127,11 @@ fn events() -> Vec<Event> {
         }),
         event(Tcp, true, "silence beyond the limit", true, |t, _| t.node.let_pass(TCP_IDLE * 2)),
         event(Tcp, true, "silence within the limit", false, |t, _| t.node.let_pass(TCP_IDLE / 5)),
+        event(Tcp, true, "a packet after silence beyond the limit", false, |t, e| {
+            t.node.let_pass(TCP_IDLE * 2);
+            t.shift();
+            assert_eq!(t.send(|p| p.payload(b"x")), e, "goes on");
+        }),
         event(Tcp, true, "a silent client, and an endpoint that is not", false, |t, e| {
             t.node.let_pass(TCP_IDLE * 2);
             t.reply(e, |p| p.payload(b"news"));

@@ -42,6 +42,18 @@ const ORDERS: &[(&str, Order)] = &[
     ("each of them twice", |count| (0..count).flat_map(|n| [n, n]).collect()),
     ("all of them, and again", |count| (0..count).chain(0..count).collect()),
     ("one is lost", |count| (0..count).filter(|&n| n != 1).collect()),
+    ("the last one first of the others", |count| {
+        [0, count - 1].into_iter().chain(1..count - 1).collect()
+    }),
+];
+
+/// Orders in which some come before the first one, or without it: these pass untouched.
+const TOO_EARLY: &[(&str, Order)] = &[
+    ("reversed", |count| (0..count).rev().collect()),
+    ("the first two exchanged", |count| [1, 0].into_iter().chain(2..count).collect()),
+    ("the first one at last", |count| (1..count).chain([0]).collect()),
+    ("the first one is lost", |count| (1..count).collect()),
+    ("reversed, then all of them again", |count| (0..count).rev().chain(0..count).collect()),
 ];
 
 #[test]
@@ -76,6 +88,135 @@ fn fragments_go_where_the_first_one_of_their_packet_went() {
         }
     }
     println!("{ran} fragments rewritten as wanted");
+}
+
+#[test]
+fn fragments_before_their_first_one_pass_untouched_and_the_others_follow_it() {
+    let (mut followed, mut passed) = (0, 0);
+    for cast in &casts() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let mut talk = Talk::new(cast, Hook::Tc, protocol);
+            let endpoint = talk.open();
+            let (mut id, mut early, mut counted) = (0, 0, 0);
+            for (hook, from, to) in ways(cast, endpoint) {
+                for ((name, order), bytes) in
+                    TOO_EARLY.iter().flat_map(|order| [4_000, 60_000].map(|bytes| (order, bytes)))
+                {
+                    id += 1;
+                    let fragments =
+                        |ends| packet(protocol, ends, bytes).id(id).build_fragments(SIZE);
+                    let (sent, wanted) = (fragments(from), fragments(to));
+                    let mut known = false;
+                    for n in order(sent.len()) {
+                        known |= n == 0;
+                        let out = talk.node.pass(hook, &sent[n]);
+                        let wanted = if known { &wanted[n] } else { &sent[n] };
+                        assert!(
+                            out == wanted,
+                            "{cast} {protocol:?} {hook:?} {name}, {bytes} bytes, fragment {n}"
+                        );
+                        early += u64::from(!known);
+                        counted += u64::from(!known && hook.counts());
+                        followed += u64::from(known);
+                    }
+                }
+            }
+            assert_eq!(talk.node.reason(Reason::PassFragment), counted, "{cast} {protocol:?}");
+            passed += early;
+        }
+    }
+    println!("{followed} fragments followed their first one, {passed} came too early and passed");
+}
+
+/// Who puts them together decides about those that overlap; all of them go to one endpoint.
+#[test]
+fn fragments_that_overlap_go_the_same_way() {
+    for cast in &casts() {
+        let mut talk = Talk::new(cast, Hook::Tc, Protocol::Udp);
+        let endpoint = talk.open();
+        for (hook, from, to) in ways(cast, endpoint) {
+            for (name, other) in
+                [("shorter ones", 800), ("longer ones", 2000), ("tiny ones", 8), ("the same", SIZE)]
+            {
+                let cut =
+                    |ends, size| packet(Protocol::Udp, ends, 4_000).id(9).build_fragments(size);
+                let [sent, wanted] = [from, to].map(|ends| {
+                    let mut all = cut(ends, SIZE);
+                    all.splice(1..1, cut(ends, other));
+                    all
+                });
+                for (n, (sent, wanted)) in sent.iter().zip(wanted).enumerate() {
+                    let out = talk.node.pass(hook, sent);
+                    assert!(out == wanted, "{cast} {hook:?} {name}, fragment {n}");
+                }
+            }
+        }
+    }
+}
+
+/// The number of a packet tells it from others between the same two addresses only for a while
+/// (RFC 4963): the newest packet has it.
+#[test]
+fn a_number_that_comes_back_belongs_to_the_newest_packet() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut node = Node::new();
+        node.reviews(cast, Protocol::Udp, [50, 50]);
+        let mut endpoints = std::collections::BTreeSet::new();
+        for n in 0..1_000u16 {
+            // Ports in turn, each a flow; one number for all.
+            let client = with_port(cast.client, 20_000 + n % 100);
+            let cut = |to| packet(Protocol::Udp, [client, to], 4_000).id(7).build_fragments(SIZE);
+            let sent = cut(cast.vip);
+            let to = tuple(node.pass(hook, &sent[0])).expect("a tuple").destination;
+            endpoints.insert(to);
+            for (at, wanted) in cut(to).iter().enumerate().skip(1) {
+                let out = node.pass(hook, &sent[at]);
+                assert!(out == wanted, "{cast} {hook:?} packet {n}, fragment {at}");
+            }
+        }
+        assert_eq!(endpoints.len(), 4, "{cast} {hook:?}: flows to all endpoints");
+        assert_eq!(node.reason(Reason::PassFragment), 0, "{cast} {hook:?}");
+    }
+}
+
+/// Entries of the table of each family.
+const TABLE: usize = 16_384;
+
+#[test]
+fn more_packets_in_fragments_than_the_table_holds_are_never_sent_to_a_wrong_endpoint() {
+    const PACKETS: u32 = 40_000;
+    for cast in &casts() {
+        let mut node = Node::new();
+        node.reviews(cast, Protocol::Udp, [50, 50]);
+        let cut = |n: u32, to| {
+            // Many clients, so that the numbers are not all that differs.
+            let client = kernel::client_number(cast, (n % 1_000) as u16);
+            packet(Protocol::Udp, [client, to], 1_500).id(n / 1_000).build_fragments(SIZE)
+        };
+        let mut to = Vec::new();
+        for n in 0..PACKETS {
+            let hook = FORWARD[n as usize % FORWARD.len()];
+            let first = &cut(n, cast.vip)[0];
+            to.push(tuple(node.pass(hook, first)).expect("a tuple").destination);
+        }
+        let held: usize = node.fragments().iter().sum();
+        assert!(held <= TABLE, "{cast}: {held} entries");
+        let mut followed = 0;
+        for (n, &to) in (0..).zip(&to) {
+            let sent = &cut(n, cast.vip)[1];
+            let out = node.pass(Hook::Tc, sent);
+            if out != sent.as_slice() {
+                assert!(out == cut(n, to)[1], "{cast}: packet {n} went to a wrong endpoint");
+                followed += 1;
+            }
+        }
+        let passed = node.reason(Reason::PassFragment);
+        assert_eq!(passed + followed, u64::from(PACKETS), "{cast}: each followed or was counted");
+        // A packet has two entries. The table may lose some of its newest, too, but not many.
+        let room = TABLE as u64 / 2;
+        assert!(followed <= room && followed > room / 2, "{cast}: {followed} followed");
+        println!("{cast}: {PACKETS} packets, {held} entries, {followed} followed, {passed} passed");
+    }
 }
 
 #[test]

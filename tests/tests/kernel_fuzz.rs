@@ -16,7 +16,9 @@ fn errors(cast: &Cast) -> impl Iterator<Item = Vec<u8>> {
     let kind = if cast.vip.is_ipv4() { [3, 4] } else { [2, 0] };
     let reply = Packet::tcp(cast.vip, cast.client).flags(ACK).payload(&[5; 100]).build();
     let error = IcmpError::new(cast.client.ip(), cast.vip.ip(), kind).rest([0, 0, 5, 20]);
-    [48, 68, 200].into_iter().map(move |bytes| error.clone().quote(&reply, bytes).build())
+    let error = move |bytes| error.clone().quote(&reply, bytes);
+    let behind = (!cast.vip.is_ipv4()).then(|| error(200).ext(Ext::HopByHop(1)).build());
+    [48, 68, 200].map(|bytes| error(bytes).build()).into_iter().chain(behind)
 }
 
 /// Whole frames, of which damaged ones are made.

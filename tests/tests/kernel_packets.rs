@@ -3,10 +3,14 @@
 
 mod kernel;
 
-use kernel::{Cast, FORWARD, Hook, Node, Verdict, casts, socket};
+use kernel::{Cast, FORWARD, Hook, Node, Verdict, casts, socket, split, with_port};
 use probe_common::reason::Reason;
-use weir::model::Protocol;
-use weir_tests::packet::{ACK, Ext, PSH, Packet, SYN, checksums_ok};
+use weir::model::{Affinity, Protocol};
+use weir_tests::packet::{ACK, Ext, FIN, PSH, Packet, SYN, checksums_ok};
+
+/// TCP flags of ECN.
+const ECE: u8 = 0x40;
+const CWR: u8 = 0x80;
 
 type Change = fn(Packet) -> Packet;
 
@@ -28,9 +32,25 @@ fn exts(packet: Packet, count: usize) -> Packet {
     })
 }
 
+const PLAIN: Shape = shape("plain", |p| p);
+
+/// A change of bytes at the end of a frame without payload, of which its checksum knows nothing.
+fn at_end<const N: usize>(mut frame: Vec<u8>, before_end: usize, bytes: [u8; N]) -> Vec<u8> {
+    let at = frame.len() - before_end;
+    frame[at..at + N].copy_from_slice(&bytes);
+    frame
+}
+
+/// Makes a checksum wrong, by as much whatever it was.
+fn spoil(frame: Vec<u8>, field: usize) -> Vec<u8> {
+    let sum = u32::from(frame[field]) << 8 | u32::from(frame[field + 1]);
+    let sum = sum + 0x1234;
+    at(frame, field, ((sum + (sum >> 16)) as u16).to_be_bytes())
+}
+
 /// Shapes of either family.
 const COMMON: &[Shape] = &[
-    shape("plain", |p| p),
+    PLAIN,
     shape("802.1Q", |p| p.vlan(0x8100, 7)),
     shape("802.1ad", |p| p.vlan(0x88a8, 7)),
     shape("QinQ", |p| p.vlan(0x88a8, 7).vlan(0x8100, 4094)),
@@ -41,6 +61,7 @@ const COMMON: &[Shape] = &[
     shape("DSCP and ECN", |p| p.dscp_ecn(0xb9)),
     shape("last hop", |p| p.ttl(1)),
     shape("other addresses on the link", |p| p.macs([2, 9, 9, 9, 9, 9], [2, 8, 8, 8, 8, 8])),
+    Shape { name: "bytes behind the packet", frame: |f| [f, vec![0xcc; 200]].concat(), ..PLAIN },
     Shape {
         name: "minimum size, padded",
         change: |p| p,
@@ -58,14 +79,50 @@ const TCP: &[Shape] = &[
     shape("40 bytes of TCP options", |p| p.tcp_options(&[1; 40])),
     shape("all flags that do not end a flow", |p| p.flags(ACK | PSH | 0x20 | 0x40 | 0x80)),
     shape("high sequence number", |p| p.ack(u32::MAX)),
+    shape("congestion was seen (CE), and is echoed (ECE)", |p| p.dscp_ecn(3).flags(ACK | ECE)),
+    // What is wrong in TCP is for the endpoint to find out.
+    Shape { name: "no flags", change: |p| p.flags(0), ..PLAIN },
+    Shape { name: "a header of no words", frame: |f| at_end(f, 8, [0]), ..PLAIN },
+    Shape { name: "a header beyond the end", frame: |f| at_end(f, 8, [0xf0]), ..PLAIN },
+    Shape { name: "reserved bits", frame: |f| at_end(f, 8, [0x5e]), ..PLAIN },
+    Shape { name: "urgent data", frame: |f| at_end(f, 2, [0, 1]), ..PLAIN },
+    Shape {
+        name: "a wrong checksum",
+        frame: |f| {
+            let at = f.len() - 4;
+            spoil(f, at)
+        },
+        ..PLAIN
+    },
 ];
 
-const UDP: &[Shape] = &[shape("no UDP checksum", |p| p.zero_checksum().payload(b"x"))];
+const UDP: &[Shape] = &[
+    shape("no UDP checksum", |p| p.zero_checksum().payload(b"x")),
+    Shape { name: "a length of zero", frame: |f| at_end(f, 4, [0, 0]), ..PLAIN },
+    Shape { name: "a length below its header", frame: |f| at_end(f, 4, [0, 7]), ..PLAIN },
+    Shape { name: "a length beyond the end", frame: |f| at_end(f, 4, [0xff, 0xff]), ..PLAIN },
+];
 
 const V4: &[Shape] = &[
     shape("one IPv4 option", |p| p.ip_options(&[0x94, 4, 0, 0])),
     shape("40 bytes of IPv4 options", |p| p.ip_options(&[1; 40])),
+    shape("a record of the route", |p| p.ip_options(&[7, 11, 8, 192, 0, 2, 254, 0, 0, 0, 0])),
+    Shape { name: "a length beyond the end", frame: |f| at(f, 16, [0x7f, 0xff]), ..PLAIN },
+    Shape {
+        name: "no length, as of a segment beyond 64 kB",
+        frame: |f| at(f, 16, [0, 0]),
+        ..PLAIN
+    },
+    Shape { name: "may be fragmented", frame: |f| at(f, 20, [0, 0]), ..PLAIN },
+    Shape { name: "the evil bit (RFC 3514)", frame: |f| at(f, 20, [0x80, 0]), ..PLAIN },
+    Shape { name: "a wrong header checksum", frame: |f| spoil(f, 24), ..PLAIN },
 ];
+
+/// A change of bytes at an offset.
+fn at<const N: usize>(mut frame: Vec<u8>, at: usize, bytes: [u8; N]) -> Vec<u8> {
+    frame[at..at + N].copy_from_slice(&bytes);
+    frame
+}
 
 const V6: &[Shape] = &[
     shape("hop-by-hop options", |p| p.ext(Ext::HopByHop(1))),
@@ -73,6 +130,33 @@ const V6: &[Shape] = &[
     shape("a routing header", |p| p.ext(Ext::Routing)),
     shape("an atomic fragment", |p| p.ext(Ext::AtomicFragment)),
     shape("as many extension headers as are walked", |p| exts(p, 6)),
+    Shape { name: "a length beyond the end", frame: |f| at(f, 18, [0x7f, 0xff]), ..PLAIN },
+    Shape {
+        name: "no length, as of a segment beyond 64 kB",
+        frame: |f| at(f, 18, [0, 0]),
+        ..PLAIN
+    },
+    Shape { name: "a flow label", frame: |f| at(f, 15, [0x0f, 0xff, 0xff]), ..PLAIN },
+];
+
+/// Shapes of the packet that opens a connection.
+const OPENING: &[Shape] = &[
+    shape("ECN is negotiated (RFC 3168)", |p| p.flags(SYN | ECE | CWR)),
+    Shape {
+        name: "accurate ECN is negotiated (RFC 9768)",
+        change: |p| p.flags(SYN | ECE | CWR),
+        frame: |f| at_end(f, 8, [0x51]),
+    },
+    shape("a cookie is asked for (RFC 7413)", |p| p.tcp_options(&[34, 2])),
+    shape("a cookie, and data", |p| {
+        p.tcp_options(&[34, 10, 1, 2, 3, 4, 5, 6, 7, 8]).payload(&[7; 1000])
+    }),
+    shape("data without a cookie", |p| p.payload(b"early")),
+    shape("data and FIN", |p| p.flags(SYN | FIN).payload(b"all of it")),
+    shape("all options that are usual, and authentication (RFC 2385)", |p| {
+        let md5 = [19, 18, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        p.tcp_options(&[&[2, 4, 5, 0xb4, 4, 2, 3, 3, 7][..], &md5].concat())
+    }),
 ];
 
 fn protocols() -> [(Protocol, &'static [Shape]); 2] {
@@ -161,23 +245,71 @@ fn first_packets_of_every_shape_are_steered() {
             for hook in FORWARD {
                 let mut node = Node::new();
                 node.reviews(&cast, protocol, [80, 20]);
-                for shape in COMMON.iter().chain(own).chain(family) {
+                let opening = if protocol == Protocol::Tcp { OPENING } else { &[] };
+                let shapes = COMMON.iter().chain(own).chain(family).chain(opening);
+                for (n, shape) in (20_000..).zip(shapes) {
+                    let client = with_port(cast.client, n);
                     let build = |to| {
-                        let packet = packet(protocol, cast.client, to);
+                        let packet = packet(protocol, client, to);
                         let packet =
                             if protocol == Protocol::Tcp { packet.flags(SYN) } else { packet };
                         (shape.frame)((shape.change)(packet).build())
                     };
-                    let out = node.pass(hook, &build(cast.vip)).to_vec();
-                    let to = weir_tests::packet::tuple(&out).expect("a tuple").destination;
+                    let out = node.pass(hook, &build(cast.vip));
+                    let mut endpoints = cast.v1.iter().chain(&cast.v2);
                     assert!(
-                        cast.v1.contains(&to) || cast.v2.contains(&to),
-                        "{cast} {hook:?} {}: {to}",
+                        endpoints.any(|&to| out == build(to)),
+                        "{cast} {protocol:?} {}, {hook:?}: {out:02x?}",
                         shape.name
                     );
-                    assert!(out == build(to), "{cast} {protocol:?} {}, {hook:?}", shape.name);
-                    node.forget();
                 }
+            }
+        }
+    }
+}
+
+/// What XDP gets of a jumbo frame, or of a segment that is to be cut, is in several buffers.
+#[test]
+fn packets_in_several_buffers_are_rewritten_and_counted_whole_at_xdp() {
+    for cast in casts() {
+        for (protocol, _) in protocols() {
+            let (mut node, endpoint) = with_flow(&cast, protocol, false);
+            for (hook, bytes) in [Hook::Xdp, Hook::XdpVirtual]
+                .into_iter()
+                .flat_map(|hook| [3_000, 5_000, 8_900, 16_000, 60_000].map(|bytes| (hook, bytes)))
+            {
+                let payload: Vec<u8> = (0..bytes).map(|n| (n * 7 + n / 251) as u8).collect();
+                let build = |to| packet(protocol, cast.client, to).payload(&payload).build();
+                let split = node.reviews(&cast, protocol, [80, 20]);
+                let before = node.endpoint(&split, endpoint).forward_bytes;
+                let sent = build(cast.vip);
+                let what = format!("{cast} {protocol:?} {hook:?}, {bytes} bytes");
+                let out = node.pass(hook, &sent);
+                assert_eq!(out.len(), sent.len(), "{what}");
+                assert!(out == build(endpoint), "{what}");
+                let after = node.endpoint(&split, endpoint).forward_bytes;
+                assert_eq!(after - before, sent.len() as u64, "{what}: bytes that are counted");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_packet_in_several_buffers_can_be_rejected_at_xdp() {
+    for cast in casts() {
+        for (protocol, _) in protocols() {
+            let mut node = Node::new();
+            let nobody: [(&str, u32, &[std::net::SocketAddr]); 1] = [("v1", 1, &[])];
+            node.publish(&split("empty", (cast.vip, protocol), Affinity::None, &nobody));
+            for bytes in [100, 8_900, 60_000] {
+                let sent = packet(protocol, cast.client, cast.vip).payload(&vec![5; bytes]).build();
+                let (verdict, out) = node.run(Hook::Xdp, &sent);
+                let what = format!("{cast} {protocol:?}, {bytes} bytes");
+                assert_eq!(verdict, Verdict::Answer, "{what}");
+                assert!(checksums_ok(out), "{what}: {out:02x?}");
+                let answer = weir_tests::packet::parse(out).expect("a packet");
+                assert_eq!(answer.destination, cast.client.ip(), "{what}");
+                assert_eq!(answer.end, out.len(), "{what}: nothing is left behind it");
             }
         }
     }
@@ -242,6 +374,13 @@ fn untouched(cast: &Cast, protocol: Protocol) -> Vec<Untouched> {
     {
         add(&format!("fragment {n}"), frame, fragment);
     }
+    for group in [[255; 6], [1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]] {
+        let to = if v4 { ["255.255.255.255", "224.0.0.1"] } else { ["ff02::1", "ff0e::10"] };
+        for to in to.map(|ip| std::net::SocketAddr::new(ip.parse().unwrap(), cast.vip.port())) {
+            let frame = packet(protocol, cast.client, to).macs([2, 0, 0, 0, 0, 9], group).build();
+            add(&format!("to {to}, {group:02x?}"), frame, None);
+        }
+    }
     add("three tags", base().vlan(0x88a8, 1).vlan(0x8100, 2).vlan(0x8100, 3).build(), None);
     add("ARP", patched(12, &[8, 6]), None);
     add(
@@ -299,6 +438,7 @@ fn what_cannot_be_steered_passes_untouched_and_is_counted() {
                     let counted: Vec<_> = (after.iter().zip(&before))
                         .filter_map(|(new, old)| (new != old).then_some(new.0.as_str()))
                         .collect();
+                    let reason = reason.filter(|_| hook.counts());
                     let wanted: Vec<_> = reason.iter().map(|reason| reason.name()).collect();
                     assert_eq!(counted, wanted, "{what}");
                     ran += 1;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::libc;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use weir_tests::agent::{Agent, Setup};
+use weir_tests::client::exchange;
 use weir_tests::netns::Netns;
 use weir_tests::path::{LEFT, Path, address, client_ip, endpoint_ip};
 use weir_tests::resource::SplitYaml;
@@ -43,7 +44,11 @@ fn vips() -> [IpAddr; 2] {
 
 /// An agent whose splits send both service addresses to the endpoint.
 fn agent(path: &Path, hook: &'static str) -> Agent {
-    let start = Setup::default().interfaces(&[(LEFT, hook)]);
+    agent_of(path, Setup::default().interfaces(&[(LEFT, hook)]))
+}
+
+/// The same, set up in a way of the caller's own.
+fn agent_of(path: &Path, start: Setup) -> Agent {
     let setup = vips().into_iter().fold(start, |setup, vip| {
         let family = if vip.is_ipv4() { "v4" } else { "v6" };
         let tcp = SplitYaml::tcp(&format!("tcp-{family}"), SocketAddr::new(vip, BULK));
@@ -276,6 +281,53 @@ fn a_trace_shows_each_router_and_the_service_at_its_end() {
             let mut wanted: Vec<IpAddr> = (0..5).map(|link| address(link, 2, vip)).collect();
             wanted.push(vip);
             assert_eq!(seen, wanted, "{hook}");
+        }
+    }
+}
+
+/// A live flow whose packets have one hop less than it takes: whoever drops them says so, also
+/// where they would go past the node's stack.
+#[test]
+fn a_packet_of_a_live_flow_whose_hops_end_at_the_node_is_told_of_by_the_node() {
+    for (hook, fast_path) in [("tc", "auto"), ("tc", "off"), ("xdp", "auto"), ("xdp", "off")] {
+        let path = Path::new(0, 1500).expect("a path");
+        let setup = Setup::default().interfaces(&[(LEFT, hook)]);
+        let agent = agent_of(&path, setup.config(&format!("fastPath: {fast_path}\n")));
+        for vip in vips() {
+            let what = format!("{hook}, fastPath {fast_path}, {vip}");
+            let _server =
+                Server::udp(path.endpoint(), SocketAddr::new(endpoint_ip(vip), PORT), "v1")
+                    .expect("a server");
+            let ear = Ear::new(path.client(), vip);
+            let client = path.client().run(|| datagrams(SocketAddr::new(client_ip(vip), 41_000)));
+            client.connect(SocketAddr::new(vip, PORT)).expect("connected");
+            client.set_read_timeout(Some(TIMEOUT)).expect("a time-out");
+            let talk = || assert_eq!(exchange(&client, b"who are you?").expect(&what), "v1");
+            (0..3).for_each(|_| talk());
+            let socket = socket2::SockRef::from(&client);
+            // Behind two routers.
+            let to_the_node = 3;
+            if vip.is_ipv4() {
+                socket.set_ttl_v4(to_the_node).expect("a TTL");
+            } else {
+                socket.set_unicast_hops_v6(to_the_node).expect("a hop limit");
+            }
+            let before = agent.status().expect("status").reasons["stack_ttl"];
+            client.send(b"not far enough").expect("a datagram");
+            let errors = ear.errors();
+            assert_speak_of(&errors, vip, endpoint_ip(vip), &what);
+            assert_eq!(errors[0].0, address(2, 2, vip), "{what}: who says so");
+            let by_stack = agent.status().expect("status").reasons["stack_ttl"] - before;
+            let past_the_stack = hook == "tc" && fast_path == "auto";
+            assert_eq!(by_stack, u64::from(past_the_stack), "{what}: left to the stack");
+            if vip.is_ipv4() {
+                socket.set_ttl_v4(64).expect("a TTL");
+            } else {
+                socket.set_unicast_hops_v6(64).expect("a hop limit");
+            }
+            // The error may be what is read first.
+            let _ = client.take_error();
+            talk();
         }
     }
 }

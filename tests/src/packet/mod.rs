@@ -323,7 +323,7 @@ impl Packet {
 }
 
 /// Type and bytes of an extension header, its first byte (what comes next) left open.
-fn extension(ext: Ext, id: u32) -> (u8, Vec<u8>) {
+pub(crate) fn extension(ext: Ext, id: u32) -> (u8, Vec<u8>) {
     let padding = |units: u8| {
         assert!((1..=32).contains(&units), "1 to 32 units of 8 bytes");
         let rest = usize::from(units) * 8 - 4;

@@ -55,6 +55,12 @@ pub enum Verdict {
 }
 
 impl Hook {
+    /// Whether what passes untouched is counted here: at XDP of virtual devices it is not, since
+    /// it comes to TC next.
+    pub fn counts(self) -> bool {
+        self != Self::XdpVirtual
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Tc => "weir_tc_forward",
@@ -172,7 +178,7 @@ impl Node {
             ..settings
         };
         let loaded = Loaded::new(&settings).expect("the object loads (root is needed)");
-        Self { loaded, buffer: vec![0; 16 * 1024] }
+        Self { loaded, buffer: vec![0; 1 << 17] }
     }
 
     /// Puts a split into force.
@@ -291,6 +297,14 @@ impl Node {
         self.each_v4(|_, entry| entry.created = entry.created.wrapping_sub(ticks));
         self.each_v6(|_, entry| entry.created = entry.created.wrapping_sub(ticks));
         self.each_young(&mut |young| young.begin_earlier(ticks));
+    }
+
+    /// What is known of fragments: entries, of both families.
+    pub fn fragments(&mut self) -> [usize; 2] {
+        let mut counts = [0; 2];
+        self.each("FRAGMENTS_V4", &mut |_: &FragmentKey<V4>, _: &mut Fragment<V4>| counts[0] += 1);
+        self.each("FRAGMENTS_V6", &mut |_: &FragmentKey<V6>, _: &mut Fragment<V6>| counts[1] += 1);
+        counts
     }
 
     /// Shows, and lets change, all entries of the flow table for IPv4.

@@ -20,6 +20,11 @@ pub fn has_tcx() -> bool {
     KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0))
 }
 
+/// Whether packets at XDP may be in several buffers (Linux 5.18), as jumbo frames are.
+pub fn has_xdp_frags() -> bool {
+    KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(5, 18, 0))
+}
+
 /// Whether the kernel has all of it, as the loaded object and its maps show.
 pub fn features(object: &Object, flows: &Flows) -> Vec<Feature> {
     let feature = |name, found, notes: [&'static str; 2]| Feature {
@@ -34,6 +39,14 @@ pub fn features(object: &Object, flows: &Flows) -> Vec<Feature> {
             [
                 "TC programs are links, which are replaced in place",
                 "TC programs are filters of a clsact queueing discipline",
+            ],
+        ),
+        feature(
+            "xdp-frags",
+            has_xdp_frags(),
+            [
+                "XDP takes jumbo frames in the driver",
+                "on interfaces with jumbo frames, drivers refuse XDP: it runs in the stack",
             ],
         ),
         feature(

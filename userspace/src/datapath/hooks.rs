@@ -115,13 +115,11 @@ pub fn attach(
             mode
         }
         Forward::Xdp { virtual_device } => {
-            let name = if virtual_device {
+            if virtual_device {
                 let (hook, _) = attach_tc(object, pins, "weir_tc_forward", interface, ingress)?;
                 wanted.push(hook);
-                "weir_xdp_forward_virtual"
-            } else {
-                "weir_xdp_forward"
-            };
+            }
+            let name = Object::xdp(virtual_device);
             let (hook, mode) = attach_xdp(object, pins, name, interface.index)?;
             wanted.push(hook);
             mode

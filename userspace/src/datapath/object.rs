@@ -9,6 +9,7 @@ use bytemuck::Zeroable;
 use probe_common::map::{ABI_VERSION, Meta};
 use probe_common::young::WAYS;
 
+use super::features::has_xdp_frags;
 use super::{Clock, Pins, PinsError};
 
 /// What is fixed when the object is loaded.
@@ -189,10 +190,19 @@ pub struct Object {
 }
 
 impl Object {
-    /// The programs for the forward direction at TC, the reply direction at TC,
-    /// and the forward direction at XDP on physical and on virtual devices.
+    /// The programs for the forward direction and the reply direction at TC.
     const TC: [&str; 2] = ["weir_tc_forward", "weir_tc_reply"];
-    const XDP: [&str; 2] = ["weir_xdp_forward", "weir_xdp_forward_virtual"];
+
+    /// The program for the forward direction at XDP, on physical or on virtual
+    /// devices, which the running kernel can have.
+    pub(super) fn xdp(virtual_device: bool) -> &'static str {
+        match (has_xdp_frags(), virtual_device) {
+            (true, false) => "weir_xdp_forward",
+            (true, true) => "weir_xdp_forward_virtual",
+            (false, false) => "weir_xdp_forward_linear",
+            (false, true) => "weir_xdp_forward_virtual_linear",
+        }
+    }
 
     /// Loads the object and its programs, with maps of its own.
     pub fn load(settings: &Settings) -> Result<Self, ObjectError> {
@@ -253,13 +263,14 @@ impl Object {
             .override_global("TICK_SHIFT", &clock.shift(), true)
             .override_global("YOUNG_MASK", &(young_sets - 1), true)
             .override_global("LOG_RARE", &u32::from(settings.log_rare), true)
+            .override_global("XDP_FRAGS", &u32::from(has_xdp_frags()), true)
             .map_max_entries("AYA_LOGS", if settings.log_rare { LOG } else { NO_LOG })
             .load(super::OBJECT)?;
         for name in Self::TC {
             let program: &mut SchedClassifier = program(&mut ebpf, name)?;
             program.load().map_err(|source| ObjectError::Program { name, source })?;
         }
-        for name in Self::XDP {
+        for name in [false, true].map(Self::xdp) {
             let program: &mut Xdp = program(&mut ebpf, name)?;
             program.load().map_err(|source| ObjectError::Program { name, source })?;
         }

@@ -176,8 +176,8 @@ fn kernel(facts: &Facts) -> Found {
         None => found.note(format!("\"{}\" is no release of Linux", facts.release), "look at it"),
     }
     let features = facts.agent.status().map(|status| status.features.as_slice());
-    // JIT is a check of its own; without TCX there is a way.
-    let wanted = |name: &str| !["jit", "tcx"].contains(&name);
+    // JIT is a check of its own; without the others there is a way.
+    let wanted = |name: &str| !["jit", "tcx", "xdp-frags"].contains(&name);
     for feature in features.unwrap_or_default().iter().filter(|f| !f.found && wanted(&f.name)) {
         let text = format!("the kernel has no {}: {}", feature.name, feature.note);
         found.problem(text, "install a kernel that has it");
