@@ -6,7 +6,7 @@ mod kernel;
 use std::net::SocketAddr;
 
 use kernel::talk::{Talk, destination};
-use kernel::{FORWARD, Hook, Node, casts, client_number, split, with_port};
+use kernel::{FORWARD, Hook, Node, casts, client_number, settings, split, with_port};
 use probe_common::reason::Reason;
 use weir::datapath::{Clock, Settings};
 use weir::explain::explain;
@@ -98,7 +98,7 @@ fn an_endpoint_that_is_its_own_client_gets_its_replies() {
 #[test]
 fn a_full_table_delivers_nothing_to_a_wrong_endpoint() {
     for cast in &casts() {
-        let mut node = Node::with(Settings { flows: 1024, ..Settings::default() });
+        let mut node = Node::with(&Settings { flows: 1024, ..settings() });
         let reviews = node.reviews(cast, Protocol::Tcp, [50, 50]);
         for n in 0..20_000u16 {
             let client = with_port(client_number(cast, n / 1000), 1024 + n);

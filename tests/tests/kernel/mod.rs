@@ -6,9 +6,11 @@ pub mod talk;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::Duration;
 
-use aya::maps::{HashMap, MapData};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::maps::{HashMap, Map, MapData};
+use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{Entry, is_forward};
 use probe_common::fragment::{Fragment, FragmentKey};
@@ -63,7 +65,8 @@ impl Hook {
         }
     }
 
-    fn verdict(self, code: u32) -> Verdict {
+    /// What it means that the program returned that.
+    pub fn verdict(self, code: u32) -> Verdict {
         match (self, code) {
             // TC_ACT_UNSPEC, TC_ACT_REDIRECT, TC_ACT_SHOT.
             (Self::Tc | Self::Reply, u32::MAX) => Verdict::Pass,
@@ -158,6 +161,32 @@ fn tuple<A: Address>(protocol: u8, from: SocketAddr, to: SocketAddr) -> Tuple<A>
     Tuple { src: address(from), dst: address(to), sport, dport, protocol, zero: [0; 3] }
 }
 
+/// Bytes of kernel memory that a map has.
+fn memory(map: &Map) -> u64 {
+    let (Map::Array(map)
+    | Map::HashMap(map)
+    | Map::LruHashMap(map)
+    | Map::PerCpuArray(map)
+    | Map::RingBuf(map)) = map
+    else {
+        panic!("a map of another type: {map:?}");
+    };
+    let path = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+    bytes.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or_else(|| panic!("{path}: {info}"))
+}
+
+/// What tests have programs loaded with, unless they say otherwise.
+pub fn settings() -> Settings {
+    Settings {
+        hash_seed: SEED,
+        tcp_idle: Duration::from_secs(TCP_IDLE),
+        udp_idle: Duration::from_secs(UDP_IDLE),
+        ..Settings::default()
+    }
+}
+
 /// Programs and maps.
 pub struct Node {
     loaded: Loaded,
@@ -166,17 +195,11 @@ pub struct Node {
 
 impl Node {
     pub fn new() -> Self {
-        Self::with(Settings::default())
+        Self::with(&settings())
     }
 
-    pub fn with(settings: Settings) -> Self {
-        let settings = Settings {
-            hash_seed: SEED,
-            tcp_idle: std::time::Duration::from_secs(TCP_IDLE),
-            udp_idle: std::time::Duration::from_secs(UDP_IDLE),
-            ..settings
-        };
-        let loaded = Loaded::new(&settings).expect("the object loads (root is needed)");
+    pub fn with(settings: &Settings) -> Self {
+        let loaded = Loaded::new(settings).expect("the object loads (root is needed)");
         Self { loaded, buffer: vec![0; 16 * 1024] }
     }
 
@@ -192,6 +215,16 @@ impl Node {
         let split = split("reviews", (cast.vip, protocol), Affinity::None, &subsets);
         self.publish(&split);
         split
+    }
+
+    /// The program of a hook.
+    pub fn program(&mut self, hook: Hook) -> &Program {
+        self.loaded.object().ebpf().program(hook.program()).expect("a program")
+    }
+
+    /// Bytes of kernel memory that all maps have.
+    pub fn memory(&mut self) -> u64 {
+        self.loaded.object().ebpf().maps().map(|(_, map)| memory(map)).sum()
     }
 
     /// Runs a frame through a program; what came out is valid until the next run.
