@@ -16,7 +16,7 @@ use probe_common::flow::{Entry, is_forward};
 use probe_common::fragment::{Fragment, FragmentKey};
 use probe_common::map::{EndpointStats, SubsetStats};
 use probe_common::reason::Reason;
-use weir::datapath::{Datapath as _, Flow, Flows, Settings};
+use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Settings};
 use weir::explain::words;
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
 use weir::plan::Op;
@@ -298,6 +298,16 @@ impl Node {
         let mut found = Vec::new();
         flows.walk(|flow| found.push(flow)).expect("a walk");
         found
+    }
+
+    /// Clears away what has ended, as the agent does; how many entries that were. The tables cannot
+    /// be looked at after that.
+    pub fn sweep_ended(&mut self, settings: &Settings) -> usize {
+        let clock = Clock::new();
+        let idle =
+            Idle { tcp: clock.ticks(settings.tcp_idle), udp: clock.ticks(settings.udp_idle) };
+        let flows = Flows::new(self.loaded.object().ebpf()).expect("the tables");
+        flows.sweep_ended(clock, idle).expect("a sweep")
     }
 
     /// Entries in FLOWS and in PENDING, of both families.

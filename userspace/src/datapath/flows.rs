@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Ebpf;
-use aya::maps::{Map, MapData};
+use aya::maps::{Map, MapData, MapFd};
 use bytemuck::Pod;
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{ESTABLISHED, Entry, is_closed, is_forward};
@@ -17,7 +17,7 @@ use super::batch::Cursor;
 use super::kernel::ip;
 
 /// Entries that are read in one system call.
-const BATCH: usize = 4096;
+pub(super) const BATCH: usize = 4096;
 
 /// The flow tables of a loaded object.
 pub struct Flows {
@@ -139,6 +139,11 @@ impl Flows {
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         let mut tables = |live, pending| Ok([table(ebpf, live)?, table(ebpf, pending)?]);
         Ok(Self { v4: tables("FLOWS_V4", "PENDING_V4")?, v6: tables("FLOWS_V6", "PENDING_V6")? })
+    }
+
+    /// The tables of live flows over IPv4 and IPv6.
+    pub(super) fn live(&self) -> (&MapFd, &MapFd) {
+        (self.v4[0].fd(), self.v6[0].fd())
     }
 
     /// Calls `each` with every flow, pending ones too. The programs go on meanwhile.

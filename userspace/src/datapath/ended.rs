@@ -1,0 +1,140 @@
+//! Flows that have ended leave the table of live ones.
+//!
+//! The kernel takes the place of the least recently used entry when a table is
+//! full, and what is used least may be a flow that is silent, but lives. As long
+//! as flows that have ended are cleared away, a table is full only when so many
+//! flows live, or ended just now.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::Duration;
+
+use aya::util::nr_cpus;
+use bytemuck::Pod;
+use probe_common::address::{Address, Tuple, V4, V6};
+use probe_common::flow::{Entry, is_closed};
+use probe_common::parse::TCP;
+
+use super::flows::{BATCH, Flows, Idle};
+use super::{Clock, DatapathError, batch};
+
+/// For so long the endpoint may repeat its last packets, or a client show that
+/// it was not the client who closed: connection tracking waits as long in
+/// TIME_WAIT.
+const LINGER: Duration = Duration::from_secs(120);
+/// Entries that each CPU may keep for itself, free, while others have none
+/// (kernel/bpf/bpf_lru_list.c).
+const FREE: u64 = 128;
+
+/// How many flows there are, at least, in a table of `limit` live ones when no
+/// place is free.
+pub fn full_flows(limit: u64) -> u64 {
+    // Without its number, as many as are usual.
+    full_flows_of(limit, nr_cpus().unwrap_or(64) as u64)
+}
+
+fn full_flows_of(limit: u64, cpus: u64) -> u64 {
+    // Of a flow one of two entries may have gone, and the other not yet.
+    limit.saturating_sub(cpus * FREE / 2 + limit / 64).max(limit / 2)
+}
+
+/// When flows may leave the table.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    now: u32,
+    linger: u32,
+    idle: Idle,
+}
+
+impl Limits {
+    /// Whether an entry is of a flow that has ended: closed for a while, or
+    /// silent for twice as long as makes it idle. A flow that is idle still
+    /// knows its endpoint, should it go on after all.
+    fn has_ended<A: Address>(&self, key: &Tuple<A>, entry: &Entry<A>) -> bool {
+        let limit = if key.protocol == TCP { self.idle.tcp } else { self.idle.udp };
+        // Signed: the programs' clock may be ahead of ours.
+        let silent = i64::from(self.now.wrapping_sub(entry.seen).cast_signed());
+        silent > 2 * i64::from(limit) || is_closed(entry.state) && silent > self.linger.into()
+    }
+}
+
+/// The keys of all entries in a table whose flows have ended, of both directions.
+fn ended<A: Address>(map: BorrowedFd<'_>, limits: Limits) -> io::Result<Vec<Tuple<A>>>
+where
+    Tuple<A>: Pod,
+    Entry<A>: Pod,
+{
+    let mut found = Vec::new();
+    batch::walk(map, BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
+        if limits.has_ended(key, entry) {
+            found.push((*key, entry.to(key).reversed()));
+        }
+    })?;
+    let mut keys = Vec::new();
+    for (key, pair) in found {
+        match batch::get::<_, Entry<A>>(map, &pair)? {
+            // One side alone has gone on: it keeps both.
+            Some(other)
+                if other.to(&pair) == key.reversed() && !limits.has_ended(&pair, &other) => {}
+            // Over there, too; or the pair was pushed out, perhaps by another flow.
+            _ => keys.push(key),
+        }
+    }
+    Ok(keys)
+}
+
+impl Flows {
+    /// Deletes the entries of live flows that have ended; says how many. Should
+    /// a client use the port of one again at that very moment, the new flow is
+    /// adopted with its next packet, by the same weights.
+    pub fn sweep_ended(&self, clock: Clock, idle: Idle) -> Result<usize, DatapathError> {
+        let limits = Limits { now: clock.now(), linger: clock.ticks(LINGER), idle };
+        let (v4, v6) = self.live();
+        let keys = ended::<V4>(v4.as_fd(), limits).map_err(DatapathError::Flows)?;
+        batch::delete(v4.as_fd(), &keys).map_err(DatapathError::Flows)?;
+        let swept = keys.len();
+        let keys = ended::<V6>(v6.as_fd(), limits).map_err(DatapathError::Flows)?;
+        batch::delete(v6.as_fd(), &keys).map_err(DatapathError::Flows)?;
+        Ok(swept + keys.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+    use probe_common::flow::{FIN_CLIENT, FIN_ENDPOINT, RESET};
+    use probe_common::parse::UDP;
+
+    use super::*;
+
+    #[test]
+    fn flows_have_ended_when_they_were_closed_for_a_while_or_silent_for_long() {
+        let limits = Limits { now: 10_000, linger: 120, idle: Idle { tcp: 1000, udp: 10 } };
+        let both = FIN_CLIENT | FIN_ENDPOINT;
+        let cases = [
+            (TCP, 0, 2000, false),
+            (TCP, 0, 2001, true),
+            (TCP, both, 120, false),
+            (TCP, both, 121, true),
+            (TCP, RESET, 121, true),
+            (TCP, FIN_CLIENT, 2000, false),
+            (UDP, 0, 20, false),
+            (UDP, 0, 21, true),
+            (TCP, both, u32::MAX, false),
+        ];
+        for (protocol, state, silent, wanted) in cases {
+            let key = Tuple { protocol, ..Tuple::<V4>::zeroed() };
+            let seen = limits.now.wrapping_sub(silent);
+            let entry = Entry { seen, state, ..Entry::<V4>::zeroed() };
+            let what = format!("protocol {protocol}, state {state}, silent for {silent}");
+            assert_eq!(limits.has_ended(&key, &entry), wanted, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_table_is_full_before_each_place_is_taken() {
+        assert_eq!(full_flows_of(1024, 2), 1024 - 128 - 16);
+        assert_eq!(full_flows_of(262_144, 2), 262_144 - 128 - 4096);
+        assert_eq!(full_flows_of(1024, 256), 512, "a small table on a large machine");
+    }
+}
