@@ -3,9 +3,10 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{Array, MapData, ProgramArray};
-use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
+use crate::netns::Netns;
 use crate::packet::{TCP, parse};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-flood-ebpf"));
@@ -125,6 +126,8 @@ pub struct Generator {
     /// How many there are of these.
     aimed: [u32; 2],
     buffer: Vec<u8>,
+    /// Where no packet ever comes.
+    _quiet: Netns,
 }
 
 impl Generator {
@@ -135,9 +138,16 @@ impl Generator {
     /// As the kernel's.
     pub fn load() -> Result<Self> {
         let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+        let quiet = Netns::new()?;
         for (_, program) in ebpf.programs_mut() {
             match program {
-                Program::Xdp(program) => program.load()?,
+                Program::Xdp(program) => {
+                    program.load()?;
+                    // A run of many packets tells the kernel's dispatcher of XDP programs about
+                    // the program, and waits twice until all CPUs know. If it is attached
+                    // somewhere, they know already.
+                    quiet.run(|| program.attach("lo", XdpMode::Skb))?;
+                }
                 Program::SchedClassifier(program) => program.load()?,
                 _ => bail!("a program of an unknown type"),
             }
@@ -146,7 +156,7 @@ impl Generator {
         let recipe = Array::try_from(take("RECIPE")?)?;
         let [tc, xdp] = ["TARGETS_TC", "TARGETS_XDP"].map(&mut take);
         let targets = [ProgramArray::try_from(tc?)?, ProgramArray::try_from(xdp?)?];
-        Ok(Self { ebpf, recipe, targets, aimed: [0; 2], buffer: vec![0; 4096] })
+        Ok(Self { ebpf, recipe, targets, aimed: [0; 2], buffer: vec![0; 4096], _quiet: quiet })
     }
 
     /// Takes a loaded program as one that can be flooded.

@@ -1,6 +1,6 @@
 //! Floods of packets that nobody honest sends, while connections live and are made.
 //!
-//! Some hundred thousand packets of each kind, unless WEIR_FLOOD_PACKETS says another number:
+//! A million packets of each kind, unless WEIR_FLOOD_PACKETS says another number:
 //! `cargo xtask stress floods` sends ten million.
 
 mod kernel;
@@ -18,8 +18,8 @@ use weir::model::{Protocol, Split};
 use weir_tests::flood::{Client, Generator, Target, Wave};
 use weir_tests::packet::{ACK, FIN, Packet, RST, SYN, checksums_ok, tuple};
 
-/// Packets of a flood: twelve times what the table of pending flows holds.
-const PACKETS: u32 = 400_000;
+/// Packets of a flood: thirty times what the table of pending flows holds.
+const PACKETS: u32 = 1_000_000;
 /// Addresses of clients with flows that live before the flood, and ports of each.
 const LIVE: [u32; 2] = [5, 1000];
 /// Packets of each wave of a flood between two packets of an honest client, at most, and between

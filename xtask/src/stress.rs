@@ -10,7 +10,7 @@ use crate::{root, run};
 /// What is to be stressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Subject {
-    /// Ten million packets of each kind of flood: tests/tests/kernel_flood.rs. About an hour.
+    /// Ten million packets of each kind of flood: tests/tests/kernel_flood.rs. Some minutes.
     Floods,
 }
 
