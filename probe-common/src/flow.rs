@@ -8,6 +8,13 @@
 //! which are looked at in the same terms. It is established when both sides have
 //! spoken: when its TCP handshake is complete, when the client of a UDP flow goes
 //! on after an answer. If it is established and lives on, it moves to the tables.
+//!
+//! The tables refuse no entry. A full one forgets the entry that was used least lately, of either direction. Of a flow that goes on, the
+//! other direction makes it anew within a tick. A flow of which both are
+//! forgotten is known again with its client's next packet: adopted, and steered
+//! by the weights of that moment; what its endpoint says before that passes as
+//! it is. The agent clears away flows that have ended, so that this happens
+//! only where more flows live than there is room for.
 
 use bytemuck::{Pod, Zeroable};
 

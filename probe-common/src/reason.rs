@@ -40,7 +40,7 @@ reasons! {
     StackNoNeighbour = "stack_no_neighbour", "Left to the node's stack: the link-layer address of the next hop is not known yet.";
     StackRoute = "stack_route", "Left to the node's stack: no route, or not one to a next hop (local, blackhole, prohibited, tunnel), or forwarding is off.";
     FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle.";
-    FlowAdopted = "flow_adopted", "A flow that was first seen in its middle.";
+    FlowAdopted = "flow_adopted", "A flow that was first seen in its middle, or was pushed out of a full table and goes on.";
     IcmpTranslated = "icmp_translated", "An ICMP error about a packet of a flow: translated.";
     PassIcmpUntracked = "pass_icmp_untracked", "An ICMP error about what may be a packet of weir's, but of no known flow: passed untouched.";
     FlowPortChanged = "flow_port_changed", "A flow whose source port was changed to keep its replies apart.";

@@ -33,13 +33,17 @@ fn marks<A>(headers: &Headers, entry: &Entry<A>, sequence: u32) -> (u16, u16) {
     if flags & RST != 0 {
         return (RESET, 0);
     }
+    if flags & SYN != 0 {
+        // Sent again, or by a client that knows nothing of this flow: its number
+        // must not become the one by which a RST is judged.
+        return (0, 0);
+    }
     let forward = is_forward(entry.direction);
     if flags & FIN != 0 {
         return (SYNCED | if forward { FIN_CLIENT } else { FIN_ENDPOINT }, 0);
     }
     // A client that goes on did not reset: somebody else's guess was right.
-    let revived = forward && flags & SYN == 0;
-    (SYNCED, if revived { RESET } else { 0 })
+    (SYNCED, if forward { RESET } else { 0 })
 }
 
 /// Notes what the packet changes, in the entry and in that of the other

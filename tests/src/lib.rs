@@ -3,6 +3,7 @@
 //! * [`applies`]: what is written to a state directory under crashes.
 //! * [`agent`]: the real `weir agent` in a namespace, and its command line.
 //! * [`client`]: many flows from chosen addresses and ports.
+//! * [`flood`]: packets of invented clients by the million.
 //! * [`resource`]: the YAML of a split.
 //! * [`samples`]: the resources of Istio's traffic-shifting tasks.
 //! * [`shelf`]: resource files as `kubectl apply` and `delete` would leave them.
@@ -27,6 +28,7 @@ pub mod agent;
 pub mod applies;
 pub mod client;
 pub mod content;
+pub mod flood;
 pub mod fuzz;
 pub mod icmp;
 pub mod loaded;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::socket;
+use socket2::SockRef;
 
 use crate::content::{Checksum, content, content_checksum};
 use crate::netns::Netns;
@@ -92,6 +93,7 @@ impl Server {
     /// * `I`: send the identity and a newline, then close.
     /// * `S`, length (u64, big endian), that many bytes: answer their [`Checksum`] (8 bytes, big
     ///   endian), then close.
+    /// * `R`: send the identity and a newline, and reset the connection after another byte.
     /// * `B`, length (u64, big endian): send that many bytes of [`content`], then close.
     ///
     /// # Errors
@@ -105,6 +107,11 @@ impl Server {
             match mode[0] {
                 b'E' => echo(stream, shared),
                 b'I' => stream.write_all(line.as_bytes()),
+                b'R' => {
+                    stream.write_all(line.as_bytes())?;
+                    stream.read_exact(&mut mode)?;
+                    SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
+                }
                 b'S' => {
                     let length = read_u64(stream)?;
                     let sum = sink(stream, length, &shared.bytes)?;

@@ -6,7 +6,7 @@ mod kernel;
 use std::net::SocketAddr;
 
 use kernel::talk::{CLIENT, ENDPOINT, Talk};
-use kernel::{FORWARD, Hook, TCP_IDLE, UDP_IDLE, casts};
+use kernel::{FORWARD, TCP_IDLE, UDP_IDLE, casts};
 use probe_common::reason::Reason;
 use weir::explain::explain;
 use weir::model::Protocol::{self, Tcp, Udp};
@@ -191,30 +191,6 @@ fn another_syn_before_the_handshake_is_complete_follows_todays_weights() {
         assert_eq!(talk.syn(), old, "{cast} {hook:?}: the same SYN, sent again");
         let other = talk.send(|p| p.flags(SYN).seq(77).ack(0));
         assert_eq!(other, cast.v2[0], "{cast} {hook:?}: a SYN with another number");
-    }
-}
-
-#[test]
-fn a_client_port_used_a_thousand_times_follows_the_weights_each_time() {
-    for cast in &casts() {
-        let mut talk = Talk::new(cast, Hook::Tc, Tcp);
-        let mut old = talk.open();
-        for n in 0..1000u32 {
-            match n % 3 {
-                0 => _ = talk.send(|p| p.flags(RST)),
-                1 => {
-                    talk.send(|p| p.flags(FIN | ACK));
-                    talk.reply(old, |p| p.flags(FIN | ACK));
-                }
-                _ => talk.node.let_pass(TCP_IDLE * 2),
-            }
-            let weights = if n % 2 == 0 { [0, 1] } else { [1, 0] };
-            talk.split = talk.node.reviews(cast, Tcp, weights);
-            let new = talk.open();
-            assert_eq!(cast.v2.contains(&new), n % 2 == 0, "{cast}: connection {n} went to {new}");
-            old = new;
-        }
-        assert_eq!(talk.node.reason(Reason::FlowReused), 1000, "{cast}");
     }
 }
 

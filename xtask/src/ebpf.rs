@@ -13,6 +13,8 @@ const TARGET: &str = "bpfel-unknown-none";
 pub const WEIR: &str = "weir-ebpf";
 /// The object that drives weir's programs in the benchmark.
 pub const BENCH: &str = "weir-bench-ebpf";
+/// The object that floods weir's programs in tests.
+pub const FLOOD: &str = "weir-flood-ebpf";
 
 /// Builds an object of probe-ebpf of the workspace at `root`, with `target` as
 /// target directory, and returns its path. The error carries what the compiler

@@ -4,6 +4,7 @@ mod fuzz;
 mod kernels;
 mod package;
 mod setup;
+mod stress;
 mod test;
 
 use std::ffi::{OsStr, OsString};
@@ -29,6 +30,11 @@ enum Task {
         /// Which.
         #[arg(default_value = "all")]
         selection: test::Selection,
+    },
+    /// Run tests with ten times the load, and show their figures; root.
+    Stress {
+        /// Which: all unless said.
+        subjects: Vec<stress::Subject>,
     },
     /// Steer real traffic on the kernels of Debian's releases, in virtual machines; root.
     TestKernels {
@@ -85,6 +91,11 @@ impl Task {
                     setup::packaging()?;
                 }
                 test::test(selection)
+            }
+            Self::Stress { subjects } => {
+                test::check_rights(test::Selection::Kernel)?;
+                setup::ebpf()?;
+                stress::stress(&subjects)
             }
             Self::TestKernels { kernels } => {
                 setup::all()?;

@@ -6,9 +6,12 @@ pub mod talk;
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::time::Duration;
 
-use aya::maps::{Array, HashMap, MapData};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::maps::{HashMap, Map, MapData};
+use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{Entry, is_forward};
 use probe_common::fragment::{Fragment, FragmentKey};
@@ -16,7 +19,7 @@ use probe_common::map::{EndpointStats, SubsetStats};
 use probe_common::parse::TCP;
 use probe_common::reason::Reason;
 use probe_common::young::{ALIAS, Home, WAYS, Young};
-use weir::datapath::{Datapath as _, Flow, Flows, Settings};
+use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Settings};
 use weir::explain::words;
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
 use weir::plan::Op;
@@ -70,7 +73,8 @@ impl Hook {
         }
     }
 
-    fn verdict(self, code: u32) -> Verdict {
+    /// What it means that the program returned that.
+    pub fn verdict(self, code: u32) -> Verdict {
         match (self, code) {
             // TC_ACT_UNSPEC, TC_ACT_REDIRECT, TC_ACT_SHOT.
             (Self::Tc | Self::Reply, u32::MAX) => Verdict::Pass,
@@ -158,6 +162,32 @@ pub fn split(
     Split::new(Name::new(name).unwrap(), address, affinity, subsets).unwrap()
 }
 
+/// Bytes of kernel memory that a map has.
+fn memory(map: &Map) -> u64 {
+    let (Map::Array(map)
+    | Map::HashMap(map)
+    | Map::LruHashMap(map)
+    | Map::PerCpuArray(map)
+    | Map::RingBuf(map)) = map
+    else {
+        panic!("a map of another type: {map:?}");
+    };
+    let path = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+    bytes.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or_else(|| panic!("{path}: {info}"))
+}
+
+/// What tests have programs loaded with, unless they say otherwise.
+pub fn settings() -> Settings {
+    Settings {
+        hash_seed: SEED,
+        tcp_idle: Duration::from_secs(TCP_IDLE),
+        udp_idle: Duration::from_secs(UDP_IDLE),
+        ..Settings::default()
+    }
+}
+
 /// Programs and maps.
 pub struct Node {
     loaded: Loaded,
@@ -167,17 +197,11 @@ pub struct Node {
 impl Node {
     /// With tables that are read in no time.
     pub fn new() -> Self {
-        Self::with(Settings { flows: 16_384, ..Settings::default() })
+        Self::with(&Settings { flows: 16_384, ..settings() })
     }
 
-    pub fn with(settings: Settings) -> Self {
-        let settings = Settings {
-            hash_seed: SEED,
-            tcp_idle: std::time::Duration::from_secs(TCP_IDLE),
-            udp_idle: std::time::Duration::from_secs(UDP_IDLE),
-            ..settings
-        };
-        let loaded = Loaded::new(&settings).expect("the object loads (root is needed)");
+    pub fn with(settings: &Settings) -> Self {
+        let loaded = Loaded::new(settings).expect("the object loads (root is needed)");
         Self { loaded, buffer: vec![0; 1 << 17] }
     }
 
@@ -193,6 +217,16 @@ impl Node {
         let split = split("reviews", (cast.vip, protocol), Affinity::None, &subsets);
         self.publish(&split);
         split
+    }
+
+    /// The program of a hook.
+    pub fn program(&mut self, hook: Hook) -> &Program {
+        self.loaded.object().ebpf().program(hook.program()).expect("a program")
+    }
+
+    /// Bytes of kernel memory that all maps have.
+    pub fn memory(&mut self) -> u64 {
+        self.loaded.object().ebpf().maps().map(|(_, map)| memory(map)).sum()
     }
 
     /// Runs a frame through a program; what came out is valid until the next run.
@@ -268,6 +302,16 @@ impl Node {
         found
     }
 
+    /// Clears away what has ended, as the agent does; how many entries that were. The tables cannot
+    /// be looked at after that.
+    pub fn sweep_ended(&mut self, settings: &Settings) -> usize {
+        let clock = Clock::new();
+        let idle =
+            Idle { tcp: clock.ticks(settings.tcp_idle), udp: clock.ticks(settings.udp_idle) };
+        let flows = Flows::new(self.loaded.object().ebpf()).expect("the tables");
+        flows.sweep_ended(clock, idle).expect("a sweep")
+    }
+
     /// Entries in the flow tables, two for each flow; and young flows.
     pub fn entries(&mut self) -> [usize; 2] {
         let mut counts = [0; 2];
@@ -337,28 +381,20 @@ impl Node {
 
     /// Shows, and lets change, all young flows and their aliases.
     pub fn each_young(&mut self, each: &mut dyn FnMut(&mut dyn AnyYoung)) {
-        self.each_young_of::<V4>("YOUNG_V4", each);
-        self.each_young_of::<V6>("YOUNG_V6", each);
+        let mut see = |young: &mut dyn AnyYoung| {
+            if young.is_whole() {
+                each(young);
+            }
+        };
+        self.young::<V4>("YOUNG_V4").each(|young| see(young));
+        self.young::<V6>("YOUNG_V6").each(|young| see(young));
     }
 
-    fn each_young_of<A>(&mut self, name: &str, each: &mut dyn FnMut(&mut dyn AnyYoung))
-    where
-        A: Address,
-        Young<A>: aya::Pod + PartialEq,
-    {
-        let map = self.loaded.object().ebpf().map_mut(name).expect("young flows");
-        let mut map: Array<&mut MapData, Young<A>> = map.try_into().expect("an array");
-        for position in 0..map.len() {
-            let old = map.get(&position, 0).expect("an element");
-            if !old.is_whole() {
-                continue;
-            }
-            let mut new = old;
-            each(&mut new);
-            if new != old {
-                map.set(position, new, 0).expect("an element is written");
-            }
-        }
+    fn young<A: Address>(&mut self, name: &str) -> Elements<Young<A>> {
+        let map = self.loaded.object().ebpf().map(name).expect("young flows");
+        let Map::Array(map) = map else { panic!("{name} is no array") };
+        let count = map.info().expect("what the kernel knows of a map").max_entries() as usize;
+        Elements::new(map.fd().as_fd(), count)
     }
 
     /// Forgets the young flows over TCP from `client`.
@@ -369,20 +405,12 @@ impl Node {
         }
     }
 
-    fn forget_home<A: Address>(&mut self, name: &str, client: SocketAddr)
-    where
-        Young<A>: aya::Pod,
-    {
-        let map = self.loaded.object().ebpf().map_mut(name).expect("young flows");
-        let mut map: Array<&mut MapData, Young<A>> = map.try_into().expect("an array");
+    fn forget_home<A: Address>(&mut self, name: &str, client: SocketAddr) {
+        let young = self.young::<A>(name);
         let (address, port) = (A::from_words(words(client.ip())), client.port().to_be());
-        let set = Home::new(SEED, address, port, TCP).set & (map.len() / WAYS as u32 - 1);
-        let none = Young { check: 0, ..map.get(&0, 0).expect("an element") };
-        for position in set * WAYS as u32..(set + 1) * WAYS as u32 {
-            if map.get(&position, 0).expect("an element").is_whole() {
-                map.set(position, none, 0).expect("an element is written");
-            }
-        }
+        let sets = (young.count / WAYS) as u32;
+        let set = Home::new(SEED, address, port, TCP).set & (sets - 1);
+        young.range(set as usize * WAYS, WAYS, |young| young.check = 0);
     }
 
     /// Loses the entries of the forward direction in the flow tables.
@@ -410,8 +438,53 @@ impl Node {
     }
 }
 
+/// The elements of an array map, in memory that is shared with the kernel.
+struct Elements<T> {
+    start: *mut u8,
+    bytes: usize,
+    count: usize,
+    of: PhantomData<T>,
+}
+
+impl<T> Elements<T> {
+    /// The kernel keeps elements at multiples of so many bytes.
+    const STRIDE: usize = size_of::<T>().next_multiple_of(8);
+
+    fn new(map: BorrowedFd<'_>, count: usize) -> Self {
+        let bytes = (count * Self::STRIDE).next_multiple_of(4096);
+        // SAFETY: a new mapping of the whole array, of which nobody knows yet.
+        let start = unsafe {
+            let (protection, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+            libc::mmap(std::ptr::null_mut(), bytes, protection, shared, map.as_raw_fd(), 0)
+        };
+        assert_ne!(start, libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
+        Self { start: start.cast(), bytes, count, of: PhantomData }
+    }
+
+    fn each(&self, see: impl FnMut(&mut T)) {
+        self.range(0, self.count, see);
+    }
+
+    fn range(&self, from: usize, count: usize, mut see: impl FnMut(&mut T)) {
+        assert!(from + count <= self.count, "{count} elements from {from}, of {}", self.count);
+        for at in from..from + count {
+            // SAFETY: within the mapping, aligned to eight bytes; no program runs meanwhile.
+            see(unsafe { &mut *self.start.add(at * Self::STRIDE).cast::<T>() });
+        }
+    }
+}
+
+impl<T> Drop for Elements<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made; no reference into it outlives a call.
+        unsafe { libc::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
 /// A young flow of either family.
 pub trait AnyYoung {
+    /// See [`Young::is_whole`].
+    fn is_whole(&self) -> bool;
     /// See [`Young::kind`].
     fn kind(&self) -> u8;
     /// See [`Young::seen`].
@@ -423,6 +496,10 @@ pub trait AnyYoung {
 }
 
 impl<A: Address> AnyYoung for Young<A> {
+    fn is_whole(&self) -> bool {
+        Self::is_whole(self)
+    }
+
     fn kind(&self) -> u8 {
         self.kind
     }

@@ -35,7 +35,11 @@ pub const ENDPOINT: u32 = 5000;
 impl<'a> Talk<'a> {
     /// All flows go to v1, until [`Talk::shift`].
     pub fn new(cast: &'a Cast, hook: Hook, protocol: Protocol) -> Self {
-        let mut node = Node::new();
+        Self::on(Node::new(), cast, hook, protocol)
+    }
+
+    /// The same through that node.
+    pub fn on(mut node: Node, cast: &'a Cast, hook: Hook, protocol: Protocol) -> Self {
         let split = node.reviews(cast, protocol, [1, 0]);
         Self { node, cast, hook, protocol, split, young: false }
     }

@@ -160,6 +160,7 @@ impl Source for Observer {
             limits: limits(&ledger),
             flows: FlowTables {
                 limits: self.state.census.room.clone(),
+                full: count.iter().flat_map(|count| count.full.keys().copied()).collect(),
                 counted: count.map(|count| (count.at, count.tables.clone())),
             },
             configuration,

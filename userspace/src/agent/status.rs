@@ -13,6 +13,7 @@ use crate::truth::Time;
 pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
     let reasons = state.counters.reasons().map_err(|e| Failure::Internal(e.to_string()))?;
     let count = state.census.latest();
+    let full = |name: &TableName| count.as_ref().and_then(|count| count.full.get(name).copied());
     let table = |(&name, &limit): (&TableName, &u64)| {
         let found = count.as_ref().and_then(|count| count.tables.get(&name));
         FlowTableView {
@@ -21,6 +22,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
             active: found.map(|&[active, _]| active),
             over: found.map(|&[_, over]| over),
             limit,
+            full_since: full(&name).map(|at| Time::from(at).to_string()),
         }
     };
     let features = state.features.iter().map(|feature| FeatureView {

@@ -101,6 +101,16 @@ fn flows(view: &StatusView) -> String {
         Some(at) => writeln!(text, "(counted at {at})"),
         None => writeln!(text, "(not counted yet)"),
     };
+    for full in &view.flow_tables {
+        if let Some(since) = &full.full_since {
+            let _ = writeln!(
+                text,
+                "{} {} is full since {since}: new flows push out those that were silent for \
+                 longest, though they may live; raise flows.max",
+                full.family, full.table
+            );
+        }
+    }
     text
 }
 
@@ -133,6 +143,7 @@ mod tests {
             active,
             over: active,
             limit: 2000,
+            full_since: active.map(|_| "1970-01-01T00:00:01.500Z".into()),
         };
         let (name, found) = ("tcx".to_owned(), false);
         let view = StatusView {
@@ -178,6 +189,7 @@ FLOW TABLE    ACTIVE  OVER  LIMIT     USE
 ipv4 live        500   500   2000  25.00%
 ipv4 pending       -     -   2000       -
 (counted at 1970-01-01T00:00:02.000Z)
+ipv4 live is full since 1970-01-01T00:00:01.500Z: new flows push out those that were silent for longest, though they may live; raise flows.max
 
 REASON       PACKETS
 no_endpoint       12

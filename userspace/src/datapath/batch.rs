@@ -1,5 +1,5 @@
 //! BPF_MAP_LOOKUP_BATCH, BPF_MAP_UPDATE_BATCH and BPF_MAP_DELETE_BATCH (Linux 5.6), which the eBPF
-//! library does not offer. A walk by batches goes bucket by bucket: unlike one
+//! library does not offer, and a look-up beside them. A walk by batches goes bucket by bucket: unlike one
 //! by keys, it does not start over when the entry that it stands at goes.
 
 use std::io;
@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use bytemuck::Pod;
 
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
@@ -25,9 +26,19 @@ struct Attributes {
     flags: u64,
 }
 
-fn bpf(command: libc::c_long, attributes: &mut Attributes) -> io::Result<()> {
-    let size = size_of::<Attributes>();
-    let pointer: *mut Attributes = attributes;
+/// The part of it that a look-up uses.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    zero: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+    let size = size_of::<A>();
+    let pointer: *mut A = attributes;
     // SAFETY: the pointer is valid for `size` bytes; what the addresses in it
     // point to is the business of the callers.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size) };
@@ -111,6 +122,20 @@ pub fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], value: &V) -> io:
         ..Attributes::default()
     };
     bpf(BPF_MAP_UPDATE_BATCH, &mut attributes)
+}
+
+/// The value of a key, if it is there. Of an LRU map, it gets no younger by that.
+pub fn get<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    let (key, place): (*const K, *mut V) = (key, &mut value);
+    let map_fd = map.as_raw_fd().unsigned_abs();
+    // A key and a value of the map's sizes, which the types of the map's owner fix.
+    let mut element = Element { map_fd, zero: 0, key: key as u64, value: place as u64, flags: 0 };
+    match bpf(BPF_MAP_LOOKUP_ELEM, &mut element) {
+        Ok(()) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes keys of a hash map; those that are not there are passed over.

@@ -18,20 +18,20 @@ use super::batch::Cursor;
 use super::kernel::ip;
 
 /// Entries that are read in one system call.
-const BATCH: usize = 4096;
+pub(super) const BATCH: usize = 4096;
 
 /// The tables of a family.
-struct Tables {
+pub(super) struct Tables {
     /// `Tuple` to `Entry`: flows that live on.
-    flows: MapData,
+    pub(super) flows: MapData,
     /// An array of `Young`.
     young: MapData,
 }
 
 /// The flow tables of a loaded object.
 pub struct Flows {
-    v4: Tables,
-    v6: Tables,
+    pub(super) v4: Tables,
+    pub(super) v6: Tables,
 }
 
 /// A flow, as the entry of its forward direction shows it.
@@ -225,17 +225,7 @@ impl Tables {
         Entry<A>: Pod,
         Young<A>: Pod,
     {
-        let map = self.young.fd().as_fd();
-        let mut found = Vec::new();
-        super::batch::walk(map, BATCH, |&position: &u32, young: &Young<A>| {
-            if young.is_whole() && endpoints.contains(&young.endpoint) {
-                found.push(position);
-            }
-        })?;
-        // An element is free when nothing whole is there. In the moment between, another flow
-        // may have come there, whose client then sends its first packet again.
-        super::batch::update(map, &found, &Young::<A>::zeroed())?;
-        let mut swept = found.len();
+        let young = self.forget_young(|young: &Young<A>| endpoints.contains(&young.endpoint))?;
         let map = self.flows.fd().as_fd();
         // After the young ones: these may have moved.
         let mut found = Vec::new();
@@ -245,8 +235,28 @@ impl Tables {
             }
         })?;
         super::batch::delete(map, &found)?;
-        swept += found.len();
-        Ok(swept)
+        Ok(young + found.len())
+    }
+
+    /// Forgets some young flows; says how many.
+    pub(super) fn forget_young<A: Address>(
+        &self,
+        which: impl Fn(&Young<A>) -> bool,
+    ) -> io::Result<usize>
+    where
+        Young<A>: Pod,
+    {
+        let map = self.young.fd().as_fd();
+        let mut found = Vec::new();
+        super::batch::walk(map, BATCH, |&position: &u32, young: &Young<A>| {
+            if young.is_whole() && which(young) {
+                found.push(position);
+            }
+        })?;
+        // An element is free when nothing whole is there. In the moment between, another flow
+        // may have come there, whose client then sends its first packet again.
+        super::batch::update(map, &found, &Young::<A>::zeroed())?;
+        Ok(found.len())
     }
 }
 

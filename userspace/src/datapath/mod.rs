@@ -6,6 +6,7 @@
 mod batch;
 mod clock;
 mod counters;
+mod ended;
 mod fast_path;
 mod features;
 mod flows;
@@ -21,6 +22,7 @@ mod strangers;
 
 pub use clock::Clock;
 pub use counters::Counters;
+pub use ended::{Swept, full_flows};
 pub use fast_path::FastPath;
 pub use features::{Feature, features, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};

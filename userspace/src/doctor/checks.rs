@@ -370,24 +370,25 @@ fn tables(facts: &Facts) -> Found {
     let percent = |used: u64, limit: u64| used as f64 / limit as f64 * 100.0;
     let full = |used: u64, limit: u64| used as f64 > limit as f64 * FULL;
     for table in &status.flow_tables {
-        let Some(active) = table.active.filter(|&active| full(active, table.limit)) else {
+        let (active, pushing) = (table.active.unwrap_or_default(), table.full_since.is_some());
+        if !pushing && !full(active, table.limit) {
             continue;
-        };
+        }
         let advice = if table.table == "pending" {
             "many handshakes are under way, as in a flood; flows that live are safe"
         } else {
             "raise flows.max (the agent then needs --replace), or lower flows.tcpIdle and udpIdle: \
              when it is full, the flows that were silent for longest are forgotten"
         };
-        found.problem(
-            format!(
-                "the {} table of {} flows is {:.0} % full",
-                table.family,
-                table.table,
-                percent(active, table.limit)
-            ),
-            advice,
-        );
+        let (family, name) = (&table.family, &table.table);
+        let problem = match &table.full_since {
+            Some(since) => format!("the {family} table of {name} flows is full since {since}"),
+            None => {
+                let percent = percent(active, table.limit);
+                format!("the {family} table of {name} flows is {percent:.0} % full")
+            }
+        };
+        found.problem(problem, advice);
     }
     for map in status.maps.iter().filter(|map| full(map.used, map.limit)) {
         found.problem(

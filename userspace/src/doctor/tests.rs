@@ -12,6 +12,7 @@ fn status() -> StatusView {
         active: Some(100),
         over: Some(900),
         limit: 1000,
+        full_since: None,
     };
     let interface = InterfaceView {
         name: "eth0".into(),
@@ -191,6 +192,12 @@ const CASES: &[Case] = &[
         "tables",
         Level::Problem,
         "the ipv4 table of live flows is 80 % full",
+    ),
+    (
+        |f| says(f, |s| s.flow_tables[0].full_since = Some("1970-01-01T00:00:02.000Z".into())),
+        "tables",
+        Level::Problem,
+        "the ipv4 table of live flows is full since 1970-01-01T00:00:02.000Z",
     ),
     (
         |f| says(f, |s| s.flow_tables[1].active = Some(1000)),

@@ -121,6 +121,11 @@ fn flow_tables(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
         [([family, table, "active"], active), ([family, table, "over"], over)]
     });
     writer.family(catalog::FLOW_TABLE_FLOWS, flows)?;
+    let live = counted.iter().flat_map(|(_, tables)| tables.keys());
+    let full = live.filter(|(_, table)| *table == "live").map(|name @ &(family, table)| {
+        ([family, table], Value::Whole(u64::from(sample.flows.full.contains(name))))
+    });
+    writer.family(catalog::FLOW_TABLE_FULL, full)?;
     let time = counted.map(|&(time, _)| ([], seconds(time)));
     writer.family(catalog::FLOW_TABLE_COUNTED, time)
 }

@@ -1,6 +1,6 @@
 //! What the agent knows at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -111,6 +111,8 @@ pub struct FlowTables {
     pub limits: BTreeMap<TableName, u64>,
     /// When flows were counted, and how many were there, "active" and "over".
     pub counted: Option<(SystemTime, BTreeMap<TableName, [u64; 2]>)>,
+    /// Those that were full then.
+    pub full: BTreeSet<TableName>,
 }
 
 /// The configuration.

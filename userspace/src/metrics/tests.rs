@@ -65,8 +65,9 @@ fn sample() -> Sample {
             limits: BTreeMap::from([(("ipv4", "live"), 4096), (("ipv4", "pending"), 1024)]),
             counted: Some((
                 UNIX_EPOCH + Duration::from_millis(1_500),
-                BTreeMap::from([(("ipv4", "live"), [4, 1])]),
+                BTreeMap::from([(("ipv4", "live"), [4, 1]), (("ipv6", "live"), [0, 0])]),
             )),
+            full: BTreeSet::from([("ipv4", "live")]),
         },
         configuration: Configuration {
             problems: 2,
@@ -101,6 +102,10 @@ fn a_sample_becomes_text() {
         r#"weir_flow_table_limit{family="ipv4",table="pending"} 1024"#,
         r#"weir_flow_table_flows{family="ipv4",table="live",state="active"} 4"#,
         r#"weir_flow_table_flows{family="ipv4",table="live",state="over"} 1"#,
+        r#"weir_flow_table_flows{family="ipv6",table="live",state="active"} 0"#,
+        r#"weir_flow_table_flows{family="ipv6",table="live",state="over"} 0"#,
+        r#"weir_flow_table_full{family="ipv4",table="live"} 1"#,
+        r#"weir_flow_table_full{family="ipv6",table="live"} 0"#,
         "weir_flow_table_counted_timestamp_seconds 1.5",
         r#"weir_reason_packets_total{reason="pass_fragment"} 0"#,
         r#"weir_reason_packets_total{reason="reject_silent"} 7"#,
@@ -158,7 +163,7 @@ fn what_is_not_known_yet_is_absent() {
     sample.endpoints.iter_mut().for_each(|endpoint| endpoint.active = None);
     let text = exposition(sample).unwrap();
     let found = series(&text);
-    for absent in ["flow_table_flows", "_timestamp_", "active_flows"] {
+    for absent in ["flow_table_flows", "flow_table_full", "_timestamp_", "active_flows"] {
         assert!(!found.iter().any(|line| line.contains(absent)), "{absent}:\n{text}");
     }
     assert!(found.contains(&r#"weir_flow_table_limit{family="ipv4",table="live"} 4096"#), "{text}");

@@ -100,4 +100,8 @@ pub struct FlowTableView {
     pub over: Option<u64>,
     /// Flows for which there is room.
     pub limit: u64,
+    /// Since when all places are taken, of a table of live flows: new flows push
+    /// out those that were silent for longest, though they may live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_since: Option<String>,
 }
