@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{info, warn};
 
 use super::state::State;
-use crate::datapath::{DatapathError, full_flows, pending_flows};
+use crate::datapath::{DatapathError, Swept, full_flows, pending_flows};
 use crate::metrics::TableName;
 
 /// The shortest time between two counts of the flow tables.
@@ -76,8 +76,11 @@ pub(super) async fn run(state: Arc<State>) -> Infallible {
 
 /// Counts, and clears away what has ended.
 fn look(state: &State) -> Result<Count, DatapathError> {
-    let count = count(state)?;
-    state.flows.sweep_ended(state.clock, state.idle)?;
+    let mut count = count(state)?;
+    let swept = state.flows.sweep_ended(state.clock, state.idle)?;
+    let before = state.census.latest();
+    let before = before.as_deref().map_or(&BTreeMap::new(), |before| &before.full).clone();
+    count.full = full(&before, &swept, &state.census.room, count.at);
     Ok(count)
 }
 
@@ -85,13 +88,14 @@ fn look(state: &State) -> Result<Count, DatapathError> {
 /// before. To be full no longer takes more than a few places.
 fn full(
     before: &BTreeMap<TableName, SystemTime>,
-    tables: &BTreeMap<TableName, [u64; 2]>,
+    swept: &Swept,
     room: &BTreeMap<TableName, u64>,
     at: SystemTime,
 ) -> BTreeMap<TableName, SystemTime> {
     let live = room.iter().filter(|(name, _)| name.1 == "live");
     let full = live.filter_map(|(&name, &limit)| {
-        let taken: u64 = tables.get(&name)?.iter().sum();
+        // Places of flows: of one, the forward entry alone may have been pushed out.
+        let taken = swept.entries[usize::from(name.0 == "ipv6")] / 2;
         let (since, level) = (before.get(&name), full_flows(limit));
         let still = since.is_some() && taken > level - level / 16;
         (taken >= level || still).then(|| (name, since.copied().unwrap_or(at)))
@@ -134,11 +138,7 @@ fn count(state: &State) -> Result<Count, DatapathError> {
             *active.entry(flow.endpoint_id).or_default() += 1;
         }
     })?;
-    let before = state.census.latest();
-    let nothing = BTreeMap::new();
-    let before = before.as_ref().map_or(&nothing, |before| &before.full);
-    let full = full(before, &tables, &state.census.room, at);
-    Ok(Count { at, tables, active, full })
+    Ok(Count { at, tables, active, full: BTreeMap::new() })
 }
 
 #[cfg(test)]
@@ -162,9 +162,8 @@ mod tests {
         ];
         for (n, (taken, since)) in cases.into_iter().enumerate() {
             let at = |n: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(n);
-            let pending = (("ipv4", "pending"), [1 << 20, 0]);
-            let tables = BTreeMap::from([(name, [taken / 2, taken - taken / 2]), pending]);
-            before = full(&before, &tables, &room, at(n as u64));
+            let swept = Swept { entries: [2 * taken, 2], deleted: 0 };
+            before = full(&before, &swept, &room, at(n as u64));
             let wanted = since.map(|n| (name, at(n)));
             assert_eq!(before, wanted.into_iter().collect(), "count {n}, {taken} flows");
         }

@@ -58,14 +58,26 @@ impl Limits {
     }
 }
 
-/// The keys of all entries in a table whose flows have ended, of both directions.
-fn ended<A: Address>(map: BorrowedFd<'_>, limits: Limits) -> io::Result<Vec<Tuple<A>>>
+/// What a sweep found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Entries that there were before it, over IPv4 and IPv6. Two are a flow; of
+    /// a full table, one of the two may have been pushed out.
+    pub entries: [u64; 2],
+    /// Entries that were deleted.
+    pub deleted: usize,
+}
+
+/// Deletes all entries in a table whose flows have ended, of both directions.
+/// How many there were of all, and of these.
+fn sweep<A: Address>(map: BorrowedFd<'_>, limits: Limits) -> io::Result<(u64, usize)>
 where
     Tuple<A>: Pod,
     Entry<A>: Pod,
 {
-    let mut found = Vec::new();
+    let (mut all, mut found) = (0, Vec::new());
     batch::walk(map, BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
+        all += 1;
         if limits.has_ended(key, entry) {
             found.push((*key, entry.to(key).reversed()));
         }
@@ -80,22 +92,20 @@ where
             _ => keys.push(key),
         }
     }
-    Ok(keys)
+    batch::delete(map, &keys)?;
+    Ok((all, keys.len()))
 }
 
 impl Flows {
-    /// Deletes the entries of live flows that have ended; says how many. Should
+    /// Deletes the entries of live flows that have ended. Should
     /// a client use the port of one again at that very moment, the new flow is
     /// adopted with its next packet, by the same weights.
-    pub fn sweep_ended(&self, clock: Clock, idle: Idle) -> Result<usize, DatapathError> {
+    pub fn sweep_ended(&self, clock: Clock, idle: Idle) -> Result<Swept, DatapathError> {
         let limits = Limits { now: clock.now(), linger: clock.ticks(LINGER), idle };
         let (v4, v6) = self.live();
-        let keys = ended::<V4>(v4.as_fd(), limits).map_err(DatapathError::Flows)?;
-        batch::delete(v4.as_fd(), &keys).map_err(DatapathError::Flows)?;
-        let swept = keys.len();
-        let keys = ended::<V6>(v6.as_fd(), limits).map_err(DatapathError::Flows)?;
-        batch::delete(v6.as_fd(), &keys).map_err(DatapathError::Flows)?;
-        Ok(swept + keys.len())
+        let v4 = sweep::<V4>(v4.as_fd(), limits).map_err(DatapathError::Flows)?;
+        let v6 = sweep::<V6>(v6.as_fd(), limits).map_err(DatapathError::Flows)?;
+        Ok(Swept { entries: [v4.0, v6.0], deleted: v4.1 + v6.1 })
     }
 }
 

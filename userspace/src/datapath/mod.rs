@@ -22,7 +22,7 @@ mod strangers;
 
 pub use clock::Clock;
 pub use counters::Counters;
-pub use ended::full_flows;
+pub use ended::{Swept, full_flows};
 pub use fast_path::FastPath;
 pub use features::{Feature, features, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};
