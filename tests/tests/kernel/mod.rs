@@ -309,7 +309,7 @@ impl Node {
         let idle =
             Idle { tcp: clock.ticks(settings.tcp_idle), udp: clock.ticks(settings.udp_idle) };
         let flows = Flows::new(self.loaded.object().ebpf()).expect("the tables");
-        flows.sweep_ended(clock, idle).expect("a sweep")
+        flows.sweep_ended(clock, idle).expect("a sweep").deleted
     }
 
     /// Entries in the flow tables, two for each flow; and young flows.
