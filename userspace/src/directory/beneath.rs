@@ -3,16 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt as _;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
-use rustix::io::Errno;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 
 /// The names in a directory.
 pub fn names(directory: impl AsFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
+    for entry in rustix::fs::Dir::read_from(directory)? {
         let name = entry?.file_name().to_bytes().to_vec();
         if name != b"." && name != b".." {
             names.push(OsString::from_vec(name));
@@ -23,24 +22,24 @@ pub fn names(directory: impl AsFd) -> io::Result<Vec<OsString>> {
 
 /// Opens a regular file of a directory for reading. Symbolic links are followed
 /// within the directory, and nowhere else. None if it is a directory.
-pub fn open_beneath(directory: impl AsFd, name: &OsStr) -> io::Result<Option<File>> {
-    // Nothing but a place in the file system is opened by that: to open a FIFO would wait for
-    // who writes to it, and to open a device may do anything.
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let found = match openat2(directory, name, flags, Mode::empty(), ResolveFlags::BENEATH) {
-        Err(Errno::XDEV) => {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "a symbolic link that is absolute or leads out of the directory is not followed",
-            ));
-        }
-        found => found?,
-    };
-    match FileType::from_raw_mode(fstat(&found)?.st_mode) {
-        FileType::RegularFile => {
-            File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map(Some)
-        }
-        FileType::Directory => Ok(None),
+///
+/// Not by openat2 alone: a sandbox that lets nobody make setuid files hides that.
+pub fn open_beneath(directory: &Dir, name: &OsStr) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    // To open a FIFO would wait for who writes to it.
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = directory.open_with(name, &options).map_err(|error| match error.kind() {
+        // Not the system says that.
+        io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "a symbolic link that is absolute or leads out of the directory is not followed",
+        ),
+        _ => error,
+    })?;
+    let file = file.into_std();
+    match file.metadata()? {
+        found if found.is_file() => Ok(Some(file)),
+        found if found.is_dir() => Ok(None),
         _ => Err(io::Error::other("not a regular file")),
     }
 }
@@ -70,7 +69,7 @@ mod tests {
         symlink("loop", path.join("loop")).unwrap();
         symlink("missing", path.join("dangling")).unwrap();
         nix::unistd::mkfifo(&path.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let directory = File::open(&path).unwrap();
+        let directory = Dir::from_std_file(File::open(&path).unwrap());
         let open = |name: &str| open_beneath(&directory, name.as_ref());
         let text = io::read_to_string(open("a").unwrap().expect("a file")).unwrap();
         assert_eq!(text, "a");

@@ -4,8 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use cap_std::fs::Dir;
 
 use super::{Problem, resolve_all};
 use crate::directory::{names, open_beneath};
@@ -136,11 +139,11 @@ fn is_resource(name: &OsStr) -> bool {
 /// The resources of a directory, sorted; not of its subdirectories. For whoever
 /// may read them: links are followed.
 pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let names = sorted(&File::open(dir)?)?.into_iter();
+    let names = sorted(File::open(dir)?)?.into_iter();
     Ok(names.map(|name| dir.join(name)).filter(|path| !path.is_dir()).collect())
 }
 
-fn sorted(directory: &File) -> io::Result<Vec<OsString>> {
+fn sorted(directory: impl AsFd) -> io::Result<Vec<OsString>> {
     let mut names = names(directory)?;
     names.retain(|name| is_resource(name));
     names.sort();
@@ -150,7 +153,7 @@ fn sorted(directory: &File) -> io::Result<Vec<OsString>> {
 /// Reads what [`list`] names. A file that is a symbolic link is read if that leads
 /// to another place within the directory, as those of a ConfigMap mount do.
 fn read_all(dir: &Path) -> io::Result<Vec<Listed>> {
-    let directory = File::open(dir)?;
+    let directory = Dir::from_std_file(File::open(dir)?);
     let mut listed = Vec::new();
     for name in sorted(&directory)? {
         let path = dir.join(&name);
