@@ -123,10 +123,16 @@ impl Model {
             Some((flow, From::Endpoint)) => self.from_endpoint(packet, &flow, segment),
             Some((flow, From::Client)) => {
                 let syn = segment.filter(|segment| segment.opens());
-                let another = match syn.map_or(Maybe::No, |syn| flow.tcp.gives_way_to(syn)) {
+                let gives_way = syn.map_or(Maybe::No, |syn| flow.tcp.gives_way_to(syn));
+                let another = match gives_way {
                     Maybe::Unsure => is_of(came_out, flow.received) == Some(false),
                     sure => sure == Maybe::Yes,
                 };
+                if gives_way == Maybe::Unsure
+                    && let Some((flow, _)) = self.flows.find_mut(&key)
+                {
+                    flow.tcp.blur();
+                }
                 if !another {
                     return self.from_client(packet, &flow, segment);
                 }
