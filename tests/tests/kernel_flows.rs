@@ -217,10 +217,13 @@ fn a_flow_that_is_first_seen_in_its_middle_is_adopted() {
 #[test]
 fn a_reset_of_no_known_flow_leaves_no_entry() {
     for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
-        let mut talk = Talk::new(cast, hook, Tcp);
-        let to = talk.send(|p| p.flags(RST));
-        assert!(cast.v1.contains(&to), "{cast} {hook:?}: {to}");
-        assert_eq!(talk.node.entries(), [0, 0], "{cast} {hook:?}");
-        assert_eq!(talk.node.reason(Reason::PassNoFlowReset), 1, "{cast} {hook:?}");
+        for flags in [RST, RST | ACK, RST | SYN, RST | SYN | ACK | FIN] {
+            let mut talk = Talk::new(cast, hook, Tcp);
+            let to = talk.send(|p| p.flags(flags));
+            assert!(cast.v1.contains(&to), "{cast} {hook:?} {flags:#x}: {to}");
+            assert_eq!(talk.node.entries(), [0, 0], "{cast} {hook:?} {flags:#x}");
+            let counted = talk.node.reason(Reason::PassNoFlowReset);
+            assert_eq!(counted, 1, "{cast} {hook:?} {flags:#x}");
+        }
     }
 }

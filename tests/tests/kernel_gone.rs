@@ -1,13 +1,13 @@
-//! Flows whose endpoint is gone, under BPF_PROG_TEST_RUN: both sides are told.
+//! Flows whose endpoint is gone, under BPF_PROG_TEST_RUN: both sides are told, and nobody else.
 
 mod kernel;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use kernel::talk::{CLIENT, ENDPOINT, Talk};
-use kernel::{Hook, Verdict, casts};
+use kernel::{Hook, Node, Verdict, casts, split};
 use probe_common::reason::Reason;
-use weir::model::Protocol;
+use weir::model::{Affinity, Protocol};
 use weir_tests::packet::{ACK, Packet, RST, checksums_ok, payload, tcp_flags, tcp_seq_ack, tuple};
 
 #[test]
@@ -59,6 +59,41 @@ fn datagrams_of_a_flow_whose_endpoint_is_gone_are_rejected() {
         assert_eq!(talk.node.reason(Reason::RejectEndpointGone), 2, "{cast} {hook:?}");
         talk.node.set_gone(&split, endpoint, false);
         assert_eq!(talk.send(|p| p), endpoint, "{cast} {hook:?}: it is back");
+    }
+}
+
+/// Addresses that are not those of one host: whoever got an answer to them would not have asked.
+const NOBODY: [&str; 7] =
+    ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "ff02::1"];
+
+#[test]
+fn what_was_not_sent_by_one_host_to_one_host_is_not_answered() {
+    for (cast, hook) in casts().iter().flat_map(|cast| [Hook::Tc, Hook::Xdp].map(|h| (cast, h))) {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let mut node = Node::new();
+            let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &[])];
+            node.publish(&split("none", (cast.vip, protocol), Affinity::None, &subsets));
+            let packet = |from| match protocol {
+                Protocol::Tcp => Packet::tcp(from, cast.vip),
+                Protocol::Udp => Packet::udp(from, cast.vip),
+            };
+            let mut frames = vec![
+                packet(cast.client).macs([2; 6], [1, 0, 0x5e, 1, 2, 3]).build(),
+                packet(cast.client).macs([2; 6], [0xff; 6]).build(),
+            ];
+            for ip in NOBODY.map(|ip| ip.parse::<IpAddr>().expect("an address")) {
+                if ip.is_ipv4() == cast.vip.is_ipv4() {
+                    frames.push(packet(SocketAddr::new(ip, 41_000)).build());
+                }
+            }
+            for frame in &frames {
+                let (verdict, _) = node.run(hook, frame);
+                assert_eq!(verdict, Verdict::Drop, "{cast} {hook:?} {protocol:?} {frame:02x?}");
+            }
+            assert_eq!(node.reason(Reason::RejectSilent), frames.len() as u64, "{cast} {hook:?}");
+            let (verdict, _) = node.run(hook, &packet(cast.client).build());
+            assert_eq!(verdict, Verdict::Answer, "{cast} {hook:?} {protocol:?}: an honest one");
+        }
     }
 }
 

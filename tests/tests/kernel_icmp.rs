@@ -328,14 +328,16 @@ fn an_error_about_a_packet_with_a_partial_checksum_is_right_itself() {
 /// each of its values.
 #[test]
 fn every_value_of_the_checksum_of_an_error_stays_right() {
-    for cast in &casts() {
-        let mut talk = Talk::new(cast, Hook::Tc, Protocol::Tcp);
+    let casts = casts();
+    let both = |cast| [Protocol::Tcp, Protocol::Udp].map(|protocol| (cast, protocol));
+    for (cast, protocol) in casts.iter().flat_map(both) {
+        let mut talk = Talk::new(cast, Hook::Tc, protocol);
         let endpoint = talk.open();
         let ways = ways(cast, endpoint);
         for n in 0..=u16::MAX {
             let way = &ways[usize::from(n) % ways.len()];
             let build = |[from, to]: [SocketAddr; 2]| {
-                let about = Packet::tcp(from, to).payload(&n.to_be_bytes()).build();
+                let about = packet(protocol, from, to).payload(&n.to_be_bytes()).build();
                 let (kind, rest) = too_big(cast);
                 IcmpError::new(router(cast.vip), from.ip(), kind)
                     .rest(rest)
@@ -343,8 +345,8 @@ fn every_value_of_the_checksum_of_an_error_stays_right() {
                     .build()
             };
             let out = talk.node.pass(way.hook, &build(way.quoted));
-            assert!(checksums_ok(out), "{cast} {:?} {n}: {out:02x?}", way.hook);
-            assert!(out == build(way.original), "{cast} {:?} {n}", way.hook);
+            assert!(checksums_ok(out), "{cast} {protocol:?} {:?} {n}: {out:02x?}", way.hook);
+            assert!(out == build(way.original), "{cast} {protocol:?} {:?} {n}", way.hook);
         }
     }
 }

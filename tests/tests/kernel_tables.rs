@@ -10,7 +10,7 @@ use kernel::{FORWARD, Hook, Node, casts, split, with_port};
 use probe_common::reason::Reason;
 use weir::datapath::Clock;
 use weir::model::{Affinity, Protocol};
-use weir_tests::packet::{ACK, Packet, SYN, tuple};
+use weir_tests::packet::{ACK, FIN, Packet, RST, SYN, tuple};
 
 #[test]
 fn an_entry_that_was_lost_is_made_anew_by_the_other_direction() {
@@ -70,6 +70,44 @@ fn two_services_with_one_endpoint_keep_their_replies_apart() {
             assert!(out == wanted.build(), "{cast}, live: {live}, {vip}");
         }
         assert_eq!(node.reason(Reason::FlowPortChanged), 2, "{cast}, live: {live}");
+    }
+}
+
+/// What happens to a connection before its client port is used for another service with the same
+/// endpoint, and whether its replies go on to be its own.
+const BEFORE: &[(&str, u8, u8, bool)] = &[
+    ("nothing", ACK, ACK, true),
+    ("its client has sent all it has", FIN | ACK, ACK, true),
+    ("its endpoint has sent all it has", ACK, FIN | ACK, true),
+    ("both have sent all they have", FIN | ACK, FIN | ACK, false),
+    ("its endpoint has reset it", ACK, RST, false),
+];
+
+#[test]
+fn a_connection_closed_by_one_side_alone_keeps_its_replies() {
+    for (cast, (what, client, endpoint, keeps)) in
+        casts().iter().flat_map(|cast| BEFORE.iter().map(move |case| (cast, *case)))
+    {
+        let mut node = Node::new();
+        let [one, two] = [9080, 9090].map(|port| with_port(cast.vip, port));
+        for (name, vip) in [("one", one), ("two", two)] {
+            let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &cast.v2)];
+            node.publish(&split(name, (vip, Protocol::Tcp), Affinity::None, &subsets));
+        }
+        let sent = |to, flags| Packet::tcp(cast.client, to).flags(flags).seq(2).ack(2).build();
+        let reply = |flags| Packet::tcp(cast.v2[0], cast.client).flags(flags).seq(2).ack(2).build();
+        node.pass(Hook::Tc, &Packet::tcp(cast.client, one).flags(SYN).seq(1).build());
+        let accepted = Packet::tcp(cast.v2[0], cast.client).flags(SYN | ACK).seq(1).ack(2);
+        node.pass(Hook::Reply, &accepted.build());
+        node.pass(Hook::Tc, &sent(one, ACK));
+        node.pass(Hook::Tc, &sent(one, client));
+        node.pass(Hook::Reply, &reply(endpoint));
+
+        let there = tuple(node.pass(Hook::Tc, &Packet::tcp(cast.client, two).build())).unwrap();
+        assert_eq!(there.source != cast.client, keeps, "{cast}, {what}: the other one's port");
+        let back = tuple(node.pass(Hook::Reply, &reply(ACK))).expect("a tuple");
+        let service = if keeps { one } else { two };
+        assert_eq!((back.source, back.destination), (service, cast.client), "{cast}, {what}");
     }
 }
 

@@ -50,7 +50,12 @@ fn check<A: Parse, const PARTIAL: bool>(
     let mut wanted = Vec::new();
     Fate::Rewritten(packet, key_of(to)).render(frame, checksums, &mut wanted);
     assert!(out == wanted, "rewritten:\n{out:02x?}\nmodel:\n{wanted:02x?}");
-    if !PARTIAL && checksums_ok(frame) {
+    if PARTIAL {
+        // A complete checksum that has become what a partial one would be cannot be taken back:
+        // it happens to one in 65,536, and is why physical devices have a program of their own.
+        return;
+    }
+    if checksums_ok(frame) {
         assert!(checksums_ok(&out), "checksum of {out:02x?}");
     }
     if direction != FORWARD_HAIRPIN {

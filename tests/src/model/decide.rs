@@ -120,15 +120,21 @@ impl Model {
         let segment = segment(frame, &packet);
         let found = self.flow(side, &key).map(|(flow, from)| (flow.clone(), from));
         match found {
-            Some((flow, From::Endpoint)) => self.from_endpoint(packet, &flow, segment),
+            Some((flow, From::Endpoint)) => self.of_endpoint(packet, &flow, segment),
             Some((flow, From::Client)) => {
                 let syn = segment.filter(|segment| segment.opens());
-                let another = match syn.map_or(Maybe::No, |syn| flow.tcp.gives_way_to(syn)) {
+                let gives_way = syn.map_or(Maybe::No, |syn| flow.tcp.gives_way_to(syn));
+                let another = match gives_way {
                     Maybe::Unsure => is_of(came_out, flow.received) == Some(false),
                     sure => sure == Maybe::Yes,
                 };
+                if gives_way == Maybe::Unsure
+                    && let Some((flow, _)) = self.flows.find_mut(&key)
+                {
+                    flow.tcp.blur();
+                }
                 if !another {
-                    return self.from_client(packet, &flow, segment);
+                    return self.of_client(packet, &flow, segment);
                 }
                 self.flows.remove(&key);
                 self.first(packet, key, segment, came_out)
@@ -143,7 +149,7 @@ impl Model {
         self.gone.contains(&(sent.protocol, sent.destination, endpoint))
     }
 
-    fn from_client(&mut self, packet: Packet, flow: &Flow, segment: Option<Segment>) -> Fate {
+    fn of_client(&mut self, packet: Packet, flow: &Flow, segment: Option<Segment>) -> Fate {
         if self.is_gone(flow) {
             return self.refuse("reject_endpoint_gone", packet, segment);
         }
@@ -153,7 +159,7 @@ impl Model {
         Fate::Rewritten(packet, flow.received)
     }
 
-    fn from_endpoint(&mut self, packet: Packet, flow: &Flow, segment: Option<Segment>) -> Fate {
+    fn of_endpoint(&mut self, packet: Packet, flow: &Flow, segment: Option<Segment>) -> Fate {
         let to = flow.sent.reversed();
         if self.is_gone(flow) {
             if flow.hairpin() {

@@ -57,8 +57,6 @@ pub struct Model {
     splits: HashMap<(u8, SocketAddr), Split>,
     /// Endpoints whose drain time is over, with their service's address.
     gone: HashSet<(u8, SocketAddr, SocketAddr)>,
-    /// All addresses and ports that endpoints have or had, with their protocol.
-    endpoints: HashSet<SocketAddr>,
     flows: Flows,
     fragments: HashMap<Siblings, Follow>,
     counts: HashMap<&'static str, u64>,
@@ -86,7 +84,6 @@ impl Model {
     pub fn publish(&mut self, split: &Split) {
         let address = split.address();
         let key = (address.protocol.number(), address.socket());
-        self.endpoints.extend(split.subsets().iter().flat_map(|subset| subset.endpoints.clone()));
         self.splits.insert(key, split.clone());
     }
 

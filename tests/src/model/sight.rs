@@ -193,7 +193,9 @@ pub(crate) fn v6(bytes: &[u8], l3: usize) -> Option<Packet> {
             FRAGMENT => {
                 let field = be16(bytes, packet.l4 + 2)?;
                 let first = field & 0xfff8 == 0;
-                // One that is the whole packet is none (RFC 6946).
+                // One that is the whole packet is none (RFC 6946). Of several such headers, which
+                // nobody sends, the last one says.
+                packet.fragment = None;
                 if !first || field & 1 != 0 {
                     let behind_others = next != FRAGMENT;
                     // With two fragment headers, which nobody sends, the first one counts for those

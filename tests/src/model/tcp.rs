@@ -93,7 +93,16 @@ impl Known {
         }
     }
 
-    /// A segment without FIN or RST: its number may be noted if it is within reach, and is if it is
+    /// A segment that is no ordinary one: its number is noted if it is within reach.
+    fn note(&mut self, seq: u32) {
+        if self.reaches(seq) == Maybe::Yes {
+            *self = Self(seq, seq);
+        } else {
+            self.follow(seq);
+        }
+    }
+
+    /// An ordinary segment: its number may be noted if it is within reach, and is if it is
     /// far enough before what is known.
     fn follow(&mut self, seq: u32) {
         if self.reaches(seq) == Maybe::No {
@@ -129,6 +138,8 @@ pub struct Connection {
     fin_client: Maybe,
     fin_endpoint: Maybe,
     reset: Maybe,
+    /// Whether it is the connection that it was, or another one to the same endpoint, was open.
+    blurred: bool,
 }
 
 impl Connection {
@@ -144,17 +155,28 @@ impl Connection {
     /// has sent a FIN: the other one may go on (RFC 9293, section 3.6).
     #[must_use]
     pub fn has_ended(&self) -> Maybe {
+        if self.blurred {
+            return Maybe::Unsure;
+        }
         self.reset.max(self.fin_client.min(self.fin_endpoint))
     }
 
     /// Whether a SYN is the first packet of another connection between the same ends.
     #[must_use]
     pub fn gives_way_to(&self, syn: Segment) -> Maybe {
+        if self.blurred {
+            return Maybe::Unsure;
+        }
         let closing = self.fin_client.max(self.fin_endpoint).max(self.reset);
         // One that is sent again has the number of the first one.
         let next = syn.seq.wrapping_add(1);
         let again = self.live || self.client == Some(Known(next, next));
         closing.max(Maybe::from(!again))
+    }
+
+    /// It may have given way to another one, and nobody could see it.
+    pub fn blur(&mut self) {
+        self.blurred = true;
     }
 
     /// The client sends.
@@ -195,14 +217,21 @@ impl Connection {
             self.reset = self.reset.max(reached);
         } else if segment.has(FIN) {
             self.fin_client = self.fin_client.max(reached);
-            client.follow(segment.seq);
+            client.note(segment.seq);
+        } else if segment.has(SYN) {
+            client.note(segment.seq);
         } else {
-            client.follow(segment.seq);
-            // Who goes on has not reset it: somebody else has guessed.
-            if !segment.has(SYN) && reached > Maybe::No {
-                self.reset =
-                    self.reset.min(if reached == Maybe::Yes { Maybe::No } else { Maybe::Unsure });
+            if self.reset == Maybe::Yes {
+                client.note(segment.seq);
+            } else {
+                client.follow(segment.seq);
             }
+            // Who goes on has not reset it: somebody else has guessed.
+            self.reset = match reached {
+                Maybe::Yes => Maybe::No,
+                Maybe::Unsure => self.reset.min(Maybe::Unsure),
+                Maybe::No => self.reset,
+            };
         }
     }
 
@@ -244,6 +273,10 @@ impl Connection {
         if segment.has(FIN) {
             self.fin_endpoint = self.fin_endpoint.max(reached);
         }
-        endpoint.follow(segment.seq);
+        if segment.flags & (FIN | SYN) != 0 {
+            endpoint.note(segment.seq);
+        } else {
+            endpoint.follow(segment.seq);
+        }
     }
 }
