@@ -37,7 +37,7 @@ const ENVOY_DIR: &str = "target/peers/envoy";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// The benchmarks that need none of it.
-const OTHERS: &[&str] = &["packet", "alone", "control", "growth"];
+const OTHERS: &[&str] = &["packet", "alone", "control", "growth", "changes"];
 
 /// Installs what the benchmarks that `arguments` ask for compare weir with.
 pub fn install(arguments: &[OsString]) {

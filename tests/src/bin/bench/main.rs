@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: what weir costs. Needs root.
 
+mod changes;
 mod control;
 mod e2e;
+mod growth;
 mod machine;
 mod packet;
 mod plot;
@@ -35,7 +37,7 @@ struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Rounds in which everything is measured once [default: 11 of packet, 21 of alone, 5 of e2e,
-    /// 1,000 changes of control].
+    /// 7 of growth, 1,000 changes of control].
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
     #[command(flatten)]
@@ -50,12 +52,16 @@ enum Which {
     E2e,
     /// The same in one thread on one CPU, without the scheduler.
     Alone,
+    /// How the cost of a packet grows with splits, subsets, endpoints and flows.
+    Growth,
+    /// 100,000 changes of weights under load.
+    Changes,
     /// Loading and changing up to 10,000 splits, by the real agent.
     Control,
 }
 
 /// What is written as JSON.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Results {
     machine: Machine,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +70,11 @@ struct Results {
     e2e: Option<e2e::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alone: Option<e2e::alone::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    growth: Option<growth::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<changes::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     control: Option<control::Report>,
 }
 
@@ -82,7 +93,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let wanted = |which| arguments.which.is_none_or(|only| only == which);
     let rounds = |default| arguments.rounds.map_or(default, usize::from);
     let machine = Machine::look()?;
-    let mut results = Results { machine, packet: None, e2e: None, alone: None, control: None };
+    let mut results = Results { machine, ..Results::default() };
     if wanted(Which::Packet) {
         let report = packet::run(rounds(11))?;
         show(arguments, "packet", &results.machine, &report.tables(), &[])?;
@@ -98,6 +109,16 @@ fn run(arguments: &Arguments) -> Result<()> {
         show(arguments, "alone", &results.machine, &report.tables(), &[])?;
         results.alone = Some(report);
     }
+    if wanted(Which::Growth) {
+        let report = growth::run(rounds(7))?;
+        show(arguments, "growth", &results.machine, &report.tables(), &report.figures()?)?;
+        results.growth = Some(report);
+    }
+    if wanted(Which::Changes) {
+        let report = changes::run()?;
+        show(arguments, "changes", &results.machine, &report.tables(), &[])?;
+        results.changes = Some(report);
+    }
     if wanted(Which::Control) {
         let report = control::run(rounds(1_000))?;
         show(arguments, "control", &results.machine, &report.tables(), &[])?;
@@ -108,6 +129,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(Which::Packet) => "packet",
         Some(Which::E2e) => "e2e",
         Some(Which::Alone) => "alone",
+        Some(Which::Growth) => "growth",
+        Some(Which::Changes) => "changes",
         Some(Which::Control) => "control",
     };
     let default = PathBuf::from(format!("target/bench/{name}.json"));

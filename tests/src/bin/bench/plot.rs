@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::report::Summary;
 
@@ -120,6 +121,8 @@ fn bar_panel(names: &[&str], panel: &Bars, area: &Area<'_>) -> Result<()> {
         .y_label_formatter(&name)
         .x_desc(panel.unit)
         .x_labels(6)
+        .x_label_formatter(&|value| short(*value))
+        .x_max_light_lines(0)
         .label_style((FONT, 12))
         .draw()
         .map_err(drawing)?;
@@ -140,8 +143,9 @@ fn bar_panel(names: &[&str], panel: &Bars, area: &Area<'_>) -> Result<()> {
         let whisker = vec![(low, middle.clone()), (high, middle.clone())];
         chart.draw_series([PathElement::new(whisker, BLACK.stroke_width(2))]).map_err(drawing)?;
         let text = format!("{:.*}", panel.digits, value.median);
+        let centered = TextStyle::from((FONT, 11)).pos(Pos::new(HPos::Left, VPos::Center));
         let place = (high.max(value.median) + most * 0.01, middle);
-        chart.draw_series([Text::new(text, place, (FONT, 11))]).map_err(drawing)?;
+        chart.draw_series([Text::new(text, place, centered)]).map_err(drawing)?;
     }
     if let Some(reference) = panel.reference {
         let ends =
@@ -170,7 +174,7 @@ fn line_panel(panel: &Lines, area: &Area<'_>) -> Result<()> {
         .y_desc(panel.y)
         .x_label_formatter(&|x| counted(*x))
         .label_style((FONT, 12))
-        .light_line_style(TRANSPARENT)
+        .max_light_lines(0)
         .draw()
         .map_err(drawing)?;
     for (series, color) in panel.series.iter().zip(COLORS) {
@@ -196,6 +200,12 @@ fn line_panel(panel: &Lines, area: &Area<'_>) -> Result<()> {
         .draw()
         .map_err(drawing)?;
     Ok(())
+}
+
+/// A value, without zeros that say nothing.
+fn short(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// A number of things, shortly.

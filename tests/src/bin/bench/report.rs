@@ -111,7 +111,7 @@ pub fn write_section(path: &Path, section: &str, text: &str) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("{name}")),
     };
     let document = if document.is_empty() {
-        ["packet", "alone", "e2e", "growth", "control"]
+        ["packet", "alone", "e2e", "growth", "changes", "control"]
             .map(|s| format!("<!-- bench {s} -->\n<!-- end {s} -->\n"))
             .join("\n")
     } else {

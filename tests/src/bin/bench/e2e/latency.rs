@@ -65,6 +65,8 @@ trait Work {
     fn proceed(&mut self, id: u64) -> Result<Option<Instant>>;
     /// Begun and not done.
     fn under_way(&self) -> usize;
+    /// What those under way wait for.
+    fn wait_for(&self) -> String;
     /// Connections that were reset.
     fn reset(&self) -> u64;
 }
@@ -103,7 +105,7 @@ impl Pace {
                 break;
             }
             if now > end + TIMEOUT {
-                bail!("{} answers did not come", work.under_way());
+                bail!("for {TIMEOUT:?}, {}", work.wait_for());
             }
             let ready = self.epoll.wait(&mut events, EpollTimeout::from(50_u8))?;
             for event in &events[..ready] {
@@ -178,6 +180,11 @@ impl Work for Requests {
         self.waiting.len() + OPEN - self.idle.len()
     }
 
+    fn wait_for(&self) -> String {
+        let (asked, waiting) = (OPEN - self.idle.len(), self.waiting.len());
+        format!("{asked} requests had no answer, and {waiting} were not sent")
+    }
+
     fn reset(&self) -> u64 {
         0
     }
@@ -236,6 +243,15 @@ impl Work for Connections<'_> {
 
     fn under_way(&self) -> usize {
         self.open.len()
+    }
+
+    fn wait_for(&self) -> String {
+        let unconnected = self.open.values().filter(|open| !open.asked).count();
+        let unanswered = self.open.values().filter(|open| open.asked && open.answered == 0).count();
+        let unclosed = self.open.len() - unconnected - unanswered;
+        format!(
+            "{unconnected} were not connected, {unanswered} not answered, {unclosed} not closed"
+        )
     }
 
     fn reset(&self) -> u64 {

@@ -74,7 +74,7 @@ struct Shares {
     wanted: f64,
     observed: f64,
     connections: u64,
-    /// Connections that were reset, besides.
+    /// Connections that were reset, besides, also at the fixed rate.
     reset: u64,
     /// The standard deviation of a share that is drawn as wanted.
     deviation: f64,
@@ -117,7 +117,7 @@ pub fn run(rounds: usize, systems: &[&'static System]) -> Result<Report> {
             requests: measured(Load::Requests),
             upload: measured(Load::Upload),
             download: measured(Load::Download),
-            shares: Shares::of(&own[Load::Short as usize]),
+            shares: Shares::of(&own[Load::Short as usize], &seen[Way::Connection as usize]),
             latency: Way::ALL.map(latency),
         }
     });
@@ -177,7 +177,7 @@ impl Measured {
 }
 
 impl Shares {
-    fn of(samples: &[Sample]) -> Self {
+    fn of(samples: &[Sample], seen: &[Percentiles]) -> Self {
         let [first, second] = [0, 1].map(|at| samples.iter().map(|s| s.answers[at]).sum::<u64>());
         let connections = first + second;
         let wanted = f64::from(WEIGHTS[1]) / f64::from(WEIGHTS[0] + WEIGHTS[1]);
@@ -185,7 +185,7 @@ impl Shares {
             wanted,
             observed: second as f64 / connections as f64,
             connections,
-            reset: samples.iter().map(|s| s.reset).sum(),
+            reset: samples.iter().map(|s| s.reset).chain(seen.iter().map(|p| p.reset)).sum(),
             deviation: (wanted * (1.0 - wanted) / connections as f64).sqrt(),
         }
     }

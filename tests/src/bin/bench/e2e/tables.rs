@@ -119,12 +119,12 @@ impl Report {
             reference: Some(1.0),
             digits: 2,
         };
-        let cost = |title: &str, unit, values| Bars {
+        let cost = |title: &str, values, digits| Bars {
             title: title.to_owned(),
-            unit,
+            unit: "us; less is better",
             values,
             reference: None,
-            digits: 1,
+            digits,
         };
         let throughput = [
             speed("Short connections per second", values(&|line| line.connections.rate_ratio)),
@@ -138,18 +138,17 @@ impl Report {
         let [requests, connections] = self.rates;
         let (of_requests, of_connections) =
             (format!("{requests:.0} requests/s"), format!("{connections:.0} connections/s"));
-        let us = "us; less is better";
         let costs = [
             cost(
                 "CPU time of a short connection",
-                us,
                 values(&|line| micros(&line.connections.cpu)),
+                1,
             ),
-            cost("CPU time of a request", us, values(&|line| micros(&line.requests.cpu))),
-            cost(&format!("Median latency, {of_requests}"), us, latency(0, 0)),
-            cost(&format!("99th percentile, {of_requests}"), us, latency(0, 1)),
-            cost(&format!("Median latency, {of_connections}"), us, latency(1, 0)),
-            cost(&format!("99th percentile, {of_connections}"), us, latency(1, 1)),
+            cost("CPU time of a request", values(&|line| micros(&line.requests.cpu)), 1),
+            cost(&format!("Median latency, {of_requests}"), latency(0, 0), 0),
+            cost(&format!("99th percentile, {of_requests}"), latency(0, 1), 0),
+            cost(&format!("Median latency, {of_connections}"), latency(1, 0), 0),
+            cost(&format!("99th percentile, {of_connections}"), latency(1, 1), 0),
         ];
         Ok(vec![
             Figure {

@@ -8,7 +8,7 @@ mod nftables;
 mod nginx;
 mod plain;
 mod proxy;
-mod weir;
+pub mod weir;
 mod xdp;
 
 use std::any::Any;
@@ -34,7 +34,7 @@ pub struct Installed {
 
 impl Installed {
     /// A system that serves the service address.
-    fn service(keep: impl Any + Send + Sync) -> Self {
+    pub fn service(keep: impl Any + Send + Sync) -> Self {
         Self { targets: vec![service()], _keep: Box::new(keep) }
     }
 }
