@@ -18,8 +18,6 @@ use crate::e2e::system::weir::{self as system, SPLIT};
 use crate::e2e::system::{Installed, Path};
 use crate::report::{Summary, Table};
 
-/// Changes in all.
-const CHANGES: u32 = 100_000;
 /// Splits that change in turn. The load goes to the first of them.
 const SPLITS: u32 = 100;
 /// How long a load is measured each time.
@@ -115,8 +113,9 @@ fn change(number: u32) -> (String, BTreeMap<String, u32>) {
     (name, [("v1".to_owned(), first), (second.to_owned(), 100 - first)].into())
 }
 
-/// Makes all changes, and measures the load without changes and with them by turns.
-pub fn run() -> Result<Report> {
+/// Makes so many changes, or some more, and measures the load without changes and with them by turns.
+pub fn run(wanted: usize) -> Result<Report> {
+    let wanted = u32::try_from(wanted)?;
     let Scene { agent, path } = &Scene::new()?;
     let changer = Changer { socket: agent.socket(), made: AtomicU32::new(0) };
     let connect = || Load::Short.measure(path, INTERVAL).context("as many connections as possible");
@@ -139,8 +138,8 @@ pub fn run() -> Result<Report> {
         latencies[1].push(seen);
         per_second[1].push(changes);
         let made = changer.made.load(Ordering::Relaxed);
-        eprintln!("round {}: {made} changes of {CHANGES}", latencies[0].len());
-        if made >= CHANGES {
+        eprintln!("round {}: {made} changes of {wanted}", latencies[0].len());
+        if made >= wanted {
             break;
         }
     }

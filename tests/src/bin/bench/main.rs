@@ -37,9 +37,9 @@ struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Rounds in which everything is measured once [default: 11 of packet, 21 of alone, 5 of e2e,
-    /// 7 of growth, 1,000 changes of control].
-    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: Option<u16>,
+    /// 7 of growth, 1,000 changes of control, 100,000 of changes].
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
     #[command(flatten)]
     choice: Choice,
 }
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let systems = arguments.choice.systems()?;
     let wanted = |which| arguments.which.is_none_or(|only| only == which);
-    let rounds = |default| arguments.rounds.map_or(default, usize::from);
+    let rounds = |default| arguments.rounds.map_or(default, |rounds| rounds as usize);
     let machine = Machine::look()?;
     let mut results = Results { machine, ..Results::default() };
     if wanted(Which::Packet) {
@@ -115,7 +115,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         results.growth = Some(report);
     }
     if wanted(Which::Changes) {
-        let report = changes::run()?;
+        let report = changes::run(rounds(100_000))?;
         show(arguments, "changes", &results.machine, &report.tables(), &[])?;
         results.changes = Some(report);
     }

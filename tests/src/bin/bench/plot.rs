@@ -173,6 +173,7 @@ fn line_panel(panel: &Lines, area: &Area<'_>) -> Result<()> {
         .x_desc(panel.x)
         .y_desc(panel.y)
         .x_label_formatter(&|x| counted(*x))
+        .y_label_formatter(&|y| short(*y))
         .label_style((FONT, 12))
         .max_light_lines(0)
         .draw()
