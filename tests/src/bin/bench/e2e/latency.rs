@@ -118,7 +118,7 @@ impl Pace {
                 }
             }
         }
-        ensure!(latencies.len() > 0, "nothing was done");
+        ensure!(!latencies.is_empty(), "nothing was done");
         let reset = work.reset();
         ensure!(reset * 1000 < latencies.len(), "{reset} connections were reset");
         let seconds = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e9;
