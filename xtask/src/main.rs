@@ -3,6 +3,7 @@
 mod fuzz;
 mod kernels;
 mod package;
+mod peers;
 mod setup;
 mod stress;
 mod test;
@@ -109,16 +110,18 @@ impl Task {
                 package::build()
             }
             Self::Demo { arguments } => harness("demo", &arguments),
-            Self::Bench { arguments } => harness("bench", &arguments),
+            Self::Bench { arguments } => {
+                check_root("bench")?;
+                peers::install(&arguments);
+                harness("bench", &arguments)
+            }
         }
     }
 }
 
 /// Runs a program of the test crate, beside a fresh `weir`.
 fn harness(program: &str, arguments: &[OsString]) -> Result<()> {
-    if !is_root()? {
-        bail!("`cargo xtask {program}` makes network namespaces: run it as root");
-    }
+    check_root(program)?;
     setup::all()?;
     cargo(["build", "--release", "-p", "weir", "--bins"])?;
     let run = ["run", "--release", "-p", "weir-tests", "--bin", program, "--"];
@@ -127,6 +130,13 @@ fn harness(program: &str, arguments: &[OsString]) -> Result<()> {
     // In place of this process, as cargo does in its turn: signals then reach the program itself,
     // which has things to remove.
     Err(command.exec()).context("cannot run cargo")
+}
+
+fn check_root(task: &str) -> Result<()> {
+    if !is_root()? {
+        bail!("`cargo xtask {task}` makes network namespaces: run it as root");
+    }
+    Ok(())
 }
 
 /// The root of the workspace.

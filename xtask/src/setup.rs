@@ -121,7 +121,8 @@ fn install_compilers() -> Result<Compilers> {
     Compilers::find().context("installed, but still no Rust toolchain with rust-src")
 }
 
-fn apt_get(packages: &[&str]) -> Result<()> {
+/// Installs Debian's packages; root.
+pub fn apt_get(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     if toolchain::which("apt-get").is_none() {
         bail!("missing: {list}; there is no apt-get here, install their like by hand");
@@ -137,6 +138,7 @@ fn apt_get(packages: &[&str]) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-fn say(what: &str, detail: &dyn std::fmt::Display) {
+/// Tells what set-up does.
+pub fn say(what: &str, detail: &dyn std::fmt::Display) {
     eprintln!("setup: {what:<10} {detail}");
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 /// The machine, as results depend on it.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Machine {
     kernel: String,
     cpu: String,

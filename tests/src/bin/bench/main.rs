@@ -1,9 +1,12 @@
 //! `cargo xtask bench`: what weir costs. Needs root.
 
+mod changes;
 mod control;
 mod e2e;
+mod growth;
 mod machine;
 mod packet;
+mod plot;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +16,9 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
+use crate::e2e::system::Choice;
 use crate::machine::Machine;
+use crate::plot::Figure;
 use crate::report::Table;
 
 /// The benchmark's own eBPF programs.
@@ -27,13 +32,16 @@ struct Arguments {
     /// Write the results as JSON there [default: target/bench/packet.json and the like].
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the tables into that document, between the marks that it has for them.
+    /// Write the tables into that document, between the marks that it has for them, and diagrams
+    /// into a directory of its name beside it.
     #[arg(long, global = true, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Rounds in which everything is measured once [default: 11 of packet, 21 of alone, 5 of e2e,
-    /// 1,000 changes of control].
-    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: Option<u16>,
+    /// 7 of growth, 1,000 changes of control, 100,000 of changes].
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Subcommand)]
@@ -44,12 +52,16 @@ enum Which {
     E2e,
     /// The same in one thread on one CPU, without the scheduler.
     Alone,
+    /// How the cost of a packet grows with splits, subsets, endpoints and flows.
+    Growth,
+    /// 100,000 changes of weights under load.
+    Changes,
     /// Loading and changing up to 10,000 splits, by the real agent.
     Control,
 }
 
 /// What is written as JSON.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Results {
     machine: Machine,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +70,11 @@ struct Results {
     e2e: Option<e2e::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alone: Option<e2e::alone::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    growth: Option<growth::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<changes::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     control: Option<control::Report>,
 }
 
@@ -72,28 +89,39 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    let systems = arguments.choice.systems()?;
     let wanted = |which| arguments.which.is_none_or(|only| only == which);
-    let rounds = |default| arguments.rounds.map_or(default, usize::from);
+    let rounds = |default| arguments.rounds.map_or(default, |rounds| rounds as usize);
     let machine = Machine::look()?;
-    let mut results = Results { machine, packet: None, e2e: None, alone: None, control: None };
+    let mut results = Results { machine, ..Results::default() };
     if wanted(Which::Packet) {
         let report = packet::run(rounds(11))?;
-        show(arguments, "packet", &results.machine, &report.tables())?;
+        show(arguments, "packet", &results.machine, &report.tables(), &[])?;
         results.packet = Some(report);
     }
     if wanted(Which::E2e) {
-        let report = e2e::run(rounds(5))?;
-        show(arguments, "e2e", &results.machine, &report.tables())?;
+        let report = e2e::run(rounds(5), &systems)?;
+        show(arguments, "e2e", &results.machine, &report.tables(), &report.figures()?)?;
         results.e2e = Some(report);
     }
     if wanted(Which::Alone) {
-        let report = e2e::alone::run(rounds(21))?;
-        show(arguments, "alone", &results.machine, &report.tables())?;
+        let report = e2e::alone::run(rounds(21), &systems)?;
+        show(arguments, "alone", &results.machine, &report.tables(), &[])?;
         results.alone = Some(report);
+    }
+    if wanted(Which::Growth) {
+        let report = growth::run(rounds(7))?;
+        show(arguments, "growth", &results.machine, &report.tables(), &report.figures()?)?;
+        results.growth = Some(report);
+    }
+    if wanted(Which::Changes) {
+        let report = changes::run(rounds(100_000))?;
+        show(arguments, "changes", &results.machine, &report.tables(), &[])?;
+        results.changes = Some(report);
     }
     if wanted(Which::Control) {
         let report = control::run(rounds(1_000))?;
-        show(arguments, "control", &results.machine, &report.tables())?;
+        show(arguments, "control", &results.machine, &report.tables(), &[])?;
         results.control = Some(report);
     }
     let name = match arguments.which {
@@ -101,32 +129,51 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(Which::Packet) => "packet",
         Some(Which::E2e) => "e2e",
         Some(Which::Alone) => "alone",
+        Some(Which::Growth) => "growth",
+        Some(Which::Changes) => "changes",
         Some(Which::Control) => "control",
     };
     let default = PathBuf::from(format!("target/bench/{name}.json"));
     write_json(arguments.json.as_ref().unwrap_or(&default), &results)
 }
 
-/// Prints tables, and writes them into the document that is to have them.
-fn show(arguments: &Arguments, section: &str, machine: &Machine, tables: &[Table]) -> Result<()> {
+/// Prints tables, and writes them into the document that is to have them, with the diagrams.
+fn show(
+    arguments: &Arguments,
+    section: &str,
+    machine: &Machine,
+    tables: &[Table],
+    figures: &[Figure],
+) -> Result<()> {
     let mut text = format!("{machine}\n");
     for table in tables {
         text += &format!("\n{}", table.markdown());
     }
     println!("{text}");
-    match &arguments.markdown {
-        Some(path) => report::write_section(path, section, &text),
-        None => Ok(()),
+    let Some(path) = &arguments.markdown else { return Ok(()) };
+    let directory = path.with_extension("");
+    for Figure { name, caption, svg } in figures {
+        let file = directory.join(name).with_extension("svg");
+        write(&file, svg)?;
+        let (directory, file) = (directory.file_name(), file.file_name());
+        let link = [directory, file].map(|part| part.unwrap_or_default().to_string_lossy());
+        text += &format!("\n![{caption}]({})\n", link.join("/"));
     }
+    report::write_section(path, section, &text)
 }
 
 fn write_json(path: &Path, results: &Results) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(results)?;
+    text.push('\n');
+    write(path, &text)
+}
+
+/// Writes a file, in a directory that may not be there yet.
+fn write(path: &Path, text: &str) -> Result<()> {
     let name = path.display();
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
     }
-    let mut text = serde_json::to_string_pretty(results)?;
-    text.push('\n');
     std::fs::write(path, text).with_context(|| format!("{name}"))?;
     eprintln!("written: {name}");
     Ok(())

@@ -34,6 +34,17 @@ impl Summary {
         }
     }
 
+    /// The same in another unit; `convert` must not turn the order around.
+    pub fn map(&self, convert: impl Fn(f64) -> f64) -> Self {
+        Self {
+            min: convert(self.min),
+            first_quartile: convert(self.first_quartile),
+            median: convert(self.median),
+            third_quartile: convert(self.third_quartile),
+            max: convert(self.max),
+        }
+    }
+
     /// Median and quartiles, in whole nanoseconds.
     pub fn ns(&self) -> String {
         format!("{:.0} ({:.0} to {:.0})", self.median, self.first_quartile, self.third_quartile)
@@ -100,7 +111,7 @@ pub fn write_section(path: &Path, section: &str, text: &str) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("{name}")),
     };
     let document = if document.is_empty() {
-        ["packet", "alone", "e2e", "control"]
+        ["packet", "alone", "e2e", "growth", "changes", "control"]
             .map(|s| format!("<!-- bench {s} -->\n<!-- end {s} -->\n"))
             .join("\n")
     } else {

@@ -3,7 +3,7 @@
 
 mod changes;
 mod load;
-mod scene;
+pub mod scene;
 
 use anyhow::Result;
 use serde::Serialize;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::load;
 use super::server::{self, MESSAGE};
-use super::system::{self, Path};
+use super::system::{Path, System};
 use crate::report::{Summary, Table};
 
 /// Units that are timed together. The shortest of many such times is the one in which nothing
@@ -65,18 +65,22 @@ struct Alone {
     buffer: Vec<u8>,
 }
 
-/// Measures all systems, in each of the rounds.
-pub fn run(rounds: usize) -> Result<Report> {
-    let measure = move || measure(rounds);
-    std::thread::spawn(measure).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// Measures those of the systems that need no other process, in each of the rounds.
+pub fn run(rounds: usize, systems: &[&'static System]) -> Result<Report> {
+    // A thread of its own, which stays on one CPU.
+    std::thread::scope(|scope| {
+        let measure = scope.spawn(|| measure(rounds, systems));
+        measure.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
-fn measure(rounds: usize) -> Result<Report> {
+fn measure(rounds: usize, systems: &[&'static System]) -> Result<Report> {
     let mut cpus = CpuSet::new();
     cpus.set(sched_getcpu()?)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")?;
-    let mut all = system::ALL
+    let mut all = systems
         .iter()
+        .filter(|system| system.in_kernel)
         .map(|system| Alone::new(Path::without_servers(system)?).context(system.name))
         .collect::<Result<Vec<_>>>()?;
     let mut times = vec![UNITS.map(|_| Vec::new()); all.len()];
@@ -84,7 +88,7 @@ fn measure(rounds: usize) -> Result<Report> {
         for unit in UNITS {
             for turn in 0..all.len() {
                 let at = (turn + round) % all.len();
-                let name = all[at].path.system.name;
+                let name = all[at].path.name;
                 let time = all[at].shortest(unit).with_context(|| format!("{name}, {unit:?}"))?;
                 times[at][unit as usize].push(time * 1e6);
             }
@@ -96,7 +100,7 @@ fn measure(rounds: usize) -> Result<Report> {
             Summary::of(&own.iter().zip(base).map(|(t, b)| t / b).collect::<Vec<_>>())
         };
         Line {
-            system: alone.path.system.name,
+            system: alone.path.name,
             time: UNITS.map(|unit| Summary::of(&own[unit as usize])),
             ratio: UNITS.map(ratio),
         }

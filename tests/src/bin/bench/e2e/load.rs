@@ -13,9 +13,9 @@ use super::server::{CHUNK, CLOSE, DOWNLOAD, KEEP, MESSAGE, UPLOAD};
 use super::system::Path;
 
 /// A load that runs for a while before it is measured.
-const WARM_UP: Duration = Duration::from_millis(200);
+pub const WARM_UP: Duration = Duration::from_millis(200);
 /// No answer for so long is a failure.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads that make short connections.
 const CONNECTORS: u8 = 4;
 /// Threads that send requests, and the open connections of each.
@@ -245,11 +245,26 @@ fn begin(path: &Path, kind: u8) -> io::Result<TcpStream> {
 
 /// Connects from the thread's address and its next port.
 pub fn connect(path: &Path, thread: u8, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = bound(path, thread)?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+/// The same for a stream that does not block: it is connected when something can be written.
+pub fn begin_to_connect(path: &Path, thread: u8, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = bound(path, thread)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket.into()),
+        result => result.map(|()| socket.into()),
+    }
+}
+
+fn bound(path: &Path, thread: u8) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
     let from = SocketAddr::new(IpAddr::V4(source(thread)), path.ports().next(thread));
     socket.bind(&from.into())?;
-    socket.connect(&to.into())?;
-    Ok(socket.into())
+    Ok(socket)
 }

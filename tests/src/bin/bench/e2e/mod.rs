@@ -3,26 +3,34 @@
 
 pub mod alone;
 mod cpu;
-mod load;
+pub mod latency;
+pub mod load;
 mod server;
-mod system;
+pub mod system;
+mod tables;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use self::latency::{Percentiles, Way};
 use self::load::{Load, Sample};
-use self::system::{Path, WEIGHTS};
-use crate::report::{Summary, Table};
+use self::system::{Path, System, WEIGHTS};
+use crate::report::Summary;
 
 /// How long each load is measured on each system in each round.
 const INTERVAL: Duration = Duration::from_millis(1200);
+/// Latency is measured at so much of what plain forwarding can do, which no system has trouble
+/// to keep up with.
+const RATE: f64 = 0.1;
 
 /// What a run found.
 #[derive(Serialize)]
 pub struct Report {
     rounds: usize,
+    /// By way, what latency was measured at: per second.
+    rates: [f64; 2],
     systems: Vec<Line>,
 }
 
@@ -35,6 +43,16 @@ struct Line {
     upload: Measured,
     download: Measured,
     shares: Shares,
+    /// By way.
+    latency: [Latency; 2],
+}
+
+/// Latency at a fixed rate, over all rounds: 50th, 99th and 99.9th percentile.
+#[derive(Serialize)]
+struct Latency {
+    seconds: [Summary; 3],
+    /// Less that of the first system in the same round.
+    more: [Summary; 3],
 }
 
 /// A load on a system, over all rounds.
@@ -56,42 +74,92 @@ struct Shares {
     wanted: f64,
     observed: f64,
     connections: u64,
-    /// Connections that were reset, besides.
+    /// Connections that were reset, besides, also at the fixed rate.
     reset: u64,
     /// The standard deviation of a share that is drawn as wanted.
     deviation: f64,
 }
 
 /// Measures all loads on all systems, one after the other, in each of the rounds.
-pub fn run(rounds: usize) -> Result<Report> {
-    eprintln!("setting up {} systems", system::ALL.len());
-    let paths = system::ALL.iter().map(Path::new).collect::<Result<Vec<_>>>()?;
+pub fn run(rounds: usize, systems: &[&'static System]) -> Result<Report> {
+    eprintln!("setting up {} systems", systems.len());
+    let paths = set_up(systems)?;
+    let rates = [Load::Requests, Load::Short].map(|load| load.measure(&paths[0], INTERVAL));
+    let [requests, connections] = rates;
+    let rates = [requests?, connections?].map(|sample| rounded(sample.rate * RATE));
     let mut samples = paths.iter().map(|_| Load::ALL.map(|_| Vec::new())).collect::<Vec<_>>();
+    let mut latencies = paths.iter().map(|_| Way::ALL.map(|_| Vec::new())).collect::<Vec<_>>();
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
+        // Nobody is always first, or always behind the same one.
+        let turns = || (0..paths.len()).map(|turn| (turn + round) % paths.len());
         for load in Load::ALL {
-            for turn in 0..paths.len() {
-                // Nobody is always first, or always behind the same one.
-                let at = (turn + round) % paths.len();
-                let name = paths[at].system.name;
+            for at in turns() {
                 let sample = load.measure(&paths[at], INTERVAL);
-                let sample = sample.with_context(|| format!("{name}, {load:?}"))?;
+                let sample = sample.with_context(|| format!("{}, {load:?}", paths[at].name))?;
                 samples[at][load as usize].push(sample);
             }
         }
+        for way in Way::ALL {
+            for at in turns() {
+                let seen = way.measure(&paths[at], rates[way as usize], INTERVAL);
+                let seen = seen.with_context(|| format!("{}, {way:?}", paths[at].name))?;
+                latencies[at][way as usize].push(seen);
+            }
+        }
     }
-    let systems = paths.iter().zip(&samples).map(|(path, own)| {
+    let systems = paths.iter().zip(&samples).zip(&latencies).map(|((path, own), seen)| {
         let measured = |load: Load| Measured::of(&own[load as usize], &samples[0][load as usize]);
+        let latency = |way: Way| Latency::of(&seen[way as usize], &latencies[0][way as usize]);
         Line {
-            system: path.system.name,
+            system: path.name,
             connections: measured(Load::Short),
             requests: measured(Load::Requests),
             upload: measured(Load::Upload),
             download: measured(Load::Download),
-            shares: Shares::of(&own[Load::Short as usize]),
+            shares: Shares::of(&own[Load::Short as usize], &seen[Way::Connection as usize]),
+            latency: Way::ALL.map(latency),
         }
     });
-    Ok(Report { rounds, systems: systems.collect() })
+    Ok(Report { rounds, rates, systems: systems.collect() })
+}
+
+/// A path for each system; all that cannot be set up are named.
+fn set_up(systems: &[&'static System]) -> Result<Vec<Path>> {
+    let (mut paths, mut failed) = (Vec::new(), Vec::new());
+    for system in systems {
+        match Path::new(system) {
+            Ok(path) => paths.push(path),
+            Err(error) => failed.push((system.id, error)),
+        }
+    }
+    if failed.is_empty() {
+        return Ok(paths);
+    }
+    let ids: Vec<&str> = failed.iter().map(|(id, _)| *id).collect();
+    let reasons: String = failed.iter().map(|(_, error)| format!("- {error:#}\n")).collect();
+    bail!(
+        "not all systems can be set up:\n{reasons}`--without {}` measures the others",
+        ids.join(",")
+    )
+}
+
+/// To two digits.
+fn rounded(rate: f64) -> f64 {
+    let unit = 10_f64.powf(rate.log10().floor() - 1.0);
+    (rate / unit).round() * unit
+}
+
+impl Latency {
+    fn of(own: &[Percentiles], base: &[Percentiles]) -> Self {
+        let each = |value: &dyn Fn(&Percentiles, &Percentiles) -> f64| {
+            Summary::of(&own.iter().zip(base).map(|(s, b)| value(s, b)).collect::<Vec<_>>())
+        };
+        Self {
+            seconds: std::array::from_fn(|at| each(&|s, _| s.seconds[at])),
+            more: std::array::from_fn(|at| each(&|s, b| s.seconds[at] - b.seconds[at])),
+        }
+    }
 }
 
 impl Measured {
@@ -106,22 +174,10 @@ impl Measured {
             cpu_more: each(|s, b| s.cpu - b.cpu),
         }
     }
-
-    /// Rate and ratio.
-    fn speed(&self, unit: f64, digits: usize) -> String {
-        let (rate, ratio) = (self.rate.median / unit, self.rate_ratio.median);
-        format!("{rate:.digits$} ({ratio:.2})")
-    }
-
-    /// CPU time and what is above the first system.
-    fn cost(&self, unit: f64, digits: usize) -> String {
-        let (cpu, more) = (self.cpu.median * unit, self.cpu_more.median * unit);
-        format!("{cpu:.digits$} ({more:+.digits$})")
-    }
 }
 
 impl Shares {
-    fn of(samples: &[Sample]) -> Self {
+    fn of(samples: &[Sample], seen: &[Percentiles]) -> Self {
         let [first, second] = [0, 1].map(|at| samples.iter().map(|s| s.answers[at]).sum::<u64>());
         let connections = first + second;
         let wanted = f64::from(WEIGHTS[1]) / f64::from(WEIGHTS[0] + WEIGHTS[1]);
@@ -129,70 +185,18 @@ impl Shares {
             wanted,
             observed: second as f64 / connections as f64,
             connections,
-            reset: samples.iter().map(|s| s.reset).sum(),
+            reset: samples.iter().map(|s| s.reset).chain(seen.iter().map(|p| p.reset)).sum(),
             deviation: (wanted * (1.0 - wanted) / connections as f64).sqrt(),
         }
     }
 }
 
-impl Report {
-    /// As tables for people.
-    pub fn tables(&self) -> Vec<Table> {
-        vec![self.speed_table(), self.cpu_table(), self.share_table()]
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn speed_table(&self) -> Table {
-        let title = format!(
-            "Throughput: median of {} rounds (ratio to plain forwarding in the same round)",
-            self.rounds
-        );
-        let header =
-            ["system", "short connections/s", "requests/s", "GB/s to endpoint", "GB/s to client"];
-        let mut table = Table::new(&title, &header);
-        for line in &self.systems {
-            table.row([
-                line.system.to_owned(),
-                line.connections.speed(1.0, 0),
-                line.requests.speed(1.0, 0),
-                line.upload.speed(1e9, 2),
-                line.download.speed(1e9, 2),
-            ]);
-        }
-        table
-    }
-
-    fn cpu_table(&self) -> Table {
-        let title = "CPU time of the whole machine, clients and servers included \
-                     (above plain forwarding in the same round)";
-        let header =
-            ["system", "us/connection", "us/request", "s/GB to endpoint", "s/GB to client"];
-        let mut table = Table::new(title, &header);
-        for line in &self.systems {
-            table.row([
-                line.system.to_owned(),
-                line.connections.cost(1e6, 1),
-                line.requests.cost(1e6, 2),
-                line.upload.cost(1e9, 3),
-                line.download.cost(1e9, 3),
-            ]);
-        }
-        table
-    }
-
-    fn share_table(&self) -> Table {
-        let header = ["system", "wanted", "observed", "standard deviation", "connections", "reset"];
-        let mut table = Table::new("Share of the smaller subset, of short connections", &header);
-        for line in &self.systems {
-            let Shares { wanted, observed, connections, reset, deviation } = line.shares;
-            table.row([
-                line.system.to_owned(),
-                format!("{:.2} %", wanted * 100.0),
-                format!("{:.2} %", observed * 100.0),
-                format!("{:.2} %", deviation * 100.0),
-                connections.to_string(),
-                reset.to_string(),
-            ]);
-        }
-        table
+    #[test]
+    fn rates_have_two_digits() {
+        assert_eq!([26_442.0, 5_536.0, 99.9].map(rounded), [26_000.0, 5_500.0, 100.0]);
     }
 }

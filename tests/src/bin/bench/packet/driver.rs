@@ -128,6 +128,16 @@ impl Driver {
         Ok(first..self.end)
     }
 
+    /// A point in what was added.
+    pub fn mark(&self) -> u32 {
+        self.end
+    }
+
+    /// Takes out what was added after a mark.
+    pub fn forget(&mut self, mark: u32) {
+        self.end = mark;
+    }
+
     /// The program that does nothing.
     pub fn empty(&self, hook: Hook) -> Result<Target> {
         Target::new(self.program(hook.names()[1])?, hook)

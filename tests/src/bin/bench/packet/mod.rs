@@ -1,9 +1,9 @@
 //! Nanoseconds per packet, under BPF_PROG_TEST_RUN.
 
 mod cases;
-mod driver;
-mod node;
-mod scene;
+pub mod driver;
+pub mod node;
+pub mod scene;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -172,7 +172,7 @@ impl Report {
 }
 
 /// Caches, and the parts of maps that are of a CPU, stay those of one.
-fn stay_on_this_cpu() -> Result<()> {
+pub fn stay_on_this_cpu() -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(sched_getcpu()?)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")

@@ -51,8 +51,12 @@ pub struct Node {
 impl Node {
     /// Loads the object, with room for that many flows of each family.
     pub fn load(flows: u32) -> Result<Self> {
-        let settings = Settings { hash_seed: SEED, flows, ..Settings::default() };
-        Ok(Self { loaded: Loaded::new(&settings)? })
+        Self::with(Settings { flows, ..Settings::default() })
+    }
+
+    /// Loads the object with these settings, but the benchmark's own seed.
+    pub fn with(settings: Settings) -> Result<Self> {
+        Ok(Self { loaded: Loaded::new(&Settings { hash_seed: SEED, ..settings })? })
     }
 
     /// Puts a split into force.

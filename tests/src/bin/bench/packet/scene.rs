@@ -10,7 +10,7 @@ use weir_tests::packet::{ACK, Packet, SYN, checksums_ok, tuple};
 use super::node::SEED;
 
 /// Bytes behind the headers: those that are restored reach into them.
-const PAYLOAD: [u8; 46] = [0x77; 46];
+pub const PAYLOAD: [u8; 46] = [0x77; 46];
 /// Endpoints of each subset.
 const ENDPOINTS: usize = 3;
 
