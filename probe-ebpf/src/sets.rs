@@ -69,9 +69,8 @@ pub fn seek<A: Family>(which: u32) -> u32 {
     let Some(sought) = A::sought().get_ptr_mut(0) else { return NONE };
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
     let tuple = unsafe { &mut *sought };
-    let mut found = NONE;
     if which == AT_INGRESS {
-        found = forward(tuple);
+        let found = forward(tuple);
         // Replies of an endpoint to itself come in as well.
         if found != NONE || !listed(&ENDPOINT_FILTER, tuple.src, tuple.sport) {
             return found;
@@ -80,7 +79,7 @@ pub fn seek<A: Family>(which: u32) -> u32 {
     let home = Home::new(hash_seed(), tuple.dst, tuple.dport, tuple.protocol);
     let hairpin = which != AT_EGRESS;
     let mut kind = 0;
-    found = probe(home, |young: &Young<A>| {
+    let mut found = probe(home, |young: &Young<A>| {
         kind = young.kind;
         (young.kind & HAIRPIN != 0) == hairpin && young.reply_key() == *tuple
     });

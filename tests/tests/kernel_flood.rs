@@ -317,7 +317,7 @@ impl Crowd {
                 }
             }
             // The endpoint's step is a millisecond after the client's.
-            one.at = now + if one.next % 2 == 0 { 1 } else { one.round_trip };
+            one.at = now + if one.next.is_multiple_of(2) { 1 } else { one.round_trip };
             one.next += 1;
             self.under_way.push_back(one);
         }

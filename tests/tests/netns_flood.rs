@@ -75,7 +75,7 @@ fn flood(vip: SocketAddr, mac: [u8; 6], sent: &AtomicU32) -> io::Result<()> {
     while sent.load(Ordering::Relaxed) < FLOOD {
         set_source(&mut frame, invented(vip.ip(), &mut rng));
         let pause = match socket.send(&frame) {
-            Ok(_) => sent.fetch_add(1, Ordering::Relaxed) % BURST == 0,
+            Ok(_) => sent.fetch_add(1, Ordering::Relaxed).is_multiple_of(BURST),
             // The queue is full.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => true,
             Err(error) => return Err(error),
