@@ -190,7 +190,9 @@ fn ways(cast: &Cast, endpoint: SocketAddr) -> Vec<Way> {
 }
 
 /// Where in its life a flow is, and how it came there from its first packet.
-const LIVES: &[(&str, fn(&mut Talk<'_>, SocketAddr))] = &[
+type Life = (&'static str, fn(&mut Talk<'_>, SocketAddr));
+
+const LIVES: &[Life] = &[
     ("pending", |_, _| {}),
     ("answered", |t, e| answer(t, e)),
     ("live", |t, e| establish(t, e)),
@@ -201,7 +203,7 @@ const LIVES: &[(&str, fn(&mut Talk<'_>, SocketAddr))] = &[
 ];
 
 /// The same of connections alone.
-const TCP_LIVES: &[(&str, fn(&mut Talk<'_>, SocketAddr))] = &[
+const TCP_LIVES: &[Life] = &[
     ("closed by the client", |t, e| {
         establish(t, e);
         t.send(|p| p.flags(FIN | ACK));

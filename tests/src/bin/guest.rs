@@ -31,7 +31,9 @@ fn main() -> Result<()> {
     let release = release.trim();
     for log_rare in [false, true] {
         let settings = Settings { log_rare, ..Settings::default() };
-        for (name, program) in Object::load(&settings)?.ebpf().programs() {
+        let mut object = Object::load(&settings)?;
+        for name in Object::programs() {
+            let program = object.ebpf().program(name).context("a program of the object")?;
             // Told since Linux 5.16.
             let verified = program.info()?.verified_instruction_count();
             let verified = verified.map_or_else(|| "?".to_owned(), |count| count.to_string());

@@ -204,6 +204,12 @@ impl Object {
         }
     }
 
+    /// The names of the programs that are loaded into the running kernel: those
+    /// of XDP are in the object twice, for older kernels and for newer ones.
+    pub fn programs() -> impl Iterator<Item = &'static str> {
+        Self::TC.into_iter().chain([false, true].map(Self::xdp))
+    }
+
     /// Loads the object and its programs, with maps of its own.
     pub fn load(settings: &Settings) -> Result<Self, ObjectError> {
         Self::load_with(settings, None)
@@ -289,9 +295,8 @@ impl Object {
 
     /// Whether the kernel has made machine code of all programs.
     pub fn is_jitted(&self) -> bool {
-        self.ebpf
-            .programs()
-            .all(|(_, program)| program.info().is_ok_and(|info| info.size_jitted() > 0))
+        let info = |name| self.ebpf.program(name).map(|program| program.info());
+        Self::programs().all(|name| matches!(info(name), Some(Ok(info)) if info.size_jitted() > 0))
     }
 
     /// The loaded object.
