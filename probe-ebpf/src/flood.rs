@@ -132,7 +132,9 @@ mod generator {
     }
 
     /// Runs a program at XDP. Aborts if there is nothing to run, so that it shows.
-    #[xdp]
+    /// Takes packets in several buffers, as what it runs does: the kernel has either
+    /// call its like only.
+    #[xdp(frags)]
     pub fn flood_xdp(ctx: XdpContext) -> u32 {
         if let Some(target) = place(ctx.data(), ctx.data_end()) {
             // SAFETY: the context of this program.

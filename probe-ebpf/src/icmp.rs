@@ -123,8 +123,7 @@ fn entry<A: Family, const INGRESS: bool>(key: &Tuple<A>) -> Option<Entry<A>> {
     if let Some(slot) = A::flows().get_ptr(key) {
         return read(slot, key).filter(is_here::<A, INGRESS>);
     }
-    find(key, if INGRESS { AT_INGRESS } else { AT_EGRESS })
-        .map(|(found, reply)| found.young.entry(reply))
+    find(key, if INGRESS { AT_INGRESS } else { AT_EGRESS }).and_then(|found| found.entry())
 }
 
 /// Translates an error about a fragment other than the first of a steered packet.

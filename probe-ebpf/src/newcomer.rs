@@ -125,8 +125,8 @@ fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
         forget(A::flows(), &key, &there.reversed());
     }
     let which = if hairpin { TO_ITSELF } else { AT_EGRESS };
-    let Some((other, _)) = find(&key, which) else { return true };
-    let entry = other.young.entry(true);
+    let Some(other) = find(&key, which) else { return true };
+    let Some(entry) = other.entry() else { return true };
     let free = entry.to(&key) == back || has_ended(&entry, key.protocol, now);
     if free {
         other.remove();

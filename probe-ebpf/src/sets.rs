@@ -5,12 +5,13 @@
 //! in which a flow may be found.
 
 use probe_common::address::Tuple;
-use probe_common::flow::{ESTABLISHED, is_closed};
+use probe_common::flow::{ESTABLISHED, Entry, is_closed};
 use probe_common::reason::Reason;
 use probe_common::young::{ALIAS, HAIRPIN, Home, PENDING, Set, WAYS, Young, rank};
 
 use crate::family::Family;
 use crate::fast::listed;
+use crate::frame::fresh;
 use crate::log::report;
 use crate::maps::{ENDPOINT_FILTER, count, hash_seed, young_mask};
 
@@ -21,10 +22,10 @@ const STEP: u32 = WAYS as u32;
 pub struct Found<A: 'static> {
     /// Where among the elements.
     pub position: u32,
-    /// The element.
+    /// The element. There is no stack for a copy of it.
     pub slot: *mut Young<A>,
-    /// A copy of it.
-    pub young: Young<A>,
+    /// Whether the packet is a reply.
+    pub reply: bool,
 }
 
 /// Which packets of a flow [`seek`] is to look for: those at ingress, those at
@@ -40,9 +41,9 @@ const NONE: u32 = u32::MAX;
 /// Set in what [`seek`] returns if the packet is a reply.
 const REPLY: u32 = 1 << 31;
 
-/// The young flow of packets with that tuple, and whether they are replies.
+/// The young flow of packets with that tuple.
 #[inline(always)]
-pub fn find<A: Family>(tuple: &Tuple<A>, which: u32) -> Option<(Found<A>, bool)> {
+pub fn find<A: Family>(tuple: &Tuple<A>, which: u32) -> Option<Found<A>> {
     let sought = A::sought().get_ptr_mut(0)?;
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
     unsafe { *sought = *tuple };
@@ -52,15 +53,7 @@ pub fn find<A: Family>(tuple: &Tuple<A>, which: u32) -> Option<(Found<A>, bool)>
     }
     let position = found & !REPLY;
     let slot = A::young().get_ptr_mut(position)?;
-    // SAFETY: an element of the array; whether it is whole is looked at now.
-    let young = unsafe { slot.read_volatile() };
-    if !young.is_whole() {
-        // Should it be like that for good, it must not stay.
-        clear(position, slot);
-        count(Reason::EntryTorn);
-        return None;
-    }
-    Some((Found { position, slot, young }, found & REPLY != 0))
+    Some(Found { position, slot, reply: found & REPLY != 0 })
 }
 
 /// Where the young flow with the tuple in [`Family::sought`] is; for [`find`].
@@ -84,12 +77,28 @@ pub fn seek<A: Family>(which: u32) -> u32 {
         (young.kind & HAIRPIN != 0) == hairpin && young.reply_key() == *tuple
     });
     if found != NONE && kind & ALIAS != 0 {
-        let Some(slot) = A::young().get_ptr(found) else { return NONE };
-        // SAFETY: an element of the array; if it is not whole any more, what is sought is not found.
-        *tuple = unsafe { &*slot }.forward_key();
-        found = forward(tuple);
+        found = follow(tuple, found);
     }
     if found == NONE { NONE } else { found | REPLY }
+}
+
+/// Where the flow of an alias is; `tuple` is lost.
+#[inline(always)]
+fn follow<A: Family>(tuple: &mut Tuple<A>, position: u32) -> u32 {
+    let Some(slot) = A::young().get_ptr_mut(position) else { return NONE };
+    // SAFETY: an element of the array; if it is not whole any more, what is sought is not found.
+    let alias = unsafe { &*slot };
+    *tuple = alias.forward_key();
+    let found = forward(tuple);
+    if let Some(flow) = A::young().get_ptr(found) {
+        // SAFETY: as above. Another flow may have taken the place of the one with the alias.
+        if unsafe { &*flow }.reply_key() == alias.reply_key() {
+            return found;
+        }
+    }
+    // It would hide that of the next flow with these replies.
+    clear(position, slot);
+    NONE
 }
 
 #[inline(always)]
@@ -109,7 +118,7 @@ fn probe<A: Family>(home: Home, mut is_it: impl FnMut(&Young<A>) -> bool) -> u32
         }
         let position = set * STEP + way;
         let Some(slot) = A::young().get_ptr(position) else { return NONE };
-        // SAFETY: an element of the array; `find` looks whether it is whole.
+        // SAFETY: an element of the array; `entry` looks whether it is whole.
         let young = unsafe { &*slot };
         if young.check != 0 && is_it(young) {
             return position;
@@ -133,21 +142,44 @@ pub fn scan<A: Family>(set: u32, tag: u32, from: u32) -> u32 {
 }
 
 impl<A: Family> Found<A> {
+    /// The element as it is now.
+    #[inline(always)]
+    pub fn young(&self) -> &Young<A> {
+        // SAFETY: an element of the array, in which others write meanwhile: what must fit together
+        // is looked at by `entry`.
+        unsafe { &*fresh(self.slot) }
+    }
+
+    /// The entry that the packet would find in the flow tables; None if the
+    /// element was not written as a whole.
+    #[inline(always)]
+    pub fn entry(&self) -> Option<Entry<A>> {
+        let entry = self.young().entry(self.reply);
+        // After it was read: whatever was displaced meanwhile shows.
+        if self.young().is_whole() {
+            return Some(entry);
+        }
+        // Should it be like that for good, it must not stay.
+        self.remove();
+        count(Reason::EntryTorn);
+        None
+    }
+
     /// Whether the flow lives on, and is to move to the flow tables.
     #[inline(always)]
     pub fn is_grown(&self, now: u32) -> bool {
-        let young = &self.young;
+        let young = self.young();
         young.state & ESTABLISHED != 0
             && !is_closed(young.state)
             && (young.seen != now || young.is_odd())
     }
 
-    /// Notes what the flow's state became.
+    /// Notes what the flow's state became, and was.
     #[inline(always)]
-    pub fn enter(&self, state: u16) {
+    pub fn enter(&self, state: u16, before: u16) {
         // SAFETY: an element of the array. Racing writers write alike.
         unsafe { (*self.slot).state = state };
-        if rank(state) != rank(self.young.state) {
+        if rank(state) != rank(before) {
             mark::<A>(self.position, rank(state));
         }
     }

@@ -26,11 +26,11 @@ pub fn young<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) 
         return Verdict::Pass;
     };
     let tuple = &tuple;
-    let Some((found, reply)) = find(tuple, if INGRESS { AT_INGRESS } else { AT_EGRESS }) else {
+    let Some(found) = find(tuple, if INGRESS { AT_INGRESS } else { AT_EGRESS }) else {
         return Verdict::Unknown;
     };
-    let now = now();
-    let entry = found.young.entry(reply);
+    let (now, reply) = (now(), found.reply);
+    let Some(entry) = found.entry() else { return Verdict::Unknown };
     let numbers = if tuple.protocol == TCP { numbers(frame, &headers) } else { [0, 0] };
     if !reply && starts_anew(&headers, &entry, numbers[0], now) {
         found.remove();
@@ -83,34 +83,35 @@ fn note<A: Family>(
     numbers: [u32; 2],
     now: u32,
 ) {
-    let young = &found.young;
     let forward = is_forward(entry.direction);
+    let others = found.young().sequences[forward as usize];
+    let before = found.young().state;
     let (mut state, sequence) = match (forward, headers.protocol == TCP) {
-        (true, true) => client_says(headers.flags, entry, young.sequences[1], numbers),
-        (false, true) => endpoint_says(headers.flags, entry, young.sequences[0], numbers),
+        (true, true) => client_says(headers.flags, entry, others, numbers),
+        (false, true) => endpoint_says(headers.flags, entry, others, numbers),
         (true, false) if entry.state & ANSWERED != 0 => (entry.state | ESTABLISHED, 0),
         (true, false) => (entry.state, 0),
         (false, false) => (entry.state | ANSWERED, 0),
     };
     // That the client's number is known says nothing of the endpoint's.
-    state = if forward { state & !SYNCED | young.state & SYNCED } else { state };
+    state = if forward { state & !SYNCED | before & SYNCED } else { state };
     if sequence != entry.sequence {
         let side = if forward { 0 } else { 1 };
         // SAFETY: an element of the array. Racing writers write alike.
         unsafe { (*found.slot).sequences[side] = sequence };
     }
-    if now != young.seen {
+    if now != entry.seen {
         // SAFETY: as above.
         unsafe { (*found.slot).seen = now };
     }
-    if state == young.state {
+    if state == before {
         return;
     }
     if is_closed(state) && state & ESTABLISHED != 0 {
         state |= ENDED;
     }
-    tell(headers.protocol, young.state, state, entry, now);
-    found.enter(state);
+    tell(headers.protocol, before, state, entry, now);
+    found.enter(state, before);
 }
 
 /// What a flow's state becomes by a TCP segment of the client, and the number
@@ -123,24 +124,23 @@ fn client_says<A: Family>(
     [sequence, acknowledged]: [u32; 2],
 ) -> (u16, u32) {
     let (mut state, known) = (entry.state, entry.sequence);
+    if state & ESTABLISHED != 0 {
+        return goes_on(flags, FIN_CLIENT, entry, sequence);
+    }
     if flags & SYN != 0 {
         return (state, known);
     }
-    let belongs = in_window(sequence, known);
     if flags & (FIN | RST) != 0 {
-        if !belongs {
+        if !in_window(sequence, known) {
             return (state, known);
         }
         state |= if flags & RST != 0 { RESET } else { FIN_CLIENT };
-    } else if belongs && state & ESTABLISHED != 0 {
-        // A client that goes on did not reset: somebody else's guess was right.
-        state &= !RESET;
     }
     let agrees = state & ADOPTED != 0 || confirms(acknowledged, answered);
-    if state & (ESTABLISHED | RESET | ANSWERED) == ANSWERED && agrees {
+    if state & (RESET | ANSWERED) == ANSWERED && agrees {
         return (state | ESTABLISHED, sequence);
     }
-    (state, if to_note(sequence, known) { sequence } else { known })
+    (state, known)
 }
 
 /// The same by a segment of the endpoint; `opened` is the number behind the
@@ -153,20 +153,48 @@ fn endpoint_says<A: Family>(
     [sequence, acknowledged]: [u32; 2],
 ) -> (u16, u32) {
     let (mut state, known) = (entry.state, entry.sequence);
+    if state & ESTABLISHED != 0 {
+        return goes_on(flags, FIN_ENDPOINT, entry, sequence);
+    }
     let belongs = state & SYNCED != 0 && in_window(sequence, known);
     let first = state & ANSWERED == 0;
     if flags & RST != 0 {
-        let refuses = first && (confirms(acknowledged, opened) || state & ADOPTED != 0);
+        let refuses = state & (ANSWERED | RESET) == 0
+            && (confirms(acknowledged, opened) || state & ADOPTED != 0);
         return (if refuses || belongs { state | RESET } else { state }, known);
     }
     if flags & FIN != 0 && (first || belongs) {
         state |= FIN_ENDPOINT;
     }
-    if flags & SYN != 0 && state & ESTABLISHED == 0 {
+    if flags & SYN != 0 {
         return (state | ANSWERED | SYNCED, sequence.wrapping_add(1));
     }
     if first {
         return (state | ANSWERED | SYNCED, sequence);
+    }
+    (state, known)
+}
+
+/// The same of an established flow, by a segment of either side: as
+/// [`crate::track::track`].
+#[inline(always)]
+fn goes_on<A: Family>(flags: u8, fin: u16, entry: &Entry<A>, sequence: u32) -> (u16, u32) {
+    let (state, known) = (entry.state, entry.sequence);
+    if !in_window(sequence, known) {
+        return (state, known);
+    }
+    if flags & RST != 0 {
+        return (state | RESET, known);
+    }
+    if flags & SYN != 0 {
+        return (state, known);
+    }
+    if flags & FIN != 0 {
+        return (state | fin, sequence);
+    }
+    if state & RESET != 0 && fin == FIN_CLIENT {
+        // A client that goes on did not reset: somebody else's guess was right.
+        return (state & !RESET, sequence);
     }
     (state, if to_note(sequence, known) { sequence } else { known })
 }

@@ -6,7 +6,7 @@ mod kernel;
 use std::net::SocketAddr;
 
 use kernel::talk::Talk;
-use kernel::{FORWARD, Hook, Node, casts, split, with_port};
+use kernel::{Cast, FORWARD, Hook, Node, casts, split, with_port};
 use probe_common::reason::Reason;
 use weir::datapath::Clock;
 use weir::model::{Affinity, Protocol};
@@ -129,6 +129,44 @@ fn an_endpoint_that_is_its_own_client_gets_its_replies() {
             assert!(out == wanted, "{cast} {hook:?}, round {round}");
         }
         assert_eq!(node.entries(), [2, 0], "{cast} {hook:?}: it needs entries of its own");
+    }
+}
+
+#[test]
+fn many_connections_of_an_endpoint_to_itself_are_made_at_a_time_and_again() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut node = Node::new();
+        let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &cast.v2)];
+        node.publish(&split("self", (cast.vip, Protocol::Tcp), Affinity::None, &subsets));
+        // There are a thousand ports for their replies: those of one round serve another.
+        for round in 0..40u16 {
+            let ports = 10_000 + 100 * round..10_100 + 100 * round;
+            let clients: Vec<SocketAddr> = ports.map(|port| with_port(cast.v2[0], port)).collect();
+            let what = format!("{cast} {hook:?}, round {round}");
+            connect_to_itself(&mut node, cast, hook, &clients, &what);
+        }
+    }
+}
+
+/// Makes connections from an endpoint to itself, all at a time, and closes them.
+fn connect_to_itself(node: &mut Node, cast: &Cast, hook: Hook, clients: &[SocketAddr], what: &str) {
+    let mut sources = Vec::new();
+    for &client in clients {
+        let syn = Packet::tcp(client, cast.vip).flags(SYN).seq(1).build();
+        let there = tuple(node.pass(hook, &syn)).expect("a tuple");
+        assert_eq!(there.destination, cast.v2[0]);
+        assert!(!sources.contains(&there.source), "{what}: {} twice", there.source);
+        sources.push(there.source);
+    }
+    for (replies, sends, seq) in [(SYN | ACK, ACK, 1), (ACK, ACK, 2), (FIN | ACK, FIN | ACK, 2)] {
+        for (&client, &source) in clients.iter().zip(&sources) {
+            let reply = |from, to| Packet::tcp(from, to).flags(replies).seq(seq).ack(2).build();
+            let out = node.pass(hook, &reply(cast.v2[0], source));
+            assert!(out == reply(cast.vip, client), "{what}: reply to {client}, {replies:#x}");
+            let sent = |from, to| Packet::tcp(from, to).flags(sends).seq(2).ack(2).build();
+            let out = node.pass(hook, &sent(client, cast.vip));
+            assert!(out == sent(source, cast.v2[0]), "{what}: from {client}, {sends:#x}");
+        }
     }
 }
 

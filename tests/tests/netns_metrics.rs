@@ -169,7 +169,7 @@ fn check_agent(prometheus: &Prometheus<'_>) {
     prometheus.await_value("weir_config_problems", 0.0);
     prometheus.await_value("count(weir_build_info)", 1.0);
     let limit = by(&query("weir_flow_table_limit"), ["family", "table"]);
-    let expected = [("ipv4 live", 4096.0), ("ipv4 pending", 1024.0)];
+    let expected = [("ipv4 live", 4096.0), ("ipv4 pending", 2048.0)];
     expected.iter().for_each(|(table, flows)| assert_eq!(limit[*table], *flows, "{table}"));
 }
 

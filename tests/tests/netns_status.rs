@@ -43,7 +43,7 @@ fn status_says_what_the_kernel_has_and_how_full_the_maps_are() {
         found.map(|found| (found.active, found.over, found.limit))
     };
     assert_eq!(table("ipv4", "live"), Some((Some(30), Some(0), 4096)));
-    assert_eq!(table("ipv4", "pending"), Some((Some(0), Some(0), 1024)));
+    assert_eq!(table("ipv4", "pending"), Some((Some(0), Some(0), 2048)));
     assert_eq!(table("ipv6", "live"), Some((Some(0), Some(0), 4096)));
     let map =
         |kind: &str| status.maps.iter().find(|map| map.kind == kind).map(|m| (m.used, m.limit));

@@ -1,8 +1,10 @@
 //! The fate of a packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::fate::{Fate, Refusal};
+use weir::model::Split;
+
+use super::fate::{About, Fate, Refusal};
 use super::flows::{Flow, From, Key};
 use super::quote::{key, quote};
 use super::sight::{ICMP, ICMPV6, Packet, Sight, TCP, be32, look};
@@ -92,21 +94,45 @@ impl Model {
 
     fn error(&mut self, side: Side, frame: &[u8], packet: Packet) -> Fate {
         let Some(quote) = quote(frame, &packet) else { return Fate::Untouched };
-        // The error goes the way of the packets that answer the quoted one.
-        let Some((flow, from)) = self.flow(side, &quote.key.reversed()) else {
-            return Fate::Untouched;
-        };
-        if packet.destination != quote.key.source.ip() {
+        if packet.destination != quote.packet.source {
             return Fate::Untouched;
         }
         // The quoted packet as its sender knows it.
-        let about = flow.becomes(from).reversed();
-        let named = |ip: IpAddr| {
-            if ip == quote.key.destination.ip() { about.destination.ip() } else { ip }
+        let about = match quote.key {
+            Some(key) => self.about_packet(side, key).map(About::Packet),
+            None => self.about_fragment(side, &quote.packet).map(About::Fragment),
         };
-        let ends = [named(packet.source), about.source.ip()];
+        let Some(about) = about else { return Fate::Untouched };
+        let [sender, receiver] = match about {
+            About::Packet(key) => [key.source.ip(), key.destination.ip()],
+            About::Fragment(ends) => ends,
+        };
+        let hidden = packet.source == quote.packet.destination
+            || side == Side::Egress && self.is_endpoint(packet.source, quote.key);
+        let named = if hidden { receiver } else { packet.source };
         self.count("icmp_translated");
-        Fate::Translated(packet, quote, ends, about)
+        Fate::Translated(packet, quote, [named, sender], about)
+    }
+
+    /// The error goes the way of the packets that answer the quoted one.
+    fn about_packet(&self, side: Side, quoted: Key) -> Option<Key> {
+        let (flow, from) = self.flow(side, &quoted.reversed())?;
+        Some(flow.becomes(from).reversed())
+    }
+
+    /// The ends of a later fragment when it came.
+    fn about_fragment(&self, side: Side, quoted: &Packet) -> Option<[IpAddr; 2]> {
+        let from = self.turned.get(&siblings(quoted)?)?;
+        let behind_others = quoted.fragment.is_some_and(|fragment| fragment.behind_others);
+        (from.side == side && !behind_others).then_some([from.source, from.destination])
+    }
+
+    /// Whether an address is an endpoint's, at the port to which a packet was sent.
+    fn is_endpoint(&self, ip: IpAddr, quoted: Option<Key>) -> bool {
+        let Some(key) = quoted else { return false };
+        let socket = SocketAddr::new(ip, key.destination.port());
+        let mut subsets = self.splits.values().flat_map(Split::subsets);
+        subsets.any(|subset| subset.endpoints.contains(&socket))
     }
 
     fn packet(

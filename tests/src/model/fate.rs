@@ -16,11 +16,20 @@ pub enum Fate {
     /// A fragment without ports: it goes on with other addresses.
     Following(Packet, [IpAddr; 2]),
     /// An ICMP error: it goes on with these addresses, about a packet with others.
-    Translated(Packet, Quote, [IpAddr; 2], Key),
+    Translated(Packet, Quote, [IpAddr; 2], About),
     /// It is refused.
     Refused(Packet, Refusal),
     /// Nobody is told.
     Dropped,
+}
+
+/// The packet that an error is about, as its sender knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// One with ports.
+    Packet(Key),
+    /// A fragment other than the first.
+    Fragment([IpAddr; 2]),
 }
 
 /// How a packet is refused.

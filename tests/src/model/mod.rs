@@ -24,7 +24,7 @@ pub mod tcp;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-pub use fate::{Fate, Refusal};
+pub use fate::{About, Fate, Refusal};
 pub use flows::{Flow, Flows, Key};
 pub use render::{Checksums, Outcome};
 use sight::Packet;
@@ -59,6 +59,8 @@ pub struct Model {
     gone: HashSet<(u8, SocketAddr, SocketAddr)>,
     flows: Flows,
     fragments: HashMap<Siblings, Follow>,
+    /// By what the fragments of a packet have in common when they left: what the way back is.
+    turned: HashMap<Siblings, Follow>,
     counts: HashMap<&'static str, u64>,
 }
 
@@ -103,6 +105,7 @@ impl Model {
         self.counts.clear();
         self.flows = Flows::default();
         self.fragments.clear();
+        self.turned.clear();
     }
 
     /// How often a reason was counted, by its name in the metrics; one of [`COUNTED`].
@@ -116,9 +119,14 @@ impl Model {
     }
 
     fn remember(&mut self, packet: &Packet, follow: Follow) {
-        if let Some(key) = siblings(packet) {
-            self.fragments.insert(key, follow);
-        }
+        let Some(key @ (source, destination, id, protocol)) = siblings(packet) else { return };
+        // Both directions of a flow from an endpoint to itself come from outside.
+        let hairpin = follow.destination == source;
+        let back =
+            if follow.side == Side::Ingress && !hairpin { Side::Egress } else { Side::Ingress };
+        let left = (follow.source, follow.destination, id, protocol);
+        self.turned.insert(left, Follow { side: back, source, destination });
+        self.fragments.insert(key, follow);
     }
 }
 

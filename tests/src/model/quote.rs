@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 pub struct Quote {
     /// Its headers; offsets are of the frame, and it may be cut short.
     pub packet: Packet,
-    /// Its addresses and ports.
-    pub key: Key,
+    /// Its addresses and ports; none of a fragment other than the first.
+    pub key: Option<Key>,
 }
 
 /// Types of errors: destination unreachable, time exceeded, parameter problem; of `ICMPv6` also
@@ -20,16 +20,20 @@ fn is_error(protocol: u8, kind: u8) -> bool {
     if protocol == ICMP { matches!(kind, 3 | 11 | 12) } else { matches!(kind, 1..=4) }
 }
 
-/// What an ICMP message is about; none if it is no error, or not about a packet with ports.
+/// What an ICMP message is about; none if it is no error, or about
+/// neither TCP nor UDP nor a later fragment of whatever.
 #[must_use]
 pub fn quote(frame: &[u8], error: &Packet) -> Option<Quote> {
     is_error(error.protocol, frame[error.l4]).then_some(())?;
     let at = error.l4 + 8;
     let packet = if error.v4() { sight::v4(frame, at) } else { sight::v6(frame, at) }?;
-    (packet.has_transport() && matches!(packet.protocol, TCP | UDP)).then_some(())?;
+    if !packet.has_transport() {
+        return (packet.l4 <= error.end).then_some(Quote { packet, key: None });
+    }
+    matches!(packet.protocol, TCP | UDP).then_some(())?;
     // The least that is quoted of a transport header (RFC 792).
     (packet.l4 + 8 <= error.end).then_some(())?;
-    Some(Quote { packet, key: key(frame, &packet)? })
+    Some(Quote { packet, key: Some(key(frame, &packet)?) })
 }
 
 /// Addresses and ports of a packet.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::fate::{Fate, Refusal};
+use super::fate::{About, Fate, Refusal};
 use super::flows::Key;
 use super::quote::Quote;
 use super::sight::{ICMP, ICMPV6, Packet, TCP, UDP, be16, be32};
@@ -147,9 +147,12 @@ fn rewrite(frame: &mut [u8], packet: &Packet, to: Key, checksums: Checksums) -> 
 }
 
 /// Translates an ICMP error.
-fn translate(frame: &mut [u8], packet: &Packet, quote: &Quote, ends: [IpAddr; 2], about: Key) {
+fn translate(frame: &mut [u8], packet: &Packet, quote: &Quote, ends: [IpAddr; 2], about: About) {
     let end = packet.end.min(frame.len());
-    let inner = rewrite(&mut frame[..end], &quote.packet, about, Checksums::Complete);
+    let inner = match about {
+        About::Packet(key) => rewrite(&mut frame[..end], &quote.packet, key, Checksums::Complete),
+        About::Fragment(ends) => addresses(frame, &quote.packet, ends).1,
+    };
     let (outer, _) = addresses(frame, packet, ends);
     // The pseudo-header is covered by ICMPv6 alone.
     let covered = if packet.protocol == ICMP { inner } else { inner + outer };

@@ -131,8 +131,7 @@ pub fn look(frame: &[u8]) -> Sight {
         TCP => (TCP_HEADER, TCP_THERE),
         UDP => (8, 8),
         ICMP if packet.v4() => (8, 8),
-        // Nobody sends one behind extension headers.
-        ICMPV6 if !packet.v4() && packet.plain => (8, 8),
+        ICMPV6 if !packet.v4() => (8, 8),
         _ => return Sight::Foreign,
     };
     let long = packet.says == 0 && matches!(packet.protocol, TCP | UDP);

@@ -215,10 +215,10 @@ impl Connection {
         let reached = client.reaches(segment.seq);
         if segment.has(RST) {
             self.reset = self.reset.max(reached);
+        } else if segment.has(SYN) {
+            // Of somebody who knows nothing of this connection: its number says nothing.
         } else if segment.has(FIN) {
             self.fin_client = self.fin_client.max(reached);
-            client.note(segment.seq);
-        } else if segment.has(SYN) {
             client.note(segment.seq);
         } else {
             if self.reset == Maybe::Yes {
@@ -270,10 +270,11 @@ impl Connection {
             self.reset = self.reset.max(reached);
             return;
         }
+        if segment.has(SYN) {
+            return;
+        }
         if segment.has(FIN) {
             self.fin_endpoint = self.fin_endpoint.max(reached);
-        }
-        if segment.flags & (FIN | SYN) != 0 {
             endpoint.note(segment.seq);
         } else {
             endpoint.follow(segment.seq);

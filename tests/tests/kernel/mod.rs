@@ -487,6 +487,8 @@ pub trait AnyYoung {
     fn is_whole(&self) -> bool;
     /// See [`Young::kind`].
     fn kind(&self) -> u8;
+    /// See [`Young::state`].
+    fn state(&self) -> u16;
     /// See [`Young::seen`].
     fn seen(&mut self) -> &mut u32;
     /// Has it begin that many ticks earlier.
@@ -502,6 +504,10 @@ impl<A: Address> AnyYoung for Young<A> {
 
     fn kind(&self) -> u8 {
         self.kind
+    }
+
+    fn state(&self) -> u16 {
+        self.state
     }
 
     fn seen(&mut self) -> &mut u32 {

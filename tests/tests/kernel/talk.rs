@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use probe_common::flow::ESTABLISHED;
 use probe_common::map::SubsetStats;
 use weir::model::{Protocol, Split};
 use weir_tests::packet::{ACK, Packet, SYN, checksums_ok, tuple};
@@ -101,6 +102,17 @@ impl<'a> Talk<'a> {
         assert_eq!(self.send(|p| p), endpoint, "the packet with which it moves");
         assert_eq!(self.node.entries(), [2, 0], "a live flow");
         endpoint
+    }
+
+    /// Whether there is one flow, in which both sides have spoken.
+    pub fn is_established(&mut self) -> bool {
+        let mut states = Vec::new();
+        self.node.each_v4(|_, entry| states.push(entry.state));
+        self.node.each_v6(|_, entry| states.push(entry.state));
+        let grown = states.len() == 2;
+        self.node.each_young(&mut |young| states.push(young.state()));
+        let established = states.iter().all(|state| state & ESTABLISHED != 0);
+        established && (states.len() == 1 || states.len() == 2 && grown)
     }
 
     /// What may be the first packet of a flow.
