@@ -42,6 +42,8 @@ pub struct Figures {
     pub dropped: u64,
     /// Of all, damaged ones.
     pub damaged: u64,
+    /// Frames that were not sent, since the model leaves open what they do.
+    pub open: u64,
     /// Changes of splits.
     pub changes: u64,
     /// Histories.
@@ -55,6 +57,7 @@ impl AddAssign for Figures {
         self.answered += other.answered;
         self.dropped += other.dropped;
         self.damaged += other.damaged;
+        self.open += other.open;
         self.changes += other.changes;
         self.histories += other.histories;
     }
@@ -62,12 +65,13 @@ impl AddAssign for Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frames, changed, answered, dropped, damaged, changes, histories } = self;
+        let Self { frames, changed, answered, dropped, damaged, open, changes, histories } = self;
         write!(
             f,
             "{frames} frames in {histories} histories, {damaged} of them damaged: {changed} \
              changed, {answered} answered, {dropped} dropped, the others untouched; \
-             {changes} changes of splits"
+             {changes} changes of splits; {open} frames left out that the \
+             model leaves open"
         )
     }
 }
@@ -84,8 +88,11 @@ pub fn history(bench: &mut Bench, seed: u64, figures: &mut Figures) -> Result<()
     let mut steps = Vec::with_capacity(LENGTH);
     for _ in 0..LENGTH {
         let step = talks.next(bench);
+        let skipped = bench.skipped;
         let difference = bench.take(&step)?;
-        if let Step::Frame(sent) = &step {
+        if bench.skipped > skipped {
+            figures.open += 1;
+        } else if let Step::Frame(sent) = &step {
             figures.frames += 1;
             figures.changed += u64::from(bench.out != sent.frame);
             figures.damaged += u64::from(sent.whole != sent.frame);

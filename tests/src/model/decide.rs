@@ -8,7 +8,7 @@ use super::fate::{About, Fate, Refusal};
 use super::flows::{Flow, From, Key};
 use super::quote::{key, quote};
 use super::sight::{ICMP, ICMPV6, Packet, Sight, TCP, be32, look};
-use super::tcp::{Connection, Maybe, RST, SYN, Segment};
+use super::tcp::{Connection, RST, SYN, Segment};
 use super::{Follow, Model, Side, siblings};
 
 /// What matters of a TCP header.
@@ -30,12 +30,6 @@ fn changed_port(taken: Key, sent: Key, hairpin: bool, came_out: &[u8]) -> Option
     (port >= 1024 && (same_bit || !hairpin)).then(|| taken.from(taken.source.ip(), port))
 }
 
-/// Whether a frame that came out has these addresses and ports.
-fn is_of(came_out: &[u8], received: Key) -> Option<bool> {
-    let Sight::Packet(out) = look(came_out) else { return None };
-    Some(key(came_out, &out)? == received)
-}
-
 /// Whether an address is that of one host, to which an answer may be sent (RFC 1122, section
 /// 3.2.2; RFC 4443, section 2.4).
 fn is_one_host(ip: IpAddr) -> bool {
@@ -46,6 +40,21 @@ fn is_one_host(ip: IpAddr) -> bool {
 }
 
 impl Model {
+    /// Whether a frame is one of which the specification does not say what it does to its flow:
+    /// with a sequence number at the edge of what is within reach.
+    #[must_use]
+    pub fn leaves_open(&self, side: Side, frame: &[u8]) -> bool {
+        let Sight::Packet(packet) = look(frame) else { return false };
+        if !packet.has_transport() {
+            return false;
+        }
+        let (Some(segment), Some(key)) = (segment(frame, &packet), key(frame, &packet)) else {
+            return false;
+        };
+        let found = self.flow(side, &key);
+        found.is_some_and(|(flow, from)| flow.tcp.leaves_open(from == From::Client, segment))
+    }
+
     /// Decides on a packet, and notes it.
     ///
     /// A source port that had to be changed is any free one: it is taken from what came out of the
@@ -149,17 +158,7 @@ impl Model {
             Some((flow, From::Endpoint)) => self.of_endpoint(packet, &flow, segment),
             Some((flow, From::Client)) => {
                 let syn = segment.filter(|segment| segment.opens());
-                let gives_way = syn.map_or(Maybe::No, |syn| flow.tcp.gives_way_to(syn));
-                let another = match gives_way {
-                    Maybe::Unsure => is_of(came_out, flow.received) == Some(false),
-                    sure => sure == Maybe::Yes,
-                };
-                if gives_way == Maybe::Unsure
-                    && let Some((flow, _)) = self.flows.find_mut(&key)
-                {
-                    flow.tcp.blur();
-                }
-                if !another {
+                if !syn.is_some_and(|syn| flow.tcp.gives_way_to(syn)) {
                     return self.of_client(packet, &flow, segment);
                 }
                 self.flows.remove(&key);
@@ -228,10 +227,10 @@ impl Model {
             received = received.from(key.destination.ip(), key.source.port());
         }
         let reset = segment.is_some_and(|segment| segment.has(RST));
-        if hairpin || (!reset && self.is_taken(&received, came_out)) {
+        if hairpin || (!reset && self.is_taken(&received)) {
             match changed_port(received, key, hairpin, came_out) {
                 // Of a RST there will be no replies.
-                Some(changed) if reset || !self.is_taken(&changed, came_out) => received = changed,
+                Some(changed) if reset || !self.is_taken(&changed) => received = changed,
                 _ => return self.refuse("reject_no_port", packet, segment),
             }
         }
@@ -249,15 +248,10 @@ impl Model {
         Fate::Rewritten(packet, received)
     }
 
-    /// Whether replies to such a packet would be those of another flow, which has not ended. If
-    /// that is open, what came out tells.
-    fn is_taken(&self, received: &Key, came_out: &[u8]) -> bool {
-        let Some((flow, _)) = self.flows.find(&received.reversed()) else { return false };
-        match flow.tcp.has_ended() {
-            Maybe::No => true,
-            Maybe::Yes => false,
-            Maybe::Unsure => is_of(came_out, *received) != Some(true),
-        }
+    /// Whether replies to such a packet would be those of another flow, which has not ended.
+    fn is_taken(&self, received: &Key) -> bool {
+        let other = self.flows.find(&received.reversed());
+        other.is_some_and(|(flow, _)| !flow.tcp.has_ended())
     }
 
     /// Refuses a packet that came from outside.

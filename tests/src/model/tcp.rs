@@ -2,8 +2,8 @@
 //! another one.
 //!
 //! Which sequence number of a side is the last that is known is not told exactly: a number that is
-//! within reach may be noted or not, once a second it is. So the model knows a range, and if that
-//! leaves open what a FIN or RST does, so does the model ([`Maybe`]).
+//! within reach may be noted or not, once a second it is. So the model knows a range; if that
+//! leaves open what a segment does, it says so ([`Connection::leaves_open`]).
 
 /// TCP flags.
 pub const FIN: u8 = 0x01;
@@ -48,24 +48,6 @@ impl Segment {
     }
 }
 
-/// Something that is, is not, or may be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Maybe {
-    /// It is not.
-    #[default]
-    No,
-    /// It may be.
-    Unsure,
-    /// It is.
-    Yes,
-}
-
-impl From<bool> for Maybe {
-    fn from(yes: bool) -> Self {
-        if yes { Self::Yes } else { Self::No }
-    }
-}
-
 /// Which sequence number of a side is known: one from the first to the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known(u32, u32);
@@ -80,22 +62,17 @@ fn in_window(seq: u32, known: u32) -> bool {
 }
 
 impl Known {
-    /// Whether a number is within reach.
-    fn reaches(self, seq: u32) -> Maybe {
+    /// Whether a number is within reach; none if that depends.
+    fn reaches(self, seq: u32) -> Option<bool> {
         let Self(low, high) = self;
-        if ahead(high, low) > WIDEST {
-            return Maybe::Unsure;
-        }
-        match (in_window(seq, low), in_window(seq, high)) {
-            (true, true) => Maybe::Yes,
-            (false, false) => Maybe::No,
-            _ => Maybe::Unsure,
-        }
+        let (low, high, narrow) =
+            (in_window(seq, low), in_window(seq, high), ahead(high, low) <= WIDEST);
+        (low == high && narrow).then_some(low)
     }
 
     /// A segment that is no ordinary one: its number is noted if it is within reach.
     fn note(&mut self, seq: u32) {
-        if self.reaches(seq) == Maybe::Yes {
+        if self.reaches(seq) == Some(true) {
             *self = Self(seq, seq);
         } else {
             self.follow(seq);
@@ -105,16 +82,16 @@ impl Known {
     /// An ordinary segment: its number may be noted if it is within reach, and is if it is
     /// far enough before what is known.
     fn follow(&mut self, seq: u32) {
-        if self.reaches(seq) == Maybe::No {
+        if self.reaches(seq) == Some(false) {
             return;
         }
         let Self(low, high) = *self;
-        let surely = ahead(seq, high) >= STRIDE && self.reaches(seq) == Maybe::Yes;
+        let surely = ahead(seq, high) >= STRIDE && self.reaches(seq) == Some(true);
         let low = if ahead(seq, low) < 0 { seq } else { low };
         let high = if ahead(seq, high) > 0 { seq } else { high };
         // What is too far behind would have been moved.
         let behind = seq.wrapping_sub((STRIDE - 1) as u32);
-        let moved = self.reaches(seq) == Maybe::Yes && ahead(behind, low) > 0;
+        let moved = self.reaches(seq) == Some(true) && ahead(behind, low) > 0;
         *self = if surely {
             Self(seq, seq)
         } else if moved {
@@ -135,11 +112,9 @@ pub struct Connection {
     client: Option<Known>,
     /// None until it has spoken.
     endpoint: Option<Known>,
-    fin_client: Maybe,
-    fin_endpoint: Maybe,
-    reset: Maybe,
-    /// Whether it is the connection that it was, or another one to the same endpoint, was open.
-    blurred: bool,
+    fin_client: bool,
+    fin_endpoint: bool,
+    reset: bool,
 }
 
 impl Connection {
@@ -154,29 +129,25 @@ impl Connection {
     /// Whether it has ended: then its tuple is free for another flow. It has not if one side alone
     /// has sent a FIN: the other one may go on (RFC 9293, section 3.6).
     #[must_use]
-    pub fn has_ended(&self) -> Maybe {
-        if self.blurred {
-            return Maybe::Unsure;
-        }
-        self.reset.max(self.fin_client.min(self.fin_endpoint))
+    pub fn has_ended(&self) -> bool {
+        self.reset || (self.fin_client && self.fin_endpoint)
     }
 
     /// Whether a SYN is the first packet of another connection between the same ends.
     #[must_use]
-    pub fn gives_way_to(&self, syn: Segment) -> Maybe {
-        if self.blurred {
-            return Maybe::Unsure;
-        }
-        let closing = self.fin_client.max(self.fin_endpoint).max(self.reset);
+    pub fn gives_way_to(&self, syn: Segment) -> bool {
+        let closing = self.fin_client || self.fin_endpoint || self.reset;
         // One that is sent again has the number of the first one.
         let next = syn.seq.wrapping_add(1);
-        let again = self.live || self.client == Some(Known(next, next));
-        closing.max(Maybe::from(!again))
+        closing || (!self.live && self.client != Some(Known(next, next)))
     }
 
-    /// It may have given way to another one, and nobody could see it.
-    pub fn blur(&mut self) {
-        self.blurred = true;
+    /// Whether it depends on which numbers were noted what a segment does.
+    #[must_use]
+    pub fn leaves_open(&self, from_client: bool, segment: Segment) -> bool {
+        let known = if from_client { self.client } else { self.endpoint };
+        let matters = segment.flags & (FIN | RST) != 0 || (from_client && self.reset);
+        matters && known.is_some_and(|known| known.reaches(segment.seq).is_none())
     }
 
     /// The client sends.
@@ -193,18 +164,18 @@ impl Connection {
         }
         let ends = segment.flags & (FIN | RST) != 0;
         if ends {
-            if client.reaches(segment.seq) == Maybe::No {
+            if client.reaches(segment.seq) != Some(true) {
                 return;
             }
             if segment.has(RST) {
-                self.reset = Maybe::Yes;
+                self.reset = true;
             } else {
-                self.fin_client = Maybe::Yes;
+                self.fin_client = true;
             }
         }
         let Some(endpoint) = self.endpoint else { return };
         let known = self.adopted || (0..BEHIND).contains(&ahead(segment.ack, endpoint.0));
-        if known && self.reset == Maybe::No {
+        if known && !self.reset {
             self.live = true;
             self.client = Some(Known(segment.seq, segment.seq));
         }
@@ -212,26 +183,20 @@ impl Connection {
 
     fn sent_live(&mut self, segment: Segment) {
         let Some(client) = &mut self.client else { return };
-        let reached = client.reaches(segment.seq);
+        let reached = client.reaches(segment.seq) == Some(true);
         if segment.has(RST) {
-            self.reset = self.reset.max(reached);
+            self.reset |= reached;
         } else if segment.has(SYN) {
             // Of somebody who knows nothing of this connection: its number says nothing.
         } else if segment.has(FIN) {
-            self.fin_client = self.fin_client.max(reached);
+            self.fin_client |= reached;
             client.note(segment.seq);
-        } else {
-            if self.reset == Maybe::Yes {
-                client.note(segment.seq);
-            } else {
-                client.follow(segment.seq);
-            }
+        } else if self.reset {
+            client.note(segment.seq);
             // Who goes on has not reset it: somebody else has guessed.
-            self.reset = match reached {
-                Maybe::Yes => Maybe::No,
-                Maybe::Unsure => self.reset.min(Maybe::Unsure),
-                Maybe::No => self.reset,
-            };
+            self.reset &= !reached;
+        } else {
+            client.follow(segment.seq);
         }
     }
 
@@ -242,18 +207,18 @@ impl Connection {
 
     fn answered_pending(&mut self, segment: Segment) {
         let (Some(client), seq) = (self.client, segment.seq) else { return };
-        let within = self.endpoint.map(|known| known.reaches(seq) != Maybe::No);
+        let within = self.endpoint.and_then(|known| known.reaches(seq));
         if segment.has(RST) {
             // A refusal confirms the SYN (RFC 9293, section 3.10.7.3).
             let refuses = self.adopted || (0..BEHIND).contains(&ahead(segment.ack, client.0));
-            let first = self.endpoint.is_none() && self.reset == Maybe::No;
+            let first = self.endpoint.is_none() && !self.reset;
             if (first && refuses) || within == Some(true) {
-                self.reset = Maybe::Yes;
+                self.reset = true;
             }
             return;
         }
         if segment.has(FIN) && within != Some(false) {
-            self.fin_endpoint = Maybe::Yes;
+            self.fin_endpoint = true;
         }
         if segment.has(SYN) {
             let next = seq.wrapping_add(1);
@@ -265,16 +230,16 @@ impl Connection {
 
     fn answered_live(&mut self, segment: Segment) {
         let Some(endpoint) = &mut self.endpoint else { return };
-        let reached = endpoint.reaches(segment.seq);
+        let reached = endpoint.reaches(segment.seq) == Some(true);
         if segment.has(RST) {
-            self.reset = self.reset.max(reached);
+            self.reset |= reached;
             return;
         }
         if segment.has(SYN) {
             return;
         }
+        self.fin_endpoint |= segment.has(FIN) && reached;
         if segment.has(FIN) {
-            self.fin_endpoint = self.fin_endpoint.max(reached);
             endpoint.note(segment.seq);
         } else {
             endpoint.follow(segment.seq);
