@@ -362,7 +362,8 @@ mod tests {
     fn a_flow_that_was_not_written_as_a_whole_is_seen_as_such() {
         let young = Young::new(&KEY, &PLAIN.reversed(), &FACTS);
         assert!(young.is_whole());
-        let damaged: [(&str, fn(&mut Young<V4>)); 10] = [
+        type Damage = fn(&mut Young<V4>);
+        let damaged: [(&str, Damage); 10] = [
             ("client", |y| y.client.0 ^= 1 << 31),
             ("service", |y| y.service.0 ^= 1),
             ("address", |y| y.address.0 ^= 1 << 8),

@@ -5,7 +5,7 @@
 //! * [`talk`]: clients and endpoints that talk, which makes frames;
 //! * [`damage`]: frames that are damaged;
 //! * [`node`]: the loaded programs and maps;
-//! * [`history`]: what happens to a node, and what must come of it;
+//! * [`mod@history`]: what happens to a node, and what must come of it;
 //! * [`shrink`]: the least that still differs;
 //! * [`seeds`]: what fuzzing of the shared code alone begins with.
 

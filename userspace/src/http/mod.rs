@@ -3,7 +3,7 @@
 //!
 //! A connection is one request. There are so many places for connections; when
 //! all are taken, a new client gets the place of one that keeps the server
-//! waiting ([`places`]). A request is judged by its head, then read whole, within
+//! waiting (`places`). A request is judged by its head, then read whole, within
 //! bounds of size and time, and only then answered.
 
 mod bounds;
