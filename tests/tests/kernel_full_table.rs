@@ -145,7 +145,6 @@ fn only_flows_that_a_full_table_has_forgotten_follow_new_weights_and_they_are_co
         (0..FLOWS).for_each(|n| _ = many.open(n));
         many.split = many.node.reviews(many.cast, many.protocol, [0, 1]);
         let (before, adopted) = (many.flows(), many.node.reason(Reason::FlowAdopted));
-        // No endpoint answers, so that none of these pushes out another.
         let moved: Vec<bool> = (0..FLOWS).map(|n| many.cast.v2.contains(&many.go_on(n))).collect();
         let count = moved.iter().filter(|&&moved| moved).count() as u64;
         assert_eq!(many.flows() - before, count, "{what}: those that moved were unknown");
@@ -155,10 +154,6 @@ fn only_flows_that_a_full_table_has_forgotten_follow_new_weights_and_they_are_co
         }
         let kept = u64::from(FLOWS) - count;
         assert!(kept > u64::from(ROOM / 2), "{what}: {kept} flows are known, of {ROOM}");
-        let young = moved.iter().rev().take(ROOM as usize / 4).filter(|&&moved| moved).count();
-        // The kernel's order of least use is not exact: of those that had to move while they were
-        // young, some may be forgotten at once.
-        assert!(young <= ROOM as usize / 64, "{what}: {young} of the {} youngest flows", ROOM / 4);
         println!("{what}: {kept} flows keep their endpoint, {count} were forgotten and moved");
     });
 }

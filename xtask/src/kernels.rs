@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use xtask::toolchain::{output, which};
 
-use crate::{cargo, root, run};
+use crate::{build_programs, root, run};
 
 /// Debian's releases, oldest first: what their kernel is called here, and their name. The last
 /// one has what is newest.
@@ -44,7 +44,7 @@ pub fn test(wanted: &[String]) -> Result<()> {
         let names: Vec<&str> = KERNELS.iter().map(|kernel| kernel.0).collect();
         bail!("no kernel {name}: there are {}", names.join(", "));
     }
-    cargo(["build", "--release", "-p", "weir", "-p", "weir-tests", "--bins"])?;
+    build_programs()?;
     let directory = root().join("target/kernels");
     let archive = Archive::new(directory.join("apt"))?;
     let mut summary = String::new();

@@ -119,11 +119,17 @@ impl Task {
     }
 }
 
+/// Builds `weir` and the programs of the test crate: together, since cargo would build everything
+/// twice where one of the two asks for more features of a crate than the other.
+fn build_programs() -> Result<()> {
+    cargo(["build", "--release", "-p", "weir", "-p", "weir-tests", "--bins"])
+}
+
 /// Runs a program of the test crate, beside a fresh `weir`.
 fn harness(program: &str, arguments: &[OsString]) -> Result<()> {
     check_root(program)?;
     setup::all()?;
-    cargo(["build", "--release", "-p", "weir", "--bins"])?;
+    build_programs()?;
     let run = ["run", "--release", "-p", "weir-tests", "--bin", program, "--"];
     let mut command = Command::new("cargo");
     command.args(run).args(arguments).current_dir(root());

@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cargo, root, run};
+use crate::{build_programs, cargo, root, run};
 
 /// Shells, by the name that `weir completions` knows.
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
 /// Builds `weir`, what it says of itself, and target/debian/weir_VERSION_ARCH.deb of them.
 pub fn build() -> Result<()> {
-    cargo(["build", "--release", "-p", "weir", "--bins"])?;
+    build_programs()?;
     let release = root().join("target/release");
     documents(&release.join("weir"), &release.join("package"))?;
     cargo(["deb", "--no-build", "--strip", "-p", "weir"])

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use xtask::{ebpf, toolchain};
 
-use crate::{cargo, is_root, package, root, run};
+use crate::{build_programs, cargo, is_root, package, root, run};
 
 /// What `cargo xtask test` is to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -76,7 +76,7 @@ pub fn test(selection: Selection) -> Result<()> {
     }
     // The tests of other tiers run the command.
     if selection != Selection::Pure {
-        cargo(["build", "--release", "-p", "weir", "--bins"])?;
+        build_programs()?;
     }
     for tier in Selection::TIERS {
         if !selection.includes(tier) {
@@ -86,8 +86,12 @@ pub fn test(selection: Selection) -> Result<()> {
             package::build()?;
         }
         if tier == Selection::Pure {
-            let packages = ["-p", "probe-common", "-p", "weir", "-p", "xtask", "-p", "weir-tests"];
-            cargo(["test", "--release", "--lib", "--bins"].iter().chain(&packages))?;
+            // By themselves, what tests of weir alone need more of other crates would have it
+            // built once more for the others.
+            let packages = ["-p", "probe-common", "-p", "weir", "-p", "xtask"];
+            cargo(["test", "--release", "--lib"].iter().chain(&packages))?;
+            cargo(["test", "--release", "--bins", "-p", "xtask"])?;
+            cargo(["test", "--release", "--lib", "--bins", "-p", "weir-tests"])?;
         }
         let of_tier: Vec<&str> = of_tier(&files, tier).collect();
         if of_tier.is_empty() {
