@@ -17,7 +17,7 @@ use weir_tests::server::{Server, read_line};
 use weir_tests::topology::{EndpointSpec, Topology, VIP_V4, VIP_V6, client_ip};
 
 /// Connections that use the port.
-const CONNECTIONS: usize = 1000;
+const CONNECTIONS: usize = 200;
 /// After so many, new ones go to the other endpoint.
 const SHIFT: usize = 20;
 /// How long the client's own port may be in its own way.
