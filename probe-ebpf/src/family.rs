@@ -37,8 +37,10 @@ pub trait Family: Fragments + 'static {
     fn seek(which: u32) -> u32;
     /// Where a new flow is put together.
     fn newcomer() -> &'static PerCpuArray<Young<Self>>;
-    /// [`newcomer::enter`].
-    fn enter() -> u32;
+    /// [`newcomer::claim`].
+    fn claim() -> u32;
+    /// [`newcomer::add`].
+    fn add() -> u32;
     /// [`sets::scan`].
     fn scan(set: u32, tag: u32, from: u32) -> u32;
     /// [`sets::place`].
@@ -85,8 +87,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn enter() -> u32 {
-        weir_enter_v4()
+    fn claim() -> u32 {
+        weir_claim_v4()
+    }
+
+    #[inline(always)]
+    fn add() -> u32 {
+        weir_add_v4()
     }
 
     #[inline(always)]
@@ -149,8 +156,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn enter() -> u32 {
-        weir_enter_v6()
+    fn claim() -> u32 {
+        weir_claim_v6()
+    }
+
+    #[inline(always)]
+    fn add() -> u32 {
+        weir_add_v6()
     }
 
     #[inline(always)]
@@ -179,8 +191,10 @@ impl Family for V6 {
     }
 }
 
-global_number!(weir_enter_v4() = newcomer::enter::<V4>());
-global_number!(weir_enter_v6() = newcomer::enter::<V6>());
+global_number!(weir_claim_v4() = newcomer::claim::<V4>());
+global_number!(weir_add_v4() = newcomer::add::<V4>());
+global_number!(weir_claim_v6() = newcomer::claim::<V6>());
+global_number!(weir_add_v6() = newcomer::add::<V6>());
 global_number!(weir_seek_v4(which) = sets::seek::<V4>(which));
 global_number!(weir_seek_v6(which) = sets::seek::<V6>(which));
 global_number!(weir_scan_v4(set, tag, from) = sets::scan::<V4>(set, tag, from));

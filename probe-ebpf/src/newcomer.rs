@@ -13,7 +13,7 @@ use probe_common::young::{HAIRPIN, Young};
 use crate::family::{Family, forget, idle_limit, now};
 use crate::frame::Frame;
 use crate::maps::{ENDPOINTS, count};
-use crate::sets::{AT_EGRESS, TO_ITSELF, add, find};
+use crate::sets::{self, AT_EGRESS, TO_ITSELF, find};
 
 /// Source ports that are tried for a flow whose replies would be those of another.
 const PORT_ATTEMPTS: u16 = 8;
@@ -72,22 +72,36 @@ fn facts(frame: &impl Frame, headers: &Headers, endpoint: u32, hairpin: bool) ->
     }
 }
 
-/// Takes the new flow among the young ones: [`ENTERED`], or why not.
+/// Takes the new flow among the young ones: [`ENTERED`], or why not. In two
+/// functions: one that called the other would leave it too little stack.
 #[inline(always)]
 pub fn enter<A: Family>() -> u32 {
-    let Some(slot) = A::newcomer().get_ptr_mut(0) else { return FULL };
-    // SAFETY: the slot of this CPU; programs on it do not preempt each other.
-    let young = unsafe { &mut *slot };
-    if !claim(young) {
-        return NO_PORT;
+    match A::claim() {
+        0 => NO_PORT,
+        _ => A::add(),
     }
-    if add(young) { ENTERED } else { FULL }
+}
+
+/// Finds the new flow a reply tuple of its own; 0 if there is none.
+#[inline(always)]
+pub fn claim<A: Family>() -> u32 {
+    let Some(slot) = A::newcomer().get_ptr_mut(0) else { return 0 };
+    // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+    take_port(unsafe { &mut *slot }) as u32
+}
+
+/// Writes the new flow among the young ones: [`ENTERED`] or [`FULL`].
+#[inline(always)]
+pub fn add<A: Family>() -> u32 {
+    let Some(slot) = A::newcomer().get_ptr_mut(0) else { return FULL };
+    // SAFETY: as above.
+    if sets::add(unsafe { &mut *slot }) { ENTERED } else { FULL }
 }
 
 /// Where another flow has the same reply tuple (one client port, two services,
 /// one endpoint), changes the client's port until it is free. False if no port is.
 #[inline(always)]
-fn claim<A: Family>(young: &mut Young<A>) -> bool {
+fn take_port<A: Family>(young: &mut Young<A>) -> bool {
     let (key, hairpin) = (young.forward_key(), young.kind & HAIRPIN != 0);
     let mut attempt = 0;
     while attempt < PORT_ATTEMPTS {

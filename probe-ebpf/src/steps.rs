@@ -198,7 +198,7 @@ macro_rules! steps {
                 let entered = if chosen & $crate::choose::STRAY != 0 {
                     $crate::newcomer::STRAY
                 } else {
-                    <$family as $crate::family::Family>::enter()
+                    $crate::newcomer::enter::<$family>()
                 };
                 let context = $crate::frame::Frame::context(self);
                 $crate::frame::Verdict::of($open(context, place.0, entered))
