@@ -130,6 +130,9 @@ pub static ROUTE: PerCpuArray<Route> = PerCpuArray::with_max_entries(1, 0);
 /// Seed of the flow hash.
 #[unsafe(no_mangle)]
 static HASH_SEED: u64 = 0;
+/// Seed of what says in which set a young flow is: nobody else shall know that.
+#[unsafe(no_mangle)]
+static YOUNG_SEED: u64 = 0;
 /// Ticks after which a silent TCP flow is idle.
 #[unsafe(no_mangle)]
 static TCP_IDLE: u32 = 7200;
@@ -161,6 +164,8 @@ macro_rules! constant {
 }
 constant!(/// Seed of the flow hash.
     hash_seed, HASH_SEED, u64);
+constant!(/// Seed of the sets of young flows.
+    young_seed, YOUNG_SEED, u64);
 constant!(/// Ticks after which a silent TCP flow is idle.
     tcp_idle, TCP_IDLE, u32);
 constant!(/// Ticks after which a silent UDP flow is over.

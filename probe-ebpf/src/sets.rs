@@ -13,7 +13,7 @@ use crate::family::Family;
 use crate::fast::listed;
 use crate::frame::fresh;
 use crate::log::report;
-use crate::maps::{ENDPOINT_FILTER, count, hash_seed, young_mask};
+use crate::maps::{ENDPOINT_FILTER, count, young_seed, young_mask};
 
 /// Elements of a set, as the numbers in programs are.
 const STEP: u32 = WAYS as u32;
@@ -69,7 +69,7 @@ pub fn seek<A: Family>(which: u32) -> u32 {
             return found;
         }
     }
-    let home = Home::new(hash_seed(), tuple.dst, tuple.dport, tuple.protocol);
+    let home = Home::new(young_seed(), tuple.dst, tuple.dport, tuple.protocol);
     let hairpin = which != AT_EGRESS;
     let mut kind = 0;
     let mut found = probe(home, |young: &Young<A>| {
@@ -103,7 +103,7 @@ fn follow<A: Family>(tuple: &mut Tuple<A>, position: u32) -> u32 {
 
 #[inline(always)]
 fn forward<A: Family>(tuple: &Tuple<A>) -> u32 {
-    let home = Home::new(hash_seed(), tuple.src, tuple.sport, tuple.protocol);
+    let home = Home::new(young_seed(), tuple.src, tuple.sport, tuple.protocol);
     probe(home, |young: &Young<A>| young.kind & ALIAS == 0 && young.forward_key() == *tuple)
 }
 
@@ -228,7 +228,7 @@ pub fn place<A: Family>(set: u32) -> u32 {
 /// which is when a flow that is in the way cannot be moved.
 #[inline(always)]
 pub fn add<A: Family>(young: &mut Young<A>) -> bool {
-    let home = Home::new(hash_seed(), young.client, young.client_port, young.protocol);
+    let home = Home::new(young_seed(), young.client, young.client_port, young.protocol);
     let mut added = write(home, young);
     if added && young.is_odd() {
         let (kind, check) = (young.kind, young.check);
@@ -236,7 +236,7 @@ pub fn add<A: Family>(young: &mut Young<A>) -> bool {
         young.check = young.sum();
         let port = young.reply_port;
         let end = young.client.or(young.service, kind & HAIRPIN != 0);
-        added = write(Home::new(hash_seed(), end, port, young.protocol), young);
+        added = write(Home::new(young_seed(), end, port, young.protocol), young);
         (young.kind, young.check) = (kind, check);
     }
     added

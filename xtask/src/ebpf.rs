@@ -23,6 +23,8 @@ pub fn build(toolchain: &Toolchain, root: &Path, target: &Path, object: &str) ->
     let mut flags = flags();
     flags.push(format!("-Clinker={}", toolchain.linker.display()));
     flags.push("-Clink-arg=--btf".into());
+    // By default it leaves memset and memmove of a few bytes to functions that go byte by byte.
+    flags.push("-Clink-arg=--disable-expand-memcpy-in-order".into());
     let mut libraries = vec![toolchain.llvm.clone()];
     let inherited = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     libraries.extend(std::env::split_paths(&inherited).filter(|p| !p.as_os_str().is_empty()));

@@ -27,6 +27,8 @@ use weir_tests::loaded::Loaded;
 
 /// The seed of the flow hash.
 pub const SEED: u64 = 0x5eed;
+/// Seed of the sets of young flows in tests.
+const YOUNG_SEED: u64 = 0xca5e;
 /// Idle limits in seconds; a tick is at least half a second.
 pub const TCP_IDLE: u64 = 100;
 /// The same of UDP.
@@ -182,6 +184,7 @@ fn memory(map: &Map) -> u64 {
 pub fn settings() -> Settings {
     Settings {
         hash_seed: SEED,
+        young_seed: YOUNG_SEED,
         tcp_idle: Duration::from_secs(TCP_IDLE),
         udp_idle: Duration::from_secs(UDP_IDLE),
         ..Settings::default()
@@ -409,7 +412,7 @@ impl Node {
         let young = self.young::<A>(name);
         let (address, port) = (A::from_words(words(client.ip())), client.port().to_be());
         let sets = (young.count / WAYS) as u32;
-        let set = Home::new(SEED, address, port, TCP).set & (sets - 1);
+        let set = Home::new(YOUNG_SEED, address, port, TCP).set & (sets - 1);
         young.range(set as usize * WAYS, WAYS, |young| young.check = 0);
     }
 

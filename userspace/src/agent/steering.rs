@@ -50,6 +50,7 @@ impl Steering {
             tcp_idle: config.flows.tcp_idle,
             udp_idle: config.flows.udp_idle,
             hash_seed: config.hash_seed,
+            young_seed: config.hash_seed,
             log_rare: config.kernel_log == crate::config::KernelLog::Rare,
         };
         let adopts = pins.are_there();

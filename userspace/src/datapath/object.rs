@@ -29,6 +29,8 @@ pub struct Settings {
     pub udp_idle: Duration,
     /// Seed of the flow hash.
     pub hash_seed: u64,
+    /// Seed of the sets of young flows. Who knows it can push out a handshake.
+    pub young_seed: u64,
     /// Whether the programs tell rare events, see [`super::KernelLog`].
     pub log_rare: bool,
 }
@@ -43,6 +45,7 @@ impl Default for Settings {
             tcp_idle: Duration::from_secs(7200),
             udp_idle: Duration::from_secs(60),
             hash_seed: 0,
+            young_seed: 0,
             log_rare: false,
         }
     }
@@ -264,6 +267,7 @@ impl Object {
             .map_max_entries("ENDPOINT_STATS", settings.endpoints)
             .map_max_entries("IDENTITIES", settings.splits * 17 + settings.endpoints)
             .override_global("HASH_SEED", &settings.hash_seed, true)
+            .override_global("YOUNG_SEED", &settings.young_seed, true)
             .override_global("TCP_IDLE", &tcp_idle, true)
             .override_global("UDP_IDLE", &udp_idle, true)
             .override_global("TICK_SHIFT", &clock.shift(), true)
