@@ -89,14 +89,16 @@ pub struct Place {
 }
 
 impl Set {
-    /// The place for a new element: one that is free; else, if more than
-    /// [`MOST_LIVE`] live, that of the oldest of these; else that of the oldest
-    /// which does not live. So there is always room for handshakes.
+    /// The place for a new element: one that is free, the first one from `from`
+    /// on; else, if more than [`MOST_LIVE`] live, that of the oldest of these;
+    /// else that of the oldest which does not live. So there is always room for
+    /// handshakes.
     #[inline(always)]
-    pub fn place(&self) -> Place {
+    pub fn place(&self, from: usize) -> Place {
         let (mut live, mut oldest_live, mut oldest) = (0, 0, 0);
-        let mut way = 0;
-        while way < WAYS {
+        let mut looked_at = 0;
+        while looked_at < WAYS {
+            let way = (from + looked_at) & (WAYS - 1);
             let age = self.turn.wrapping_sub(self.stamps[way]) as u32;
             let worth = age << 3 | way as u32;
             if self.tags[way] == 0 {
@@ -108,7 +110,7 @@ impl Set {
             } else {
                 oldest = if worth > oldest { worth } else { oldest };
             }
-            way += 1;
+            looked_at += 1;
         }
         let crowded = live > MOST_LIVE;
         let worth = if crowded { oldest_live } else { oldest };
@@ -420,7 +422,7 @@ mod tests {
             set(elements)
         };
         let cases = [
-            ("a free one", with(8, &[(3, (0, 0)), (4, (PENDING, 60_000))]), 3, false),
+            ("the free one", with(8, &[(3, (0, 0)), (4, (PENDING, 60_000))]), 3, false),
             ("the oldest", with(0, &[(6, (CLOSED, 21))]), 6, false),
             ("the oldest", with(1, &[(5, (PENDING, 40_000))]), 5, false),
             ("the oldest that does not live", with(2, &[(7, (PENDING, 21))]), 7, false),
@@ -428,7 +430,18 @@ mod tests {
             ("of eight that live, the oldest", with(8, &[(7, (LIVE, 51))]), 7, true),
         ];
         for (what, set, way, live) in cases {
-            assert_eq!(set.place(), Place { way, live }, "{what}");
+            for from in 0..WAYS {
+                assert_eq!(set.place(from), Place { way, live }, "{what}, from {from}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_free_places_the_preferred_one_or_the_next_is_taken() {
+        let mut set = Set::zeroed();
+        set.tags[6..].fill(1);
+        for (from, way) in [(0, 0), (5, 5), (6, 0), (7, 0)] {
+            assert_eq!(set.place(from), Place { way, live: false }, "from {from}");
         }
     }
 
@@ -437,8 +450,8 @@ mod tests {
         let mut set = Set::zeroed();
         // More than 2^16, so that the count wraps around.
         for n in 0..70_000 {
-            let place = set.place();
-            assert_eq!(place, Place { way: n % WAYS, live: false }, "flow {n}");
+            let place = set.place(3);
+            assert_eq!(place, Place { way: (3 + n) % WAYS, live: false }, "flow {n}");
             set.tags[place.way] = 1;
             set.mark(place.way, PENDING);
         }

@@ -15,7 +15,7 @@ use crate::maps::{
     YOUNG_V6, tcp_idle, tick_shift, udp_idle,
 };
 use crate::newcomer;
-use crate::sets;
+use crate::sets::{self, Sought};
 use crate::steps::global_number;
 
 /// A flow table.
@@ -32,7 +32,7 @@ pub trait Family: Fragments + 'static {
     /// Sets of young flows.
     fn sets() -> &'static Array<Set>;
     /// The tuple whose young flow is looked for.
-    fn sought() -> &'static PerCpuArray<Tuple<Self>>;
+    fn sought() -> &'static PerCpuArray<Sought<Self>>;
     /// [`sets::seek`].
     fn seek(which: u32) -> u32;
     /// Where a new flow is put together.
@@ -44,9 +44,9 @@ pub trait Family: Fragments + 'static {
     /// [`sets::scan`].
     fn scan(set: u32, tag: u32, from: u32) -> u32;
     /// [`sets::place`].
-    fn place(set: u32) -> u32;
+    fn place(set: u32, from: u32) -> u32;
     /// [`sets::promote`].
-    fn promote(position: u32) -> u32;
+    fn promote(position: u32, check: u32) -> u32;
     /// Packets that come in fragments.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>>;
     /// Where an entry for these is put together.
@@ -72,7 +72,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn sought() -> &'static PerCpuArray<Tuple<Self>> {
+    fn sought() -> &'static PerCpuArray<Sought<Self>> {
         &SOUGHT_V4
     }
 
@@ -102,13 +102,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn place(set: u32) -> u32 {
-        weir_place_v4(set)
+    fn place(set: u32, from: u32) -> u32 {
+        weir_place_v4(set, from)
     }
 
     #[inline(always)]
-    fn promote(position: u32) -> u32 {
-        weir_promote_v4(position)
+    fn promote(position: u32, check: u32) -> u32 {
+        weir_promote_v4(position, check)
     }
 
     #[inline(always)]
@@ -141,7 +141,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn sought() -> &'static PerCpuArray<Tuple<Self>> {
+    fn sought() -> &'static PerCpuArray<Sought<Self>> {
         &SOUGHT_V6
     }
 
@@ -171,13 +171,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn place(set: u32) -> u32 {
-        weir_place_v6(set)
+    fn place(set: u32, from: u32) -> u32 {
+        weir_place_v6(set, from)
     }
 
     #[inline(always)]
-    fn promote(position: u32) -> u32 {
-        weir_promote_v6(position)
+    fn promote(position: u32, check: u32) -> u32 {
+        weir_promote_v6(position, check)
     }
 
     #[inline(always)]
@@ -199,10 +199,10 @@ global_number!(weir_seek_v4(which) = sets::seek::<V4>(which));
 global_number!(weir_seek_v6(which) = sets::seek::<V6>(which));
 global_number!(weir_scan_v4(set, tag, from) = sets::scan::<V4>(set, tag, from));
 global_number!(weir_scan_v6(set, tag, from) = sets::scan::<V6>(set, tag, from));
-global_number!(weir_place_v4(set) = sets::place::<V4>(set));
-global_number!(weir_place_v6(set) = sets::place::<V6>(set));
-global_number!(weir_promote_v4(position) = sets::promote::<V4>(position));
-global_number!(weir_promote_v6(position) = sets::promote::<V6>(position));
+global_number!(weir_place_v4(set, from) = sets::place::<V4>(set, from));
+global_number!(weir_place_v6(set, from) = sets::place::<V6>(set, from));
+global_number!(weir_promote_v4(position, check) = sets::promote::<V4>(position, check));
+global_number!(weir_promote_v6(position, check) = sets::promote::<V6>(position, check));
 
 /// A copy of the entry for `key`; None if it was replaced while it was read.
 #[inline(always)]

@@ -112,6 +112,9 @@ fn follow<A: Family + Fragments, F: Frame, const INGRESS: bool>(
     if addresses(frame, l3, key.dst, direction, first.address, delta).is_none() {
         return Some(Err(()));
     }
+    if size_of::<A>() == 16 {
+        frame.sum_up(delta);
+    }
     tally(first.endpoint, direction, frame.len());
     Some(Ok(()))
 }

@@ -82,6 +82,9 @@ pub trait Frame: Bytes {
     fn store<T: Pod>(&self, offset: usize, value: T) -> Option<()>;
     /// Updates a TCP or UDP checksum.
     fn update_l4(&self, change: &ChecksumChange) -> Option<()>;
+    /// Tells the kernel that words were changed by so much in all that no
+    /// checksum in the packet covers: a device may have summed up all of it.
+    fn sum_up(&self, delta: u16);
     /// Sets the length of the frame.
     fn resize(&self, len: usize) -> Option<()>;
     /// Whether the device will compute the checksum whose field is at `offset`.
@@ -109,6 +112,15 @@ pub fn fresh<T>(context: *mut T) -> *mut T {
         core::arch::asm!("{0} = {0}", inout(reg) context, options(nomem, nostack, preserves_flags))
     };
     context
+}
+
+/// What was read and written so far is not put off until after what follows, by
+/// the compiler. Stores of a CPU become visible in their order on x86; where they
+/// do not, sums over what was written tell.
+#[inline(always)]
+pub fn barrier() {
+    // SAFETY: no instruction at all.
+    unsafe { core::arch::asm!("", options(nostack, preserves_flags)) };
 }
 
 /// The same number, of which the compiler forgets where it came from.

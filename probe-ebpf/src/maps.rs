@@ -17,6 +17,7 @@ use probe_common::young::{Set, Young};
 use crate::fragment::First;
 use crate::log::{Budget, Note};
 use crate::route::Route;
+use crate::sets::Sought;
 
 /// Packets of a family that may come in fragments at a time: 8192, two entries each.
 const FRAGMENTS: u32 = 2 * 8192;
@@ -46,10 +47,10 @@ pub static YOUNG_SETS_V4: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE
 pub static YOUNG_SETS_V6: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The tuple whose young flow over IPv4 is looked for; not pinned.
 #[map]
-pub static SOUGHT_V4: PerCpuArray<Tuple<V4>> = PerCpuArray::with_max_entries(1, 0);
+pub static SOUGHT_V4: PerCpuArray<Sought<V4>> = PerCpuArray::with_max_entries(1, 0);
 /// The same over IPv6.
 #[map]
-pub static SOUGHT_V6: PerCpuArray<Tuple<V6>> = PerCpuArray::with_max_entries(1, 0);
+pub static SOUGHT_V6: PerCpuArray<Sought<V6>> = PerCpuArray::with_max_entries(1, 0);
 /// Where a new flow over IPv4 is put together; not pinned.
 #[map]
 pub static NEWCOMER_V4: PerCpuArray<Young<V4>> = PerCpuArray::with_max_entries(1, 0);

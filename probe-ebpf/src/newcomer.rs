@@ -132,11 +132,16 @@ fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
     if let Some(live) = A::flows().get_ptr(&key) {
         // SAFETY: an entry of the table; a torn read costs at most another attempt.
         let live = unsafe { &*live };
-        let there = live.to(&key);
-        if there != back && !has_ended(live, key.protocol, now) {
+        let pair = live.to(&key).reversed();
+        // An endpoint may be silent for long while its client is not.
+        let other = A::flows().get_ptr(&pair);
+        // SAFETY: as above.
+        let over = has_ended(live, key.protocol, now)
+            && other.is_none_or(|other| has_ended(unsafe { &*other }, key.protocol, now));
+        if pair != young.forward_key() && !over {
             return false;
         }
-        forget(A::flows(), &key, &there.reversed());
+        forget(A::flows(), &key, &pair);
     }
     let which = if hairpin { TO_ITSELF } else { AT_EGRESS };
     let Some(other) = find(&key, which) else { return true };

@@ -57,6 +57,8 @@ pub trait Routed: Family {
     fn describe(frame: &TcFrame, route: &mut Route) -> Result<(), Reason>;
     /// Takes one from the TTL or hop limit, which is not its last.
     fn age(frame: &TcFrame) -> Option<()>;
+    /// Gives the packet the priority, for queues, that the stack gives to those it forwards.
+    fn prioritize(frame: &TcFrame) -> Option<()>;
 }
 
 impl Routed for V4 {
@@ -92,6 +94,16 @@ impl Routed for V4 {
         // The TTL is the byte that comes first.
         frame.store(L3 + 8, [ttl_protocol - 1, checksum])
     }
+
+    /// The kernel's `rt_tos2priority`: by two bits of the type of service, best
+    /// effort, bulk, interactive, interactive bulk.
+    #[inline(always)]
+    fn prioritize(frame: &TcFrame) -> Option<()> {
+        const PRIORITIES: u32 = 0x4620;
+        let [_, service]: [u8; 2] = frame.load(L3)?;
+        frame.set_priority(PRIORITIES >> (4 * (service >> 3 & 3)) & 0xf);
+        Some(())
+    }
 }
 
 impl Routed for V6 {
@@ -123,6 +135,12 @@ impl Routed for V6 {
         // No checksum of the packet covers it, but the one that a device has
         // computed over all of the packet does.
         frame.changed(next_hops, next_hops - 0x100);
+        Some(())
+    }
+
+    /// The stack leaves it as it is.
+    #[inline(always)]
+    fn prioritize(_: &TcFrame) -> Option<()> {
         Some(())
     }
 }

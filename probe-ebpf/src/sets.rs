@@ -11,19 +11,38 @@ use probe_common::young::{ALIAS, HAIRPIN, Home, PENDING, Set, WAYS, Young, rank}
 
 use crate::family::Family;
 use crate::fast::listed;
-use crate::frame::fresh;
+use crate::frame::{barrier, fresh};
 use crate::log::report;
-use crate::maps::{ENDPOINT_FILTER, count, young_seed, young_mask};
+use crate::maps::{ENDPOINT_FILTER, count, young_mask, young_seed};
 
 /// Elements of a set, as the numbers in programs are.
 const STEP: u32 = WAYS as u32;
 
+/// How often a place for a new flow is looked for, if another CPU takes the same.
+const ATTEMPTS: u32 = 2;
+
+/// What is looked for, and what is found. In a map: global functions are told
+/// numbers alone.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Sought<A> {
+    tuple: Tuple<A>,
+    /// [`Young::check`] of what was found.
+    check: u32,
+}
+
 /// A young flow that was found.
+///
+/// Another flow may take its place at any time. Nothing is read as the flow's, or
+/// written, unless [`Young::check`] is what it was: that leaves some nanoseconds,
+/// in which sums that do not fit tell.
 pub struct Found<A: 'static> {
     /// Where among the elements.
     pub position: u32,
     /// The element. There is no stack for a copy of it.
     pub slot: *mut Young<A>,
+    /// [`Young::check`] of the flow.
+    check: u32,
     /// Whether the packet is a reply.
     pub reply: bool,
 }
@@ -46,14 +65,15 @@ const REPLY: u32 = 1 << 31;
 pub fn find<A: Family>(tuple: &Tuple<A>, which: u32) -> Option<Found<A>> {
     let sought = A::sought().get_ptr_mut(0)?;
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
-    unsafe { *sought = *tuple };
+    let sought = unsafe { &mut *sought };
+    sought.tuple = *tuple;
     let found = A::seek(which);
     if found == NONE {
         return None;
     }
     let position = found & !REPLY;
     let slot = A::young().get_ptr_mut(position)?;
-    Some(Found { position, slot, reply: found & REPLY != 0 })
+    Some(Found { position, slot, check: sought.check, reply: found & REPLY != 0 })
 }
 
 /// Where the young flow with the tuple in [`Family::sought`] is; for [`find`].
@@ -61,9 +81,9 @@ pub fn find<A: Family>(tuple: &Tuple<A>, which: u32) -> Option<Found<A>> {
 pub fn seek<A: Family>(which: u32) -> u32 {
     let Some(sought) = A::sought().get_ptr_mut(0) else { return NONE };
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
-    let tuple = unsafe { &mut *sought };
+    let Sought { tuple, check } = unsafe { &mut *sought };
     if which == AT_INGRESS {
-        let found = forward(tuple);
+        let found = forward(tuple, check);
         // Replies of an endpoint to itself come in as well.
         if found != NONE || !listed(&ENDPOINT_FILTER, tuple.src, tuple.sport) {
             return found;
@@ -72,24 +92,25 @@ pub fn seek<A: Family>(which: u32) -> u32 {
     let home = Home::new(young_seed(), tuple.dst, tuple.dport, tuple.protocol);
     let hairpin = which != AT_EGRESS;
     let mut kind = 0;
-    let mut found = probe(home, |young: &Young<A>| {
+    let mut found = probe(home, check, |young: &Young<A>| {
         kind = young.kind;
         (young.kind & HAIRPIN != 0) == hairpin && young.reply_key() == *tuple
     });
     if found != NONE && kind & ALIAS != 0 {
-        found = follow(tuple, found);
+        found = follow(tuple, check, found);
     }
     if found == NONE { NONE } else { found | REPLY }
 }
 
 /// Where the flow of an alias is; `tuple` is lost.
 #[inline(always)]
-fn follow<A: Family>(tuple: &mut Tuple<A>, position: u32) -> u32 {
+fn follow<A: Family>(tuple: &mut Tuple<A>, check: &mut u32, position: u32) -> u32 {
     let Some(slot) = A::young().get_ptr_mut(position) else { return NONE };
     // SAFETY: an element of the array; if it is not whole any more, what is sought is not found.
     let alias = unsafe { &*slot };
+    let of_alias = *check;
     *tuple = alias.forward_key();
-    let found = forward(tuple);
+    let found = forward(tuple, check);
     if let Some(flow) = A::young().get_ptr(found) {
         // SAFETY: as above. Another flow may have taken the place of the one with the alias.
         if unsafe { &*flow }.reply_key() == alias.reply_key() {
@@ -97,18 +118,19 @@ fn follow<A: Family>(tuple: &mut Tuple<A>, position: u32) -> u32 {
         }
     }
     // It would hide that of the next flow with these replies.
-    clear(position, slot);
+    clear(position, slot, of_alias);
     NONE
 }
 
 #[inline(always)]
-fn forward<A: Family>(tuple: &Tuple<A>) -> u32 {
+fn forward<A: Family>(tuple: &Tuple<A>, check: &mut u32) -> u32 {
     let home = Home::new(young_seed(), tuple.src, tuple.sport, tuple.protocol);
-    probe(home, |young: &Young<A>| young.kind & ALIAS == 0 && young.forward_key() == *tuple)
+    probe(home, check, |young: &Young<A>| young.kind & ALIAS == 0 && young.forward_key() == *tuple)
 }
 
 #[inline(always)]
-fn probe<A: Family>(home: Home, mut is_it: impl FnMut(&Young<A>) -> bool) -> u32 {
+/// The element of a flow; its [`Young::check`] goes to `check`.
+fn probe<A: Family>(home: Home, check: &mut u32, mut is_it: impl FnMut(&Young<A>) -> bool) -> u32 {
     let set = home.set & young_mask();
     let mut from = 0;
     for _ in 0..WAYS {
@@ -120,7 +142,8 @@ fn probe<A: Family>(home: Home, mut is_it: impl FnMut(&Young<A>) -> bool) -> u32
         let Some(slot) = A::young().get_ptr(position) else { return NONE };
         // SAFETY: an element of the array; `entry` looks whether it is whole.
         let young = unsafe { &*slot };
-        if young.check != 0 && is_it(young) {
+        *check = sum_of(slot);
+        if *check != 0 && is_it(young) {
             return position;
         }
         from = way + 1;
@@ -155,7 +178,11 @@ impl<A: Family> Found<A> {
     #[inline(always)]
     pub fn entry(&self) -> Option<Entry<A>> {
         let entry = self.young().entry(self.reply);
+        barrier();
         // After it was read: whatever was displaced meanwhile shows.
+        if !self.is_same() {
+            return None;
+        }
         if self.young().is_whole() {
             return Some(entry);
         }
@@ -163,6 +190,25 @@ impl<A: Family> Found<A> {
         self.remove();
         count(Reason::EntryTorn);
         None
+    }
+
+    /// Whether the element is still that of the flow.
+    #[inline(always)]
+    pub fn is_same(&self) -> bool {
+        sum_of(self.slot) == self.check
+    }
+
+    /// Moves the flow to the flow tables; false if these did not take it.
+    #[inline(always)]
+    pub fn promote(&self) -> bool {
+        A::promote(self.position, self.check) != 0
+    }
+
+    /// Notes that the flow, in which one side has not spoken, goes on: it is not
+    /// the oldest any more.
+    #[inline(always)]
+    pub fn renew(&self) {
+        mark::<A>(self.position, PENDING);
     }
 
     /// Whether the flow lives on, and is to move to the flow tables.
@@ -187,7 +233,7 @@ impl<A: Family> Found<A> {
     /// Forgets the flow. An alias of it leads nowhere then.
     #[inline(always)]
     pub fn remove(&self) {
-        clear(self.position, self.slot);
+        clear(self.position, self.slot, self.check);
     }
 }
 
@@ -206,8 +252,21 @@ fn mark<A: Family>(position: u32, rank: u8) {
     }
 }
 
+/// [`Young::check`] as it is now.
 #[inline(always)]
-fn clear<A: Family>(position: u32, slot: *mut Young<A>) {
+fn sum_of<A>(slot: *const Young<A>) -> u32 {
+    // SAFETY: an element of the array.
+    let check = unsafe { (&raw const (*slot).check).read_volatile() };
+    barrier();
+    check
+}
+
+/// Forgets the flow whose element has that check.
+#[inline(always)]
+fn clear<A: Family>(position: u32, slot: *mut Young<A>, check: u32) {
+    if sum_of(slot) != check {
+        return;
+    }
     if let Some((set, way)) = set_of::<A>(position) {
         set.tags[way] = 0;
     }
@@ -216,11 +275,12 @@ fn clear<A: Family>(position: u32, slot: *mut Young<A>) {
 }
 
 /// Where a new element goes, in a set with a flow that may have to be moved to
-/// the flow tables first: [`probe_common::young::Place`] as a number.
+/// the flow tables first: [`probe_common::young::Place`] as a number. `from`: of
+/// free elements, which one is preferred.
 #[inline(always)]
-pub fn place<A: Family>(set: u32) -> u32 {
+pub fn place<A: Family>(set: u32, from: u32) -> u32 {
     let Some(set) = A::sets().get(set) else { return 0 };
-    let place = set.place();
+    let place = set.place(from as usize % WAYS);
     place.way as u32 | (place.live as u32) << 3
 }
 
@@ -242,35 +302,61 @@ pub fn add<A: Family>(young: &mut Young<A>) -> bool {
     added
 }
 
+/// Writes an element into its set. Another CPU may do so at once, and have seen
+/// the same place: who does not find what it wrote looks for another one.
 #[inline(always)]
-fn write<A: Family>(home: Home, young: &Young<A>) -> bool {
+fn write<A: Family>(home: Home, young: &mut Young<A>) -> bool {
     let set = home.set & young_mask();
-    let place = A::place(set);
-    let position = set * STEP + place % STEP;
-    if place >= STEP && A::promote(position) == 0 {
-        return false;
-    }
-    let Some(slot) = A::young().get_ptr_mut(position) else { return false };
-    clear(position, slot);
-    // SAFETY: an element of the array, which nobody takes for a flow now.
-    unsafe { *slot = *young };
-    if let Some((set, way)) = set_of::<A>(position) {
-        set.mark(way, PENDING);
-        set.tags[way] = home.tag;
+    for _ in 0..ATTEMPTS {
+        // Not all CPUs prefer the same; the lowest bit of a tag is always set.
+        let place = A::place(set, home.tag >> 1);
+        let position = set * STEP + place % STEP;
+        let Some(slot) = A::young().get_ptr_mut(position) else { return false };
+        if place >= STEP && A::promote(position, sum_of(slot)) == 0 {
+            return false;
+        }
+        if put(position, slot, home.tag, young) {
+            break;
+        }
     }
     true
 }
 
-/// Moves a flow to the flow tables: 0 if these did not take it.
+/// Writes an element there. Whether nobody else did.
 #[inline(always)]
-pub fn promote<A: Family>(position: u32) -> u32 {
+fn put<A: Family>(position: u32, slot: *mut Young<A>, tag: u32, young: &mut Young<A>) -> bool {
+    let check = young.check;
+    // Nobody takes the element for a flow before all of it is there.
+    young.check = 0;
+    let Some((set, way)) = set_of::<A>(position) else { return false };
+    // SAFETY: an element of the array.
+    unsafe { (&raw mut (*slot).check).write_volatile(0) };
+    barrier();
+    set.mark(way, PENDING);
+    set.tags[way] = tag;
+    barrier();
+    // SAFETY: as above.
+    unsafe { *slot = *young };
+    barrier();
+    // SAFETY: as above.
+    unsafe { (&raw mut (*slot).check).write_volatile(check) };
+    young.check = check;
+    barrier();
+    set.tags[way] == tag && sum_of(slot) == check
+}
+
+/// Moves the flow whose element has that check to the flow tables: 0 if these
+/// did not take it.
+#[inline(always)]
+pub fn promote<A: Family>(position: u32, check: u32) -> u32 {
     let Some(slot) = A::young().get_ptr_mut(position) else { return 0 };
-    let Some(key) = A::sought().get_ptr_mut(0) else { return 0 };
+    let Some(sought) = A::sought().get_ptr_mut(0) else { return 0 };
     // SAFETY: an element of the array, and the slot of this CPU; programs on it do not preempt
-    // each other. There is no stack left for copies; a flow that is displaced meanwhile was not
-    // a live one.
-    let (young, key) = unsafe { (&*slot, &mut *key) };
-    if !young.is_whole() {
+    // each other. There is no stack left for copies: if the flow is displaced meanwhile, the tag
+    // of an entry does not fit its key.
+    let (young, key) = unsafe { (&*slot, &mut (*sought).tuple) };
+    if sum_of(slot) != check || !young.is_whole() {
+        // Another CPU has moved it.
         return 1;
     }
     *key = young.reply_key();
@@ -282,6 +368,6 @@ pub fn promote<A: Family>(position: u32) -> u32 {
         return 0;
     }
     // Only now, so that there is always an entry to be found.
-    clear(position, slot);
+    clear(position, slot, check);
     1
 }

@@ -168,6 +168,7 @@ fn try_send<A: Routed>(frame: &TcFrame) -> Option<i64> {
         // SAFETY: the helper takes numbers.
         return Some(unsafe { bpf_redirect_peer(route.ifindex, 0) });
     }
+    A::prioritize(frame)?;
     let mut hop = NextHop { family: route.family as u32, address: route.dst };
     let size = size_of::<NextHop>() as i32;
     // Not with the addresses at hand: sending to the neighbour is what makes the

@@ -98,6 +98,13 @@ impl TcFrame {
         self.skb().mark
     }
 
+    /// Sets what queues sort it by.
+    #[inline(always)]
+    pub fn set_priority(&self, priority: u32) {
+        // SAFETY: the program's context.
+        unsafe { (*fresh(self.ctx.skb.skb)).priority = priority };
+    }
+
     /// The interface where it is.
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {
@@ -114,7 +121,11 @@ impl TcFrame {
     /// covers, since a device may have summed up all of the packet.
     #[inline(always)]
     pub fn changed(&self, from: u16, to: u16) {
-        let difference = !from as u32 + to as u32;
+        self.add_to_sum(!from as u32 + to as u32);
+    }
+
+    #[inline(always)]
+    fn add_to_sum(&self, difference: u32) {
         // SAFETY: ctx is the program's context. Fails if no device has.
         unsafe { bpf_csum_update(self.ctx.as_ptr().cast(), difference) };
     }
@@ -204,7 +215,11 @@ impl Frame for TcFrame {
         let mut failed = if change.v6 {
             match self.replace(change.offset, change.address_delta, pseudo | IPV6) {
                 0 => 0,
-                _ => self.replace(change.offset, change.address_delta, pseudo),
+                _ => {
+                    let failed = self.replace(change.offset, change.address_delta, pseudo);
+                    self.sum_up(change.address_delta);
+                    failed
+                }
             }
         } else {
             self.replace(change.offset, change.address_delta, pseudo)
@@ -214,6 +229,11 @@ impl Frame for TcFrame {
             failed |= self.replace(change.offset, change.port_delta, zero);
         }
         (failed == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn sum_up(&self, delta: u16) {
+        self.add_to_sum(delta as u32);
     }
 
     #[inline(always)]

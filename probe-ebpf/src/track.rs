@@ -58,22 +58,24 @@ pub fn track<A: Family, F: Frame>(
     pair: &Tuple<A>,
     now: u32,
 ) {
-    let mut state = entry.state;
-    let mut cleared = 0;
+    let (mut set, mut cleared) = (0, 0);
     if headers.protocol == TCP {
         let sequence = u32::from_be(frame.load(headers.l4 + 4).unwrap_or(0));
-        let (set, clear) = marks(headers, entry, sequence);
-        cleared = clear;
-        state = (state | set) & !clear;
+        (set, cleared) = marks(headers, entry, sequence);
         if set & SYNCED != 0 {
             // SAFETY: an entry of the table. Racing writers write alike.
             unsafe { (*slot).sequence = sequence }
         }
     }
-    if state == entry.state && now == entry.seen {
+    // As it is now: what the other direction has told meanwhile must not be lost.
+    // SAFETY: as above.
+    let before = unsafe { (&raw const (*slot).state).read_volatile() };
+    let mut state = (before | set) & !cleared;
+    let ends = is_closed(state) && state & ENDED == 0;
+    if state == before && now == entry.seen && !ends {
         return;
     }
-    if is_closed(state) && state & ENDED == 0 {
+    if ends {
         state |= ENDED;
         if let Some(stats) = subset_stats(entry.endpoint) {
             stats.ended += 1;

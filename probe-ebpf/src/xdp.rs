@@ -120,6 +120,10 @@ impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
         self.store(change.offset, new)
     }
 
+    /// No device's sum of a frame is known here.
+    #[inline(always)]
+    fn sum_up(&self, _delta: u16) {}
+
     #[inline(always)]
     fn resize(&self, len: usize) -> Option<()> {
         let delta = len as i32 - self.len() as i32;

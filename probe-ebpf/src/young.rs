@@ -7,6 +7,7 @@ use probe_common::flow::{
 };
 use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
+use probe_common::young::{PENDING, rank};
 
 use crate::deliver::{deliver, is_gone};
 use crate::family::{Family, idle_limit, is_over, now};
@@ -40,7 +41,7 @@ pub fn young<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) 
     if is_gone(entry.endpoint) {
         return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
     }
-    if found.is_grown(now) && A::promote(found.position) != 0 {
+    if found.is_grown(now) && found.promote() {
         return Verdict::Grown;
     }
     note(&headers, &found, &entry, numbers, now);
@@ -95,6 +96,9 @@ fn note<A: Family>(
     };
     // That the client's number is known says nothing of the endpoint's.
     state = if forward { state & !SYNCED | before & SYNCED } else { state };
+    if !found.is_same() {
+        return;
+    }
     if sequence != entry.sequence {
         let side = if forward { 0 } else { 1 };
         // SAFETY: an element of the array. Racing writers write alike.
@@ -103,6 +107,10 @@ fn note<A: Family>(
     if now != entry.seen {
         // SAFETY: as above.
         unsafe { (*found.slot).seen = now };
+        // A client that nobody answers, as of syslog, is to keep its endpoint.
+        if rank(state) == PENDING {
+            found.renew();
+        }
     }
     if state == before {
         return;

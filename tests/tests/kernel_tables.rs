@@ -6,9 +6,11 @@ mod kernel;
 use std::net::SocketAddr;
 
 use kernel::talk::Talk;
-use kernel::{Cast, FORWARD, Hook, Node, casts, split, with_port};
+use kernel::{
+    Cast, FORWARD, Hook, Node, UDP_IDLE, casts, client_number, settings, split, with_port,
+};
 use probe_common::reason::Reason;
-use weir::datapath::Clock;
+use weir::datapath::{Clock, Settings};
 use weir::model::{Affinity, Protocol};
 use weir_tests::packet::{ACK, FIN, Packet, RST, SYN, tuple};
 
@@ -25,6 +27,26 @@ fn an_entry_that_was_lost_is_made_anew_by_the_other_direction() {
         talk.send(|p| p);
         assert_eq!(talk.node.entries(), [2, 0], "{cast}");
         assert_eq!(talk.send(|p| p), endpoint, "{cast}: keeps its endpoint");
+    }
+}
+
+#[test]
+fn a_client_that_nobody_answers_keeps_its_endpoint_while_others_come_and_go() {
+    for cast in &casts() {
+        // 1024 places for young flows.
+        let node = Node::with(&Settings { flows: 1024, ..settings() });
+        let mut talk = Talk::on(node, cast, Hook::Tc, Protocol::Udp);
+        let endpoint = talk.first();
+        talk.shift();
+        for second in 0..12 {
+            talk.node.let_pass(1);
+            for n in 0..256 {
+                let other = client_number(cast, 1 + second * 256 + n);
+                let first = Packet::udp(other, cast.vip).payload(b"question").build();
+                talk.node.pass(Hook::Tc, &first);
+            }
+            assert_eq!(talk.send(|p| p), endpoint, "{cast}: after {second} seconds");
+        }
     }
 }
 
@@ -70,6 +92,31 @@ fn two_services_with_one_endpoint_keep_their_replies_apart() {
             assert!(out == wanted.build(), "{cast}, live: {live}, {vip}");
         }
         assert_eq!(node.reason(Reason::FlowPortChanged), 2, "{cast}, live: {live}");
+    }
+}
+
+#[test]
+fn a_flow_whose_client_alone_goes_on_keeps_its_replies() {
+    for cast in &casts() {
+        let mut node = Node::new();
+        let [one, two] = [9080, 9090].map(|port| with_port(cast.vip, port));
+        for (name, vip) in [("one", one), ("two", two)] {
+            let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &cast.v2)];
+            node.publish(&split(name, (vip, Protocol::Udp), Affinity::None, &subsets));
+        }
+        let sent = |to| Packet::udp(cast.client, to).payload(b"sample").build();
+        let answer = Packet::udp(cast.v2[0], cast.client).payload(b"answer").build();
+        node.pass(Hook::Tc, &sent(one));
+        node.pass(Hook::Reply, &answer);
+        for _ in 0..4 {
+            node.let_pass(UDP_IDLE / 2);
+            node.pass(Hook::Tc, &sent(one));
+        }
+        assert_eq!(node.entries(), [2, 0], "{cast}");
+        let there = tuple(node.pass(Hook::Tc, &sent(two))).expect("a tuple");
+        assert_ne!(there.source, cast.client, "{cast}: another port for the other service");
+        let out = node.pass(Hook::Reply, &answer);
+        assert!(out == Packet::udp(one, cast.client).payload(b"answer").build(), "{cast}");
     }
 }
 
