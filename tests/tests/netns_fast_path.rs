@@ -11,6 +11,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 use weir::datapath::{Counters, Object, Settings};
+use weir::fast_path::{Devices, Filters};
 use weir::model::Protocol;
 use weir_tests::agent::{Agent, Setup};
 use weir_tests::client::{exchange, udp_from};
@@ -302,10 +303,12 @@ fn what_does_not_tell_of_itself_is_found_too() {
     let await_open = |what: &str| {
         agent.await_status(what, |s| s.fast_path.used);
     };
-    node.output("tc", &["qdisc", "add", "dev", CLIENT_FACING, "clsact"]).expect("clsact");
-    await_closed("clsact is behind weir on veth-client");
-    node.output("tc", &["qdisc", "del", "dev", CLIENT_FACING, "clsact"]).expect("no clsact");
-    await_open("filters are gone");
+    for qdisc in ["clsact", "ingress"] {
+        node.output("tc", &["qdisc", "add", "dev", CLIENT_FACING, qdisc]).expect(qdisc);
+        await_closed(&format!("{qdisc} is behind weir on veth-client"));
+        node.output("tc", &["qdisc", "del", "dev", CLIENT_FACING, qdisc]).expect(qdisc);
+        await_open(&format!("{qdisc} is gone"));
+    }
 
     let settings = Settings { flows: 1024, ..Settings::default() };
     let mut object = Object::load(&settings).expect("any programs");
@@ -330,6 +333,41 @@ fn what_does_not_tell_of_itself_is_found_too() {
     // One of ip6tables does, and is there until the namespace ends.
     node.run(|| use_legacy_table("mangle")).expect("legacy table");
     await_closed("ip6tables (legacy) has table mangle");
+}
+
+#[test]
+fn filters_at_ingress_are_listed_whatever_they_hang_on() {
+    let ns = Netns::new().expect("namespace");
+    ns.ip(&["link add veth-a type veth peer name veth-b"]).expect("link");
+    let tc = |line: &str| {
+        // Returns TC_ACT_UNSPEC.
+        let program = line.starts_with("filter").then_some(["bytecode", "1,6 0 0 4294967295"]);
+        let words: Vec<&str> = line.split(' ').chain(program.into_iter().flatten()).collect();
+        ns.output("tc", &words).unwrap_or_else(|error| panic!("{line}: {error}"));
+    };
+    let list = || {
+        ns.run(|| {
+            let mut devices = Devices::new().expect("netlink");
+            let found = devices.list().expect("interfaces");
+            let (&index, device) =
+                found.iter().find(|(_, device)| device.name == "veth-a").expect("it");
+            let filters = devices.ingress_filters(index).expect("filters");
+            let places = filters.iter().map(|filter| (filter.priority, filter.handle));
+            (device.filters, places.collect::<BTreeSet<_>>())
+        })
+    };
+    assert_eq!(list(), (None, BTreeSet::new()));
+    for (qdisc, name) in [(Filters::Clsact, "clsact"), (Filters::Ingress, "ingress")] {
+        tc(&format!("qdisc add dev veth-a {name}"));
+        assert_eq!(list(), (Some(qdisc), BTreeSet::new()), "{name}");
+        tc("filter add dev veth-a parent ffff:fff2 prio 9 handle 4 bpf");
+        if qdisc.has_egress() {
+            tc("filter add dev veth-a egress prio 8 bpf");
+        }
+        // The one without a handle stands for all of its priority.
+        assert_eq!(list(), (Some(qdisc), BTreeSet::from([(9, 0), (9, 4)])), "{name}");
+        tc(&format!("qdisc del dev veth-a {name}"));
+    }
 }
 
 /// Asks about a table of ip6tables, upon which the kernel makes it.

@@ -15,8 +15,8 @@ use tracing::{info, warn};
 
 use super::state::State;
 use crate::config::FastPath as Setting;
-use crate::datapath::{self, FastPath};
-use crate::fast_path::{Choice, Devices, Notices, Obstacle, Survey, choose, peers};
+use crate::datapath::{self, CLSACT_HANDLE, CLSACT_PRIORITY, FastPath};
+use crate::fast_path::{Choice, Device, Devices, Notices, Obstacle, Survey, choose, peers};
 
 /// How often is looked, at least.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -138,16 +138,28 @@ impl Watch {
             inner.interfaces.views().into_iter().map(|view| view.name).collect()
         };
         for (&index, device) in devices.iter().filter(|(_, device)| names.contains(&device.name)) {
-            let behind = datapath::other_behind(index, &self.programs);
+            let behind = self.behind(index, device);
             let behind =
                 behind.with_context(|| format!("cannot list programs on {}", device.name))?;
-            let filters = (device.filters && datapath::has_tcx()).then(|| "clsact".to_owned());
-            let programs = behind.map(|id| format!("program {id}")).into_iter().chain(filters);
-            found.extend(
-                programs
-                    .map(|program| Obstacle::TcProgram { interface: device.name.clone(), program }),
-            );
+            let obstacle =
+                |program| Obstacle::TcProgram { interface: device.name.clone(), program };
+            found.extend(behind.into_iter().map(obstacle));
         }
         Ok(found)
+    }
+
+    /// What would see the packets of an interface after weir, by name.
+    fn behind(&mut self, index: u32, device: &Device) -> std::io::Result<BTreeSet<String>> {
+        if datapath::has_tcx() {
+            let program = datapath::other_behind(index, &self.programs)?;
+            let program = program.map(|id| format!("program {id}"));
+            // Behind all of TCX, and hardly there without filters.
+            let filters = device.filters.map(|filters| filters.name().to_owned());
+            return Ok(program.into_iter().chain(filters).collect());
+        }
+        let filters = self.devices.ingress_filters(index)?.into_iter();
+        let behind = filters.filter(|filter| filter.is_behind(CLSACT_PRIORITY, CLSACT_HANDLE));
+        // Each is announced before it is listed.
+        Ok(behind.map(|filter| filter.to_string()).collect())
     }
 }

@@ -64,10 +64,15 @@ const CLSACT: &str = "-clsact";
 
 /// The priority of weir's clsact filters.
 pub const CLSACT_PRIORITY: u16 = 0xc0de;
+/// Their number among those of that priority.
+pub const CLSACT_HANDLE: u32 = 1;
 
 /// Where weir's clsact filters are.
-const PLACE: NlOptions =
-    NlOptions { priority: CLSACT_PRIORITY, handle: TcHandle::new(0, 1), classid: None };
+const PLACE: NlOptions = NlOptions {
+    priority: CLSACT_PRIORITY,
+    handle: TcHandle::new(0, CLSACT_HANDLE as u16),
+    classid: None,
+};
 
 /// Why a program cannot be attached.
 #[derive(Debug, thiserror::Error)]

@@ -26,7 +26,9 @@ pub use ended::{Swept, full_flows};
 pub use fast_path::FastPath;
 pub use features::{Feature, features, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};
-pub use hooks::{AttachError, CLSACT_PRIORITY, Forward, Interface, Mode, attach, detach_all};
+pub use hooks::{
+    AttachError, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, Interface, Mode, attach, detach_all,
+};
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;

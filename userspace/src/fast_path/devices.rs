@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use super::filters;
 use super::netlink::{Netlink, attribute, number, text};
+use super::{Filter, Filters};
 
 /// An interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,8 +16,8 @@ pub struct Device {
     pub has_peer_elsewhere: bool,
     /// It has a queueing discipline: packets that leave have to wait for their turn.
     pub queues: bool,
-    /// It has the qdisc of TC filters (clsact).
-    pub filters: bool,
+    /// Where it has room for TC filters, if anywhere.
+    pub filters: Option<Filters>,
 }
 
 /// Lists the interfaces of a network namespace.
@@ -30,19 +32,23 @@ impl Devices {
     /// All there are, by index.
     pub fn list(&mut self) -> io::Result<BTreeMap<u32, Device>> {
         const LINK_MESSAGE: usize = 16;
-        const TC_MESSAGE: usize = 20;
         let links = self.0.list(libc::RTM_GETLINK, &[0; LINK_MESSAGE])?;
         let mut devices: BTreeMap<u32, Device> =
             links.iter().filter_map(|message| device(message, LINK_MESSAGE)).collect();
-        for message in self.0.list(libc::RTM_GETQDISC, &[0; TC_MESSAGE])? {
-            let kind = attribute(message.get(TC_MESSAGE..).unwrap_or_default(), 1);
-            if kind.map(text).as_deref() == Some("clsact")
+        for message in self.0.list(libc::RTM_GETQDISC, &[0; filters::MESSAGE])? {
+            if let Some(found) = Filters::of(&message)
                 && let Some(device) = index(&message).and_then(|index| devices.get_mut(&index))
             {
-                device.filters = true;
+                device.filters = Some(found);
             }
         }
         Ok(devices)
+    }
+
+    /// The TC filters at the ingress of an interface; none if it has no room for any.
+    pub fn ingress_filters(&mut self, index: u32) -> io::Result<Vec<Filter>> {
+        let messages = self.0.list(libc::RTM_GETTFILTER, &filters::at_ingress(index))?;
+        Ok(messages.iter().filter_map(|message| Filter::of(message)).collect())
     }
 }
 
@@ -60,7 +66,7 @@ fn device(message: &[u8], header: usize) -> Option<(u32, Device)> {
         name: of(libc::IFLA_IFNAME).map(text)?,
         has_peer_elsewhere: pair && of(libc::IFLA_LINK_NETNSID).is_some(),
         queues: of(libc::IFLA_QDISC).map(text).is_none_or(|qdisc| qdisc != "noqueue"),
-        filters: false,
+        filters: None,
     };
     Some((index(message)?, device))
 }
@@ -73,7 +79,9 @@ pub fn peers(
     has_strangers: impl Fn(u32) -> bool,
 ) -> BTreeSet<u32> {
     let free = |index: u32, device: &Device| {
-        device.has_peer_elsewhere && !device.queues && !device.filters && !has_strangers(index)
+        // What is at its ingress sees packets that come from the peer.
+        let filtered = device.filters.is_some_and(Filters::has_egress);
+        device.has_peer_elsewhere && !device.queues && !filtered && !has_strangers(index)
     };
     devices
         .iter()
@@ -93,10 +101,12 @@ mod tests {
             (1, pair.clone()),
             (2, Device { has_peer_elsewhere: false, ..pair.clone() }),
             (3, Device { queues: true, ..pair.clone() }),
-            (4, Device { filters: true, ..pair.clone() }),
-            (5, pair),
+            (4, Device { filters: Some(Filters::Clsact), ..pair.clone() }),
+            (5, pair.clone()),
+            // Filters there see what the peer sends.
+            (6, Device { filters: Some(Filters::Ingress), ..pair }),
         ]);
-        assert_eq!(peers(&devices, |index| index == 5), BTreeSet::from([1]));
+        assert_eq!(peers(&devices, |index| index == 5), BTreeSet::from([1, 6]));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod choice;
 mod devices;
+mod filters;
 mod netlink;
 mod nfnetlink;
 mod obstacle;
@@ -13,6 +14,7 @@ mod survey;
 
 pub use choice::{Choice, choose};
 pub use devices::{Device, Devices, peers};
+pub use filters::{Filter, Filters};
 pub use netlink::Netlink;
 pub use nfnetlink::Notices;
 pub use obstacle::{Family, Obstacle};

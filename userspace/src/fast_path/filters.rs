@@ -1,0 +1,130 @@
+//! Filters of TC, as the kernel lists them.
+
+use std::fmt;
+
+use super::netlink::{attribute, number, text};
+
+/// `struct tcmsg`, of messages about qdiscs and filters.
+pub(super) const MESSAGE: usize = 20;
+/// TCA_KIND.
+const KIND: u16 = 1;
+/// TC_H_CLSACT with TC_H_MIN_INGRESS: where filters at ingress hang, of both qdiscs.
+const INGRESS: u32 = 0xffff_fff2;
+
+/// A qdisc that has room for filters. An interface has one of them at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filters {
+    /// At ingress and at egress.
+    Clsact,
+    /// The classic one, at ingress alone.
+    Ingress,
+}
+
+impl Filters {
+    /// The one that a message of the kernel's list of qdiscs is about.
+    pub(super) fn of(message: &[u8]) -> Option<Self> {
+        match kind(message)?.as_str() {
+            "clsact" => Some(Self::Clsact),
+            "ingress" => Some(Self::Ingress),
+            _ => None,
+        }
+    }
+
+    /// Its name, as tc(8) has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Clsact => "clsact",
+            Self::Ingress => "ingress",
+        }
+    }
+
+    /// Whether packets that leave may meet filters, too.
+    pub fn has_egress(self) -> bool {
+        self == Self::Clsact
+    }
+}
+
+/// A filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// The kind of its classifier: `bpf`, `u32` ...
+    pub kind: String,
+    /// Filters of a lower one see packets first.
+    pub priority: u16,
+    /// Which one, of those with its priority; 0 stands for all of them.
+    pub handle: u32,
+}
+
+impl Filter {
+    /// The one that a message of the kernel's list of filters is about.
+    pub(super) fn of(message: &[u8]) -> Option<Self> {
+        let word = |at: usize| message.get(at..).and_then(number).map(i32::cast_unsigned);
+        Some(Self { kind: kind(message)?, handle: word(8)?, priority: (word(16)? >> 16) as u16 })
+    }
+
+    /// Whether it sees packets after the filter of that priority and handle, or
+    /// might: the order of filters of one priority is their classifier's.
+    pub fn is_behind(&self, priority: u16, handle: u32) -> bool {
+        let another = ![0, handle].contains(&self.handle);
+        self.priority > priority || self.priority == priority && another
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TC filter {} of priority {}", self.kind, self.priority)
+    }
+}
+
+/// Asks for the filters at the ingress of an interface.
+pub(super) fn at_ingress(index: u32) -> [u8; MESSAGE] {
+    let mut message = [0; MESSAGE];
+    message[4..8].copy_from_slice(&index.to_ne_bytes());
+    message[12..16].copy_from_slice(&INGRESS.to_ne_bytes());
+    message
+}
+
+fn kind(message: &[u8]) -> Option<String> {
+    attribute(message.get(MESSAGE..)?, KIND).map(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::netlink::encode;
+    use super::*;
+
+    fn message(handle: u32, info: u32, kind: &[u8]) -> Vec<u8> {
+        let words = [0, 7, handle, INGRESS, info];
+        words.iter().flat_map(|word| word.to_ne_bytes()).chain(encode(KIND, kind)).collect()
+    }
+
+    #[test]
+    fn both_qdiscs_with_filters_are_known() {
+        let of = |kind: &[u8]| Filters::of(&message(0xffff_0000, 1, kind));
+        assert_eq!(of(b"clsact\0"), Some(Filters::Clsact));
+        assert_eq!(of(b"ingress\0"), Some(Filters::Ingress));
+        assert_eq!(of(b"noqueue\0"), None);
+        assert_eq!(Filters::of(&[]), None);
+    }
+
+    #[test]
+    fn filters_behind_ours_are_told_from_ours_and_those_before() {
+        const PROTOCOL: u32 = 0x0003;
+        let cases = [
+            ("before", 1, 10, false),
+            // All of a priority are announced by one without a handle.
+            ("of our priority", 0, 100, false),
+            ("ours", 1, 100, false),
+            ("another of our priority", 2, 100, true),
+            ("behind", 1, 101, true),
+            ("announced, behind", 0, 49_152, true),
+        ];
+        for (what, handle, priority, behind) in cases {
+            let message = message(handle, priority << 16 | PROTOCOL, b"matchall\0");
+            let filter = Filter::of(&message).unwrap();
+            assert_eq!(filter.is_behind(100, 1), behind, "{what}");
+            assert_eq!(filter.to_string(), format!("TC filter matchall of priority {priority}"));
+        }
+        assert_eq!(Filter::of(&[0; MESSAGE]), None);
+    }
+}
