@@ -12,7 +12,7 @@ use super::{Filter, Filters};
 pub struct Device {
     /// Its name.
     pub name: String,
-    /// It is half of a pair whose other half is in another network namespace.
+    /// It is half of a pair of veths whose other half is in another network namespace.
     pub has_peer_elsewhere: bool,
     /// It has a queueing discipline: packets that leave have to wait for their turn.
     pub queues: bool,
@@ -61,7 +61,9 @@ fn device(message: &[u8], header: usize) -> Option<(u32, Device)> {
     let attributes = message.get(header..)?;
     let of = |kind| attribute(attributes, kind);
     let kind = of(libc::IFLA_LINKINFO).and_then(|info| attribute(info, libc::IFLA_INFO_KIND));
-    let pair = ["veth", "netkit"].contains(&kind.map(text).unwrap_or_default().as_str());
+    // Not of netkit: its pairs have programs of their own, and a policy, which a packet that is
+    // handed to the peer does not meet.
+    let pair = kind.map(text).as_deref() == Some("veth");
     let device = Device {
         name: of(libc::IFLA_IFNAME).map(text)?,
         has_peer_elsewhere: pair && of(libc::IFLA_LINK_NETNSID).is_some(),
@@ -92,6 +94,7 @@ pub fn peers(
 
 #[cfg(test)]
 mod tests {
+    use super::super::netlink::encode;
     use super::*;
 
     #[test]
@@ -107,6 +110,26 @@ mod tests {
             (6, Device { filters: Some(Filters::Ingress), ..pair }),
         ]);
         assert_eq!(peers(&devices, |index| index == 5), BTreeSet::from([1, 6]));
+    }
+
+    #[test]
+    fn a_pair_is_one_of_veths_that_is_parted() {
+        let elsewhere = encode(libc::IFLA_LINK_NETNSID, &0_i32.to_ne_bytes());
+        let cases: [(&str, &str, &[u8], bool); 4] = [
+            ("veth", "a pair", &elsewhere, true),
+            ("veth", "both halves are here", &[], false),
+            ("netkit", "programs of its own", &elsewhere, false),
+            ("ipvlan", "no pair", &elsewhere, false),
+        ];
+        for (kind, what, more, expected) in cases {
+            let mut message = [0, 7, 0, 0].map(i32::to_ne_bytes).concat();
+            message.extend(encode(libc::IFLA_IFNAME, b"a\0"));
+            let kind_of_it = encode(libc::IFLA_INFO_KIND, kind.as_bytes());
+            message.extend(encode(libc::IFLA_LINKINFO, &kind_of_it));
+            message.extend(more);
+            let (index, found) = device(&message, 16).unwrap();
+            assert_eq!((index, found.has_peer_elsewhere), (7, expected), "{kind}: {what}");
+        }
     }
 
     #[test]
