@@ -45,6 +45,7 @@ impl Guard {
             setting,
             fast_path,
             programs,
+            checks_mtu: datapath::has_route_mtu(),
         };
         watch.look();
         let stop = Arc::<AtomicBool>::default();
@@ -72,6 +73,8 @@ struct Watch {
     notices: Notices,
     /// The ids of weir's own programs at TC.
     programs: Vec<u32>,
+    /// The kernel's look-up of routes checks MTUs.
+    checks_mtu: bool,
 }
 
 impl Watch {
@@ -91,7 +94,7 @@ impl Watch {
     /// Looks at the node, and does what follows.
     fn look(&mut self) {
         let found = self.found().map_err(|error| format!("{error:#}"));
-        let choice = choose(self.setting, &found);
+        let choice = choose(self.setting, self.checks_mtu, &found);
         if let Err(error) = self.put(&choice) {
             warn!("fast path: {error}");
         }

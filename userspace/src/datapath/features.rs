@@ -1,5 +1,7 @@
 //! What the running kernel has of what weir makes use of.
 
+use aya::programs::ProgramType;
+use aya::sys::{BpfHelper, is_helper_supported};
 use aya::util::KernelVersion;
 
 use super::{Flows, Object, Walk};
@@ -25,6 +27,14 @@ pub fn has_xdp_frags() -> bool {
     KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(5, 18, 0))
 }
 
+/// Whether the look-up of a packet's route checks its MTU (Linux 5.12). Without
+/// that, what exceeds it is sent past the stack all the same, and lost. It came
+/// into kernels together with a helper, which can be asked for.
+pub fn has_route_mtu() -> bool {
+    let helper = BpfHelper::BPF_FUNC_check_mtu;
+    is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
+}
+
 /// Whether the kernel has all of it, as the loaded object and its maps show.
 pub fn features(object: &Object, flows: &Flows) -> Vec<Feature> {
     let feature = |name, found, notes: [&'static str; 2]| Feature {
@@ -47,6 +57,14 @@ pub fn features(object: &Object, flows: &Flows) -> Vec<Feature> {
             [
                 "XDP takes jumbo frames in the driver",
                 "on interfaces with jumbo frames, drivers refuse XDP: it runs in the stack",
+            ],
+        ),
+        feature(
+            "route-mtu",
+            has_route_mtu(),
+            [
+                "what exceeds the MTU of its route is left to the stack",
+                "packets go past the stack only with fastPath: on, those that exceed an MTU are lost",
             ],
         ),
         feature(

@@ -24,7 +24,7 @@ pub use clock::Clock;
 pub use counters::Counters;
 pub use ended::{Swept, full_flows};
 pub use fast_path::FastPath;
-pub use features::{Feature, features, has_tcx};
+pub use features::{Feature, features, has_route_mtu, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};
 pub use hooks::{
     AttachError, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, Interface, Mode, attach, detach_all,

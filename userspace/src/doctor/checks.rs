@@ -176,11 +176,22 @@ fn kernel(facts: &Facts) -> Found {
         None => found.note(format!("\"{}\" is no release of Linux", facts.release), "look at it"),
     }
     let features = facts.agent.status().map(|status| status.features.as_slice());
-    // JIT is a check of its own; without the others there is a way.
-    let wanted = |name: &str| !["jit", "tcx", "xdp-frags"].contains(&name);
+    let shortcut = facts.agent.status().is_some_and(|status| status.fast_path.used);
+    // JIT is a check of its own; without the others there is a way, unless that is the stack's
+    // and not taken.
+    let wanted = |name: &str| match name {
+        "jit" | "tcx" | "xdp-frags" => false,
+        "route-mtu" => shortcut,
+        _ => true,
+    };
     for feature in features.unwrap_or_default().iter().filter(|f| !f.found && wanted(&f.name)) {
         let text = format!("the kernel has no {}: {}", feature.name, feature.note);
-        found.problem(text, "install a kernel that has it");
+        let advice = if feature.name == "route-mtu" {
+            "fastPath: auto or off, or a kernel that has it"
+        } else {
+            "install a kernel that has it"
+        };
+        found.problem(text, advice);
     }
     found
 }

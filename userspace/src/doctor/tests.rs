@@ -25,7 +25,7 @@ fn status() -> StatusView {
         version: "0.1.0".into(),
         started: "1970-01-01T00:00:00.000Z".into(),
         interfaces: vec![interface],
-        features: ["tcx", "jit", "batch", "membarrier"].map(feature).into(),
+        features: ["tcx", "jit", "batch", "membarrier", "route-mtu"].map(feature).into(),
         maps: vec![MapView { kind: "endpoints".into(), used: 2, limit: 10 }],
         flow_tables: vec![table("live"), table("pending")],
         ..StatusView::default()
@@ -126,6 +126,17 @@ const CASES: &[Case] = &[
         "kernel",
         Level::Problem,
         "the kernel has no batch",
+    ),
+    (
+        |f| {
+            says(f, |s| {
+                s.features[4].found = false;
+                s.fast_path.used = true;
+            });
+        },
+        "kernel",
+        Level::Problem,
+        "the kernel has no route-mtu",
     ),
     (|f| says(f, |s| s.features[1].found = false), "jit", Level::Problem, "interpreted"),
     (|f| f.bpffs.1 = false, "bpffs", Level::Problem, "/sys/fs/bpf/weir is not on a bpffs"),

@@ -12,13 +12,30 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// Decides by what the operator says and what was found on the node, or why
-/// that is not known.
-pub fn choose(setting: FastPath, found: &Result<Vec<Obstacle>, String>) -> Choice {
+/// Decides by what the operator says, by whether the kernel `checks_mtu` of
+/// routes, and by what was found on the node, or why that is not known.
+///
+/// A node on which all MTUs are the same loses nothing without that check. The
+/// operator may know it, weir does not.
+pub fn choose(
+    setting: FastPath,
+    checks_mtu: bool,
+    found: &Result<Vec<Obstacle>, String>,
+) -> Choice {
     let choice = |open, reason: &str| Choice { open, reason: reason.to_owned() };
     match (setting, found) {
-        (FastPath::On, _) => choice(true, "fastPath: on, whatever else is on the node"),
+        (FastPath::On, _) if checks_mtu => {
+            choice(true, "fastPath: on, whatever else is on the node")
+        }
+        (FastPath::On, _) => choice(
+            true,
+            "fastPath: on; the kernel's route look-up checks no MTU before Linux 5.12: packets \
+             that exceed the MTU of their route are lost",
+        ),
         (FastPath::Off, _) => choice(false, "fastPath: off"),
+        (FastPath::Auto, _) if !checks_mtu => {
+            choice(false, "the kernel's route look-up checks no MTU before Linux 5.12")
+        }
         (FastPath::Auto, Err(error)) => {
             choice(false, &format!("cannot tell what is on the node: {error}"))
         }
@@ -83,14 +100,14 @@ mod tests {
             (&[program], false, "p is behind weir on eth0"),
         ];
         for (found, open, reason) in cases {
-            let choice = choose(FastPath::Auto, &Ok(found.to_vec()));
+            let choice = choose(FastPath::Auto, true, &Ok(found.to_vec()));
             assert_eq!((choice.open, choice.reason.as_str()), (*open, *reason), "{found:?}");
         }
     }
 
     #[test]
     fn what_is_not_known_bars() {
-        let choice = choose(FastPath::Auto, &Err("no".to_owned()));
+        let choice = choose(FastPath::Auto, true, &Err("no".to_owned()));
         assert_eq!(choice.reason, "cannot tell what is on the node: no");
         assert!(!choice.open);
     }
@@ -98,8 +115,22 @@ mod tests {
     #[test]
     fn the_operators_word_goes_before_what_was_found() {
         for found in [Ok(vec![]), Ok(vec![hook(Family::IPV4, 2)]), Err(String::new())] {
-            assert!(choose(FastPath::On, &found).open, "{found:?}");
-            assert!(!choose(FastPath::Off, &found).open, "{found:?}");
+            assert!(choose(FastPath::On, true, &found).open, "{found:?}");
+            assert!(!choose(FastPath::Off, true, &found).open, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_check_of_mtus_it_takes_the_operators_word() {
+        let nothing = "the kernel's route look-up checks no MTU before Linux 5.12";
+        for (setting, open, reason) in [
+            (FastPath::Auto, false, nothing),
+            (FastPath::On, true, &format!("fastPath: on; {nothing}: packets that exceed")),
+            (FastPath::Off, false, "fastPath: off"),
+        ] {
+            let choice = choose(setting, false, &Ok(Vec::new()));
+            assert_eq!(choice.open, open, "{setting:?}");
+            assert!(choice.reason.starts_with(reason), "{setting:?}: {}", choice.reason);
         }
     }
 }
