@@ -175,8 +175,13 @@ pub struct Meta {
     pub endpoints: u32,
     /// Chunks of Maglev tables.
     pub chunks: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Seed of the sets of young flows; 0 in maps of agents that took that of the
+    /// flow hash.
+    pub young_seed: u64,
     /// Zero, for what later versions add.
-    pub zero: [u32; 7],
+    pub zero: [u32; 4],
 }
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);

@@ -1,16 +1,18 @@
 //! Interfaces that come and go, and what an agent that ends leaves on them.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use aya::maps::{Array, Map, MapData};
 use aya::programs::{SchedClassifier, TcAttachType};
 use nix::sys::signal::Signal;
+use probe_common::map::Meta;
 use weir_tests::agent::{Agent, Setup, program};
 use weir_tests::netns::Netns;
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
-use weir_tests::server::tcp_identity;
+use weir_tests::server::{connect, read_line, tcp_identity};
 use weir_tests::topology::{CLIENT_FACING, ETH, NODE_V4, Topology, VIP_V4};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -195,6 +197,33 @@ fn the_kernel_steers_without_the_agent_unless_that_was_told_to_unload_it() {
             }
         }
     }
+}
+
+/// The seed of the sets of young flows, as the agent's maps have it.
+fn young_seed(agent: &Agent) -> u64 {
+    let data = MapData::from_pin(agent.pins().map("META")).unwrap();
+    let meta: Array<MapData, Meta> = Map::Array(data).try_into().unwrap();
+    meta.get(&0, 0).unwrap().young_seed
+}
+
+#[test]
+fn young_flows_are_where_the_next_agent_looks_and_nobody_else_knows() {
+    let mut scenes = [(); 2].map(|()| Scene::new(&["v1-a"], setup).unwrap());
+    // Both have the same configuration.
+    let [seed, other] = scenes.each_ref().map(|scene| young_seed(&scene.agent));
+    assert_ne!(seed, other);
+    let scene = &mut scenes[0];
+    let mut stream = scene.topology.client.run(|| connect(vip(), TIMEOUT)).unwrap();
+    assert_eq!(read_line(&mut stream).unwrap(), "v1-a");
+    scene.agent.end(Signal::SIGKILL).unwrap();
+    scene.agent.start_again(&scene.topology.node).unwrap();
+    assert_eq!(young_seed(&scene.agent), seed);
+    // The first one after its first second, with which the flow moves on from where it is found.
+    stream.write_all(b"hello").unwrap();
+    stream.read_exact(&mut [0; 5]).unwrap();
+    let port = format!(":{}", stream.local_addr().unwrap().port());
+    let flows = scene.agent.ask(&["flows"]).unwrap();
+    assert_eq!(flows.matches(&port).count(), 1, "one flow, not another beside it:\n{flows}");
 }
 
 #[test]

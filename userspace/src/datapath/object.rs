@@ -29,7 +29,8 @@ pub struct Settings {
     pub udp_idle: Duration,
     /// Seed of the flow hash.
     pub hash_seed: u64,
-    /// Seed of the sets of young flows. Who knows it can push out a handshake.
+    /// Seed of the sets of young flows, where the maps are new; those that are
+    /// pinned have theirs. Who knows it can push out a handshake.
     pub young_seed: u64,
     /// Whether the programs tell rare events, see [`super::KernelLog`].
     pub log_rare: bool,
@@ -73,6 +74,7 @@ impl Settings {
             endpoints: self.endpoints,
             chunks: self.chunks,
             hash_seed: self.hash_seed,
+            young_seed: self.young_seed,
             ..Zeroable::zeroed()
         }
     }
@@ -186,6 +188,11 @@ pub fn compatible(found: &Meta, wanted: &Meta) -> Result<(), Incompatible> {
     }
 }
 
+/// By which seed the young flows of maps that were found are in their sets.
+fn young_seed(found: &Meta) -> u64 {
+    if found.young_seed == 0 { found.hash_seed } else { found.young_seed }
+}
+
 /// The object, with all its programs in the kernel and attached to nothing.
 #[derive(Debug)]
 pub struct Object {
@@ -221,6 +228,7 @@ impl Object {
     /// Loads the object and its programs, with the pinned maps; pins new maps
     /// if there are none.
     pub fn load_pinned(settings: &Settings, pins: &Pins) -> Result<Self, ObjectError> {
+        let mut settings = *settings;
         if pins.are_there() {
             let found: Array<MapData, Meta> =
                 aya::maps::Map::Array(MapData::from_pin(pins.map("META"))?).try_into()?;
@@ -231,9 +239,10 @@ impl Object {
                 Pins::make(pins.dir())?;
             } else {
                 compatible(&found, &settings.meta())?;
+                settings.young_seed = young_seed(&found);
             }
         }
-        Self::load_with(settings, Some(pins))
+        Self::load_with(&settings, Some(pins))
     }
 
     fn load_with(settings: &Settings, pins: Option<&Pins>) -> Result<Self, ObjectError> {
@@ -320,4 +329,18 @@ where
         .program_mut(name)
         .ok_or_else(|| ObjectError::Program { name, source: ProgramError::NotLoaded })?;
     program.try_into().map_err(|source| ObjectError::Program { name, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn young_flows_are_found_where_the_maps_were_made_to_have_them() {
+        let settings = Settings { hash_seed: 5, young_seed: 7, ..Settings::default() };
+        let meta = settings.meta();
+        assert_eq!(young_seed(&meta), 7);
+        // Of an agent that knew no such seed.
+        assert_eq!(young_seed(&Meta { young_seed: 0, ..meta }), 5);
+    }
 }
