@@ -1,6 +1,6 @@
-//! BPF_MAP_LOOKUP_BATCH, BPF_MAP_UPDATE_BATCH and BPF_MAP_DELETE_BATCH (Linux 5.6), which the eBPF
-//! library does not offer, and a look-up beside them. A walk by batches goes bucket by bucket: unlike one
-//! by keys, it does not start over when the entry that it stands at goes.
+//! BPF_MAP_LOOKUP_BATCH (Linux 5.6), which the eBPF library does not offer; and what is done with
+//! single keys of what it found. A walk by batches goes bucket by bucket: unlike one by keys, it
+//! does not start over when the entry that it stands at goes.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -8,9 +8,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use bytemuck::Pod;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
-const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
-const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 
 /// The part of `union bpf_attr` that these commands use.
 #[repr(C)]
@@ -26,7 +25,7 @@ struct Attributes {
     flags: u64,
 }
 
-/// The part of it that a look-up uses.
+/// The part of it that commands about one key use.
 #[repr(C)]
 struct Element {
     map_fd: u32,
@@ -108,22 +107,6 @@ pub fn walk<K: Pod, V: Pod>(
     Ok(())
 }
 
-/// Puts `value` at all these keys of a map.
-pub fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], value: &V) -> io::Result<()> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let values = vec![*value; keys.len()];
-    let mut attributes = Attributes {
-        keys: keys.as_ptr() as u64,
-        values: values.as_ptr() as u64,
-        count: keys.len() as u32,
-        map_fd: map.as_raw_fd().unsigned_abs(),
-        ..Attributes::default()
-    };
-    bpf(BPF_MAP_UPDATE_BATCH, &mut attributes)
-}
-
 /// The value of a key, if it is there. Of an LRU map, it gets no younger by that.
 pub fn get<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut value = V::zeroed();
@@ -138,24 +121,13 @@ pub fn get<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>
     }
 }
 
-/// Deletes keys of a hash map; those that are not there are passed over.
-pub fn delete<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
-    let mut rest = keys;
-    while !rest.is_empty() {
-        let mut attributes = Attributes {
-            keys: rest.as_ptr() as u64,
-            count: rest.len() as u32,
-            map_fd: map.as_raw_fd().unsigned_abs(),
-            ..Attributes::default()
-        };
-        match bpf(BPF_MAP_DELETE_BATCH, &mut attributes) {
-            Ok(()) => return Ok(()),
-            // `count` were deleted, and the next one is not there.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                rest = &rest[(attributes.count as usize + 1).min(rest.len())..];
-            }
-            Err(error) => return Err(error),
-        }
+/// Deletes a key of a hash map; whether it was there.
+pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+    let (key, map_fd): (*const K, _) = (key, map.as_raw_fd().unsigned_abs());
+    let mut element = Element { map_fd, zero: 0, key: key as u64, value: 0, flags: 0 };
+    match bpf(BPF_MAP_DELETE_ELEM, &mut element) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(())
 }

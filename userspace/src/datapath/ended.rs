@@ -72,9 +72,7 @@ pub struct Swept {
 }
 
 impl Flows {
-    /// Deletes the entries of flows that have ended. Should
-    /// a client use the port of one again at that very moment, the new flow is
-    /// adopted with its next packet, by the same weights.
+    /// Deletes the entries of flows that have ended.
     pub fn sweep_ended(&self, clock: Clock, idle: Idle) -> Result<Swept, DatapathError> {
         let limits = Limits { now: clock.now(), linger: clock.ticks(LINGER), idle };
         let v4 = self.v4.sweep_ended::<V4>(limits).map_err(DatapathError::Flows)?;
@@ -102,18 +100,20 @@ impl Tables {
                 found.push((*key, entry.to(key).reversed()));
             }
         })?;
-        let mut keys = Vec::new();
+        let mut deleted = young;
         for (key, pair) in found {
             match batch::get::<_, Entry<A>>(map, &pair)? {
                 // One side alone has gone on: it keeps both.
                 Some(other)
                     if other.to(&pair) == key.reversed() && !limits.has_ended(&pair, &other) => {}
                 // Over there, too; or the pair was pushed out, perhaps by another flow.
-                _ => keys.push(key),
+                _ => {
+                    let goes = |key: &_, entry: &_| limits.has_ended(key, entry);
+                    deleted += usize::from(self.delete_if(&key, goes)?);
+                }
             }
         }
-        batch::delete(map, &keys)?;
-        Ok((all, young + keys.len()))
+        Ok((all, deleted))
     }
 }
 

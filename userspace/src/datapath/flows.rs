@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
-use bytemuck::{Pod, Zeroable as _};
+use bytemuck::Pod;
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{ESTABLISHED, Entry, is_closed, is_forward};
 use probe_common::parse::TCP;
@@ -15,7 +15,8 @@ use probe_common::young::{ALIAS, Young};
 
 use super::DatapathError;
 use super::batch::Cursor;
-use super::kernel::ip;
+use super::kernel::{at, ip};
+use super::mapped;
 
 /// Entries that are read in one system call.
 pub(super) const BATCH: usize = 4096;
@@ -24,8 +25,8 @@ pub(super) const BATCH: usize = 4096;
 pub(super) struct Tables {
     /// `Tuple` to `Entry`: flows that live on.
     pub(super) flows: MapData,
-    /// An array of `Young`.
-    young: MapData,
+    /// An array of `Young`, and how many there are.
+    young: (MapData, usize),
 }
 
 /// The flow tables of a loaded object.
@@ -179,8 +180,11 @@ impl Walk {
 impl Flows {
     /// Takes the maps of a loaded object.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        let mut tables =
-            |flows, young| Ok(Tables { flows: table(ebpf, flows)?, young: table(ebpf, young)? });
+        let mut tables = |flows, name| {
+            let young = table(ebpf, name)?;
+            let count = at(name, young.info())?.max_entries() as usize;
+            Ok::<_, DatapathError>(Tables { flows: table(ebpf, flows)?, young: (young, count) })
+        };
         Ok(Self { v4: tables("FLOWS_V4", "YOUNG_V4")?, v6: tables("FLOWS_V6", "YOUNG_V6")? })
     }
 
@@ -196,9 +200,9 @@ impl Flows {
     pub fn step(&self, walk: &mut Walk, mut each: impl FnMut(Flow)) -> Result<bool, DatapathError> {
         let more = match &mut walk.0 {
             Place::FlowsV4(cursor) => entries(&self.v4.flows, cursor, &mut each),
-            Place::YoungV4(cursor) => young(&self.v4.young, cursor, &mut each),
+            Place::YoungV4(cursor) => young(&self.v4.young.0, cursor, &mut each),
             Place::FlowsV6(cursor) => entries(&self.v6.flows, cursor, &mut each),
-            Place::YoungV6(cursor) => young(&self.v6.young, cursor, &mut each),
+            Place::YoungV6(cursor) => young(&self.v6.young.0, cursor, &mut each),
             Place::Behind => return Ok(false),
         };
         if !more.map_err(DatapathError::Flows)? {
@@ -225,38 +229,53 @@ impl Tables {
         Entry<A>: Pod,
         Young<A>: Pod,
     {
-        let young = self.forget_young(|young: &Young<A>| endpoints.contains(&young.endpoint))?;
-        let map = self.flows.fd().as_fd();
+        let mut deleted =
+            self.forget_young(|young: &Young<A>| endpoints.contains(&young.endpoint))?;
+        let swept = |_: &Tuple<A>, entry: &Entry<A>| endpoints.contains(&entry.endpoint);
         // After the young ones: these may have moved.
         let mut found = Vec::new();
-        super::batch::walk(map, BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
-            if endpoints.contains(&entry.endpoint) {
+        super::batch::walk(self.flows.fd().as_fd(), BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
+            if swept(key, entry) {
                 found.push(*key);
             }
         })?;
-        super::batch::delete(map, &found)?;
-        Ok(young + found.len())
+        for key in found {
+            deleted += usize::from(self.delete_if(&key, swept)?);
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes the entry of a key if it is one of those that go: a client may have
+    /// used its port again since it was found, or the flow may have gone on. The
+    /// kernel offers no more than to look at it right before, some microseconds.
+    /// Replies of a flow that begins in these pass as they are, until its client's
+    /// next packet has it adopted by the same weights.
+    pub(super) fn delete_if<A: Address>(
+        &self,
+        key: &Tuple<A>,
+        goes: impl Fn(&Tuple<A>, &Entry<A>) -> bool,
+    ) -> io::Result<bool>
+    where
+        Tuple<A>: Pod,
+        Entry<A>: Pod,
+    {
+        let map = self.flows.fd().as_fd();
+        match super::batch::get(map, key)? {
+            Some(entry) if goes(key, &entry) => super::batch::remove(map, key),
+            _ => Ok(false),
+        }
     }
 
     /// Forgets some young flows; says how many.
     pub(super) fn forget_young<A: Address>(
         &self,
-        which: impl Fn(&Young<A>) -> bool,
+        which: impl FnMut(&Young<A>) -> bool,
     ) -> io::Result<usize>
     where
         Young<A>: Pod,
     {
-        let map = self.young.fd().as_fd();
-        let mut found = Vec::new();
-        super::batch::walk(map, BATCH, |&position: &u32, young: &Young<A>| {
-            if young.is_whole() && which(young) {
-                found.push(position);
-            }
-        })?;
-        // An element is free when nothing whole is there. In the moment between, another flow
-        // may have come there, whose client then sends its first packet again.
-        super::batch::update(map, &found, &Young::<A>::zeroed())?;
-        Ok(found.len())
+        let (map, count) = &self.young;
+        mapped::forget(map.fd().as_fd(), *count, which)
     }
 }
 

@@ -14,6 +14,7 @@ mod hooks;
 mod identity;
 mod kernel;
 mod log;
+mod mapped;
 mod memory;
 mod object;
 mod others;
