@@ -117,13 +117,15 @@ impl Watch {
 
     /// What there is besides weir; and tells the programs of peers.
     fn found(&mut self) -> Result<Vec<Obstacle>> {
-        let devices = self.devices.list()?;
+        let devices = self.devices.list();
         let strangers = |index: u32| {
             // An interface that has just gone has no peer either.
             datapath::others_at_egress(index, &self.programs).unwrap_or(true)
         };
-        let peers = peers(&devices, strangers);
+        // Without a list, none is known: with `fastPath: on` packets go on being sent.
+        let peers = devices.as_ref().map(|devices| peers(devices, strangers)).unwrap_or_default();
         self.fast_path.set_peers(&peers)?;
+        let devices = devices?;
         if self.setting != Setting::Auto {
             return Ok(Vec::new());
         }
