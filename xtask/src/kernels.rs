@@ -29,7 +29,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const MODULES: &[&str] = &["veth", "sch_ingress", "cls_bpf"];
 
 /// Programs that the harness and the machine's first process run.
-const PROGRAMS: &[&str] = &["ip", "ethtool", "nsenter", "busybox"];
+const PROGRAMS: &[&str] = &["ip", "tc", "ethtool", "nsenter", "busybox"];
 
 /// The machine's first process.
 const INIT: &str = include_str!("guest.sh");

@@ -10,8 +10,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use aya::programs::tc::{NlOptions, TcAttachOptions};
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
 use nix::sys::signal::Signal;
-use weir::datapath::{Object, Settings};
+use weir::api::types::StatusView;
+use weir::datapath::{CLSACT_PRIORITY, Object, Settings, has_tcx};
 use weir::explain::explain;
 use weir::model::{Name, Protocol, Split};
 use weir_tests::agent::Setup;
@@ -19,7 +23,7 @@ use weir_tests::client::{connect_from, ports, survey};
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
 use weir_tests::server::read_line;
-use weir_tests::topology::{Topology, VIP_V4, VIP_V6, client_ip};
+use weir_tests::topology::{CLIENT_FACING, Topology, VIP_V4, VIP_V6, client_ip};
 
 /// That of [`Setup::default`].
 const SEED: u64 = 0x5eed;
@@ -79,6 +83,10 @@ fn steer(release: &str, hook: &'static str) -> Result<()> {
         println!("{release}: {} at {hook} as {}{error}", interface.name, interface.mode);
         ensure!(error.is_empty(), "not attached");
     }
+    if hook == "tc" {
+        shortcut(release, &scene)?;
+        ingress_qdisc(release, &scene)?;
+    }
     let mut models = models(&scene.topology)?;
     let mut open: Vec<Open> = Vec::new();
     for vip in [IpAddr::from(VIP_V4), VIP_V6.into()] {
@@ -101,6 +109,60 @@ fn steer(release: &str, hook: &'static str) -> Result<()> {
     check(&scene, &models, 40_000).context("after a restart")?;
     open.iter_mut().try_for_each(Open::exchange).context("after a restart")?;
     println!("{release}: {hook}: {} new flows and {} open connections", 16 * FLOWS, open.len());
+    Ok(())
+}
+
+/// The way past the stack is closed where no MTU would be checked there, and where a filter is
+/// behind weir's own.
+fn shortcut(release: &str, scene: &Scene) -> Result<()> {
+    let kernel = KernelVersion::current()?;
+    let checks_mtu = kernel >= KernelVersion::new(5, 12, 0);
+    let status = scene.agent.await_status("a choice", |status| !status.fast_path.reason.is_empty());
+    println!("{release}: past the stack: {}", status.fast_path.reason);
+    ensure!(status.fast_path.used == checks_mtu, "used: {}", status.fast_path.used);
+    ensure!(checks_mtu || status.fast_path.reason.contains("no MTU"), "another reason");
+    if !checks_mtu || has_tcx() {
+        return Ok(());
+    }
+    let settings = Settings { flows: 1024, ..Settings::default() };
+    let mut object = Object::load(&settings)?;
+    let program = object.ebpf().program_mut("weir_tc_reply").context("a program")?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    let options = NlOptions { priority: CLSACT_PRIORITY + 1, ..NlOptions::default() };
+    let options = TcAttachOptions::Netlink(options);
+    let attach = || program.attach_with_options(CLIENT_FACING, TcAttachType::Ingress, options);
+    let link = scene.topology.node.run(attach)?;
+    let status = scene.agent.await_status("it is closed", |status| !status.fast_path.used);
+    println!("{release}: past the stack: {}", status.fast_path.reason);
+    let expected = format!("of priority {} is behind weir", CLSACT_PRIORITY + 1);
+    ensure!(status.fast_path.reason.contains(&expected), "another reason");
+    scene.topology.node.run(|| program.detach(link))?;
+    scene.agent.await_status("it is open again", |status| status.fast_path.used);
+    Ok(())
+}
+
+/// Where weir needs clsact, it is not attached to an interface with the qdisc ingress, and is
+/// attached when that has gone.
+fn ingress_qdisc(release: &str, scene: &Scene) -> Result<()> {
+    if has_tcx() {
+        return Ok(());
+    }
+    let (node, ifname) = (&scene.topology.node, "veth-odd");
+    node.ip(&["link add odd type veth peer name even"])?;
+    node.output("tc", &["qdisc", "add", "dev", "odd", "ingress"])?;
+    node.ip(&[format!("link set odd name {ifname}")])?;
+    let found = |status: &StatusView| {
+        let mut views = status.interfaces.iter().filter(|view| view.name == ifname);
+        views.next().map(|view| view.error.clone())
+    };
+    let status = scene.agent.await_status("it is refused", |s| found(s).flatten().is_some());
+    println!("{release}: {ifname}: {}", found(&status).flatten().unwrap_or_default());
+    let filters = node.output("tc", &["filter", "show", "dev", ifname, "ingress"])?;
+    ensure!(!filters.contains("bpf"), "something is attached: {filters}");
+    node.output("tc", &["qdisc", "del", "dev", ifname, "ingress"])?;
+    scene.agent.await_status("it is attached", |status| found(status) == Some(None));
+    node.ip(&[format!("link del {ifname}")])?;
+    scene.agent.await_status("it is gone", |status| found(status).is_none());
     Ok(())
 }
 

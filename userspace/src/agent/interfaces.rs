@@ -8,6 +8,7 @@ use super::steering::Steering;
 use crate::api::types::InterfaceView;
 use crate::config::{self, InterfaceMatch};
 use crate::datapath::{self, Forward};
+use crate::fast_path::{Devices, Filters};
 use crate::interfaces::Event;
 
 /// Which interfaces there are, of those that the configuration matches.
@@ -105,10 +106,13 @@ impl Known {
             config::Forward::Xdp => Forward::Xdp { virtual_device: self.virtual_device },
         };
         let interface = datapath::Interface { index, name: &self.name };
-        let result = if self.ethernet {
-            steering.attach(interface, forward).map_err(|e| format!("{:#}", anyhow::Error::from(e)))
-        } else {
+        let result = if !self.ethernet {
             Err("not an Ethernet interface".to_owned())
+        } else if !datapath::has_tcx() && has_ingress_qdisc(index) {
+            Err("its qdisc ingress is where clsact has to be, which weir needs before Linux 6.6"
+                .to_owned())
+        } else {
+            steering.attach(interface, forward).map_err(|e| format!("{:#}", anyhow::Error::from(e)))
         };
         let (name, hook) = (&self.name, self.hook());
         match &result {
@@ -119,6 +123,14 @@ impl Known {
         }
         self.result = result;
     }
+}
+
+/// Whether an interface has the classic qdisc, which has no egress, and where
+/// the kernel takes filters for egress to ingress. If that cannot be told,
+/// attaching has a try.
+fn has_ingress_qdisc(index: u32) -> bool {
+    let devices = Devices::new().and_then(|mut devices| devices.list()).unwrap_or_default();
+    devices.get(&index).is_some_and(|device| device.filters == Some(Filters::Ingress))
 }
 
 fn release(index: u32, steering: &mut Steering) {
