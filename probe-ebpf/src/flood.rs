@@ -1,5 +1,5 @@
-//! Floods for tests: a program that invents the next packet and then runs one of
-//! weir's programs on it.
+//! Programs of tests. Those that make floods invent the next packet and then run
+//! one of weir's programs on it; another one counts.
 //!
 //! BPF_PROG_TEST_RUN repeats a program on one buffer. User space would need a
 //! system call for each packet that is unlike the last one, which takes longer
@@ -8,7 +8,7 @@
 
 #[cfg(target_arch = "bpf")]
 mod generator {
-    use aya_ebpf::bindings::{TC_ACT_SHOT, xdp_action};
+    use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
     use aya_ebpf::macros::{classifier, map, xdp};
     use aya_ebpf::maps::{Array, ProgramArray};
     use aya_ebpf::programs::{TcContext, XdpContext};
@@ -141,6 +141,22 @@ mod generator {
             unsafe { TARGETS_XDP.tail_call(&ctx, target) };
         }
         xdp_action::XDP_ABORTED
+    }
+
+    /// Packets that have left an interface, by their priority.
+    #[map]
+    static PRIORITIES: Array<u64> = Array::with_max_entries(16, 0);
+
+    /// Counts a packet that leaves.
+    #[classifier]
+    pub fn count_priorities(ctx: TcContext) -> i32 {
+        // SAFETY: the program's context.
+        let priority = unsafe { (*ctx.skb.skb).priority };
+        if let Some(count) = PRIORITIES.get_ptr_mut(priority) {
+            // SAFETY: an entry of the map; tests send one packet at a time.
+            unsafe { *count += 1 }
+        }
+        TC_ACT_UNSPEC
     }
 
     #[panic_handler]

@@ -32,8 +32,8 @@ pub static FLOWS_V4: LruHashMap<Tuple<V4>, Entry<V4>> = LruHashMap::with_max_ent
 pub static FLOWS_V6: LruHashMap<Tuple<V6>, Entry<V6>> = LruHashMap::with_max_entries(1024, 0);
 /// Young flows over IPv4, an element each; see [`probe_common::young`]. Agent.
 ///
-/// Nobody maps the arrays of young flows into memory; but those that can be begin at the border of
-/// a page, and their elements at those of cache lines.
+/// User space maps the arrays of young flows into memory to sweep them. Such arrays begin at the
+/// border of a page: elements over IPv4 lie in one cache line each, and so do sets.
 #[map]
 pub static YOUNG_V4: Array<Young<V4>> = Array::with_max_entries(8, BPF_F_MMAPABLE);
 /// The same over IPv6. Agent.

@@ -9,7 +9,8 @@ use aya::{Ebpf, EbpfLoader};
 use crate::netns::Netns;
 use crate::packet::{TCP, parse};
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-flood-ebpf"));
+pub(crate) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-flood-ebpf"));
 
 /// The bytes of a frame that the generator writes: what is behind them stays as it is.
 const HEADERS: usize = 80;

@@ -37,6 +37,7 @@ pub mod model;
 pub mod netns;
 pub mod packet;
 pub mod path;
+pub mod priorities;
 pub mod prometheus;
 pub mod resource;
 pub mod rng;

@@ -16,6 +16,7 @@ use weir::model::Protocol;
 use weir_tests::agent::{Agent, Setup};
 use weir_tests::client::{exchange, udp_from};
 use weir_tests::netns::Netns;
+use weir_tests::priorities::Priorities;
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{BULK, PORT, Scene};
 use weir_tests::server::{bulk_receive, bulk_send, connect, read_line};
@@ -495,6 +496,35 @@ fn add_queue(scene: &Scene) {
     scene.topology.node.output("tc", &qdisc).expect("qdisc");
     // The agent looks twice a second.
     std::thread::sleep(Duration::from_millis(1500));
+}
+
+/// Priorities that the stack gives to packets it forwards, by type of service: best effort, bulk,
+/// interactive, interactive bulk.
+const PRIORITIES: [(u8, u32); 4] = [(0x00, 0), (0x08, 2), (0x10, 6), (0x18, 4)];
+
+#[test]
+fn packets_to_a_neighbour_have_the_priority_of_their_type_of_service() {
+    const PACKETS: u64 = 10;
+    for (setting, redirects) in [("off", false), ("on", true)] {
+        let scene = scene(setting);
+        let node = &scene.topology.node;
+        let ifname = &scene.topology.endpoint("a").node_ifname;
+        let priorities = Priorities::new(node, ifname).expect("a program that counts");
+        add_queue(&scene);
+        let socket = udp_flow(&scene.topology.client, VIP_V4.into(), 20_000);
+        for (service, priority) in PRIORITIES {
+            let what = format!("fastPath: {setting}, type of service {service:#04x}");
+            setsockopt(&socket, sockopt::Ipv4Tos, &service.into()).expect("IP_TOS");
+            let leaving = || priorities.count(priority).expect("a counter");
+            let before = (leaving(), counted(&scene.agent, "redirected"));
+            for _ in 0..PACKETS {
+                assert_eq!(exchange(&socket, b"hello").expect("answer"), "a", "{what}");
+            }
+            let sent = leaving() - before.0;
+            assert!(sent >= PACKETS, "{what}: {sent} with priority {priority}");
+            assert_eq!(counted(&scene.agent, "redirected") > before.1, redirects, "{what}");
+        }
+    }
 }
 
 #[test]
