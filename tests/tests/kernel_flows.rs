@@ -4,10 +4,12 @@
 mod kernel;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use kernel::talk::{CLIENT, ENDPOINT, Talk};
-use kernel::{FORWARD, TCP_IDLE, UDP_IDLE, casts};
+use kernel::{FORWARD, Hook, Node, TCP_IDLE, UDP_IDLE, casts, settings};
 use probe_common::reason::Reason;
+use weir::datapath::Settings;
 use weir::explain::explain;
 use weir::model::Protocol::{self, Tcp, Udp};
 use weir_tests::packet::{ACK, FIN, RST, SYN};
@@ -88,6 +90,13 @@ fn events() -> Vec<Event> {
             t.syn_ack(e);
             t.send(|p| p.flags(RST).seq(CLIENT.wrapping_add(FAR)));
         }),
+        event(Tcp, false, "an ACK of another number than the endpoint's", false, |t, e| {
+            t.syn_ack(e);
+            for other in [ENDPOINT.wrapping_sub(1), ENDPOINT + FAR, 0] {
+                t.send(|p| p.ack(other));
+                assert!(!t.is_established(), "who acknowledges {other} has not seen the SYN-ACK");
+            }
+        }),
         event(Tcp, false, "silence beyond the limit", true, |t, _| t.node.let_pass(TCP_IDLE * 2)),
         event(Tcp, true, "nothing", false, |_, _| {}),
         event(Tcp, true, "data", false, |t, e| {
@@ -142,13 +151,6 @@ fn events() -> Vec<Event> {
             t.node.let_pass(TCP_IDLE * 2);
             t.reply(e, |p| p.payload(b"news"));
         }),
-        event(Tcp, true, "keep-alives after an hour each", false, |t, e| {
-            for _ in 0..3 {
-                t.node.let_pass(3600);
-                t.send(|p| p.seq(CLIENT.wrapping_sub(1)));
-                t.reply(e, |p| p);
-            }
-        }),
         event(Udp, false, "nothing", false, |_, _| {}),
         event(Udp, false, "an answer", false, |t, e| t.reply(e, |p| p)),
         event(Udp, false, "silence beyond the limit", true, |t, _| t.node.let_pass(UDP_IDLE * 2)),
@@ -199,6 +201,34 @@ fn another_syn_before_the_handshake_is_complete_follows_todays_weights() {
         assert_eq!(talk.syn(), old, "{cast} {hook:?}: the same SYN, sent again");
         let other = talk.send(|p| p.flags(SYN).seq(77).ack(0));
         assert_eq!(other, cast.v2[0], "{cast} {hook:?}: a SYN with another number");
+    }
+}
+
+/// As many as the kernel's keep-alives of old, at the idle limit that is the default.
+#[test]
+fn a_flow_whose_keep_alives_come_an_hour_apart_keeps_its_endpoint_and_is_not_swept() {
+    let hour = Duration::from_secs(3600);
+    let settings = Settings { tcp_idle: Settings::default().tcp_idle, flows: 1024, ..settings() };
+    assert_eq!(settings.tcp_idle, 2 * hour, "the default");
+    for (cast, hook) in
+        casts().iter().flat_map(|cast| [Hook::Tc, Hook::Xdp].map(|hook| (cast, hook)))
+    {
+        let what = format!("{cast} {hook:?}");
+        let mut talk = Talk::on(Node::with(&settings), cast, hook, Tcp);
+        let endpoint = talk.open();
+        talk.shift();
+        for n in 0..3 {
+            talk.node.let_time_pass(hour);
+            let to = talk.send(|p| p.seq(CLIENT.wrapping_sub(1)));
+            assert_eq!(to, endpoint, "{what}: keep-alive {n}");
+            talk.reply(endpoint, |p| p);
+            assert_eq!(talk.node.reason(Reason::FlowAdopted), 0, "{what}: keep-alive {n}");
+        }
+        talk.node.let_time_pass(hour);
+        // A SYN of a forger, or of a client that lost its memory, is no new flow yet.
+        assert_eq!(talk.syn(), endpoint, "{what}: a SYN within the limit");
+        assert_eq!(talk.node.sweep_ended(&settings), 0, "{what}: entries that are swept");
+        assert_eq!(talk.send(|p| p), endpoint, "{what}: after the agent has swept");
     }
 }
 

@@ -189,39 +189,33 @@ fn ways(cast: &Cast, endpoint: SocketAddr) -> Vec<Way> {
     [there].into_iter().chain(FORWARD.map(back)).collect()
 }
 
-/// Where in its life a flow is, and how it came there from its first packet.
-type Life = (&'static str, fn(&mut Talk<'_>, SocketAddr));
+/// What a flow has come to, and how, from its first packet or from the step before.
+type Step = (&'static str, fn(&mut Talk<'_>, SocketAddr));
 
-const LIVES: &[Life] = &[
-    ("pending", |_, _| {}),
-    ("answered", |t, e| answer(t, e)),
-    ("live", |t, e| establish(t, e)),
-    ("silent for long", |t, e| {
-        establish(t, e);
-        t.node.let_pass(10 * TCP_IDLE);
-    }),
-];
-
+const BEGUN: [Step; 2] = [("pending", |_, _| {}), ("answered", answer)];
+/// Where a flow is in which both sides have spoken.
+const LIVE: [Step; 2] = [("young", establish), ("in the flow table", grow)];
+/// What may come of it there.
+const THEN: [Step; 2] =
+    [("live", |_, _| {}), ("silent for long", |t, _| t.node.let_pass(10 * TCP_IDLE))];
 /// The same of connections alone.
-const TCP_LIVES: &[Life] = &[
-    ("closed by the client", |t, e| {
-        establish(t, e);
-        t.send(|p| p.flags(FIN | ACK));
-    }),
-    ("closed by the endpoint", |t, e| {
-        establish(t, e);
-        t.reply(e, |p| p.flags(FIN | ACK));
-    }),
+const CLOSED: [Step; 4] = [
+    ("closed by the client", |t, _| _ = t.send(|p| p.flags(FIN | ACK))),
+    ("closed by the endpoint", |t, e| t.reply(e, |p| p.flags(FIN | ACK))),
     ("closed by both", |t, e| {
-        establish(t, e);
         t.send(|p| p.flags(FIN | ACK));
         t.reply(e, |p| p.flags(FIN | ACK));
     }),
-    ("reset", |t, e| {
-        establish(t, e);
-        t.send(|p| p.flags(RST));
-    }),
+    ("reset", |t, _| _ = t.send(|p| p.flags(RST))),
 ];
+
+/// All places of a flow in its life, from its first packet on.
+fn lives(protocol: Protocol) -> Vec<[Step; 2]> {
+    let closed = if protocol == Protocol::Tcp { &CLOSED[..] } else { &[] };
+    let then: Vec<Step> = THEN.iter().chain(closed).copied().collect();
+    let live = LIVE.iter().flat_map(|&live| then.iter().map(move |&then| [live, then]));
+    BEGUN.iter().map(|&begun| [begun, THEN[0]]).chain(live).collect()
+}
 
 fn answer(talk: &mut Talk<'_>, endpoint: SocketAddr) {
     match talk.protocol {
@@ -234,18 +228,28 @@ fn establish(talk: &mut Talk<'_>, endpoint: SocketAddr) {
     answer(talk, endpoint);
     assert_eq!(talk.send(|p| p), endpoint);
     assert!(talk.is_established());
+    assert_eq!(talk.node.entries(), [0, 1], "a young flow");
+}
+
+fn grow(talk: &mut Talk<'_>, endpoint: SocketAddr) {
+    establish(talk, endpoint);
+    talk.node.let_pass(1);
+    assert_eq!(talk.send(|p| p), endpoint);
+    assert_eq!(talk.node.entries(), [2, 0], "in the flow table");
 }
 
 #[test]
 fn errors_are_about_the_packet_that_their_receiver_sent() {
     let mut ran = 0;
     for cast in &casts() {
+        let mut node = Node::new();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let of_tcp = if protocol == Protocol::Tcp { TCP_LIVES } else { &[] };
-            for (life, live) in LIVES.iter().chain(of_tcp) {
-                let mut talk = Talk::new(cast, Hook::Tc, protocol);
+            for [(place, come), (life, then)] in lives(protocol) {
+                node.forget();
+                let mut talk = Talk::on(node, cast, Hook::Tc, protocol);
                 let endpoint = talk.first();
-                live(&mut talk, endpoint);
+                come(&mut talk, endpoint);
+                then(&mut talk, endpoint);
                 let entries = talk.node.entries();
                 let own = if cast.vip.is_ipv4() { V4 } else { V6 };
                 for shape in COMMON.iter().chain(own) {
@@ -266,7 +270,7 @@ fn errors_are_about_the_packet_that_their_receiver_sent() {
                             let out = talk.node.pass(way.hook, &sent);
                             assert!(
                                 out == wanted,
-                                "{cast} {protocol:?} {}, {kind:?} from {sender}, {life}, {:?}:\n\
+                                "{cast} {protocol:?} {}, {kind:?} from {sender}, {place}, {life}, {:?}:\n\
                                  {out:02x?}\n{wanted:02x?}",
                                 shape.name,
                                 way.hook
@@ -277,6 +281,7 @@ fn errors_are_about_the_packet_that_their_receiver_sent() {
                 }
                 assert_eq!(talk.node.entries(), entries, "an error changes no entry");
                 assert_eq!(talk.node.reason(Reason::PassIcmpUntracked), 0);
+                node = talk.node;
             }
         }
     }

@@ -324,10 +324,18 @@ impl Node {
         counts
     }
 
-    /// Makes all flows, and what is known of fragments, older by that many seconds.
+    /// Makes all flows, and what is known of fragments, older by at least that many seconds.
     pub fn let_pass(&mut self, seconds: u64) {
         // A tick is at most two seconds and at least half a one.
-        let ticks = seconds as u32 * 2;
+        self.age(seconds as u32 * 2);
+    }
+
+    /// Makes them older by just that time, up to a tick.
+    pub fn let_time_pass(&mut self, time: Duration) {
+        self.age(Clock::new().ticks(time));
+    }
+
+    fn age(&mut self, ticks: u32) {
         self.each_v4(|_, entry| entry.seen = entry.seen.wrapping_sub(ticks));
         self.each_v6(|_, entry| entry.seen = entry.seen.wrapping_sub(ticks));
         self.each_young(&mut |young| *young.seen() = young.seen().wrapping_sub(ticks));
