@@ -1,104 +1,51 @@
 //! Floods of packets that nobody honest sends, while connections live and are made.
 //!
-//! A million packets of each kind, unless WEIR_FLOOD_PACKETS says another number:
+//! Half a million packets of each kind, unless WEIR_FLOOD_PACKETS says another number:
 //! `cargo xtask stress floods` sends ten million.
 
 mod kernel;
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kernel::{Cast, Hook, Node, Verdict, casts, settings};
-use probe_common::flow::{CLOSING, in_window};
+use kernel::stage::{
+    COUNTLESS, Census, FIRST_CLIENT, FIRST_ENDPOINT, Flow, Part, Sender, Stage, aim, answer,
+    client, guessed, invented, reviews,
+};
+use kernel::{Cast, Hook, Node, casts, settings};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use probe_common::reason::Reason;
-use weir::datapath::Settings;
-use weir::model::{Protocol, Split};
-use weir_tests::flood::{Client, Generator, Target, Wave};
-use weir_tests::packet::{ACK, FIN, Packet, RST, SYN, checksums_ok, tuple};
+use weir::datapath::{Settings, young_flows};
+use weir::model::Protocol;
+use weir_tests::flood::{Client, Generator};
+use weir_tests::packet::{ACK, FIN, RST, SYN};
 
-/// Packets of a flood: thirty times the room for young flows.
-const PACKETS: u32 = 1_000_000;
-/// Addresses of clients with flows that live before the flood, and ports of each.
-const LIVE: [u32; 2] = [5, 1000];
+/// Packets of a flood: fifteen times the room for young flows.
+const PACKETS: u32 = 500_000;
 /// Packets of each wave of a flood between two packets of an honest client, at most, and between
 /// its packet and what the endpoint says to it: a millisecond, if a million come in a second.
 const STEP: u32 = 1000;
+/// Live flows that go on in each step: half of all do, at least once in the shortest flood.
+const GO_ON: u32 = 16;
 /// After so many steps, another honest client begins.
 const BEGIN: u32 = 10;
 /// What an honest client's round trip takes, in steps; each has one of these.
 const ROUND_TRIPS: [u32; 4] = [1, 3, 10, 30];
 /// Steps that an honest client is under way, at most.
 const LONGEST: u32 = 2 * (30 + 2);
-/// Sequence number behind a client's SYN.
-const FIRST_CLIENT: u32 = 1000;
-/// The same of an endpoint.
-const FIRST_ENDPOINT: u32 = 5000;
-
-/// The client of a cast, with another last word of its address, and another port.
-fn client(cast: &Cast, host: u32, port: u16) -> SocketAddr {
-    let ip: IpAddr = match cast.client.ip() {
-        IpAddr::V4(_) => Ipv4Addr::from(u32::from(Ipv4Addr::new(203, 0, 113, 0)) + host).into(),
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, e, f, ..] = ip.segments();
-            Ipv6Addr::new(a, b, c, d, e, f, (host >> 16) as u16, host as u16).into()
-        }
-    };
-    SocketAddr::new(ip, port)
-}
-
-/// The first of all clients with live flows.
-fn first_live(cast: &Cast) -> SocketAddr {
-    client(cast, 1, 1024)
-}
-
-/// The first of all invented clients, which have 2^24 addresses and all ports but 0.
-fn first_invented(cast: &Cast) -> SocketAddr {
-    let ip: IpAddr = match cast.client.ip() {
-        IpAddr::V4(_) => Ipv4Addr::new(10, 0, 0, 0).into(),
-        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 8, 0, 0, 0, 0, 0).into(),
-    };
-    SocketAddr::new(ip, 1)
-}
-
-/// A wave, and from which side it comes.
-type Part = (Client, Wave);
-
-/// From invented clients to the service.
-fn invented(cast: &Cast, protocol: Protocol, flags: u8) -> Part {
-    let packet = packet(protocol, first_invented(cast), cast.vip).flags(flags);
-    (Client::Source, Wave::new(&packet.build(), Client::Source, 1 << 24, 65_535))
-}
-
-/// What the endpoint says to these.
-fn answer(cast: &Cast, protocol: Protocol, flags: u8) -> Part {
-    let packet = packet(protocol, cast.v2[0], first_invented(cast)).flags(flags).seq(1).ack(2);
-    (Client::Destination, Wave::new(&packet.build(), Client::Destination, 1 << 24, 65_535))
-}
-
-/// In the name of clients with live flows, or of their endpoint. Numbers are drawn, from all that
-/// are out of the window, or from all.
-fn guessed(cast: &Cast, from: Client, flags: u8, out_of_window: bool) -> Part {
-    let (live, [addresses, ports]) = (first_live(cast), LIVE);
-    let (packet, known) = match from {
-        Client::Source => (Packet::tcp(live, cast.vip), FIRST_CLIENT),
-        Client::Destination => (Packet::tcp(cast.v1[0], live), FIRST_ENDPOINT),
-    };
-    let wave = Wave::new(&packet.flags(flags).build(), from, addresses, ports);
-    if !out_of_window {
-        return (from, wave.sequences(0, u32::MAX));
-    }
-    let (ahead, behind) = (known + (2 << 20), known.wrapping_sub(2 << 20));
-    assert!(!in_window(ahead, known) && !in_window(behind, known));
-    (from, wave.sequences(ahead, behind.wrapping_sub(ahead)))
-}
-
-fn packet(protocol: Protocol, from: SocketAddr, to: SocketAddr) -> Packet {
-    match protocol {
-        Protocol::Tcp => Packet::tcp(from, to),
-        Protocol::Udp => Packet::udp(from, to).payload(b"twelve bytes"),
-    }
+/// What a number that is in the window of a live flow by chance makes of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hits {
+    /// There is none.
+    None,
+    /// It looks as if it were about to end, until its client goes on.
+    Undone,
+    /// The same, and after that.
+    Lasting,
 }
 
 /// A flood.
@@ -108,35 +55,55 @@ struct Kind {
     protocol: Protocol,
     /// Sent in turn, some of each.
     waves: fn(&Cast) -> Vec<Part>,
-    /// Whether some numbers are in the window of a live flow, which then looks as if it had ended.
-    hits: bool,
+    hits: Hits,
+    /// Invented clients whose flows come to live, as nobody can tell them from honest ones.
+    come_to_live: u32,
 }
 
 const fn kind(name: &'static str, protocol: Protocol, waves: fn(&Cast) -> Vec<Part>) -> Kind {
-    Kind { name, protocol, waves, hits: false }
+    Kind { name, protocol, waves, hits: Hits::None, come_to_live: 0 }
 }
+
+/// Addresses and ports of clients that come again and again, few enough for the table.
+const FEW: [u32; 2] = [16, 1024];
+/// The same, of more than there is room for.
+const MANY: [u32; 2] = [128, 1024];
 
 fn kinds() -> Vec<Kind> {
     use Client::{Destination, Source};
     use Protocol::{Tcp, Udp};
     vec![
-        kind("SYNs", Tcp, |c| vec![invented(c, Tcp, SYN)]),
+        kind("SYNs", Tcp, |c| vec![invented(c, Tcp, COUNTLESS, SYN, 0)]),
         kind("SYNs, and the endpoint's SYN-ACKs", Tcp, |c| {
-            vec![invented(c, Tcp, SYN), answer(c, Tcp, SYN | ACK)]
+            vec![invented(c, Tcp, COUNTLESS, SYN, 0), answer(c, Tcp, COUNTLESS, SYN | ACK)]
         }),
         kind("SYNs, and the endpoint's RSTs", Tcp, |c| {
-            vec![invented(c, Tcp, SYN), answer(c, Tcp, RST | ACK)]
+            vec![invented(c, Tcp, COUNTLESS, SYN, 0), answer(c, Tcp, COUNTLESS, RST | ACK)]
         }),
-        kind("segments of no flow", Tcp, |c| vec![invented(c, Tcp, ACK)]),
+        // Of who saw no SYN-ACK: the endpoint's answers give their numbers as 1.
+        kind("SYNs, the endpoint's SYN-ACKs, and ACKs of another number", Tcp, |c| {
+            vec![
+                invented(c, Tcp, COUNTLESS, SYN, 0),
+                answer(c, Tcp, COUNTLESS, SYN | ACK),
+                invented(c, Tcp, COUNTLESS, ACK, 0xdead_beef),
+            ]
+        }),
+        kind("segments of no flow", Tcp, |c| vec![invented(c, Tcp, COUNTLESS, ACK, 0)]),
         kind("segments of no flow, and the endpoint's RSTs", Tcp, |c| {
-            vec![invented(c, Tcp, ACK), answer(c, Tcp, RST)]
+            vec![invented(c, Tcp, COUNTLESS, ACK, 0), answer(c, Tcp, COUNTLESS, RST)]
         }),
-        kind("RSTs of no flow", Tcp, |c| vec![invented(c, Tcp, RST)]),
-        kind("FINs of no flow", Tcp, |c| vec![invented(c, Tcp, FIN | ACK)]),
-        kind("datagrams", Udp, |c| vec![invented(c, Udp, 0)]),
+        kind("RSTs of no flow", Tcp, |c| vec![invented(c, Tcp, COUNTLESS, RST, 0)]),
+        kind("FINs of no flow", Tcp, |c| vec![invented(c, Tcp, COUNTLESS, FIN | ACK, 0)]),
+        kind("datagrams", Udp, |c| vec![invented(c, Udp, COUNTLESS, 0, 0)]),
         kind("datagrams, and the endpoint's answers", Udp, |c| {
-            vec![invented(c, Udp, 0), answer(c, Udp, 0)]
+            vec![invented(c, Udp, COUNTLESS, 0, 0), answer(c, Udp, COUNTLESS, 0)]
         }),
+        Kind {
+            come_to_live: FEW[0] * FEW[1],
+            ..kind("datagrams of clients that come again and again, and answers", Udp, |c| {
+                vec![invented(c, Udp, FEW, 0, 0), answer(c, Udp, FEW, 0)]
+            })
+        },
         kind("RSTs as if of live clients", Tcp, |c| vec![guessed(c, Source, RST, true)]),
         kind("FINs as if of live clients", Tcp, |c| vec![guessed(c, Source, FIN | ACK, true)]),
         kind("RSTs as if of their endpoint", Tcp, |c| vec![guessed(c, Destination, RST, true)]),
@@ -144,122 +111,19 @@ fn kinds() -> Vec<Kind> {
             vec![guessed(c, Destination, FIN | ACK, true)]
         }),
         Kind {
-            hits: true,
+            hits: Hits::Undone,
             ..kind("RSTs as if of live clients, of any number", Tcp, |c| {
                 vec![guessed(c, Source, RST, false)]
             })
         },
+        Kind {
+            hits: Hits::Lasting,
+            ..kind("FINs as if of live clients, of any number", Tcp, |c| {
+                vec![guessed(c, Source, FIN | ACK, false)]
+            })
+        },
         kind("SYNs as if of live clients", Tcp, |c| vec![guessed(c, Source, SYN, true)]),
     ]
-}
-
-/// A client's flow up to its first data; each step can be taken by itself.
-struct Flow {
-    client: SocketAddr,
-    endpoint: Option<SocketAddr>,
-}
-
-impl Flow {
-    fn new(client: SocketAddr) -> Self {
-        Self { client, endpoint: None }
-    }
-
-    /// The client's first packet.
-    fn open(&mut self, stage: &mut Stage<'_>) {
-        self.endpoint = Some(stage.forward(self.client, SYN, FIRST_CLIENT - 1, 0));
-    }
-
-    /// The endpoint's first one.
-    fn accept(&self, stage: &mut Stage<'_>) {
-        stage.reply(self.endpoint.expect("opened"), self.client, SYN | ACK, FIRST_ENDPOINT - 1);
-    }
-
-    /// The client goes on.
-    fn go_on(&self, stage: &mut Stage<'_>) {
-        let to = stage.forward(self.client, ACK, FIRST_CLIENT, FIRST_ENDPOINT);
-        assert_eq!(Some(to), self.endpoint, "{}: {} moved", stage.what, self.client);
-    }
-
-    /// So does the endpoint.
-    fn answer(&self, stage: &mut Stage<'_>) {
-        stage.reply(self.endpoint.expect("opened"), self.client, ACK, FIRST_ENDPOINT);
-    }
-}
-
-/// A node, and what is sent through it.
-struct Stage<'a> {
-    node: &'a mut Node,
-    cast: &'a Cast,
-    hook: Hook,
-    protocol: Protocol,
-    split: Split,
-    what: String,
-}
-
-impl Stage<'_> {
-    /// Where a packet of a client goes.
-    fn forward(&mut self, from: SocketAddr, flags: u8, sequence: u32, ack: u32) -> SocketAddr {
-        let packet = packet(self.protocol, from, self.cast.vip);
-        let frame = packet.flags(flags).seq(sequence).ack(ack).build();
-        tuple(self.node.pass(self.hook, &frame)).expect("a tuple").destination
-    }
-
-    /// An endpoint's packet, which the client must get from the service.
-    fn reply(&mut self, from: SocketAddr, to: SocketAddr, flags: u8, sequence: u32) {
-        let packet = packet(self.protocol, from, to).flags(flags).seq(sequence).ack(FIRST_CLIENT);
-        let seen = tuple(self.node.pass(Hook::Reply, &packet.build())).expect("a tuple");
-        assert_eq!((seen.source, seen.destination), (self.cast.vip, to), "{}", self.what);
-    }
-
-    /// New flows so far.
-    fn flows(&mut self) -> u64 {
-        self.node.subset(&self.split, "v2").flows
-    }
-
-    /// Opens a live flow from each of these clients. All go to v1; flows after them go to v2.
-    fn live(&mut self) -> Vec<Flow> {
-        let [addresses, ports] = LIVE;
-        let all = (0..addresses).flat_map(|host| (0..ports).map(move |port| (host, port)));
-        let mut flows: Vec<Flow> =
-            all.map(|(host, n)| Flow::new(client(self.cast, 1 + host, 1024 + n as u16))).collect();
-        for flow in &mut flows {
-            flow.open(self);
-            flow.accept(self);
-            flow.go_on(self);
-            assert_eq!(flow.endpoint, Some(self.cast.v1[0]));
-        }
-        self.node.let_pass(1);
-        flows.iter().for_each(|flow| flow.go_on(self));
-        assert_eq!(self.node.entries(), [2 * flows.len(), 0], "{}", self.what);
-        // Those of odd ports have said nothing for half of the time that they may.
-        let idle = if self.protocol == Protocol::Tcp { 3600 } else { 1800 };
-        let age = |port: u16, seen: &mut u32| *seen = seen.wrapping_sub(idle * u32::from(port % 2));
-        // The same of both directions.
-        let client_port = |sport: u16, dport: u16| u16::from_be(sport).max(u16::from_be(dport));
-        self.node.each_v4(|key, e| age(client_port(key.sport, key.dport), &mut e.seen));
-        self.node.each_v6(|key, e| age(client_port(key.sport, key.dport), &mut e.seen));
-        self.split = reviews(self.node, self.cast, self.protocol, [0, 1]);
-        flows
-    }
-
-    /// Flows that look as if they were about to end.
-    fn closing(&mut self) -> usize {
-        let mut count = 0;
-        let mut look = |state: u16| count += usize::from(state & CLOSING != 0);
-        self.node.each_v4(|_, entry| look(entry.state));
-        self.node.each_v6(|_, entry| look(entry.state));
-        count
-    }
-}
-
-/// The split, each subset with one endpoint.
-fn reviews(node: &mut Node, cast: &Cast, protocol: Protocol, weights: [u32; 2]) -> Split {
-    let subsets: [(&str, u32, &[SocketAddr]); 2] =
-        [("v1", weights[0], &cast.v1[..1]), ("v2", weights[1], &cast.v2)];
-    let affinity = weir::model::Affinity::None;
-    let split = kernel::split("reviews", (cast.vip, protocol), affinity, &subsets);
-    node.publish(&split);
-    split
 }
 
 /// An honest client, what it does next, and when.
@@ -324,30 +188,6 @@ impl Crowd {
     }
 }
 
-/// What a flood needs to be sent.
-struct Sender<'a> {
-    generator: &'a mut Generator,
-    /// Forward and reply.
-    targets: [Target; 2],
-    parts: Vec<Part>,
-}
-
-impl Sender<'_> {
-    /// Sends some packets of each wave; how many these are.
-    fn send(&mut self, stage: &Stage<'_>, count: u32) -> u32 {
-        for (from, wave) in &mut self.parts {
-            let (target, hook) = match from {
-                Client::Source => (self.targets[0], stage.hook),
-                Client::Destination => (self.targets[1], Hook::Reply),
-            };
-            let (code, out) = self.generator.send(target, wave, count).expect("a flood");
-            assert_eq!(hook.verdict(code), Verdict::Pass, "{}", stage.what);
-            assert!(checksums_ok(out), "{}: checksum of {out:02x?}", stage.what);
-        }
-        count * self.parts.len() as u32
-    }
-}
-
 fn packets() -> u32 {
     let Ok(told) = std::env::var("WEIR_FLOOD_PACKETS") else { return PACKETS };
     told.parse().unwrap_or_else(|error| panic!("WEIR_FLOOD_PACKETS={told}: {error}"))
@@ -356,74 +196,103 @@ fn packets() -> u32 {
 /// Sends a flood through a node, and says what came of it.
 fn flood(stage: &mut Stage<'_>, mut sender: Sender<'_>, kind: &Kind) -> String {
     let live = stage.live();
-    let memory = stage.node.memory();
     let (adopted, begun) = (stage.node.reason(Reason::FlowAdopted), Instant::now());
     let (mut crowd, mut sent, mut now) = (Crowd::default(), 0, 0);
-    let (all, at_once) = (packets(), STEP * sender.parts.len() as u32);
+    let (all, at_once) = (packets(), STEP * sender.waves());
     while sent < all {
         // All are through when the flood ends.
         if now % BEGIN == 0 && (all - sent) / at_once > LONGEST {
             crowd.begin(stage.cast, now);
         }
         crowd.step(stage, now);
-        // Half of the live flows go on, each now and then.
-        let active = &live[(2 * now as usize) % live.len()];
-        active.answer(stage);
-        active.go_on(stage);
-        sent += sender.send(stage, STEP);
+        for n in GO_ON * now..GO_ON * (now + 1) {
+            let active = &live[(2 * n as usize) % live.len()];
+            active.answer(stage);
+            active.go_on(stage);
+        }
+        sent += sender.send(&stage.what, STEP);
         now += 1;
     }
     let spent = begun.elapsed();
+    assert!((GO_ON * now) as usize >= live.len() / 2, "{}: {now} steps", stage.what);
     assert!(crowd.under_way.is_empty() && crowd.made > 0, "{}: honest clients", stage.what);
-    let [entries, _] = stage.node.entries();
-    let low = 2 * live.len();
-    assert!(entries >= low, "{}: {entries} entries live, not {low}", stage.what);
+    let census = assert_only_these_live(stage, &live, crowd.made, kind.come_to_live);
     let closing = stage.closing();
-    assert!(kind.hits || closing == 0, "{}: {closing} entries closing", stage.what);
+    assert!(kind.hits != Hits::None || closing == 0, "{}: {closing} closing", stage.what);
+    assert_live(stage, &live, kind.hits != Hits::None);
+    let still = stage.closing();
+    let lasting = if kind.hits == Hits::Lasting { closing } else { 0 };
+    assert!(still <= lasting, "{}: {still} of those that went on are closing", stage.what);
+    let mut line = format!(
+        "{}: {sent} packets in {:.1} s, {closing} entries hit; {} of {} live flows live, {} honest \
+         ones made; {} entries of invented clients; handshakes pushed out",
+        stage.what,
+        spent.as_secs_f64(),
+        live.len(),
+        live.len(),
+        crowd.made,
+        census.invented,
+    );
+    for (trip, [all, pushed]) in ROUND_TRIPS.iter().zip(crowd.pushed) {
+        write!(line, ", in {} packets: {pushed} of {all}", trip * STEP).expect("a string");
+    }
+    let adopted = stage.node.reason(Reason::FlowAdopted) - adopted;
+    write!(line, "; {adopted} adopted, {} KiB of tables", stage.node.memory() >> 10)
+        .expect("a string");
+    line
+}
+
+/// In the flow tables are all of those that lived before the flood, some of the honest clients
+/// that came after them, and no others but so many invented ones at most.
+fn assert_only_these_live(
+    stage: &mut Stage<'_>,
+    live: &[Flow],
+    honest: u32,
+    invented: u32,
+) -> Census {
+    let census = stage.census();
+    assert_eq!(census.live, 2 * live.len(), "{}: {census:?}", stage.what);
+    assert!(census.honest <= 2 * honest as usize, "{}: {census:?}", stage.what);
+    assert!(census.invented <= 2 * invented as usize, "{}: {census:?}", stage.what);
+    let [entries, young] = stage.node.entries();
+    let room = [2 * FLOWS, young_flows(FLOWS)].map(|room| room as usize);
+    assert!(entries <= room[0] && young <= room[1], "{}: {entries}, {young}", stage.what);
+    census
+}
+
+/// All live flows go on as if nothing had happened.
+fn assert_live(stage: &mut Stage<'_>, live: &[Flow], client_first: bool) {
     let before = stage.flows();
     for (n, flow) in live.iter().enumerate() {
         // Whoever speaks first; but a client that was reset in its name says first that it lives.
-        if n % 2 == 0 && !kind.hits {
+        if n % 2 == 0 && !client_first {
             flow.answer(stage);
         }
         flow.go_on(stage);
         flow.answer(stage);
     }
     assert_eq!(stage.flows(), before, "{}: live flows were forgotten", stage.what);
-    assert_eq!(stage.closing(), 0, "{}: flows that go on are not closing", stage.what);
-    assert_eq!(stage.node.memory(), memory, "{}: bytes of maps", stage.what);
-    let mut line = format!(
-        "{}: {sent} packets in {:.1} s, {closing} entries hit; {} of {} live flows live, {} honest \
-         ones made; handshakes pushed out",
-        stage.what,
-        spent.as_secs_f64(),
-        live.len(),
-        live.len(),
-        crowd.made,
-    );
-    for (trip, [all, pushed]) in ROUND_TRIPS.iter().zip(crowd.pushed) {
-        write!(line, ", in {} packets: {pushed} of {all}", trip * STEP).expect("a string");
-    }
-    let adopted = stage.node.reason(Reason::FlowAdopted) - adopted;
-    write!(line, "; {adopted} adopted, {} KiB of maps", memory >> 10).expect("a string");
-    line
+}
+
+/// Live flows for which there is room.
+const FLOWS: u32 = 65_536;
+
+fn node() -> Node {
+    let idle = Duration::from_secs(7200);
+    Node::with(&Settings { flows: FLOWS, tcp_idle: idle, udp_idle: idle, ..settings() })
 }
 
 fn check(cast: &Cast, hook: Hook) {
-    let idle = Duration::from_secs(7200);
-    let flows = 65_536;
-    let mut node = Node::with(&Settings { flows, tcp_idle: idle, udp_idle: idle, ..settings() });
+    let mut node = node();
     let mut generator = Generator::load().expect("the generator loads");
-    let targets =
-        [hook, Hook::Reply].map(|hook| generator.aim(node.program(hook)).expect("a target"));
+    let targets = aim(&mut generator, &mut node, hook);
     for kind in kinds() {
         node.forget();
         let split = reviews(&mut node, cast, kind.protocol, [1, 0]);
         let what = format!("{cast} {hook:?}, {}", kind.name);
         let protocol = kind.protocol;
         let mut stage = Stage { node: &mut node, cast, hook, protocol, split, what };
-        let parts = (kind.waves)(cast);
-        let sender = Sender { generator: &mut generator, targets, parts };
+        let sender = Sender::new(&mut generator, targets, (kind.waves)(cast));
         println!("{}", flood(&mut stage, sender, &kind));
     }
 }
@@ -446,4 +315,168 @@ fn no_flood_over_ipv4_at_xdp_moves_or_evicts_what_lives_or_stops_honest_clients(
 #[test]
 fn no_flood_over_ipv6_at_xdp_moves_or_evicts_what_lives_or_stops_honest_clients() {
     check(&casts()[1], Hook::Xdp);
+}
+
+/// Of a map: its elements are made when they are written (BPF_F_NO_PREALLOC).
+const NO_PREALLOC: u32 = 1;
+
+/// What a flood fills is there from the start: programs take no memory.
+#[test]
+fn maps_that_programs_use_have_all_of_their_memory_from_the_start() {
+    let flags = Node::new().map_flags();
+    let needed = [
+        "FLOWS_V4",
+        "FLOWS_V6",
+        "FRAGMENTS_V4",
+        "FRAGMENTS_V6",
+        "YOUNG_V4",
+        "YOUNG_V6",
+        "SERVICES",
+    ];
+    assert!(needed.iter().all(|need| flags.iter().any(|(name, _)| name == need)), "{flags:?}");
+    let grow: Vec<_> = flags.iter().filter(|(_, flags)| flags & NO_PREALLOC != 0).collect();
+    assert!(grow.is_empty(), "{grow:?} grow");
+}
+
+/// Keeps this thread on the CPU of that number among those that it may use.
+fn stay_on_cpu(number: usize) -> usize {
+    let myself = Pid::from_raw(0);
+    let allowed = sched_getaffinity(myself).expect("CPUs");
+    let all: Vec<usize> =
+        (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
+    let cpu = all[number % all.len()];
+    let mut one = CpuSet::new();
+    one.set(cpu).expect("a CPU");
+    sched_setaffinity(myself, &one).expect("a thread that stays");
+    cpu
+}
+
+/// Two floods on two CPUs at once, in the name of the same invented clients in the same order, so
+/// that both begin the same flows at the same time; live flows go on meanwhile.
+#[test]
+fn floods_on_two_cpus_at_once_move_and_evict_nothing_that_lives() {
+    let casts = casts();
+    for (cast, hook) in [(&casts[0], Hook::Tc), (&casts[1], Hook::Xdp)] {
+        let what = format!("{cast} {hook:?}, two floods at once");
+        let mut node = node();
+        let mut generators = [(); 2].map(|()| Generator::load().expect("the generator loads"));
+        let protocol = Protocol::Tcp;
+        let split = reviews(&mut node, cast, protocol, [1, 0]);
+        let targets = generators.each_mut().map(|generator| aim(generator, &mut node, hook));
+        let mut stage = Stage { node: &mut node, cast, hook, protocol, split, what: what.clone() };
+        let live = stage.live();
+        let (all, sent, ended) = (packets(), AtomicU32::new(0), AtomicU32::new(0));
+        let waves: [Vec<Part>; 2] = [
+            vec![
+                invented(cast, protocol, COUNTLESS, SYN, 0),
+                answer(cast, protocol, COUNTLESS, SYN | ACK),
+            ],
+            vec![
+                invented(cast, protocol, COUNTLESS, SYN, 0),
+                invented(cast, protocol, COUNTLESS, ACK, 0xdead_beef),
+            ],
+        ];
+        let begun = Instant::now();
+        let (cpus, went_on) = std::thread::scope(|scope| {
+            let (what, sent, ended) = (&what, &sent, &ended);
+            let floods = generators.iter_mut().zip(targets).zip(waves).enumerate();
+            let floods: Vec<_> = floods
+                .map(|(number, ((generator, targets), parts))| {
+                    scope.spawn(move || {
+                        let _ended = CountOnDrop(ended);
+                        let cpu = stay_on_cpu(number);
+                        let mut sender = Sender::new(generator, targets, parts);
+                        let mut own = 0;
+                        while own < all {
+                            own += sender.send(what, STEP);
+                        }
+                        sent.fetch_add(own, Ordering::Relaxed);
+                        cpu
+                    })
+                })
+                .collect();
+            let mut went_on = 0;
+            while ended.load(Ordering::Relaxed) < 2 {
+                let active = &live[(2 * went_on) % live.len()];
+                active.answer(&mut stage);
+                active.go_on(&mut stage);
+                went_on += 1;
+            }
+            let cpus: Vec<_> = floods.into_iter().map(|flood| flood.join().expect(what)).collect();
+            (cpus, went_on)
+        });
+        let spent = begun.elapsed().as_secs_f64();
+        assert_only_these_live(&mut stage, &live, 0, 0);
+        assert_eq!(stage.closing(), 0, "{what}");
+        assert_live(&mut stage, &live, false);
+        println!(
+            "{what}: {} packets on CPUs {cpus:?} in {spent:.1} s; {went_on} times a live flow went \
+             on; {} of {} live",
+            sent.into_inner(),
+            live.len(),
+            live.len()
+        );
+    }
+}
+
+/// Tells that a thread has ended, however.
+struct CountOnDrop<'a>(&'a AtomicU32);
+
+impl Drop for CountOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Datagrams prove nothing: clients that come again, and are answered, are as good as honest ones.
+/// More of them than there is room for push out flows that were silent for longer, of TCP, too. No
+/// packet goes to a wrong endpoint even then, and what is forgotten is counted.
+#[test]
+fn datagrams_of_more_clients_than_there_is_room_for_mislead_nobody() {
+    for cast in &casts() {
+        let (hook, protocol) = (Hook::Tc, Protocol::Tcp);
+        let what = format!("{cast}, {} clients that come again and again", MANY[0] * MANY[1]);
+        let mut node = node();
+        let mut generator = Generator::load().expect("the generator loads");
+        let targets = aim(&mut generator, &mut node, hook);
+        // Datagrams to a service of their own, at the same address and port.
+        let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v2", 1, &cast.v2)];
+        let affinity = weir::model::Affinity::None;
+        node.publish(&kernel::split("names", (cast.vip, Protocol::Udp), affinity, &subsets));
+        let split = reviews(&mut node, cast, protocol, [1, 0]);
+        let mut stage = Stage { node: &mut node, cast, hook, protocol, split, what: what.clone() };
+        let live = stage.live();
+        let parts =
+            vec![invented(cast, Protocol::Udp, MANY, 0, 0), answer(cast, Protocol::Udp, MANY, 0)];
+        let mut sender = Sender::new(&mut generator, targets, parts);
+        // Most of them come three times.
+        let mut sent = 0;
+        while sent < 2 * packets() {
+            sent += sender.send(&what, STEP);
+        }
+        let census = stage.census();
+        let [entries, _] = stage.node.entries();
+        assert!(entries <= 2 * FLOWS as usize, "{what}: {entries} entries");
+        assert!(census.live < 2 * live.len(), "{what}: {census:?}: that was no flood");
+        let (before, adopted) = (stage.flows(), stage.node.reason(Reason::FlowAdopted));
+        let mut moved = 0;
+        for flow in &live {
+            let to = stage.forward(flow.client, ACK, FIRST_CLIENT, FIRST_ENDPOINT);
+            assert!([cast.v1[0], cast.v2[0]].contains(&to), "{what}: to {to}");
+            moved += u64::from(to == cast.v2[0]);
+            stage.reply(to, flow.client, ACK, FIRST_ENDPOINT);
+        }
+        assert_eq!(stage.flows() - before, moved, "{what}: those that moved were forgotten");
+        let adopted = stage.node.reason(Reason::FlowAdopted) - adopted;
+        assert_eq!(adopted, moved, "{what}: and were counted");
+        for port in 1024..1524 {
+            let mut flow = Flow::new(client(cast, 100, port));
+            flow.open(&mut stage);
+            flow.accept(&mut stage);
+            flow.go_on(&mut stage);
+            flow.answer(&mut stage);
+            assert_eq!(flow.endpoint, Some(cast.v2[0]), "{what}: new connections");
+        }
+        println!("{what}: {sent} packets, {entries} entries; {moved} of {} forgotten", live.len());
+    }
 }

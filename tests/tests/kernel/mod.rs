@@ -2,15 +2,17 @@
 // Each test file uses a part of it.
 #![allow(dead_code, reason = "shared by several test crates")]
 
+pub mod stage;
 pub mod talk;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{HashMap, Map, MapData, loaded_maps};
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{Entry, is_forward};
@@ -19,7 +21,7 @@ use probe_common::map::{EndpointStats, SubsetStats};
 use probe_common::parse::TCP;
 use probe_common::reason::Reason;
 use probe_common::young::{ALIAS, Home, WAYS, Young};
-use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Settings};
+use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Object, Settings};
 use weir::explain::words;
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
 use weir::plan::Op;
@@ -227,7 +229,21 @@ impl Node {
         self.loaded.object().ebpf().program(hook.program()).expect("a program")
     }
 
-    /// Bytes of kernel memory that all maps have.
+    /// The names of all maps that some program uses, as far as the kernel keeps them, and their
+    /// flags.
+    pub fn map_flags(&mut self) -> Vec<(String, u32)> {
+        let ebpf = self.loaded.object().ebpf();
+        let mut used = BTreeSet::new();
+        for name in Object::programs() {
+            let info = ebpf.program(name).expect("a program").info().expect("what is known of it");
+            used.extend(info.map_ids().expect("its maps").expect("told since Linux 4.15"));
+        }
+        // Others on this machine may load and unload objects meanwhile.
+        let all = loaded_maps().filter_map(Result::ok).filter(|map| used.contains(&map.id()));
+        all.map(|map| (map.name_as_str().expect("UTF-8").to_owned(), map.map_flags())).collect()
+    }
+
+    /// Bytes of kernel memory that the maps have which programs alone write.
     pub fn memory(&mut self) -> u64 {
         self.loaded.object().ebpf().maps().map(|(_, map)| memory(map)).sum()
     }
