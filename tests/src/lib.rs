@@ -23,6 +23,7 @@
 //! * [`stats`]: does this sample follow these weights?
 //! * [`packet`]: frames and checksums, written independently of weir's own code.
 //! * [`icmp`]: ICMP errors, likewise.
+//! * [`watch`]: what comes to an interface, and from whom.
 
 pub mod agent;
 pub mod applies;
@@ -48,3 +49,4 @@ pub mod shelf;
 pub mod stats;
 pub mod tmux;
 pub mod topology;
+pub mod watch;

@@ -16,7 +16,8 @@ use crate::netns::Netns;
 
 /// The node's client-facing interface, and that of each host towards the client.
 pub const LEFT: &str = "left";
-const RIGHT: &str = "right";
+/// The interface of each host towards the endpoint.
+pub const RIGHT: &str = "right";
 const NODE: usize = 3;
 const HOSTS: usize = 7;
 

@@ -12,7 +12,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::netns::Netns;
 
@@ -198,6 +198,19 @@ fn host(
         format!("address add {v6}/64 dev {ETH} nodad"),
         format!("link set {ETH} up"),
     ])
+}
+
+/// Packets that an interface has received and sent. What is cut into segments later counts as one.
+///
+/// # Errors
+///
+/// Needs `ip`.
+pub fn packets(ns: &Netns, ifname: &str) -> Result<[u64; 2]> {
+    let text = ns.output("ip", &["-j", "-s", "link", "show", ifname])?;
+    let found: serde_json::Value = serde_json::from_str(&text)?;
+    let count =
+        |way: &str| found[0]["stats64"][way]["packets"].as_u64().with_context(|| text.clone());
+    Ok([count("rx")?, count("tx")?])
 }
 
 /// Turns an interface's offloads (checksums on transmit, TSO, GSO, GRO) on or off.

@@ -219,30 +219,45 @@ fn more_packets_in_fragments_than_the_table_holds_are_never_sent_to_a_wrong_endp
     }
 }
 
+/// Fragments of many packets come in turn, a fragment of each: those of each, as sent and as they
+/// must leave.
+fn alternate(node: &mut Node, hook: Hook, packets: &[[Vec<Vec<u8>>; 2]], what: &str) {
+    for n in 0..packets[0][0].len() {
+        for [sent, wanted] in packets {
+            assert!(node.pass(hook, &sent[n]) == wanted[n], "{what}, {hook:?}, fragment {n}");
+        }
+    }
+}
+
 #[test]
-fn fragments_of_two_flows_may_alternate() {
+fn fragments_of_many_flows_may_alternate_in_both_directions() {
+    let mut ran = 0;
     for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
         let mut node = Node::new();
         node.reviews(cast, Protocol::Udp, [50, 50]);
-        let flows: Vec<[Vec<Vec<u8>>; 2]> = (0..20u16)
-            .map(|n| {
+        for bytes in [4_000, 60_000] {
+            let what = format!("{cast}, {bytes} bytes");
+            let cut = |n: u16, ends| {
+                let whole = packet(Protocol::Udp, ends, bytes);
+                whole.id(bytes as u32 + u32::from(n)).build_fragments(SIZE)
+            };
+            let mut there = Vec::new();
+            let mut back = Vec::new();
+            for n in 0..20 {
                 let client = with_port(cast.client, 20_000 + n);
-                let cut = |to| {
-                    let whole = packet(Protocol::Udp, [client, to], 5_000);
-                    whole.id(n.into()).build_fragments(SIZE)
-                };
-                let sent = cut(cast.vip);
+                let sent = cut(n, [client, cast.vip]);
                 // The first packet of a flow may be one that is cut.
                 let to = tuple(node.pass(hook, &sent[0])).expect("a tuple").destination;
-                [sent, cut(to)]
-            })
-            .collect();
-        for n in 1..4 {
-            for [sent, wanted] in &flows {
-                assert!(node.pass(hook, &sent[n]) == wanted[n], "{cast} {hook:?}, fragment {n}");
+                there.push([sent, cut(n, [client, to])]);
+                back.push([cut(n, [to, client]), cut(n, [cast.vip, client])]);
             }
+            alternate(&mut node, hook, &there, &what);
+            alternate(&mut node, Hook::Reply, &back, &what);
+            ran += there.iter().chain(&back).map(|[sent, _]| sent.len()).sum::<usize>();
         }
+        assert_eq!(node.reason(Reason::PassFragment), 0, "{cast} {hook:?}");
     }
+    println!("{ran} fragments in turn rewritten as wanted");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -20,6 +20,8 @@ use weir_tests::topology::{CLIENT_FACING, ETH, Topology, VIP_V4, VIP_V6, client_
 
 /// Packets of the flood.
 const FLOOD: u32 = 300_000;
+/// Connections that must be made meanwhile, at least.
+const MADE: u16 = 100;
 /// Connections that live before it.
 const LIVE: u16 = 50;
 /// Packets that are sent at once, and the pause after them: what is more than fits the queue of a
@@ -118,17 +120,19 @@ fn check(hook: &'static str, vip: IpAddr) {
     topology.node.ip(&[format!("route add {network} via {}", client_ip(vip.ip()))]).expect("route");
     let (mac, sent, source) =
         (mac(topology), AtomicU32::new(0), |port| SocketAddr::new(client_ip(vip.ip()), port));
-    let made = topology.client.run(|| {
+    let waits = topology.client.run(|| {
         let mut live: Vec<_> = (0..LIVE).map(|n| open(source(20_000 + n), vip)).collect();
         assert!(live.iter().all(|(_, name)| name == "old"), "{what}");
         agent.weights("reviews", &[("v1", 0), ("v2", 1)]).expect("weights");
         std::thread::scope(|scope| {
             let flood = scope.spawn(|| flood(vip, mac, &sent));
-            let mut made = 0;
+            let (mut made, mut waits) = (0, Vec::new());
             while !flood.is_finished() {
                 // Each from a port of its own.
                 assert!(made < 44_000, "{what}: the flood takes too long");
+                let begun = Instant::now();
                 let (mut stream, name) = open(source(21_000 + made), vip);
+                waits.push(begun.elapsed());
                 assert_eq!(name, "new", "{what}: connection {made}");
                 echo(&mut stream, &format!("{what}: connection {made}"));
                 let at = usize::from(made % LIVE);
@@ -139,17 +143,23 @@ fn check(hook: &'static str, vip: IpAddr) {
             for (n, (stream, _)) in live.iter_mut().enumerate() {
                 echo(stream, &format!("{what}: live connection {n} after the flood"));
             }
-            made
+            waits
         })
     });
-    assert!(made > 0, "{what}: no connection was made meanwhile");
+    let made = waits.len();
+    assert!(made >= usize::from(MADE), "{what}: {made} connections were made meanwhile");
+    // Whose SYN, or its answer, is lost sends it again after a second.
+    let again = waits.iter().filter(|&&wait| wait >= Duration::from_secs(1)).count();
+    assert!(again <= made / 2, "{what}: {again} of {made} connections had to ask again");
     let metrics = "127.0.0.1:9464".parse().expect("an address");
     let (_, metrics) = get(&topology.node, metrics, "/metrics").expect("metrics");
     let series = r#"weir_subset_flows_total{split="reviews",subset="v2"} "#;
     let flows = metrics.lines().find_map(|line| line.strip_prefix(series)).expect(series);
     let flows: u64 = flows.parse().expect("a number");
     let sent = sent.into_inner();
-    println!("{what}: {sent} SYNs, {flows} flows, {made} made meanwhile, {LIVE} stay up");
+    println!(
+        "{what}: {sent} SYNs, {flows} flows, {made} made meanwhile, {again} of these had to ask again; {LIVE} stay up"
+    );
     assert!(flows >= u64::from(FLOOD) / 2, "{what}: only {flows} flows: the flood was lost");
 }
 

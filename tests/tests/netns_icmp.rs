@@ -11,11 +11,12 @@ use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use weir_tests::agent::{Agent, Setup};
 use weir_tests::client::exchange;
 use weir_tests::netns::Netns;
-use weir_tests::path::{LEFT, Path, address, client_ip, endpoint_ip};
+use weir_tests::path::{LEFT, Path, RIGHT, address, client_ip, endpoint_ip};
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{BULK, PORT};
 use weir_tests::server::{Server, bulk_receive, bulk_send};
 use weir_tests::topology::{VIP_V4, VIP_V6};
+use weir_tests::watch::Watch;
 
 /// Bytes of TCP in each direction.
 const BYTES: u64 = 10_000_019;
@@ -40,6 +41,22 @@ fn cases() -> impl Iterator<Item = (&'static str, (usize, &'static str, bool))> 
 
 fn vips() -> [IpAddr; 2] {
     [VIP_V4.into(), VIP_V6.into()]
+}
+
+/// Watches who sends to the client: both services, and the endpoint.
+fn watch(path: &Path) -> Watch<'_> {
+    let senders: Vec<IpAddr> = vips().into_iter().flat_map(|vip| [vip, endpoint_ip(vip)]).collect();
+    Watch::new(path.client(), RIGHT, &senders).expect("a watch")
+}
+
+/// Something came to the client from each service, and nothing from the endpoint.
+#[track_caller]
+fn assert_only_services_spoke(watch: Watch<'_>, what: &str) {
+    let seen = |ip| watch.seen(ip).expect("a counter");
+    for vip in vips() {
+        assert!(seen(vip) > 0, "{what}: nothing came from {vip}");
+        assert_eq!(seen(endpoint_ip(vip)), 0, "{what}: packets from the endpoint's address");
+    }
 }
 
 /// An agent whose splits send both service addresses to the endpoint.
@@ -119,6 +136,7 @@ fn assert_speak_of(errors: &[(IpAddr, Vec<u8>)], known: IpAddr, hidden: IpAddr, 
 fn tcp_finds_the_narrow_link_in_both_directions() {
     for (hook, (narrow, place, client_is_told)) in cases() {
         let path = Path::new(narrow, MTU).expect("a path");
+        let watch = watch(&path);
         for vip in vips() {
             let _server =
                 Server::bulk(path.endpoint(), SocketAddr::new(endpoint_ip(vip), BULK), "v1");
@@ -148,6 +166,7 @@ fn tcp_finds_the_narrow_link_in_both_directions() {
             assert!(translated > 0, "{what}");
             println!("{what}: {BYTES} bytes each way, {translated} errors translated");
         }
+        assert_only_services_spoke(watch, hook);
     }
 }
 
@@ -207,6 +226,7 @@ fn converse(sender: &UdpSocket, receiver: &UdpSocket) -> bool {
 fn udp_that_may_not_be_fragmented_finds_the_narrow_link_in_both_directions() {
     for (hook, (narrow, place, client_is_told)) in cases() {
         let path = Path::new(narrow, MTU).expect("a path");
+        let watch = watch(&path);
         let _agent = agent(&path, hook);
         for vip in vips() {
             let what = format!("{hook}, {vip}, narrow {place}");
@@ -233,6 +253,7 @@ fn udp_that_may_not_be_fragmented_finds_the_narrow_link_in_both_directions() {
                 assert_speak_of(&at_endpoint, endpoint_ip(vip), vip, &what);
             }
         }
+        assert_only_services_spoke(watch, hook);
     }
 }
 
@@ -240,6 +261,7 @@ fn udp_that_may_not_be_fragmented_finds_the_narrow_link_in_both_directions() {
 fn a_closed_port_of_an_endpoint_refuses_in_the_name_of_the_service() {
     for hook in HOOKS {
         let path = Path::new(0, 1500).expect("a path");
+        let watch = watch(&path);
         let _agent = agent(&path, hook);
         for vip in vips() {
             let what = format!("{hook}, {vip}");
@@ -254,6 +276,7 @@ fn a_closed_port_of_an_endpoint_refuses_in_the_name_of_the_service() {
             assert_speak_of(&errors, vip, endpoint_ip(vip), &what);
             assert_eq!(errors[0].0, vip, "{what}: who refuses");
         }
+        assert_only_services_spoke(watch, hook);
     }
 }
 
@@ -261,6 +284,7 @@ fn a_closed_port_of_an_endpoint_refuses_in_the_name_of_the_service() {
 fn a_trace_shows_each_router_and_the_service_at_its_end() {
     for hook in HOOKS {
         let path = Path::new(0, 1500).expect("a path");
+        let watch = watch(&path);
         let _agent = agent(&path, hook);
         for vip in vips() {
             let ear = Ear::new(path.client(), vip);
@@ -282,6 +306,56 @@ fn a_trace_shows_each_router_and_the_service_at_its_end() {
             wanted.push(vip);
             assert_eq!(seen, wanted, "{hook}");
         }
+        assert_only_services_spoke(watch, hook);
+    }
+}
+
+/// Sets for how many hops packets of a socket go.
+fn set_hops(socket: &Socket, hops: u32, like: IpAddr) {
+    let set = if like.is_ipv4() { Socket::set_ttl_v4 } else { Socket::set_unicast_hops_v6 };
+    set(socket, hops).expect("a TTL");
+}
+
+/// What `traceroute -T -p PORT` does: SYNs with few hops, from another port each.
+#[test]
+fn a_trace_by_syns_shows_each_router_and_the_service_at_its_end() {
+    for hook in HOOKS {
+        let path = Path::new(0, 1500).expect("a path");
+        let watch = watch(&path);
+        let _agent = agent(&path, hook);
+        for vip in vips() {
+            let what = format!("{hook}, {vip}");
+            let at = SocketAddr::new(endpoint_ip(vip), BULK);
+            let _server = Server::bulk(path.endpoint(), at, "v1").expect("a server");
+            let ear = Ear::new(path.client(), vip);
+            let syn = |hops: u16| {
+                let from = SocketAddr::new(client_ip(vip), 42_000 + hops);
+                let socket = path.client().run(|| {
+                    Socket::new(Domain::for_address(from), Type::STREAM, None).expect("a socket")
+                });
+                socket.bind(&from.into()).expect("a port");
+                set_hops(&socket, hops.into(), vip);
+                socket
+            };
+            let to = SocketAddr::new(vip, BULK).into();
+            // Those of five hops and fewer get no answer but the error.
+            let sockets: Vec<Socket> = (1..=5).map(syn).collect();
+            for socket in &sockets {
+                socket.set_nonblocking(true).expect("O_NONBLOCK");
+                let error = socket.connect(&to).expect_err("it takes time");
+                assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS), "{what}");
+            }
+            let errors = ear.errors();
+            drop(sockets);
+            assert_speak_of(&errors, vip, endpoint_ip(vip), &what);
+            let mut seen: Vec<IpAddr> = errors.into_iter().map(|(from, _)| from).collect();
+            seen.sort_unstable();
+            let wanted: Vec<IpAddr> = (0..5).map(|link| address(link, 2, vip)).collect();
+            assert_eq!(seen, wanted, "{what}");
+            // The service, at its end, accepts.
+            syn(6).connect_timeout(&to, TIMEOUT).unwrap_or_else(|e| panic!("{what}: {e}"));
+        }
+        assert_only_services_spoke(watch, hook);
     }
 }
 

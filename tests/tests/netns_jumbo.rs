@@ -10,11 +10,13 @@ use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{BULK, PORT, Scene};
 use weir_tests::server::{bulk_receive, bulk_send};
 use weir_tests::topology::{
-    CLIENT_FACING, ETH, EndpointSpec, Topology, VIP_V4, VIP_V6, client_ip, set_tx_offload,
+    CLIENT_FACING, ETH, EndpointSpec, Topology, VIP_V4, VIP_V6, client_ip, packets, set_tx_offload,
 };
 
 const BYTES: u64 = 10_000_019;
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of TCP in a packet of a link of 9,000 bytes.
+const SEGMENT: u64 = 8948;
 
 /// Hook of the forward direction, what fastPath is, how the agent must have got the hook, and
 /// whether offloads are on: with them segments are larger still, without them of 9,000 bytes.
@@ -83,8 +85,20 @@ fn jumbo_frames_arrive_whole_in_both_directions() {
             let what = format!("{what}, {vip}");
             scene.topology.client.run(|| {
                 let tcp = SocketAddr::new(vip, BULK);
+                let now = || packets(&scene.topology.client, ETH).expect("counters");
+                let before = now();
                 bulk_send(tcp, BYTES, TIMEOUT).unwrap_or_else(|e| panic!("{what}: {e}"));
+                let between = now();
                 bulk_receive(tcp, BYTES, TIMEOUT).unwrap_or_else(|e| panic!("{what}: {e}"));
+                let counts = [between[1] - before[1], now()[0] - between[0]];
+                // Of 9,000 bytes each, acknowledgements aside, or of up to 64 kB.
+                let (least, whole) = (BYTES / (1 << 16), BYTES / SEGMENT);
+                let large = counts.map(|count| (least..whole / 2).contains(&count));
+                // XDP takes no larger ones.
+                let wanted = [offloads && hook == "tc", offloads];
+                assert!(large == wanted, "{what}: {counts:?} packets");
+                assert!(offloads || counts.iter().all(|&n| n >= whole), "{what}: {counts:?}");
+                println!("{what}: {counts:?} packets");
                 let from = SocketAddr::new(client_ip(vip), 10_000);
                 let socket = udp_from(from, SocketAddr::new(vip, PORT)).expect("a socket");
                 check_udp(&socket, &what);

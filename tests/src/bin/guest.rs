@@ -78,7 +78,15 @@ fn steer(release: &str, hook: &'static str) -> Result<()> {
     let mut scene = Scene::new(&["v1-a", "v3-a"], |topology| {
         splits(topology).iter().fold(Setup::default().forward(hook), |s, split| s.split(split))
     })?;
-    for interface in scene.agent.status()?.interfaces {
+    let status = scene.agent.status()?;
+    // What the kernel has, and what is done where it has not.
+    for feature in status.features {
+        let found = if feature.found { "yes" } else { "no" };
+        println!("{release}: {hook}: {}: {found}: {}", feature.name, feature.note);
+    }
+    let path = if status.fast_path.used { "fast path" } else { "through the stack" };
+    println!("{release}: {hook}: {path}: {}", status.fast_path.reason);
+    for interface in status.interfaces {
         let error = interface.error.map(|error| format!(": {error}")).unwrap_or_default();
         println!("{release}: {} at {hook} as {}{error}", interface.name, interface.mode);
         ensure!(error.is_empty(), "not attached");
