@@ -1,17 +1,19 @@
 //! Who may use the API's socket, and that nobody who does can stall the agent.
 
-use std::io::{Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
+use socket2::{Domain, Socket, Type};
 use weir_tests::agent::{Agent, Setup, Somebody};
 use weir_tests::netns::Netns;
+use weir_tests::prometheus::get;
 
 const SPLIT: &str = "\
 apiVersion: weir.dev/v1alpha1
@@ -139,9 +141,14 @@ fn groups_have_names_of_the_node() {
 }
 
 /// Goes on until told to stop, with a new connection as soon as one breaks.
-fn abuse(socket: &Path, stop: &AtomicBool, connections: &AtomicU64, how: Abuse) {
+fn abuse(
+    connect: impl Fn() -> io::Result<Socket>,
+    stop: &AtomicBool,
+    connections: &AtomicU64,
+    how: Abuse,
+) {
     while !stop.load(Ordering::Relaxed) {
-        let Ok(mut stream) = UnixStream::connect(socket) else { continue };
+        let Ok(mut stream) = connect() else { continue };
         connections.fetch_add(1, Ordering::Relaxed);
         stream.set_write_timeout(Some(Duration::from_millis(100))).expect("time-out");
         if stream.write_all(how.head.as_bytes()).is_err() {
@@ -157,8 +164,16 @@ fn abuse(socket: &Path, stop: &AtomicBool, connections: &AtomicU64, how: Abuse) 
     }
 }
 
+/// A client of the metrics port from an address of its own.
+fn of_metrics() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into())?;
+    socket.connect(&METRICS.into())?;
+    Ok(socket)
+}
+
 /// Whether the agent is done with a connection. What it sent stays unread.
-fn is_over(stream: &UnixStream, how: Abuse) -> bool {
+fn is_over(stream: &Socket, how: Abuse) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     match recv(stream.as_raw_fd(), &mut [0], flags) {
         Ok(0) => true,
@@ -194,36 +209,85 @@ const ABUSES: [Abuse; 6] = [
     },
 ];
 
-/// Changes of weights meanwhile.
-const CHANGES: u32 = 50;
+/// The same of the metrics port.
+const ABUSES_OF_METRICS: [Abuse; 5] = [
+    Abuse { head: "", again: "", pause: NOTHING },
+    Abuse { head: "GET /metrics HTTP/1.1\r\n", again: "x", pause: Duration::from_secs(1) },
+    Abuse { head: "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", again: "", pause: NOTHING },
+    Abuse { head: "GET /metrics HTTP/1.1\r\n", again: "a: b\r\n", pause: Duration::ZERO },
+    Abuse {
+        head: "POST /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        again: "10\r\n                \r\n",
+        pause: Duration::ZERO,
+    },
+];
+/// The metrics port.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+
+/// Changes of weights among those of the socket, and among those of the metrics port.
+const CHANGES: [u32; 2] = [50, 20];
 /// Clients of each abuse, at least: together, several times the places that there are.
 const EACH: usize = 50;
 
-#[test]
-fn hostile_clients_of_the_socket_do_not_stall_the_agent() {
-    let node = node();
-    let agent = start(&node, "");
-    let socket = agent.socket();
-    let (stop, connections) = (AtomicBool::new(false), AtomicU64::new(0));
+/// All changes, and as many looks at the metrics, take no longer than that.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Changes weights while hostile clients, which `connect`, do each of these.
+fn change_among(
+    abuses: &[Abuse],
+    connect: impl Fn() -> io::Result<Socket> + Copy + Send,
+    (name, changes): (&str, u32),
+    mut change: impl FnMut(u32),
+) {
+    let (stop, connections, begun) = (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
-        let (socket, stop, connections) = (&socket, &stop, &connections);
-        for how in ABUSES {
+        let (stop, connections) = (&stop, &connections);
+        for &how in abuses {
             // Those that are busy all the time share two processors with all others.
             let clients = if how.pause.is_zero() { 4 } else { EACH };
             for _ in 0..clients {
-                scope.spawn(move || abuse(socket, stop, connections, how));
+                scope.spawn(move || abuse(connect, stop, connections, how));
             }
         }
-        for weight in 1..=CHANGES {
-            agent.weights("reviews", &[("v1", weight)]).expect("weights are changed");
-            let split = agent.split("reviews").expect("the agent answers");
-            assert_eq!(split.subsets[0].weight, weight);
-        }
+        (1..=changes).for_each(&mut change);
     });
-    let made = connections.load(Ordering::Relaxed);
-    println!("{CHANGES} changes of weights among {made} connections of hostile clients");
-    assert!(made > 200, "{made} connections");
+    let (made, spent) = (connections.into_inner(), begun.elapsed());
+    println!("{changes} changes of weights in {spent:.1?} among {made} connections of {name}");
+    assert!(made > 200, "{made} connections of {name}");
+    assert!(spent < BOUND, "{spent:?} among {made} connections of {name}");
+}
+
+#[test]
+fn hostile_clients_of_the_socket_and_of_the_metrics_port_do_not_stall_the_agent() {
+    let node = node();
+    let lines = format!("metrics: {METRICS}\n");
+    let agent = Setup::default().config(&lines).split(SPLIT).start(&node).expect("agent");
+    let change = |weight| {
+        agent.weights("reviews", &[("v1", weight)]).expect("weights are changed");
+        let split = agent.split("reviews").expect("the agent answers");
+        assert_eq!(split.subsets[0].weight, weight);
+    };
+    let socket = agent.socket();
+    let of_socket = || UnixStream::connect(&socket).map(|s| Socket::from(OwnedFd::from(s)));
+    change_among(&ABUSES, of_socket, ("hostile clients of the socket", CHANGES[0]), change);
+
+    // Threads that are made in a namespace are in it.
+    node.run(|| {
+        change_among(
+            &ABUSES_OF_METRICS,
+            of_metrics,
+            ("hostile clients of the metrics port", CHANGES[1]),
+            |weight| {
+                change(weight);
+                let (status, metrics) = get(&node, METRICS, "/metrics").expect("metrics");
+                assert_eq!(status, 200, "{metrics}");
+                let series = "weir_subset_weight{split=\"reviews\",subset=\"v1\"} ";
+                let found = metrics.lines().find_map(|line| line.strip_prefix(series));
+                assert_eq!(found, Some(weight.to_string().as_str()), "{series} in\n{metrics}");
+            },
+        );
+    });
     // Nothing of it is left.
     assert_eq!(agent.status().expect("status").last_error, Vec::<String>::new());
 }
