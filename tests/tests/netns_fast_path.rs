@@ -273,7 +273,9 @@ fn a_firewall_closes_the_way_and_opens_it_when_it_goes() {
         let begun = Instant::now();
         node.output("nft", &[&rules]).expect("rule");
         let status = agent.await_status("the way is closed", |s| !s.fast_path.used);
-        println!("{vip}: closed after {:?}: {}", begun.elapsed(), status.fast_path.reason);
+        let spent = begun.elapsed();
+        println!("{vip}: closed after {spent:?}: {}", status.fast_path.reason);
+        assert!(spent < Duration::from_secs(1), "{vip}: closed after {spent:?}");
         assert_eq!(status.fast_path.reason, "nftables has chain fw fw at inet forward");
         stream.set_read_timeout(Some(LOST)).expect("time-out");
         let kind = echo(&mut stream).map_err(|error| error.kind());
