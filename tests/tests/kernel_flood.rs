@@ -196,7 +196,8 @@ fn packets() -> u32 {
 /// Sends a flood through a node, and says what came of it.
 fn flood(stage: &mut Stage<'_>, mut sender: Sender<'_>, kind: &Kind) -> String {
     let live = stage.live();
-    let (adopted, begun) = (stage.node.reason(Reason::FlowAdopted), Instant::now());
+    let (adopted, steered) = (stage.node.reason(Reason::FlowAdopted), stage.steered());
+    let begun = Instant::now();
     let (mut crowd, mut sent, mut now) = (Crowd::default(), 0, 0);
     let (all, at_once) = (packets(), STEP * sender.waves());
     while sent < all {
@@ -214,6 +215,8 @@ fn flood(stage: &mut Stage<'_>, mut sender: Sender<'_>, kind: &Kind) -> String {
         now += 1;
     }
     let spent = begun.elapsed();
+    let steered = stage.steered() - steered;
+    assert!(steered >= u64::from(sent), "{}: {steered} packets steered", stage.what);
     assert!((GO_ON * now) as usize >= live.len() / 2, "{}: {now} steps", stage.what);
     assert!(crowd.under_way.is_empty() && crowd.made > 0, "{}: honest clients", stage.what);
     let census = assert_only_these_live(stage, &live, crowd.made, kind.come_to_live);
@@ -224,7 +227,7 @@ fn flood(stage: &mut Stage<'_>, mut sender: Sender<'_>, kind: &Kind) -> String {
     let lasting = if kind.hits == Hits::Lasting { closing } else { 0 };
     assert!(still <= lasting, "{}: {still} of those that went on are closing", stage.what);
     let mut line = format!(
-        "{}: {sent} packets in {:.1} s, {closing} entries hit; {} of {} live flows live, {} honest \
+        "{}: {sent} packets in {:.1} s, {steered} steered, {closing} entries hit; {} of {} live flows live, {} honest \
          ones made; {} entries of invented clients; handshakes pushed out",
         stage.what,
         spent.as_secs_f64(),

@@ -152,6 +152,16 @@ impl Stage<'_> {
         self.node.subset(&self.split, "v2").flows
     }
 
+    /// Packets to and from endpoints so far.
+    pub fn steered(&mut self) -> u64 {
+        let split = self.split.clone();
+        let of = |at| {
+            let stats = self.node.endpoint(&split, at);
+            stats.forward_packets + stats.reply_packets
+        };
+        [self.cast.v1[0], self.cast.v2[0]].map(of).into_iter().sum()
+    }
+
     /// Opens a live flow from each of these clients. All go to v1; flows after them go to v2.
     pub fn live(&mut self) -> Vec<Flow> {
         let [addresses, ports] = LIVE;
