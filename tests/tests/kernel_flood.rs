@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kernel::stage::{
-    COUNTLESS, Census, FIRST_CLIENT, FIRST_ENDPOINT, Flow, Part, Sender, Stage, aim, answer,
-    client, guessed, invented, reviews,
+    COUNTLESS, Census, Clients, FIRST_CLIENT, FIRST_ENDPOINT, Flow, Part, Sender, Stage, aim,
+    answer, client, guessed, invented, reviews,
 };
 use kernel::{Cast, Hook, Node, casts, settings};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -37,6 +37,7 @@ const BEGIN: u32 = 10;
 const ROUND_TRIPS: [u32; 4] = [1, 3, 10, 30];
 /// Steps that an honest client is under way, at most.
 const LONGEST: u32 = 2 * (30 + 2);
+
 /// What a number that is in the window of a live flow by chance makes of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hits {
@@ -65,9 +66,9 @@ const fn kind(name: &'static str, protocol: Protocol, waves: fn(&Cast) -> Vec<Pa
 }
 
 /// Addresses and ports of clients that come again and again, few enough for the table.
-const FEW: [u32; 2] = [16, 1024];
+const FEW: Clients = [16, 1024];
 /// The same, of more than there is room for.
-const MANY: [u32; 2] = [128, 1024];
+const MANY: Clients = [128, 1024];
 
 fn kinds() -> Vec<Kind> {
     use Client::{Destination, Source};

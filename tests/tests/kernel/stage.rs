@@ -49,20 +49,20 @@ pub fn first_invented(cast: &Cast) -> SocketAddr {
 pub type Part = (Client, Wave);
 
 /// Invented clients: how many addresses, and ports of each.
-pub type Crowd = [u32; 2];
+pub type Clients = [u32; 2];
 /// So many that hardly one comes twice.
-pub const COUNTLESS: Crowd = [1 << 24, 65_535];
+pub const COUNTLESS: Clients = [1 << 24, 65_535];
 
 /// From invented clients to the service.
-pub fn invented(cast: &Cast, protocol: Protocol, crowd: Crowd, flags: u8, ack: u32) -> Part {
+pub fn invented(cast: &Cast, protocol: Protocol, clients: Clients, flags: u8, ack: u32) -> Part {
     let packet = packet(protocol, first_invented(cast), cast.vip).flags(flags).ack(ack);
-    (Client::Source, Wave::new(&packet.build(), Client::Source, crowd[0], crowd[1]))
+    (Client::Source, Wave::new(&packet.build(), Client::Source, clients[0], clients[1]))
 }
 
 /// What the endpoint says to these.
-pub fn answer(cast: &Cast, protocol: Protocol, crowd: Crowd, flags: u8) -> Part {
+pub fn answer(cast: &Cast, protocol: Protocol, clients: Clients, flags: u8) -> Part {
     let packet = packet(protocol, cast.v2[0], first_invented(cast)).flags(flags).seq(1).ack(2);
-    (Client::Destination, Wave::new(&packet.build(), Client::Destination, crowd[0], crowd[1]))
+    (Client::Destination, Wave::new(&packet.build(), Client::Destination, clients[0], clients[1]))
 }
 
 /// In the name of clients with live flows, or of their endpoint. Numbers are drawn, from all that
