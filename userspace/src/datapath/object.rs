@@ -1,9 +1,10 @@
 //! Loading the object.
 
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError};
-use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::Zeroable;
 use probe_common::map::{ABI_VERSION, Meta};
@@ -285,19 +286,30 @@ impl Object {
             .override_global("XDP_FRAGS", &u32::from(has_xdp_frags()), true)
             .map_max_entries("AYA_LOGS", if settings.log_rare { LOG } else { NO_LOG })
             .load(super::OBJECT)?;
-        for name in Self::TC {
-            let program: &mut SchedClassifier = program(&mut ebpf, name)?;
-            program.load().map_err(|source| ObjectError::Program { name, source })?;
-        }
-        for name in [false, true].map(Self::xdp) {
-            let program: &mut Xdp = program(&mut ebpf, name)?;
-            program.load().map_err(|source| ObjectError::Program { name, source })?;
-        }
+        Self::load_programs(&mut ebpf)?;
         if let Some(map) = ebpf.map_mut("META") {
             let mut meta: Array<&mut MapData, Meta> = map.try_into()?;
             meta.set(0, settings.meta(), 0)?;
         }
         Ok(Self { ebpf })
+    }
+
+    /// Has the kernel verify the programs, which takes most of the time of a
+    /// start: all at once, as CPUs allow.
+    fn load_programs(ebpf: &mut Ebpf) -> Result<(), ObjectError> {
+        let names: Vec<_> = Self::programs().collect();
+        let programs = ebpf.programs_mut().filter_map(|(name, program)| {
+            names.iter().find(|wanted| **wanted == name).map(|name| (*name, program))
+        });
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                programs.map(|(name, program)| (name, scope.spawn(|| load(program)))).collect();
+            for (name, thread) in threads {
+                let loaded = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+                loaded.map_err(|source| ObjectError::Program { name, source })?;
+            }
+            Ok(())
+        })
     }
 
     /// The ids of its programs at TC.
@@ -318,12 +330,20 @@ impl Object {
     }
 }
 
+fn load(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
 pub(super) fn program<'a, P>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut P, ObjectError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
     let program = ebpf
         .program_mut(name)
