@@ -177,8 +177,7 @@ pub struct Meta {
     pub chunks: u32,
     /// Zero.
     pub pad: u32,
-    /// Seed of the sets of young flows; 0 in maps of agents that took that of the
-    /// flow hash.
+    /// Seed of the sets of young flows.
     pub young_seed: u64,
     /// Zero, for what later versions add.
     pub zero: [u32; 4],

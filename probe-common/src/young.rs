@@ -17,8 +17,8 @@
 //! [`MOST_LIVE`] of a set live, the oldest is moved to the flow tables. So a flood
 //! of packets from invented addresses pushes out what is no flow yet.
 //!
-//! Elements are written without locks. A reader copies one, and then sees by
-//! [`Young::check`] whether it was written as a whole.
+//! One CPU at a time writes elements of a set. Readers do not wait: one copies an
+//! element, and then sees by [`Young::check`] whether it was written as a whole.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -74,7 +74,9 @@ pub struct Set {
     /// How often an element got a rank.
     pub turn: u16,
     /// Zero.
-    pub zero: [u16; 3],
+    pub zero: u16,
+    /// CPUs that are about to write elements: one at a time may.
+    pub writers: u32,
 }
 
 const _: () = assert!(size_of::<Set>() == 64);
@@ -89,16 +91,14 @@ pub struct Place {
 }
 
 impl Set {
-    /// The place for a new element: one that is free, the first one from `from`
-    /// on; else, if more than [`MOST_LIVE`] live, that of the oldest of these;
-    /// else that of the oldest which does not live. So there is always room for
-    /// handshakes.
+    /// The place for a new element: the first one that is free; else, if more than
+    /// [`MOST_LIVE`] live, that of the oldest of these; else that of the oldest
+    /// which does not live. So there is always room for handshakes.
     #[inline(always)]
-    pub fn place(&self, from: usize) -> Place {
+    pub fn place(&self) -> Place {
         let (mut live, mut oldest_live, mut oldest) = (0, 0, 0);
-        let mut looked_at = 0;
-        while looked_at < WAYS {
-            let way = (from + looked_at) & (WAYS - 1);
+        let mut way = 0;
+        while way < WAYS {
             let age = self.turn.wrapping_sub(self.stamps[way]) as u32;
             let worth = age << 3 | way as u32;
             if self.tags[way] == 0 {
@@ -110,7 +110,7 @@ impl Set {
             } else {
                 oldest = if worth > oldest { worth } else { oldest };
             }
-            looked_at += 1;
+            way += 1;
         }
         let crowded = live > MOST_LIVE;
         let worth = if crowded { oldest_live } else { oldest };
@@ -411,7 +411,8 @@ mod tests {
             ranks: elements.map(|(rank, _)| rank),
             stamps: elements.map(|(_, age)| turn.wrapping_sub(age)),
             turn,
-            zero: [0; 3],
+            zero: 0,
+            writers: 0,
         };
         let with = |lives: usize, changes: &[(usize, (u8, u16))]| {
             let mut elements = [(PENDING, 20); WAYS];
@@ -430,18 +431,7 @@ mod tests {
             ("of eight that live, the oldest", with(8, &[(7, (LIVE, 51))]), 7, true),
         ];
         for (what, set, way, live) in cases {
-            for from in 0..WAYS {
-                assert_eq!(set.place(from), Place { way, live }, "{what}, from {from}");
-            }
-        }
-    }
-
-    #[test]
-    fn of_free_places_the_preferred_one_or_the_next_is_taken() {
-        let mut set = Set::zeroed();
-        set.tags[6..].fill(1);
-        for (from, way) in [(0, 0), (5, 5), (6, 0), (7, 0)] {
-            assert_eq!(set.place(from), Place { way, live: false }, "from {from}");
+            assert_eq!(set.place(), Place { way, live }, "{what}");
         }
     }
 
@@ -450,8 +440,8 @@ mod tests {
         let mut set = Set::zeroed();
         // More than 2^16, so that the count wraps around.
         for n in 0..70_000 {
-            let place = set.place(3);
-            assert_eq!(place, Place { way: (3 + n) % WAYS, live: false }, "flow {n}");
+            let place = set.place();
+            assert_eq!(place, Place { way: n % WAYS, live: false }, "flow {n}");
             set.tags[place.way] = 1;
             set.mark(place.way, PENDING);
         }

@@ -44,9 +44,11 @@ pub trait Family: Fragments + 'static {
     /// [`sets::scan`].
     fn scan(set: u32, tag: u32, from: u32) -> u32;
     /// [`sets::place`].
-    fn place(set: u32, from: u32) -> u32;
+    fn place(set: u32) -> u32;
     /// [`sets::promote`].
     fn promote(position: u32, check: u32) -> u32;
+    /// [`sets::clear`].
+    fn clear(position: u32, check: u32);
     /// Packets that come in fragments.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>>;
     /// Where an entry for these is put together.
@@ -102,13 +104,18 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn place(set: u32, from: u32) -> u32 {
-        weir_place_v4(set, from)
+    fn place(set: u32) -> u32 {
+        weir_place_v4(set)
     }
 
     #[inline(always)]
     fn promote(position: u32, check: u32) -> u32 {
         weir_promote_v4(position, check)
+    }
+
+    #[inline(always)]
+    fn clear(position: u32, check: u32) {
+        weir_clear_v4(position, check);
     }
 
     #[inline(always)]
@@ -171,13 +178,18 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn place(set: u32, from: u32) -> u32 {
-        weir_place_v6(set, from)
+    fn place(set: u32) -> u32 {
+        weir_place_v6(set)
     }
 
     #[inline(always)]
     fn promote(position: u32, check: u32) -> u32 {
         weir_promote_v6(position, check)
+    }
+
+    #[inline(always)]
+    fn clear(position: u32, check: u32) {
+        weir_clear_v6(position, check);
     }
 
     #[inline(always)]
@@ -199,10 +211,12 @@ global_number!(weir_seek_v4(which) = sets::seek::<V4>(which));
 global_number!(weir_seek_v6(which) = sets::seek::<V6>(which));
 global_number!(weir_scan_v4(set, tag, from) = sets::scan::<V4>(set, tag, from));
 global_number!(weir_scan_v6(set, tag, from) = sets::scan::<V6>(set, tag, from));
-global_number!(weir_place_v4(set, from) = sets::place::<V4>(set, from));
-global_number!(weir_place_v6(set, from) = sets::place::<V6>(set, from));
+global_number!(weir_place_v4(set) = sets::place::<V4>(set));
+global_number!(weir_place_v6(set) = sets::place::<V6>(set));
 global_number!(weir_promote_v4(position, check) = sets::promote::<V4>(position, check));
+global_number!(weir_clear_v4(position, check) = sets::clear::<V4>(position, check));
 global_number!(weir_promote_v6(position, check) = sets::promote::<V6>(position, check));
+global_number!(weir_clear_v6(position, check) = sets::clear::<V6>(position, check));
 
 /// A copy of the entry for `key`; None if it was replaced while it was read.
 #[inline(always)]
@@ -246,14 +260,16 @@ pub fn forget<A: Family>(table: &Table<A>, key: &Tuple<A>, pair: &Tuple<A>) {
     let _ = table.remove(key);
 }
 
-/// Ticks of silence after which a flow is over.
+/// Whether a flow, or one side of it, has been silent for so long that it is over.
 #[inline(always)]
-pub fn idle_limit(protocol: u8) -> u32 {
-    if protocol == TCP { tcp_idle() } else { udp_idle() }
+pub fn is_idle(seen: u32, protocol: u8, now: u32) -> bool {
+    let limit = if protocol == TCP { tcp_idle() } else { udp_idle() };
+    // Signed: another CPU may have noted a tick that began since `now` was read.
+    now.wrapping_sub(seen) as i32 as i64 > limit as i64
 }
 
 /// Whether the flow of an entry is over, so that its tuple may be taken.
 #[inline(always)]
 pub fn is_over<A: Address>(entry: &Entry<A>, protocol: u8, now: u32) -> bool {
-    entry.state & CLOSING != 0 || now.wrapping_sub(entry.seen) > idle_limit(protocol)
+    entry.state & CLOSING != 0 || is_idle(entry.seen, protocol, now)
 }

@@ -7,7 +7,7 @@ use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 
 use crate::deliver::{deliver, is_gone};
-use crate::family::{Family, forget, idle_limit, is_here, is_over, now, read};
+use crate::family::{Family, forget, is_here, is_idle, is_over, now, read};
 use crate::frame::{Frame, Verdict};
 use crate::maps::count;
 use crate::place::Place;
@@ -58,7 +58,7 @@ fn starts_anew<A: Family>(headers: &Headers, entry: &Entry<A>, pair: &Tuple<A>, 
     }
     // A closing flow is over; of an idle one, the endpoint may have gone on
     // sending to a silent client.
-    if now.wrapping_sub(entry.seen) <= idle_limit(protocol) {
+    if !is_idle(entry.seen, protocol, now) {
         return true;
     }
     match A::flows().get_ptr(pair) {

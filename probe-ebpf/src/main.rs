@@ -51,6 +51,8 @@ mod tc;
 #[cfg(target_arch = "bpf")]
 mod track;
 #[cfg(target_arch = "bpf")]
+mod writers;
+#[cfg(target_arch = "bpf")]
 mod xdp;
 #[cfg(target_arch = "bpf")]
 mod young;

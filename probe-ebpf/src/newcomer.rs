@@ -10,7 +10,7 @@ use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::young::{HAIRPIN, Young};
 
-use crate::family::{Family, forget, idle_limit, now};
+use crate::family::{Family, forget, is_idle, now};
 use crate::frame::Frame;
 use crate::maps::{ENDPOINTS, count};
 use crate::sets::{self, AT_EGRESS, TO_ITSELF, find};
@@ -158,5 +158,5 @@ fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
 /// the same service tells that it does not, one to another service says nothing.
 #[inline(always)]
 fn has_ended<A: Address>(entry: &Entry<A>, protocol: u8, now: u32) -> bool {
-    is_closed(entry.state) || now.wrapping_sub(entry.seen) > idle_limit(protocol)
+    is_closed(entry.state) || is_idle(entry.seen, protocol, now)
 }

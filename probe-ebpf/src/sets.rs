@@ -14,12 +14,10 @@ use crate::fast::listed;
 use crate::frame::{barrier, fresh};
 use crate::log::report;
 use crate::maps::{ENDPOINT_FILTER, count, young_mask, young_seed};
+use crate::writers::Turn;
 
 /// Elements of a set, as the numbers in programs are.
 const STEP: u32 = WAYS as u32;
-
-/// How often a place for a new flow is looked for, if another CPU takes the same.
-const ATTEMPTS: u32 = 2;
 
 /// What is looked for, and what is found. In a map: global functions are told
 /// numbers alone.
@@ -105,7 +103,7 @@ pub fn seek<A: Family>(which: u32) -> u32 {
 /// Where the flow of an alias is; `tuple` is lost.
 #[inline(always)]
 fn follow<A: Family>(tuple: &mut Tuple<A>, check: &mut u32, position: u32) -> u32 {
-    let Some(slot) = A::young().get_ptr_mut(position) else { return NONE };
+    let Some(slot) = A::young().get_ptr(position) else { return NONE };
     // SAFETY: an element of the array; if it is not whole any more, what is sought is not found.
     let alias = unsafe { &*slot };
     let of_alias = *check;
@@ -118,7 +116,7 @@ fn follow<A: Family>(tuple: &mut Tuple<A>, check: &mut u32, position: u32) -> u3
         }
     }
     // It would hide that of the next flow with these replies.
-    clear(position, slot, of_alias);
+    A::clear(position, of_alias);
     NONE
 }
 
@@ -128,8 +126,8 @@ fn forward<A: Family>(tuple: &Tuple<A>, check: &mut u32) -> u32 {
     probe(home, check, |young: &Young<A>| young.kind & ALIAS == 0 && young.forward_key() == *tuple)
 }
 
-#[inline(always)]
 /// The element of a flow; its [`Young::check`] goes to `check`.
+#[inline(always)]
 fn probe<A: Family>(home: Home, check: &mut u32, mut is_it: impl FnMut(&Young<A>) -> bool) -> u32 {
     let set = home.set & young_mask();
     let mut from = 0;
@@ -201,7 +199,12 @@ impl<A: Family> Found<A> {
     /// Moves the flow to the flow tables; false if these did not take it.
     #[inline(always)]
     pub fn promote(&self) -> bool {
-        A::promote(self.position, self.check) != 0
+        // In this order, so that there is always an entry to be found.
+        let moved = A::promote(self.position, self.check) != 0;
+        if moved {
+            self.remove();
+        }
+        moved
     }
 
     /// Notes that the flow, in which one side has not spoken, goes on: it is not
@@ -233,22 +236,21 @@ impl<A: Family> Found<A> {
     /// Forgets the flow. An alias of it leads nowhere then.
     #[inline(always)]
     pub fn remove(&self) {
-        clear(self.position, self.slot, self.check);
+        A::clear(self.position, self.check);
     }
 }
 
 /// The set of an element, and which one it is there.
 #[inline(always)]
-fn set_of<A: Family>(position: u32) -> Option<(&'static mut Set, usize)> {
-    let set = A::sets().get_ptr_mut(position / STEP)?;
-    // SAFETY: an entry of an array: aligned words, written by whoever comes.
-    Some((unsafe { &mut *set }, position as usize % WAYS))
+fn set_of<A: Family>(position: u32) -> Option<(*mut Set, usize)> {
+    Some((A::sets().get_ptr_mut(position / STEP)?, position as usize % WAYS))
 }
 
 #[inline(always)]
 fn mark<A: Family>(position: u32, rank: u8) {
     if let Some((set, way)) = set_of::<A>(position) {
-        set.mark(way, rank);
+        // SAFETY: an entry of an array: aligned words, written by whoever comes.
+        unsafe { (*set).mark(way, rank) };
     }
 }
 
@@ -261,26 +263,30 @@ fn sum_of<A>(slot: *const Young<A>) -> u32 {
     check
 }
 
-/// Forgets the flow whose element has that check.
+/// Forgets the flow whose element has that check, if it is still there. As all
+/// global functions, it returns a number; this one says nothing.
 #[inline(always)]
-fn clear<A: Family>(position: u32, slot: *mut Young<A>, check: u32) {
-    if sum_of(slot) != check {
-        return;
+pub fn clear<A: Family>(position: u32, check: u32) -> u32 {
+    let Some(slot) = A::young().get_ptr_mut(position) else { return 0 };
+    let Some((set, way)) = set_of::<A>(position) else { return 0 };
+    let turn = Turn::of(set);
+    if sum_of(slot) == check {
+        // SAFETY: entries of arrays, in which nobody else writes now what makes out a flow.
+        unsafe {
+            (*set).tags[way] = 0;
+            (*slot).check = 0;
+        }
     }
-    if let Some((set, way)) = set_of::<A>(position) {
-        set.tags[way] = 0;
-    }
-    // SAFETY: an element of the array.
-    unsafe { (*slot).check = 0 };
+    turn.end();
+    0
 }
 
 /// Where a new element goes, in a set with a flow that may have to be moved to
-/// the flow tables first: [`probe_common::young::Place`] as a number. `from`: of
-/// free elements, which one is preferred.
+/// the flow tables first: [`probe_common::young::Place`] as a number.
 #[inline(always)]
-pub fn place<A: Family>(set: u32, from: u32) -> u32 {
+pub fn place<A: Family>(set: u32) -> u32 {
     let Some(set) = A::sets().get(set) else { return 0 };
-    let place = set.place(from as usize % WAYS);
+    let place = set.place();
     place.way as u32 | (place.live as u32) << 3
 }
 
@@ -302,50 +308,44 @@ pub fn add<A: Family>(young: &mut Young<A>) -> bool {
     added
 }
 
-/// Writes an element into its set. Another CPU may do so at once, and have seen
-/// the same place: who does not find what it wrote looks for another one.
+/// Writes an element into its set.
 #[inline(always)]
 fn write<A: Family>(home: Home, young: &mut Young<A>) -> bool {
-    let set = home.set & young_mask();
-    for _ in 0..ATTEMPTS {
-        // Not all CPUs prefer the same; the lowest bit of a tag is always set.
-        let place = A::place(set, home.tag >> 1);
-        let position = set * STEP + place % STEP;
-        let Some(slot) = A::young().get_ptr_mut(position) else { return false };
-        if place >= STEP && A::promote(position, sum_of(slot)) == 0 {
-            return false;
-        }
-        if put(position, slot, home.tag, young) {
-            break;
-        }
-    }
-    true
+    let number = home.set & young_mask();
+    let Some(set) = A::sets().get_ptr_mut(number) else { return false };
+    let turn = Turn::of(set);
+    let written = take_place(number, set, home.tag, young);
+    turn.end();
+    written
 }
 
-/// Writes an element there. Whether nobody else did.
 #[inline(always)]
-fn put<A: Family>(position: u32, slot: *mut Young<A>, tag: u32, young: &mut Young<A>) -> bool {
+fn take_place<A: Family>(number: u32, set: *mut Set, tag: u32, young: &mut Young<A>) -> bool {
+    let place = A::place(number);
+    let position = number * STEP + place % STEP;
+    let Some(slot) = A::young().get_ptr_mut(position) else { return false };
+    if place >= STEP && A::promote(position, sum_of(slot)) == 0 {
+        return false;
+    }
+    let way = place as usize % WAYS;
     let check = young.check;
     // Nobody takes the element for a flow before all of it is there.
     young.check = 0;
-    let Some((set, way)) = set_of::<A>(position) else { return false };
-    // SAFETY: an element of the array.
-    unsafe { (&raw mut (*slot).check).write_volatile(0) };
-    barrier();
-    set.mark(way, PENDING);
-    set.tags[way] = tag;
-    barrier();
-    // SAFETY: as above.
-    unsafe { *slot = *young };
-    barrier();
-    // SAFETY: as above.
-    unsafe { (&raw mut (*slot).check).write_volatile(check) };
+    // SAFETY: entries of arrays, in which nobody else writes now what makes out a flow.
+    unsafe {
+        (&raw mut (*slot).check).write_volatile(0);
+        barrier();
+        (*set).mark(way, PENDING);
+        (*set).tags[way] = tag;
+        *slot = *young;
+        barrier();
+        (&raw mut (*slot).check).write_volatile(check);
+    }
     young.check = check;
-    barrier();
-    set.tags[way] == tag && sum_of(slot) == check
+    true
 }
 
-/// Moves the flow whose element has that check to the flow tables: 0 if these
+/// Has the flow whose element has that check in the flow tables, too: 0 if these
 /// did not take it.
 #[inline(always)]
 pub fn promote<A: Family>(position: u32, check: u32) -> u32 {
@@ -367,7 +367,5 @@ pub fn promote<A: Family>(position: u32, check: u32) -> u32 {
         report(Reason::FlowTableFull, key);
         return 0;
     }
-    // Only now, so that there is always an entry to be found.
-    clear(position, slot, check);
     1
 }

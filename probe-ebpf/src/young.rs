@@ -10,7 +10,7 @@ use probe_common::reason::Reason;
 use probe_common::young::{PENDING, rank};
 
 use crate::deliver::{deliver, is_gone};
-use crate::family::{Family, idle_limit, is_over, now};
+use crate::family::{Family, is_idle, is_over, now};
 use crate::frame::{Frame, Verdict};
 use crate::maps::count;
 use crate::place::Place;
@@ -68,7 +68,7 @@ fn numbers(frame: &impl Frame, headers: &Headers) -> [u32; 2] {
 fn starts_anew<A: Family>(headers: &Headers, entry: &Entry<A>, sequence: u32, now: u32) -> bool {
     let protocol = headers.protocol;
     if protocol != TCP {
-        return now.wrapping_sub(entry.seen) > idle_limit(protocol);
+        return is_idle(entry.seen, protocol, now);
     }
     let pending = entry.state & ESTABLISHED == 0;
     headers.flags & (SYN | RST) == SYN

@@ -11,13 +11,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use kernel::cpus::stay_on_cpu;
 use kernel::stage::{
     COUNTLESS, Census, Clients, FIRST_CLIENT, FIRST_ENDPOINT, Flow, Part, Sender, Stage, aim,
     answer, client, guessed, invented, reviews,
 };
 use kernel::{Cast, Hook, Node, casts, settings};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use probe_common::reason::Reason;
 use weir::datapath::{Settings, young_flows};
 use weir::model::Protocol;
@@ -341,19 +340,6 @@ fn maps_that_programs_use_have_all_of_their_memory_from_the_start() {
     let grow: Vec<_> = flags.iter().filter(|(_, flags)| flags & NO_PREALLOC != 0).collect();
     assert!(grow.is_empty(), "{grow:?} grow");
     println!("{} maps, none of which grows", flags.len());
-}
-
-/// Keeps this thread on the CPU of that number among those that it may use.
-fn stay_on_cpu(number: usize) -> usize {
-    let myself = Pid::from_raw(0);
-    let allowed = sched_getaffinity(myself).expect("CPUs");
-    let all: Vec<usize> =
-        (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
-    let cpu = all[number % all.len()];
-    let mut one = CpuSet::new();
-    one.set(cpu).expect("a CPU");
-    sched_setaffinity(myself, &one).expect("a thread that stays");
-    cpu
 }
 
 /// Two floods on two CPUs at once, in the name of the same invented clients in the same order, so

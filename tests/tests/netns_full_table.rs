@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use weir::model::Protocol;
 use weir_tests::agent::{Agent, Setup};
-use weir_tests::client::{exchange, ports, survey_with, tally, udp_from};
+use weir_tests::client::{exchange, ports, survey, tally, udp_from};
 use weir_tests::netns::Netns;
 use weir_tests::prometheus::get;
 use weir_tests::resource::SplitYaml;
@@ -76,12 +77,8 @@ fn a_full_table_is_told_of_once_and_so_is_its_end() {
     assert_eq!(told, 1, "{text}");
     assert_eq!(metric(&scene.topology.node), "1");
     // New flows find their endpoints as before, and each gets its answers from the service.
-    // As clients of UDP do, they ask once more if a datagram is lost.
-    let answers = survey_with(client, &ports(client_ip(vip.ip()), 30_000..30_500), |source| {
-        let socket = udp_from(source, vip)?;
-        exchange(&socket, b"x").or_else(|_| exchange(&socket, b"x"))
-    });
-    let counts = tally(&answers).expect("answers");
+    let sources = ports(client_ip(vip.ip()), 30_000..30_500);
+    let counts = tally(&survey(client, Protocol::Udp, vip, &sources)).expect("answers");
     assert_eq!(counts.len(), 2, "{counts:?}");
 
     agent.await_status("there is room again", |status| {

@@ -280,6 +280,12 @@ fn a_closed_port_of_an_endpoint_refuses_in_the_name_of_the_service() {
     }
 }
 
+/// Sets for how many hops packets of a socket go.
+fn set_hops(socket: &Socket, hops: u32, like: IpAddr) {
+    let set = if like.is_ipv4() { Socket::set_ttl_v4 } else { Socket::set_unicast_hops_v6 };
+    set(socket, hops).expect("a TTL");
+}
+
 #[test]
 fn a_trace_shows_each_router_and_the_service_at_its_end() {
     for hook in HOOKS {
@@ -292,11 +298,7 @@ fn a_trace_shows_each_router_and_the_service_at_its_end() {
             let socket = Socket::from(client);
             let mut seen = Vec::new();
             for hops in 1..=6 {
-                if vip.is_ipv4() {
-                    socket.set_ttl_v4(hops).expect("a TTL");
-                } else {
-                    socket.set_unicast_hops_v6(hops).expect("a hop limit");
-                }
+                set_hops(&socket, hops, vip);
                 socket.send_to(b"trace", &SocketAddr::new(vip, PORT).into()).expect("a datagram");
                 let errors = ear.errors();
                 assert_speak_of(&errors, vip, endpoint_ip(vip), &format!("{hook}, hop {hops}"));
@@ -308,12 +310,6 @@ fn a_trace_shows_each_router_and_the_service_at_its_end() {
         }
         assert_only_services_spoke(watch, hook);
     }
-}
-
-/// Sets for how many hops packets of a socket go.
-fn set_hops(socket: &Socket, hops: u32, like: IpAddr) {
-    let set = if like.is_ipv4() { Socket::set_ttl_v4 } else { Socket::set_unicast_hops_v6 };
-    set(socket, hops).expect("a TTL");
 }
 
 /// What `traceroute -T -p PORT` does: SYNs with few hops, from another port each.

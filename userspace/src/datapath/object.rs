@@ -189,11 +189,6 @@ pub fn compatible(found: &Meta, wanted: &Meta) -> Result<(), Incompatible> {
     }
 }
 
-/// By which seed the young flows of maps that were found are in their sets.
-fn young_seed(found: &Meta) -> u64 {
-    if found.young_seed == 0 { found.hash_seed } else { found.young_seed }
-}
-
 /// The object, with all its programs in the kernel and attached to nothing.
 #[derive(Debug)]
 pub struct Object {
@@ -240,7 +235,7 @@ impl Object {
                 Pins::make(pins.dir())?;
             } else {
                 compatible(&found, &settings.meta())?;
-                settings.young_seed = young_seed(&found);
+                settings.young_seed = found.young_seed;
             }
         }
         Self::load_with(&settings, Some(pins))
@@ -349,18 +344,4 @@ where
         .program_mut(name)
         .ok_or_else(|| ObjectError::Program { name, source: ProgramError::NotLoaded })?;
     program.try_into().map_err(|source| ObjectError::Program { name, source })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn young_flows_are_found_where_the_maps_were_made_to_have_them() {
-        let settings = Settings { hash_seed: 5, young_seed: 7, ..Settings::default() };
-        let meta = settings.meta();
-        assert_eq!(young_seed(&meta), 7);
-        // Of an agent that knew no such seed.
-        assert_eq!(young_seed(&Meta { young_seed: 0, ..meta }), 5);
-    }
 }

@@ -1,0 +1,70 @@
+//! One CPU at a time writes elements of a set of young flows.
+//!
+//! Two that found the same place for two flows at once would leave an element
+//! with parts of both, and neither flow would be found again.
+//!
+//! An atomic addition that returns what was there, or a comparison and exchange,
+//! would do; Linux before 5.12 has neither for BPF. It has one that returns
+//! nothing: whoever adds itself to the writers, and then reads that there is one,
+//! is alone. All additions to a word have an order, and the later of two sees the
+//! earlier one.
+
+use core::arch::asm;
+
+use probe_common::young::Set;
+
+use crate::frame::barrier;
+
+/// How often a CPU looks whether it is alone: some microseconds, in which another
+/// one is done, unless the machine that it belongs to has stopped it. To wait for
+/// that would cost more than what it prevents.
+const LOOKS: u32 = 64;
+
+/// The right to write elements of a set, which ends with [`Turn::end`].
+#[must_use]
+pub struct Turn {
+    /// If it was obtained.
+    writers: Option<*mut u32>,
+}
+
+impl Turn {
+    /// Waits for it.
+    #[inline(always)]
+    pub fn of(set: *mut Set) -> Self {
+        // SAFETY: an entry of an array.
+        let writers = unsafe { &raw mut (*set).writers };
+        for _ in 0..LOOKS {
+            add(writers, 1);
+            // SAFETY: as above.
+            if unsafe { writers.read_volatile() } == 1 {
+                return Self { writers: Some(writers) };
+            }
+            add(writers, -1);
+        }
+        Self { writers: None }
+    }
+
+    /// It is the others' turn.
+    #[inline(always)]
+    pub fn end(self) {
+        barrier();
+        if let Some(writers) = self.writers {
+            add(writers, -1);
+        }
+    }
+}
+
+/// Adds to a word, which others may do at the same time. The atomic numbers of the
+/// core library would return what was there, or have 64 bits.
+#[inline(always)]
+fn add(word: *mut u32, number: i32) {
+    // SAFETY: one instruction, which changes an aligned word of an entry of an array.
+    unsafe {
+        asm!(
+            "lock *(u32 *)({word} + 0) += {number}",
+            word = in(reg) word,
+            number = in(wreg) number,
+            options(nostack, preserves_flags)
+        );
+    }
+}
