@@ -153,6 +153,28 @@ pub type Identity = [u8; 256];
 /// Interfaces with a higher index have none.
 pub const PEER_WORDS: u32 = 1024;
 
+/// Words of DEVICES, one for each interface, by its index. Of interfaces with a
+/// higher index, nothing is known, and packets of XDP to or from them are the stack's.
+///
+/// A word is the interface's MAC address, see [`device_mac`], and flags.
+pub const DEVICES: u32 = 1 << 16;
+/// The bits of a MAC address.
+pub const DEVICE_MAC: u64 = (1 << 48) - 1;
+/// Packets that come in here can go on from XDP.
+pub const DEVICE_GIVES: u64 = 1 << 48;
+/// Packets that came in here can leave here.
+pub const DEVICE_RETURNS: u64 = 1 << 49;
+/// Packets that came in elsewhere can leave here.
+pub const DEVICE_TAKES: u64 = 1 << 50;
+/// Those in several buffers, too.
+pub const DEVICE_TAKES_PARTS: u64 = 1 << 51;
+
+/// A MAC address as the bits of a word that it has in a frame.
+pub const fn device_mac(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) & DEVICE_MAC
+}
+
 /// The only value of META: what an agent must know of maps that it finds.
 /// Written and read by user space alone.
 #[repr(C)]

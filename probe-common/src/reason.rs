@@ -38,7 +38,7 @@ reasons! {
     StackTtl = "stack_ttl", "Left to the node's stack: TTL or hop limit is used up.";
     StackMtu = "stack_mtu", "Left to the node's stack: longer than the MTU of its route.";
     StackNoNeighbour = "stack_no_neighbour", "Left to the node's stack: the link-layer address of the next hop is not known yet.";
-    StackRoute = "stack_route", "Left to the node's stack: no route, or not one to a next hop (local, blackhole, prohibited, tunnel), or forwarding is off.";
+    StackRoute = "stack_route", "Left to the node's stack: no route, or not one to a next hop (local, blackhole, prohibited, tunnel), or forwarding is off; at XDP also if the interface of the route takes no packets from there.";
     FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle.";
     FlowAdopted = "flow_adopted", "A flow that was first seen in its middle, or was pushed out of a full table and goes on.";
     IcmpTranslated = "icmp_translated", "An ICMP error about a packet of a flow: translated.";

@@ -13,6 +13,8 @@ mod choose;
 #[cfg(target_arch = "bpf")]
 mod deliver;
 #[cfg(target_arch = "bpf")]
+mod express;
+#[cfg(target_arch = "bpf")]
 mod family;
 #[cfg(target_arch = "bpf")]
 mod fast;
@@ -64,10 +66,10 @@ mod entry {
     use aya_ebpf::programs::{TcContext, XdpContext};
 
     use crate::frame::Verdict;
-    use crate::shortcut;
     use crate::steps::walk;
     use crate::tc::TcFrame;
     use crate::xdp::XdpFrame;
+    use crate::{express, shortcut};
 
     fn tc(frame: &TcFrame, verdict: Verdict) -> i32 {
         match verdict {
@@ -106,17 +108,26 @@ mod entry {
         }
     }
 
+    #[inline(always)]
+    fn physical(ctx: XdpContext) -> u32 {
+        let frame = XdpFrame::<false>::new(ctx);
+        match walk::<_, true>(&frame) {
+            Verdict::Steered => express::forward(&frame),
+            verdict => xdp(verdict),
+        }
+    }
+
     /// Forward direction, XDP of a physical interface. Packets may be in several
     /// buffers (Linux 5.18), as jumbo frames are: the headers are in the first.
     #[xdp(frags)]
     pub fn weir_xdp_forward(ctx: XdpContext) -> u32 {
-        xdp(walk::<_, true>(&XdpFrame::<false>::new(ctx)))
+        physical(ctx)
     }
 
     /// The same for older kernels, which have packets in one buffer.
     #[xdp]
     pub fn weir_xdp_forward_linear(ctx: XdpContext) -> u32 {
-        xdp(walk::<_, true>(&XdpFrame::<false>::new(ctx)))
+        physical(ctx)
     }
 
     /// Forward direction, XDP of a virtual interface: checksums may be partial,

@@ -3,14 +3,14 @@
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
 };
-use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_jiffies64};
 use probe_common::address::{V4, V6};
 use probe_common::parse::{Bytes as _, ETHERNET, TCP, UDP};
 use probe_common::reason::Reason;
 
 use crate::family::Family;
-use crate::frame::Frame as _;
-use crate::maps::ROUTE;
+use crate::frame::Frame;
+use crate::maps::{FAST_PATH, ROUTE};
 use crate::tc::TcFrame;
 
 /// `struct bpf_fib_lookup` of the kernel, unions by the names that are used.
@@ -42,10 +42,19 @@ const _: () = assert!(size_of::<Route>() == 64);
 
 /// Where the IP header is, in frames whose route is looked up.
 pub const L3: usize = ETHERNET;
-/// PACKET_HOST: to the MAC address of the interface.
-const TO_HOST: u32 = 0;
 /// The flag "don't fragment", which is none that says that a packet is a fragment.
 const DONT_FRAGMENT: u16 = 0x4000;
+
+/// A frame that can go past the stack.
+pub trait Departing: Frame {
+    /// Refuses what the stack has to deal with, wherever it goes: frames that are
+    /// not to the MAC address of the interface, and the like.
+    fn refuse_unusual(&self) -> Result<(), Reason>;
+    /// The interface where it came in.
+    fn ifindex(&self) -> u32;
+    /// Bytes of data in each segment that it is to be cut into; 0 if in none.
+    fn segment(&self) -> u32;
+}
 
 /// A family whose packets can go past the stack.
 pub trait Routed: Family {
@@ -54,9 +63,9 @@ pub trait Routed: Family {
     /// Length of a header without options.
     const HEADER: usize;
     /// Fills in what the IP header says.
-    fn describe(frame: &TcFrame, route: &mut Route) -> Result<(), Reason>;
+    fn describe(frame: &impl Frame, route: &mut Route) -> Result<(), Reason>;
     /// Takes one from the TTL or hop limit, which is not its last.
-    fn age(frame: &TcFrame) -> Option<()>;
+    fn age(frame: &impl Frame) -> Option<()>;
     /// Gives the packet the priority, for queues, that the stack gives to those it forwards.
     fn prioritize(frame: &TcFrame) -> Option<()>;
 }
@@ -66,7 +75,7 @@ impl Routed for V4 {
     const HEADER: usize = 20;
 
     #[inline(always)]
-    fn describe(frame: &TcFrame, route: &mut Route) -> Result<(), Reason> {
+    fn describe(frame: &impl Frame, route: &mut Route) -> Result<(), Reason> {
         let header: [u32; 5] = frame.load(L3).ok_or(Reason::StackHeaders)?;
         let [version, service, _, _] = header[0].to_ne_bytes();
         let fragment = u16::from_be((header[1] >> 16) as u16);
@@ -87,7 +96,7 @@ impl Routed for V4 {
     /// RFC 1624: one less in the upper half of a word is one more, there, in the
     /// checksum.
     #[inline(always)]
-    fn age(frame: &TcFrame) -> Option<()> {
+    fn age(frame: &impl Frame) -> Option<()> {
         let [ttl_protocol, checksum]: [u16; 2] = frame.load(L3 + 8)?;
         let sum = checksum as u32 + u16::to_be(0x100) as u32;
         let checksum = (sum + (sum >= 0xffff) as u32) as u16;
@@ -111,7 +120,7 @@ impl Routed for V6 {
     const HEADER: usize = 40;
 
     #[inline(always)]
-    fn describe(frame: &TcFrame, route: &mut Route) -> Result<(), Reason> {
+    fn describe(frame: &impl Frame, route: &mut Route) -> Result<(), Reason> {
         let header: [u32; 10] = frame.load(L3).ok_or(Reason::StackHeaders)?;
         let [_, _, protocol, hops] = header[1].to_ne_bytes();
         if protocol != TCP && protocol != UDP {
@@ -128,13 +137,13 @@ impl Routed for V6 {
     }
 
     #[inline(always)]
-    fn age(frame: &TcFrame) -> Option<()> {
+    fn age(frame: &impl Frame) -> Option<()> {
         let next_hops: u16 = frame.load(L3 + 6)?;
         // The hop limit is the byte that comes last.
         frame.store(L3 + 6, next_hops - 0x100)?;
         // No checksum of the packet covers it, but the one that a device has
-        // computed over all of the packet does.
-        frame.changed(next_hops, next_hops - 0x100);
+        // computed over all of the packet does: complement of the old, and the new.
+        frame.sum_up(!0x100);
         Some(())
     }
 
@@ -152,16 +161,24 @@ pub fn scratch() -> Option<&'static mut Route> {
     ROUTE.get_ptr_mut(0).map(|route| unsafe { &mut *route })
 }
 
+/// The EtherType of a frame without VLAN tags.
+#[inline(always)]
+pub fn ethertype(frame: &impl Frame) -> u16 {
+    frame.load(12).map_or(0, u16::from_be)
+}
+
+/// Whether packets may go past the stack now.
+#[inline(always)]
+pub fn is_on() -> bool {
+    // SAFETY: no arguments.
+    FAST_PATH.get(0).is_some_and(|until| unsafe { bpf_jiffies64() } < *until)
+}
+
 /// Looks up the route of a packet as it stands, into [`scratch`]; or says why
 /// the stack has to deal with it. Nothing else is changed.
 #[inline(always)]
-pub fn look_up<A: Routed>(frame: &TcFrame) -> Result<(), Reason> {
-    if frame.packet_type() != TO_HOST || frame.has_vlan() {
-        return Err(Reason::StackHeaders);
-    }
-    if frame.mark() != 0 {
-        return Err(Reason::StackMark);
-    }
+pub fn look_up<A: Routed, F: Departing>(frame: &F) -> Result<(), Reason> {
+    frame.refuse_unusual()?;
     let route = scratch().ok_or(Reason::StackRoute)?;
     A::describe(frame, route)?;
     let l4 = L3 + A::HEADER;
@@ -188,7 +205,7 @@ pub fn look_up<A: Routed>(frame: &TcFrame) -> Result<(), Reason> {
 /// Bytes of IP of the packet, or of the longest segment that it is to be cut
 /// into: what has to fit the MTU.
 #[inline(always)]
-fn length<A: Routed>(frame: &TcFrame, protocol: u8) -> Result<u16, Reason> {
+fn length<A: Routed>(frame: &impl Departing, protocol: u8) -> Result<u16, Reason> {
     let segment = frame.segment();
     let length = if segment == 0 {
         frame.len() as u32 - L3 as u32

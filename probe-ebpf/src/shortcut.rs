@@ -5,22 +5,21 @@
 //! link-layer addresses untouched, so that nothing depends on this way.
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect_neigh, bpf_redirect_peer};
+use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer};
 use probe_common::address::{Address as _, V4, V6};
-use probe_common::parse::Bytes as _;
 use probe_common::reason::Reason;
 
 use crate::frame::{Frame as _, Verdict};
-use crate::maps::{FAST_PATH, PEERS, count};
-use crate::route::{L3, Routed, look_up, scratch};
+use crate::maps::{PEERS, count};
+use crate::route::{L3, Routed, ethertype, is_on, look_up, scratch};
 use crate::steps::{Steps, entering_reply, global_function};
 use crate::tc::TcFrame;
 
 /// What a global function returns if a route was found; else a reason.
 const FOUND: u32 = u32::MAX;
 
-global_function!(weir_tc_route_v4(__sk_buff, frame,) -> u32 = number(look_up::<V4>(frame)));
-global_function!(weir_tc_route_v6(__sk_buff, frame,) -> u32 = number(look_up::<V6>(frame)));
+global_function!(weir_tc_route_v4(__sk_buff, frame,) -> u32 = number(look_up::<V4, TcFrame>(frame)));
+global_function!(weir_tc_route_v6(__sk_buff, frame,) -> u32 = number(look_up::<V6, TcFrame>(frame)));
 global_function!(weir_tc_send_v4(__sk_buff, frame,) -> i32 = send::<V4>(frame));
 global_function!(weir_tc_send_v6(__sk_buff, frame,) -> i32 = send::<V6>(frame));
 
@@ -65,22 +64,10 @@ impl Shortcut for V6 {
     }
 }
 
-#[inline(always)]
-fn is_on() -> bool {
-    // SAFETY: no arguments.
-    FAST_PATH.get(0).is_some_and(|until| unsafe { bpf_jiffies64() } < *until)
-}
-
 /// Whether packets out of the interface may be handed to its peer.
 #[inline(always)]
 fn has_peer(ifindex: u32) -> bool {
     PEERS.get(ifindex / 64).is_some_and(|bits| *bits >> (ifindex % 64) & 1 != 0)
-}
-
-/// The EtherType of a frame without VLAN tags.
-#[inline(always)]
-fn ethertype(frame: &TcFrame) -> u16 {
-    frame.load(12).map_or(0, u16::from_be)
 }
 
 /// Sends on a packet that was rewritten; or passes it to the stack.

@@ -12,6 +12,7 @@ use probe_common::parse::{Bytes, ETHERNET, TCP, UDP, Walked};
 use probe_common::reason::Reason;
 
 use crate::frame::{ChecksumChange, Frame, fresh, pointer};
+use crate::route::Departing;
 use crate::steps::{extensions_found, global_function, steps, walk_extensions};
 
 /// Headers up to here are made linear, if the packet is that long.
@@ -80,48 +81,11 @@ impl TcFrame {
         unsafe { &*fresh(self.ctx.skb.skb) }
     }
 
-    /// PACKET_HOST and the like: to whom it is addressed, by its MAC address.
-    #[inline(always)]
-    pub fn packet_type(&self) -> u32 {
-        self.skb().pkt_type
-    }
-
-    /// Whether a VLAN tag was taken off and is kept beside the frame.
-    #[inline(always)]
-    pub fn has_vlan(&self) -> bool {
-        self.skb().vlan_present != 0
-    }
-
-    /// What other programs have marked it with.
-    #[inline(always)]
-    pub fn mark(&self) -> u32 {
-        self.skb().mark
-    }
-
     /// Sets what queues sort it by.
     #[inline(always)]
     pub fn set_priority(&self, priority: u32) {
         // SAFETY: the program's context.
         unsafe { (*fresh(self.ctx.skb.skb)).priority = priority };
-    }
-
-    /// The interface where it is.
-    #[inline(always)]
-    pub fn ifindex(&self) -> u32 {
-        self.skb().ifindex
-    }
-
-    /// Bytes of data in each segment that it is to be cut into; 0 if in none.
-    #[inline(always)]
-    pub fn segment(&self) -> u32 {
-        self.skb().gso_size
-    }
-
-    /// Tells the kernel that a word was changed that no checksum in the packet
-    /// covers, since a device may have summed up all of the packet.
-    #[inline(always)]
-    pub fn changed(&self, from: u16, to: u16) {
-        self.add_to_sum(!from as u32 + to as u32);
     }
 
     #[inline(always)]
@@ -255,5 +219,31 @@ impl Frame for TcFrame {
         let after: u16 = self.load(offset)?;
         self.store(offset, before)?;
         Some(after == 0x1234)
+    }
+}
+
+/// PACKET_HOST: to the MAC address of the interface.
+const TO_HOST: u32 = 0;
+
+impl Departing for TcFrame {
+    /// Also those whose VLAN tag was taken off and is kept beside the frame, or
+    /// that another program has marked, since routes may depend on that.
+    #[inline(always)]
+    fn refuse_unusual(&self) -> Result<(), Reason> {
+        let skb = self.skb();
+        if skb.pkt_type != TO_HOST || skb.vlan_present != 0 {
+            return Err(Reason::StackHeaders);
+        }
+        if skb.mark != 0 { Err(Reason::StackMark) } else { Ok(()) }
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.skb().ifindex
+    }
+
+    #[inline(always)]
+    fn segment(&self) -> u32 {
+        self.skb().gso_size
     }
 }

@@ -7,11 +7,13 @@ use aya_ebpf::programs::XdpContext;
 use bytemuck::Pod;
 use probe_common::address::{V4, V6};
 use probe_common::checksum::{fold, update};
+use probe_common::map::DEVICE_MAC;
 use probe_common::parse::{Bytes, Walked};
 use probe_common::reason::Reason;
 
 use crate::frame::{ChecksumChange, Frame, fresh, opaque, pointer};
-use crate::maps::xdp_frags;
+use crate::maps::{DEVICES, xdp_frags};
+use crate::route::Departing;
 use crate::steps::{extensions_found, global_function, steps, walk_extensions};
 
 /// `VIRTUAL`: of a device whose packets may have partial checksums.
@@ -30,6 +32,13 @@ impl<const VIRTUAL: bool> XdpFrame<VIRTUAL> {
         let xdp = fresh(self.ctx.ctx);
         // SAFETY: the program's context.
         unsafe { ((*xdp).data as usize, (*xdp).data_end as usize) }
+    }
+
+    /// Whether part of the packet is not in the buffer where its headers are.
+    #[inline(always)]
+    pub fn is_in_parts(&self) -> bool {
+        let (data, end) = self.bounds();
+        xdp_frags() != 0 && self.len() > opaque((end - data) as u64)
     }
 
     #[inline(always)]
@@ -135,5 +144,33 @@ impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
     #[inline(always)]
     fn is_partial(&self, _offset: usize) -> Option<bool> {
         Some(false)
+    }
+}
+
+/// What is known of an interface; see [`probe_common::map::DEVICES`].
+#[inline(always)]
+pub fn device(ifindex: u32) -> u64 {
+    DEVICES.get(ifindex).copied().unwrap_or_default()
+}
+
+impl Departing for XdpFrame<false> {
+    /// The kernel has not looked yet to whom the frame is.
+    #[inline(always)]
+    fn refuse_unusual(&self) -> Result<(), Reason> {
+        let to: u64 = self.load(0).ok_or(Reason::StackHeaders)?;
+        let own = device(self.ifindex());
+        if (to ^ own) & DEVICE_MAC != 0 { Err(Reason::StackHeaders) } else { Ok(()) }
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the program's context.
+        unsafe { (*self.context()).ingress_ifindex }
+    }
+
+    /// Devices cut nothing that comes to XDP.
+    #[inline(always)]
+    fn segment(&self) -> u32 {
+        0
     }
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod datapath;
 pub mod directory;
 pub mod doctor;
+pub mod ethtool;
 pub mod explain;
 pub mod fast_path;
 pub mod http;

@@ -4,7 +4,7 @@
 //! iptables, IPsec, qdiscs and BPF programs do not, or each in a way of its
 //! own: these are looked at twice a second.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,7 +16,10 @@ use tracing::{info, warn};
 use super::state::State;
 use crate::config::FastPath as Setting;
 use crate::datapath::{self, CLSACT_HANDLE, CLSACT_PRIORITY, FastPath};
-use crate::fast_path::{Choice, Device, Devices, Notices, Obstacle, Survey, choose, peers};
+use crate::ethtool;
+use crate::fast_path::{
+    Choice, Device, Devices, Drivers, Filter, Notices, Obstacle, Survey, choose, express, peers,
+};
 
 /// How often is looked, at least.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -39,12 +42,14 @@ impl Guard {
         let programs = state.lock().steering.tc_programs();
         let mut watch = Watch {
             devices: Devices::new().context("cannot list network interfaces")?,
+            drivers: Drivers::new().context("cannot ask what drivers can do with XDP")?,
             survey: Survey::new().context("cannot ask netfilter what is registered")?,
             notices: Notices::new(),
             state,
             setting,
             fast_path,
             programs,
+            words: BTreeMap::new(),
             checks_mtu: datapath::has_route_mtu(),
         };
         watch.look();
@@ -70,9 +75,12 @@ struct Watch {
     fast_path: FastPath,
     survey: Survey,
     devices: Devices,
+    drivers: Drivers,
     notices: Notices,
     /// The ids of weir's own programs at TC.
     programs: Vec<u32>,
+    /// What XDP has to know of interfaces, as found by the last look.
+    words: BTreeMap<u32, u64>,
     /// The kernel's look-up of routes checks MTUs.
     checks_mtu: bool,
 }
@@ -112,7 +120,10 @@ impl Watch {
             (false, _) => self.fast_path.close(),
             (true, Setting::On) => self.fast_path.open(),
             (true, _) => self.fast_path.open_for(VALID),
-        }
+        }?;
+        // Not before it is closed to an interface that has come: what hangs there was found at
+        // the same time.
+        self.fast_path.set_devices(std::mem::take(&mut self.words))
     }
 
     /// What there is besides weir; and tells the programs of peers.
@@ -126,6 +137,21 @@ impl Watch {
         let peers = devices.as_ref().map(|devices| peers(devices, strangers)).unwrap_or_default();
         self.fast_path.set_peers(&peers)?;
         let devices = devices?;
+        let (names, at_xdp): (BTreeSet<String>, BTreeSet<u32>) = {
+            let inner = self.state.lock();
+            let names = inner.interfaces.views().into_iter().map(|view| view.name).collect();
+            (names, inner.interfaces.express())
+        };
+        if !at_xdp.is_empty() {
+            let gives = |index: u32| {
+                at_xdp.contains(&index)
+                    && devices.get(&index).is_some_and(|device| {
+                        // A packet of a VLAN would pass for one of none.
+                        !ethtool::hides_vlans(&device.name).unwrap_or(true)
+                    })
+            };
+            self.words = express(&devices, &self.drivers.list()?, gives, strangers);
+        }
         if self.setting != Setting::Auto {
             return Ok(Vec::new());
         }
@@ -138,12 +164,8 @@ impl Watch {
             )?;
             found.push(Obstacle::NetfilterPrograms(count));
         }
-        let names: BTreeSet<String> = {
-            let inner = self.state.lock();
-            inner.interfaces.views().into_iter().map(|view| view.name).collect()
-        };
         for (&index, device) in devices.iter().filter(|(_, device)| names.contains(&device.name)) {
-            let behind = self.behind(index, device);
+            let behind = self.behind(index, device, at_xdp.contains(&index));
             let behind =
                 behind.with_context(|| format!("cannot list programs on {}", device.name))?;
             let obstacle =
@@ -153,18 +175,35 @@ impl Watch {
         Ok(found)
     }
 
-    /// What would see the packets of an interface after weir, by name.
-    fn behind(&mut self, index: u32, device: &Device) -> std::io::Result<BTreeSet<String>> {
+    /// What would see the packets of an interface after weir, by name: all that
+    /// is at TC if weir is at XDP.
+    fn behind(
+        &mut self,
+        index: u32,
+        device: &Device,
+        at_xdp: bool,
+    ) -> std::io::Result<BTreeSet<String>> {
         if datapath::has_tcx() {
-            let program = datapath::other_behind(index, &self.programs)?;
+            let program = if at_xdp {
+                datapath::other_at_ingress(index, &self.programs)
+            } else {
+                datapath::other_behind(index, &self.programs)
+            }?;
             let program = program.map(|id| format!("program {id}"));
             // Behind all of TCX, and hardly there without filters.
             let filters = device.filters.map(|filters| filters.name().to_owned());
             return Ok(program.into_iter().chain(filters).collect());
         }
+        let is_behind = |filter: &Filter| {
+            let (priority, handle) = (CLSACT_PRIORITY, CLSACT_HANDLE);
+            if at_xdp {
+                !filter.is_at(priority, handle)
+            } else {
+                filter.is_behind(priority, handle)
+            }
+        };
         let filters = self.devices.ingress_filters(index)?.into_iter();
-        let behind = filters.filter(|filter| filter.is_behind(CLSACT_PRIORITY, CLSACT_HANDLE));
         // Each is announced before it is listed.
-        Ok(behind.map(|filter| filter.to_string()).collect())
+        Ok(filters.filter(is_behind).map(|filter| filter.to_string()).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! The interfaces that carry the programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info};
 
@@ -77,6 +77,17 @@ impl Interfaces {
             known.attach(index, steering);
             left || known.result.is_err()
         })
+    }
+
+    /// Those from where XDP may send packets on, as far as weir's programs are concerned: where it
+    /// runs in the driver of hardware. Elsewhere checksums may be partial, which XDP does not see.
+    pub fn express(&self) -> BTreeSet<u32> {
+        let native = |known: &Known| {
+            known.forward == config::Forward::Xdp
+                && !known.virtual_device
+                && known.result == Ok(datapath::Mode::Native)
+        };
+        self.known.iter().filter(|(_, known)| native(known)).map(|(&index, _)| index).collect()
     }
 
     /// For status.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
-use probe_common::map::PEER_WORDS;
+use probe_common::map::{DEVICES, PEER_WORDS};
 
 use super::kernel::at;
 use super::{Clock, DatapathError, Pins};
@@ -12,9 +12,8 @@ use super::{Clock, DatapathError, Pins};
 /// Opens and closes the way.
 pub struct FastPath {
     until: Array<MapData, u64>,
-    peers: Array<MapData, u64>,
-    /// What is in the map of peers, as far as it is known.
-    known: Option<BTreeMap<u32, u64>>,
+    peers: Words,
+    devices: Words,
     clock: Clock,
 }
 
@@ -26,8 +25,10 @@ impl FastPath {
             let data = at(name, MapData::from_pin(pins.map(name)))?;
             at(name, Map::Array(data).try_into())
         };
-        let (until, peers) = (open("FAST_PATH")?, open("PEERS")?);
-        Ok(Self { until, peers, known: None, clock: Clock::new() })
+        let words = |name, count| Ok(Words { map: open(name)?, name, count, known: None });
+        let peers = words("PEERS", PEER_WORDS)?;
+        let devices = words("DEVICES", DEVICES)?;
+        Ok(Self { until: open("FAST_PATH")?, peers, devices, clock: Clock::new() })
     }
 
     /// Opens it for that long: should nobody say so again, it is closed.
@@ -55,13 +56,37 @@ impl FastPath {
         for index in indices.iter().filter(|&&index| index / 64 < PEER_WORDS) {
             *words.entry(index / 64).or_default() |= 1 << (index % 64);
         }
-        let changed = |word: &u32| match &self.known {
-            Some(known) => known.get(word) != words.get(word),
-            None => true,
+        self.peers.set(words)
+    }
+
+    /// What XDP has to know of interfaces, by index; see [`DEVICES`].
+    pub fn set_devices(&mut self, words: BTreeMap<u32, u64>) -> Result<(), DatapathError> {
+        self.devices.set(words)
+    }
+}
+
+/// An array of words, most of which are 0.
+struct Words {
+    map: Array<MapData, u64>,
+    name: &'static str,
+    count: u32,
+    /// What is in it, as far as it is known.
+    known: Option<BTreeMap<u32, u64>>,
+}
+
+impl Words {
+    /// Writes what has changed.
+    fn set(&mut self, words: BTreeMap<u32, u64>) -> Result<(), DatapathError> {
+        let of = |words: &BTreeMap<u32, u64>, index| words.get(&index).copied().unwrap_or_default();
+        let indices: BTreeSet<u32> = match &self.known {
+            Some(known) => known.keys().chain(words.keys()).copied().collect(),
+            None => (0..self.count).collect(),
         };
-        for word in (0..PEER_WORDS).filter(changed) {
-            let bits = words.get(&word).copied().unwrap_or_default();
-            at("PEERS", self.peers.set(word, bits, 0))?;
+        for index in indices.into_iter().filter(|&index| index < self.count) {
+            let word = of(&words, index);
+            if self.known.as_ref().is_none_or(|known| of(known, index) != word) {
+                at(self.name, self.map.set(index, word, 0))?;
+            }
         }
         self.known = Some(words);
         Ok(())

@@ -36,7 +36,7 @@ pub use memory::Memory;
 pub use object::{Incompatible, Object, ObjectError, Settings, young_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
-pub use strangers::{netfilter_links, other_behind, others_at_egress};
+pub use strangers::{netfilter_links, other_at_ingress, other_behind, others_at_egress};
 
 use crate::plan::{Op, Snapshot};
 

@@ -63,6 +63,11 @@ pub fn other_behind(index: u32, ours: &[u32]) -> io::Result<Option<u32>> {
     Ok(behind.find(|id| !ours.contains(id)))
 }
 
+/// The id of a program other than ours at the interface's ingress (TCX).
+pub fn other_at_ingress(index: u32, ours: &[u32]) -> io::Result<Option<u32>> {
+    Ok(at(index, BPF_TCX_INGRESS as u32)?.into_iter().find(|id| !ours.contains(id)))
+}
+
 /// Whether programs other than ours are at the interface's egress (TCX).
 pub fn others_at_egress(index: u32, ours: &[u32]) -> io::Result<bool> {
     Ok(at(index, BPF_TCX_EGRESS as u32)?.iter().any(|id| !ours.contains(id)))

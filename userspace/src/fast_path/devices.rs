@@ -16,6 +16,12 @@ pub struct Device {
     pub has_peer_elsewhere: bool,
     /// It has a queueing discipline: packets that leave have to wait for their turn.
     pub queues: bool,
+    /// Its MAC address, or zeros.
+    pub mac: [u8; 6],
+    /// It is a port of another interface: of a bridge, a bond and the like.
+    pub has_master: bool,
+    /// A queueing discipline of it does more, perhaps, than to let packets leave in turn.
+    pub shapes: bool,
     /// Where it has room for TC filters, if anywhere.
     pub filters: Option<Filters>,
 }
@@ -36,10 +42,12 @@ impl Devices {
         let mut devices: BTreeMap<u32, Device> =
             links.iter().filter_map(|message| device(message, LINK_MESSAGE)).collect();
         for message in self.0.list(libc::RTM_GETQDISC, &[0; filters::MESSAGE])? {
-            if let Some(found) = Filters::of(&message)
-                && let Some(device) = index(&message).and_then(|index| devices.get_mut(&index))
-            {
-                device.filters = Some(found);
+            let Some(device) = index(&message).and_then(|index| devices.get_mut(&index)) else {
+                continue;
+            };
+            match Filters::of(&message) {
+                Some(found) => device.filters = Some(found),
+                None => device.shapes |= filters::shapes(&message),
             }
         }
         Ok(devices)
@@ -68,6 +76,9 @@ fn device(message: &[u8], header: usize) -> Option<(u32, Device)> {
         name: of(libc::IFLA_IFNAME).map(text)?,
         has_peer_elsewhere: pair && of(libc::IFLA_LINK_NETNSID).is_some(),
         queues: of(libc::IFLA_QDISC).map(text).is_none_or(|qdisc| qdisc != "noqueue"),
+        mac: of(libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).unwrap_or_default(),
+        has_master: of(libc::IFLA_MASTER).is_some(),
+        shapes: false,
         filters: None,
     };
     Some((index(message)?, device))

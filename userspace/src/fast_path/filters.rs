@@ -44,6 +44,14 @@ impl Filters {
     }
 }
 
+/// Whether the qdisc that a message is about does more, perhaps, than to let
+/// packets leave in turn. Those that kernels put on devices of themselves do not,
+/// but for `fq`, which can have rates.
+pub(super) fn shapes(message: &[u8]) -> bool {
+    const PLAIN: [&str; 5] = ["noqueue", "mq", "pfifo_fast", "fq_codel", "pfifo"];
+    kind(message).is_none_or(|kind| !PLAIN.contains(&kind.as_str()))
+}
+
 /// A filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
@@ -62,11 +70,15 @@ impl Filter {
         Some(Self { kind: kind(message)?, handle: word(8)?, priority: (word(16)? >> 16) as u16 })
     }
 
+    /// Whether it is the one of that priority and handle, or stands for it.
+    pub fn is_at(&self, priority: u16, handle: u32) -> bool {
+        self.priority == priority && [0, handle].contains(&self.handle)
+    }
+
     /// Whether it sees packets after the filter of that priority and handle, or
     /// might: the order of filters of one priority is their classifier's.
     pub fn is_behind(&self, priority: u16, handle: u32) -> bool {
-        let another = ![0, handle].contains(&self.handle);
-        self.priority > priority || self.priority == priority && another
+        self.priority >= priority && !self.is_at(priority, handle)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod choice;
 mod devices;
+mod express;
 mod filters;
 mod netlink;
 mod nfnetlink;
@@ -14,6 +15,7 @@ mod survey;
 
 pub use choice::{Choice, choose};
 pub use devices::{Device, Devices, peers};
+pub use express::{Drivers, XdpFeatures, express};
 pub use filters::{Filter, Filters};
 pub use netlink::Netlink;
 pub use nfnetlink::Notices;
