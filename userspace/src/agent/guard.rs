@@ -128,6 +128,7 @@ impl Watch {
 
     /// What there is besides weir; and tells the programs of peers.
     fn found(&mut self) -> Result<Vec<Obstacle>> {
+        self.words.clear();
         let devices = self.devices.list();
         let strangers = |index: u32| {
             // An interface that has just gone has no peer either.

@@ -82,12 +82,8 @@ impl Interfaces {
     /// Those from where XDP may send packets on, as far as weir's programs are concerned: where it
     /// runs in the driver of hardware. Elsewhere checksums may be partial, which XDP does not see.
     pub fn express(&self) -> BTreeSet<u32> {
-        let native = |known: &Known| {
-            known.forward == config::Forward::Xdp
-                && !known.virtual_device
-                && known.result == Ok(datapath::Mode::Native)
-        };
-        self.known.iter().filter(|(_, known)| native(known)).map(|(&index, _)| index).collect()
+        let native = self.known.iter().filter(|(_, known)| known.is_express());
+        native.map(|(&index, _)| index).collect()
     }
 
     /// For status.
@@ -104,6 +100,11 @@ impl Interfaces {
 }
 
 impl Known {
+    fn is_express(&self) -> bool {
+        let native = self.result == Ok(datapath::Mode::Native);
+        self.forward == config::Forward::Xdp && !self.virtual_device && native
+    }
+
     fn hook(&self) -> &'static str {
         match self.forward {
             config::Forward::Tc => "tc",
@@ -147,5 +148,30 @@ fn has_ingress_qdisc(index: u32) -> bool {
 fn release(index: u32, steering: &mut Steering) {
     if let Err(error) = steering.detach(index) {
         error!("interface {index}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::Mode;
+
+    #[test]
+    fn packets_go_on_from_xdp_only_where_it_runs_in_the_driver_of_hardware() {
+        use config::Forward::{Tc, Xdp};
+        for (forward, virtual_device, result, expected) in [
+            (Xdp, false, Ok(Mode::Native), true),
+            (Xdp, true, Ok(Mode::Native), false),
+            (Xdp, false, Ok(Mode::Generic), false),
+            (Xdp, false, Err("refused".to_owned()), false),
+            (Tc, false, Ok(Mode::Tcx), false),
+        ] {
+            let what = format!("{forward:?}, {virtual_device}, {result:?}");
+            let name = "eth0".to_owned();
+            let known = Known { name, ethernet: true, virtual_device, forward, result };
+            let mut interfaces = Interfaces::new(Vec::new());
+            interfaces.known.insert(7, known);
+            assert_eq!(interfaces.express().contains(&7), expected, "{what}");
+        }
     }
 }

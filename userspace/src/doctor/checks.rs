@@ -314,6 +314,7 @@ fn rp_filter(facts: &Facts) -> Found {
 
 fn offloads(facts: &Facts) -> Found {
     let mut found = Found::fine("nothing that is known to slow down bulk traffic");
+    let shortcut = facts.agent.status().is_some_and(|status| status.fast_path.used);
     for interface in &facts.interfaces {
         let name = &interface.name;
         if interface.xdp && interface.kind.as_deref() == Some("veth") {
@@ -322,7 +323,16 @@ fn offloads(facts: &Facts) -> Found {
                 "forward: tc for this interface",
             );
         }
-        let Some(Offloads { gro, tso, checksums }) = interface.offloads else { continue };
+        let Some(Offloads { gro, tso, checksums, vlans }) = interface.offloads else { continue };
+        if interface.xdp && interface.kind.is_none() && vlans && shortcut {
+            found.note(
+                format!(
+                    "{name}: steered packets go through the stack, though the fast path is used: \
+                     the device takes VLAN tags off, which XDP does not see"
+                ),
+                format!("ethtool -K {name} rxvlan off"),
+            );
+        }
         // What comes from the other end of a veth was never cut.
         let gro = gro || interface.kind.as_deref() == Some("veth");
         let off = [("gro", gro), ("tso", tso), ("tx", checksums)];

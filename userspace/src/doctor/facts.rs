@@ -89,6 +89,8 @@ pub struct Offloads {
     pub tso: bool,
     /// Checksums are made by the device.
     pub checksums: bool,
+    /// VLAN tags are taken off before XDP sees a frame.
+    pub vlans: bool,
 }
 
 /// A split.

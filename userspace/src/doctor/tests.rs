@@ -60,7 +60,7 @@ fn healthy() -> Facts {
             kind: Some("veth".into()),
             rp_filter: Some(2),
             forwards: Some(true),
-            offloads: Some(Offloads { gro: true, tso: true, checksums: true }),
+            offloads: Some(Offloads { gro: true, tso: true, checksums: true, vlans: true }),
             ..Interface::default()
         }],
         splits: vec![
@@ -170,7 +170,16 @@ const CASES: &[Case] = &[
     (|f| f.interfaces[0].xdp = true, "offloads", Level::Note, "XDP on a veth"),
     (
         |f| {
-            let some = Offloads { gro: false, tso: true, checksums: false };
+            (f.interfaces[0].xdp, f.interfaces[0].kind) = (true, None);
+            says(f, |s| s.fast_path.used = true);
+        },
+        "offloads",
+        Level::Note,
+        "eth0: steered packets go through the stack, though the fast path is used",
+    ),
+    (
+        |f| {
+            let some = Offloads { gro: false, tso: true, checksums: false, vlans: true };
             f.interfaces[0].offloads = Some(some);
         },
         "offloads",
@@ -179,7 +188,7 @@ const CASES: &[Case] = &[
     ),
     (
         |f| {
-            let some = Offloads { gro: false, tso: true, checksums: true };
+            let some = Offloads { gro: false, tso: true, checksums: true, vlans: true };
             (f.interfaces[0].offloads, f.interfaces[0].kind) = (Some(some), None);
         },
         "offloads",

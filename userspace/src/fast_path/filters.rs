@@ -120,21 +120,39 @@ mod tests {
     }
 
     #[test]
+    fn what_may_hold_packets_back_is_told_from_what_lets_them_leave_in_turn() {
+        for (kind, expected) in [
+            (b"mq\0".as_slice(), false),
+            (b"noqueue\0", false),
+            (b"fq_codel\0", false),
+            (b"pfifo_fast\0", false),
+            (b"fq\0", true),
+            (b"htb\0", true),
+            (b"tbf\0", true),
+            (b"netem\0", true),
+        ] {
+            assert_eq!(shapes(&message(1, 1, kind)), expected, "{}", kind.escape_ascii());
+        }
+        assert!(shapes(&[]), "what is not known");
+    }
+
+    #[test]
     fn filters_behind_ours_are_told_from_ours_and_those_before() {
         const PROTOCOL: u32 = 0x0003;
         let cases = [
-            ("before", 1, 10, false),
+            ("before", 1, 10, false, false),
             // All of a priority are announced by one without a handle.
-            ("of our priority", 0, 100, false),
-            ("ours", 1, 100, false),
-            ("another of our priority", 2, 100, true),
-            ("behind", 1, 101, true),
-            ("announced, behind", 0, 49_152, true),
+            ("of our priority", 0, 100, false, true),
+            ("ours", 1, 100, false, true),
+            ("another of our priority", 2, 100, true, false),
+            ("behind", 1, 101, true, false),
+            ("announced, behind", 0, 49_152, true, false),
         ];
-        for (what, handle, priority, behind) in cases {
+        for (what, handle, priority, behind, at) in cases {
             let message = message(handle, priority << 16 | PROTOCOL, b"matchall\0");
             let filter = Filter::of(&message).unwrap();
             assert_eq!(filter.is_behind(100, 1), behind, "{what}");
+            assert_eq!(filter.is_at(100, 1), at, "{what}");
             assert_eq!(filter.to_string(), format!("TC filter matchall of priority {priority}"));
         }
         assert_eq!(Filter::of(&[0; MESSAGE]), None);

@@ -11,5 +11,6 @@ pub fn of(interface: &str) -> io::Result<Offloads> {
         gro: ethtool::has_gro(interface)?,
         tso: ethtool::has_tso(interface)?,
         checksums: ethtool::has_checksums(interface)?,
+        vlans: ethtool::hides_vlans(interface)?,
     })
 }
