@@ -33,187 +33,181 @@ fn vips() -> [IpAddr; 2] {
 type Case<'a> =
     (&'a str, &'a dyn Fn(&mut Express), &'a dyn Fn(Packet) -> Vec<u8>, u32, Option<&'a str>);
 
-#[test]
-fn what_is_not_plain_forwarding_is_left_to_the_stack() {
-    for vip in vips() {
+/// What may be counted.
+const COUNTERS: [&str; 6] =
+    ["redirected", "stack_headers", "stack_ttl", "stack_mtu", "stack_route", "stack_no_neighbour"];
+
+/// A live flow of datagrams between neighbours who know each other.
+struct Stage {
+    express: Express,
+    vip: IpAddr,
+    client: SocketAddr,
+    service: SocketAddr,
+    endpoint: SocketAddr,
+    /// The node's interface towards the endpoint.
+    target: String,
+    _server: Server,
+}
+
+impl Stage {
+    fn new(vip: IpAddr) -> Self {
         let mut express = Express::new();
-        let (client, own) = (SocketAddr::new(client_ip(vip), 20_000), express.mac(CLIENT_FACING));
+        let client = SocketAddr::new(client_ip(vip), 20_000);
         let service = SocketAddr::new(vip, DATAGRAMS);
         let endpoint = SocketAddr::new(express.endpoint(vip), 80);
         express.publish("udp", (service, Protocol::Udp), endpoint);
-        let server = Server::udp(
-            &express.topology.endpoint("a").ns,
-            SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 80),
-            "a",
-        )
-        .expect("server");
-        // The neighbour is known, and the flow lives.
-        let know = |express: &Express| {
-            let ask = || {
-                let socket = udp_from(client, service).expect("socket");
-                socket.set_read_timeout(Some(TIMEOUT)).expect("time-out");
-                assert_eq!(exchange(&socket, b"hello").expect("answer"), "a");
-            };
-            express.topology.client.run(ask);
-        };
-        let base = || Packet::udp(client, service).payload(b"question").macs([2; 6], own).ttl(64);
+        let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 80);
+        let server = Server::udp(&express.topology.endpoint("a").ns, any, "a").expect("a server");
         let target = express.target();
-        let [node_mac, next_mac] =
-            [express.mac(&target), express.topology.endpoint("a").ns.run(|| mac(ETH))];
-        let build = |packet: Packet| packet.build();
-        let nothing = |_: &mut Express| {};
+        let mut stage = Self { express, vip, client, service, endpoint, target, _server: server };
+        stage.speak();
+        stage.express.reply(&Packet::udp(endpoint, client).payload(b"answer").build());
+        stage
+    }
+
+    /// After this the neighbour is known, and the flow lives.
+    fn speak(&self) {
+        self.express.topology.client.run(|| {
+            let socket = udp_from(self.client, self.service).expect("socket");
+            socket.set_read_timeout(Some(TIMEOUT)).expect("time-out");
+            assert_eq!(exchange(&socket, b"hello").expect("answer"), "a");
+        });
+    }
+
+    /// A packet of the flow.
+    fn packet(&self) -> Packet {
+        let own = self.express.mac(CLIENT_FACING);
+        let packet = Packet::udp(self.client, self.service).payload(b"question");
+        packet.macs([2; 6], own).ttl(64)
+    }
+
+    /// Has everything be as it was.
+    fn restore(&mut self) {
+        let node = &self.express.topology.node;
+        node.ip(&[format!("link set {} mtu 1500", self.target)]).expect("an MTU");
+        // There is none unless the case before has made it.
+        let _ = node.ip(&[format!("route del {}", self.endpoint.ip())]);
+        self.express.open(true);
+        self.express.look();
+        self.speak();
+    }
+
+    fn check(&mut self, &(name, change, frame, code, reason): &Case<'_>) {
+        let what = format!("{}, {name}", self.vip);
+        self.restore();
+        change(&mut self.express);
+        let sent = frame(self.packet());
+        let before = self.express.reasons();
+        let (returned, out) = self.express.forward(&sent);
+        let after = self.express.reasons();
+        assert_eq!(returned, code, "{what}");
+        for counter in COUNTERS {
+            let more = u64::from(reason == Some(counter));
+            assert_eq!(after[counter] - before[counter], more, "{what}: {counter}");
+        }
+        let (old, new) = (parse(&sent).expect("IP"), parse(&out).expect("IP"));
+        assert_eq!(new.destination, self.endpoint.ip(), "{what}");
+        if !new.fragment {
+            assert!(checksums_ok(&out), "{what}: checksums");
+            assert_eq!(tuple(&out).expect("a tuple").source, self.client, "{what}");
+        }
+        let topology = &self.express.topology;
+        let macs = match code {
+            XDP_REDIRECT => {
+                [topology.endpoint("a").ns.run(|| mac(ETH)), self.express.mac(&self.target)]
+                    .concat()
+            }
+            XDP_TX => [topology.client.run(|| mac(ETH)), self.express.mac(CLIENT_FACING)].concat(),
+            _ => sent[..12].to_vec(),
+        };
+        assert_eq!(out[..12], macs, "{what}");
+        assert_eq!(new.ttl, old.ttl - u8::from(code != XDP_PASS), "{what}");
+        assert_eq!(out.len(), sent.len(), "{what}");
+    }
+}
+
+#[test]
+fn packets_that_are_not_plain_ones_are_left_to_the_stack() {
+    let nothing = |_: &mut Express| {};
+    for vip in vips() {
+        let mut stage = Stage::new(vip);
+        let [a, b, c, d, e, f] = stage.express.mac(CLIENT_FACING);
+        let to = |mac: [u8; 6]| move |packet: Packet| packet.macs([2; 6], mac).build();
+        let to_group = to([a | 1, b, c, d, e, f]);
+        let to_another = to([a, b, c, d, e, !f]);
+        let extended = |packet: Packet| match vip {
+            IpAddr::V4(_) => packet.ip_options(&[1, 1, 1, 1]).build(),
+            IpAddr::V6(_) => packet.ext(Ext::DestOpts(1)).build(),
+        };
+        let fragment =
+            |packet: Packet| packet.payload(&[7; 100]).build_fragments(64).swap_remove(0);
+        let ttl = |ttl: u8| move |packet: Packet| packet.ttl(ttl).build();
+        let long = |length: usize| move |packet: Packet| fill(packet, vip, length);
+        let headers = Some("stack_headers");
+        let cases: [Case<'_>; 11] = [
+            ("plain", &nothing, &|p| p.build(), XDP_REDIRECT, Some("redirected")),
+            ("a last hop but one", &nothing, &ttl(2), XDP_REDIRECT, Some("redirected")),
+            ("the last hop", &nothing, &ttl(1), XDP_PASS, Some("stack_ttl")),
+            ("to all", &nothing, &to([0xff; 6]), XDP_PASS, headers),
+            ("to a group", &nothing, &to_group, XDP_PASS, headers),
+            ("to another host", &nothing, &to_another, XDP_PASS, headers),
+            ("of a VLAN", &nothing, &|p| p.vlan(0x8100, 5).build(), XDP_PASS, headers),
+            ("with options", &nothing, &extended, XDP_PASS, headers),
+            ("a fragment", &nothing, &fragment, XDP_PASS, headers),
+            ("as long as the MTU", &nothing, &long(1500), XDP_REDIRECT, Some("redirected")),
+            ("longer than the MTU", &nothing, &long(1501), XDP_PASS, Some("stack_mtu")),
+        ];
+        cases.iter().for_each(|case| stage.check(case));
+    }
+}
+
+#[test]
+fn packets_go_only_where_they_are_taken() {
+    for vip in vips() {
+        let mut stage = Stage::new(vip);
+        let (target, endpoint) = (stage.target.clone(), stage.endpoint.ip());
         let ip = |line: String| move |e: &mut Express| e.topology.node.ip(&[&line]).expect("ip");
-        let without = |name: String, flags: u64| {
+        let without = |name: &str, flags: u64| {
+            let name = name.to_owned();
             move |e: &mut Express| {
                 let index = e.index(&name);
                 let word = e.look()[&index];
                 e.set_device(&name, word & !flags);
             }
         };
-        let back =
-            ip(format!("route replace {} via {} dev {CLIENT_FACING}", endpoint.ip(), client.ip()));
-        let returned = without(CLIENT_FACING.to_owned(), DEVICE_RETURNS);
+        let closed = |e: &mut Express| e.open(false);
+        let elsewhere = without(CLIENT_FACING, DEVICE_GIVES);
+        let not_taken = without(&target, DEVICE_TAKES);
+        let unknown = ip(format!("neigh flush dev {target}"));
+        let blackhole = ip(format!("route replace blackhole {endpoint}"));
+        let client = stage.client.ip();
+        let back = ip(format!("route replace {endpoint} via {client} dev {CLIENT_FACING}"));
+        let refused = without(CLIENT_FACING, DEVICE_RETURNS);
         let back_refused = |e: &mut Express| {
             back(e);
-            returned(e);
-        };
-        let extended = |packet: Packet| match vip {
-            IpAddr::V4(_) => packet.ip_options(&[1, 1, 1, 1]).build(),
-            IpAddr::V6(_) => packet.ext(Ext::DestOpts(1)).build(),
+            refused(e);
         };
         let jumbo = ip(format!("link set {target} mtu 9000"));
+        let in_one = without(&target, DEVICE_TAKES_PARTS);
         let jumbo_in_one = |e: &mut Express| {
             jumbo(e);
-            without(target.clone(), DEVICE_TAKES_PARTS)(e);
+            in_one(e);
         };
+        let build = |packet: Packet| packet.build();
         let large = |packet: Packet| packet.payload(&[7; 6000]).build();
-        let cases: &[Case<'_>] = &[
-            ("a plain packet", &nothing, &build, XDP_REDIRECT, Some("redirected")),
-            ("closed", &|e| e.open(false), &build, XDP_PASS, None),
-            (
-                "from elsewhere",
-                &without(CLIENT_FACING.into(), DEVICE_GIVES),
-                &build,
-                XDP_PASS,
-                None,
-            ),
-            (
-                "a last hop but one",
-                &nothing,
-                &|p| p.ttl(2).build(),
-                XDP_REDIRECT,
-                Some("redirected"),
-            ),
-            ("the last hop", &nothing, &|p| p.ttl(1).build(), XDP_PASS, Some("stack_ttl")),
-            (
-                "to all",
-                &nothing,
-                &|p| p.macs([2; 6], [0xff; 6]).build(),
-                XDP_PASS,
-                Some("stack_headers"),
-            ),
-            (
-                "to a group",
-                &nothing,
-                &|p| p.macs([2; 6], [own[0] | 1, own[1], own[2], own[3], own[4], own[5]]).build(),
-                XDP_PASS,
-                Some("stack_headers"),
-            ),
-            (
-                "to another host",
-                &nothing,
-                &|p| p.macs([2; 6], [own[0], own[1], own[2], own[3], own[4], !own[5]]).build(),
-                XDP_PASS,
-                Some("stack_headers"),
-            ),
-            (
-                "of a VLAN",
-                &nothing,
-                &|p| p.vlan(0x8100, 5).build(),
-                XDP_PASS,
-                Some("stack_headers"),
-            ),
-            ("with options", &nothing, &extended, XDP_PASS, Some("stack_headers")),
-            (
-                "a fragment",
-                &nothing,
-                &|p| p.payload(&[7; 100]).build_fragments(64).swap_remove(0),
-                XDP_PASS,
-                Some("stack_headers"),
-            ),
-            (
-                "as long as the MTU",
-                &nothing,
-                &|p| fill(p, vip, 1500),
-                XDP_REDIRECT,
-                Some("redirected"),
-            ),
-            ("longer than the MTU", &nothing, &|p| fill(p, vip, 1501), XDP_PASS, Some("stack_mtu")),
-            ("in parts", &jumbo, &large, XDP_REDIRECT, Some("redirected")),
-            ("parts, of which one is taken", &jumbo_in_one, &large, XDP_PASS, Some("stack_route")),
-            (
-                "the neighbour is not known",
-                &ip(format!("neigh flush dev {target}")),
-                &build,
-                XDP_PASS,
-                Some("stack_no_neighbour"),
-            ),
-            (
-                "no packets are taken",
-                &without(target.clone(), DEVICE_TAKES),
-                &build,
-                XDP_PASS,
-                Some("stack_route"),
-            ),
-            (
-                "no route",
-                &ip(format!("route replace blackhole {}", endpoint.ip())),
-                &build,
-                XDP_PASS,
-                Some("stack_route"),
-            ),
-            ("back to where it came from", &back, &build, XDP_TX, Some("redirected")),
-            ("not back from there", &back_refused, &build, XDP_PASS, Some("stack_route")),
+        let (gone, route) = (Some("redirected"), Some("stack_route"));
+        let cases: [Case<'_>; 9] = [
+            ("closed", &closed, &build, XDP_PASS, None),
+            ("from elsewhere", &elsewhere, &build, XDP_PASS, None),
+            ("in parts", &jumbo, &large, XDP_REDIRECT, gone),
+            ("parts, of which one is taken", &jumbo_in_one, &large, XDP_PASS, route),
+            ("unknown neighbour", &unknown, &build, XDP_PASS, Some("stack_no_neighbour")),
+            ("no packets are taken", &not_taken, &build, XDP_PASS, route),
+            ("no route", &blackhole, &build, XDP_PASS, route),
+            ("back to where it came from", &back, &build, XDP_TX, gone),
+            ("not back from there", &back_refused, &build, XDP_PASS, route),
         ];
-        let names = ["redirected", "stack_headers", "stack_ttl", "stack_mtu", "stack_route"];
-        let names = names.map(str::to_owned).into_iter().chain(["stack_no_neighbour".to_owned()]);
-        let names: Vec<String> = names.collect();
-        know(&express);
-        express.reply(&Packet::udp(endpoint, client).payload(b"answer").build());
-        for (name, change, frame, code, reason) in cases {
-            let what = format!("{vip}, {name}");
-            express.topology.node.ip(&[format!("link set {target} mtu 1500")]).expect("an MTU");
-            let gone = express.topology.node.ip(&[format!("route del {}", endpoint.ip())]);
-            drop(gone);
-            express.open(true);
-            express.look();
-            know(&express);
-            change(&mut express);
-            let before = express.reasons();
-            let sent = frame(base());
-            let (returned, out) = express.forward(&sent);
-            let after = express.reasons();
-            assert_eq!(returned, *code, "{what}");
-            for counter in &names {
-                let more = u64::from(*reason == Some(counter.as_str()));
-                assert_eq!(after[counter] - before[counter], more, "{what}: {counter}");
-            }
-            let (old, new) = (parse(&sent).expect("IP"), parse(&out).expect("IP"));
-            assert_eq!(new.destination, endpoint.ip(), "{what}");
-            if !new.fragment {
-                assert!(checksums_ok(&out), "{what}: checksums");
-                assert_eq!(tuple(&out).expect("a tuple").source, client, "{what}");
-            }
-            let macs = match *code {
-                XDP_REDIRECT => [next_mac, node_mac].concat(),
-                XDP_TX => [express.topology.client.run(|| mac(ETH)), own].concat(),
-                _ => sent[..12].to_vec(),
-            };
-            assert_eq!(out[..12], macs, "{what}");
-            assert_eq!(new.ttl, old.ttl - u8::from(*code != XDP_PASS), "{what}");
-            assert_eq!(out.len(), sent.len(), "{what}");
-        }
-        drop(server);
+        cases.iter().for_each(|case| stage.check(case));
     }
 }
 

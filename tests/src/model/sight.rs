@@ -210,7 +210,7 @@ pub(crate) fn v6(bytes: &[u8], l3: usize) -> Option<Packet> {
             _ => break,
         };
         packet.plain = false;
-        (walked < EXTENSIONS || !packet.has_transport()).then_some(())?;
+        (walked < EXTENSIONS).then_some(())?;
         if let Some(fragment) = &mut packet.fragment {
             fragment.next_to_transport = packet.protocol == FRAGMENT;
         }
