@@ -217,6 +217,10 @@ pub(crate) fn v6(bytes: &[u8], l3: usize) -> Option<Packet> {
         packet.protocol = *bytes.get(packet.l4)?;
         packet.l4 += length;
         if !packet.has_transport() {
+            // Here, too, the first one counts.
+            if next == FRAGMENT {
+                packet.l4 = l3 + 48;
+            }
             break;
         }
     }
