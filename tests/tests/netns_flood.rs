@@ -26,7 +26,7 @@ const MADE: u16 = 100;
 const LIVE: u16 = 50;
 /// Packets that are sent at once, and the pause after them: what is more than fits the queue of a
 /// veth is lost before any program sees it, honest packets too.
-const BURST: u32 = 64;
+const BURST: u32 = 16;
 /// See [`BURST`].
 const PAUSE: Duration = Duration::from_micros(300);
 /// Where the invented addresses are.
