@@ -5,15 +5,13 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // Keys and values by reference: a copy of each would not fit the stack of 512 bytes.
 #![allow(clippy::needless_borrows_for_generic_args)]
-// For an asm! that is a move, see frame::fresh.
+// For asm!, see frame::fresh and writers.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod choose;
 #[cfg(target_arch = "bpf")]
 mod deliver;
-#[cfg(target_arch = "bpf")]
-mod express;
 #[cfg(target_arch = "bpf")]
 mod family;
 #[cfg(target_arch = "bpf")]
@@ -57,6 +55,8 @@ mod writers;
 #[cfg(target_arch = "bpf")]
 mod xdp;
 #[cfg(target_arch = "bpf")]
+mod xdp_redirect;
+#[cfg(target_arch = "bpf")]
 mod young;
 
 #[cfg(target_arch = "bpf")]
@@ -69,7 +69,7 @@ mod entry {
     use crate::steps::walk;
     use crate::tc::TcFrame;
     use crate::xdp::XdpFrame;
-    use crate::{express, shortcut};
+    use crate::{shortcut, xdp_redirect};
 
     fn tc(frame: &TcFrame, verdict: Verdict) -> i32 {
         match verdict {
@@ -112,7 +112,7 @@ mod entry {
     fn physical(ctx: XdpContext) -> u32 {
         let frame = XdpFrame::<false>::new(ctx);
         match walk::<_, true>(&frame) {
-            Verdict::Steered => express::forward(&frame),
+            Verdict::Steered => xdp_redirect::forward(&frame),
             verdict => xdp(verdict),
         }
     }

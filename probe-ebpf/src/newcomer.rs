@@ -149,6 +149,8 @@ fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
     let free = entry.to(&key) == back || has_ended(&entry, key.protocol, now);
     if free {
         other.remove();
+        // Who looks for an alias that leads nowhere clears it: it would hide that of the new flow.
+        let _ = find(&key, which);
     }
     free
 }

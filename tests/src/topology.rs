@@ -33,6 +33,12 @@ pub const VIP_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 /// The IPv6 service address.
 pub const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0x10);
 
+/// The service addresses of both families.
+#[must_use]
+pub fn vips() -> [IpAddr; 2] {
+    [VIP_V4.into(), VIP_V6.into()]
+}
+
 /// The client's address in the family of `like`.
 #[must_use]
 pub fn client_ip(like: IpAddr) -> IpAddr {

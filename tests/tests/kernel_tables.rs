@@ -9,6 +9,7 @@ use kernel::talk::Talk;
 use kernel::{
     Cast, FORWARD, Hook, Node, UDP_IDLE, casts, client_number, settings, split, with_port,
 };
+use probe_common::filter::same_bit;
 use probe_common::reason::Reason;
 use weir::datapath::{Clock, Settings};
 use weir::model::{Affinity, Protocol};
@@ -192,6 +193,28 @@ fn many_connections_of_an_endpoint_to_itself_are_made_at_a_time_and_again() {
             let what = format!("{cast} {hook:?}, round {round}");
             connect_to_itself(&mut node, cast, hook, &clients, &what);
         }
+    }
+}
+
+#[test]
+fn a_connection_of_an_endpoint_to_itself_gets_its_replies_after_one_that_was_reset() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut node = Node::new();
+        let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &cast.v2)];
+        node.publish(&split("self", (cast.vip, Protocol::Tcp), Affinity::None, &subsets));
+        let reply_port = |port: u16| same_bit(port.to_be(), cast.vip.port().to_be(), 0);
+        let first = 10_000;
+        let second = (first + 1..).find(|&port| reply_port(port) == reply_port(first));
+        let [first, second] = [first, second.expect("one of 1008")].map(|port| {
+            let client = with_port(cast.v2[0], port);
+            move |flags, seq| Packet::tcp(client, cast.vip).flags(flags).seq(seq).build()
+        });
+        node.pass(hook, &first(SYN, 1));
+        node.pass(hook, &first(RST, 2));
+        let there = tuple(node.pass(hook, &second(SYN, 1))).expect("a tuple");
+        let back = Packet::tcp(there.destination, there.source).flags(SYN | ACK).seq(1).ack(2);
+        let from = tuple(node.pass(hook, &back.build())).expect("a tuple").source;
+        assert_eq!(from, cast.vip, "{cast} {hook:?}");
     }
 }
 

@@ -14,16 +14,12 @@ use weir_tests::netns::Netns;
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
 use weir_tests::server::read_line;
-use weir_tests::topology::{EndpointSpec, Topology, VIP_V4, VIP_V6, client_ip};
+use weir_tests::topology::{EndpointSpec, Topology, client_ip, vips};
 
 const HOOKS: [&str; 2] = ["tc", "xdp"];
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Where the test itself is the endpoint.
 const BARE: u16 = 9;
-
-fn vips() -> [IpAddr; 2] {
-    [VIP_V4.into(), VIP_V6.into()]
-}
 
 fn name(vip: IpAddr, base: &str) -> String {
     format!("{base}-{}", if vip.is_ipv4() { "v4" } else { "v6" })

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use fast_path::{BULKS, LOST, TIMEOUT, counted, echo, scene, setup, tcp_flow, udp_flow, vips};
+use fast_path::{BULKS, LOST, TIMEOUT, counted, echo, scene, setup, tcp_flow, udp_flow};
 use nix::sys::socket::{setsockopt, sockopt};
 use weir_tests::client::{exchange, udp_from};
 use weir_tests::netns::Netns;
@@ -17,7 +17,7 @@ use weir_tests::priorities::Priorities;
 use weir_tests::scene::{PORT, Scene};
 use weir_tests::server::{bulk_receive, bulk_send};
 use weir_tests::topology::{
-    CLIENT_FACING, ETH, EndpointSpec, Topology, VIP_V4, client_ip, set_tx_offload,
+    CLIENT_FACING, ETH, EndpointSpec, Topology, VIP_V4, client_ip, set_tx_offload, vips,
 };
 
 /// Packets that the stack of a namespace has forwarded, of both families.

@@ -10,14 +10,14 @@ use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use fast_path::{LINES, LOST, TIMEOUT, counted, echo, scene, tcp_flow, udp_flow, vips};
+use fast_path::{LINES, LOST, TIMEOUT, counted, echo, scene, tcp_flow, udp_flow};
 use nix::sys::signal::Signal;
 use weir::datapath::{Object, Settings};
 use weir::fast_path::{Devices, Filters};
 use weir_tests::client::exchange;
 use weir_tests::netns::Netns;
 use weir_tests::server::connect;
-use weir_tests::topology::{CLIENT_FACING, VIP_V4};
+use weir_tests::topology::{CLIENT_FACING, VIP_V4, vips};
 
 #[test]
 fn a_firewall_closes_the_way_and_opens_it_when_it_goes() {

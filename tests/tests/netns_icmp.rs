@@ -15,7 +15,7 @@ use weir_tests::path::{LEFT, Path, RIGHT, address, client_ip, endpoint_ip};
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{BULK, PORT};
 use weir_tests::server::{Server, bulk_receive, bulk_send};
-use weir_tests::topology::{VIP_V4, VIP_V6};
+use weir_tests::topology::vips;
 use weir_tests::watch::Watch;
 
 /// Bytes of TCP in each direction.
@@ -37,10 +37,6 @@ const HOOKS: [&str; 2] = ["tc", "xdp"];
 
 fn cases() -> impl Iterator<Item = (&'static str, (usize, &'static str, bool))> {
     HOOKS.into_iter().flat_map(|hook| NARROW.map(|narrow| (hook, narrow)))
-}
-
-fn vips() -> [IpAddr; 2] {
-    [VIP_V4.into(), VIP_V6.into()]
 }
 
 /// Watches who sends to the client: both services, and the endpoint.

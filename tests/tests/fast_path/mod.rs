@@ -15,7 +15,7 @@ use weir_tests::netns::Netns;
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{BULK, PORT, Scene};
 use weir_tests::server::{connect, read_line};
-use weir_tests::topology::{Topology, VIP_V4, VIP_V6, client_ip};
+use weir_tests::topology::{Topology, client_ip, vips};
 
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// A packet that has not come by then has been dropped.
@@ -25,10 +25,6 @@ pub const LOST: Duration = Duration::from_millis(400);
 pub const LINES: u16 = 9080;
 pub const BULKS: u16 = 9081;
 pub const DATAGRAMS: u16 = 9082;
-
-pub fn vips() -> [IpAddr; 2] {
-    [VIP_V4.into(), VIP_V6.into()]
-}
 
 /// Splits with one endpoint, of both families; `setting` is fastPath's.
 pub fn setup(topology: &Topology, setting: &str) -> Setup {

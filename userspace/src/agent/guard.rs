@@ -18,7 +18,7 @@ use crate::config::FastPath as Setting;
 use crate::datapath::{self, CLSACT_HANDLE, CLSACT_PRIORITY, FastPath};
 use crate::ethtool;
 use crate::fast_path::{
-    Choice, Device, Devices, Drivers, Filter, Notices, Obstacle, Survey, choose, express, peers,
+    Choice, Device, Devices, Drivers, Filter, Notices, Obstacle, Survey, choose, peers, xdp_devices,
 };
 
 /// How often is looked, at least.
@@ -49,7 +49,6 @@ impl Guard {
             setting,
             fast_path,
             programs,
-            words: BTreeMap::new(),
             checks_mtu: datapath::has_route_mtu(),
         };
         watch.look();
@@ -79,8 +78,6 @@ struct Watch {
     notices: Notices,
     /// The ids of weir's own programs at TC.
     programs: Vec<u32>,
-    /// What XDP has to know of interfaces, as found by the last look.
-    words: BTreeMap<u32, u64>,
     /// The kernel's look-up of routes checks MTUs.
     checks_mtu: bool,
 }
@@ -101,9 +98,10 @@ impl Watch {
 
     /// Looks at the node, and does what follows.
     fn look(&mut self) {
-        let found = self.found().map_err(|error| format!("{error:#}"));
+        let mut words = BTreeMap::new();
+        let found = self.found(&mut words).map_err(|error| format!("{error:#}"));
         let choice = choose(self.setting, self.checks_mtu, &found);
-        if let Err(error) = self.put(&choice) {
+        if let Err(error) = self.put(&choice, words) {
             warn!("fast path: {error}");
         }
         let mut inner = self.state.lock();
@@ -115,7 +113,11 @@ impl Watch {
         }
     }
 
-    fn put(&mut self, choice: &Choice) -> Result<(), datapath::DatapathError> {
+    fn put(
+        &mut self,
+        choice: &Choice,
+        words: BTreeMap<u32, u64>,
+    ) -> Result<(), datapath::DatapathError> {
         match (choice.open, self.setting) {
             (false, _) => self.fast_path.close(),
             (true, Setting::On) => self.fast_path.open(),
@@ -123,17 +125,14 @@ impl Watch {
         }?;
         // Not before it is closed to an interface that has come: what hangs there was found at
         // the same time.
-        self.fast_path.set_devices(std::mem::take(&mut self.words))
+        self.fast_path.set_devices(words)
     }
 
-    /// What there is besides weir; and tells the programs of peers.
-    fn found(&mut self) -> Result<Vec<Obstacle>> {
-        self.words.clear();
+    /// What there is besides weir; and tells the programs of peers. What XDP has to know of
+    /// interfaces goes to `words`.
+    fn found(&mut self, words: &mut BTreeMap<u32, u64>) -> Result<Vec<Obstacle>> {
         let devices = self.devices.list();
-        let strangers = |index: u32| {
-            // An interface that has just gone has no peer either.
-            datapath::others_at_egress(index, &self.programs).unwrap_or(true)
-        };
+        let strangers = |index| has_strangers(index, &self.programs);
         // Without a list, none is known: with `fastPath: on` packets go on being sent.
         let peers = devices.as_ref().map(|devices| peers(devices, strangers)).unwrap_or_default();
         self.fast_path.set_peers(&peers)?;
@@ -141,17 +140,10 @@ impl Watch {
         let (names, at_xdp): (BTreeSet<String>, BTreeSet<u32>) = {
             let inner = self.state.lock();
             let names = inner.interfaces.views().into_iter().map(|view| view.name).collect();
-            (names, inner.interfaces.express())
+            (names, inner.interfaces.xdp_sources())
         };
         if !at_xdp.is_empty() {
-            let gives = |index: u32| {
-                at_xdp.contains(&index)
-                    && devices.get(&index).is_some_and(|device| {
-                        // A packet of a VLAN would pass for one of none.
-                        !ethtool::hides_vlans(&device.name).unwrap_or(true)
-                    })
-            };
-            self.words = express(&devices, &self.drivers.list()?, gives, strangers);
+            *words = self.xdp_words(&devices, &at_xdp)?;
         }
         if self.setting != Setting::Auto {
             return Ok(Vec::new());
@@ -174,6 +166,20 @@ impl Watch {
             found.extend(behind.into_iter().map(obstacle));
         }
         Ok(found)
+    }
+
+    /// What XDP has to know of interfaces, if these are where it may send packets on from.
+    fn xdp_words(
+        &mut self,
+        devices: &BTreeMap<u32, Device>,
+        sources: &BTreeSet<u32>,
+    ) -> std::io::Result<BTreeMap<u32, u64>> {
+        // A packet of a VLAN would pass for one of none.
+        let shows_vlans = |device: &Device| !ethtool::hides_vlans(&device.name).unwrap_or(true);
+        let gives =
+            |index| sources.contains(&index) && devices.get(&index).is_some_and(shows_vlans);
+        let strangers = |index| has_strangers(index, &self.programs);
+        Ok(xdp_devices(devices, &self.drivers.list()?, gives, strangers))
     }
 
     /// What would see the packets of an interface after weir, by name: all that
@@ -207,4 +213,10 @@ impl Watch {
         // Each is announced before it is listed.
         Ok(filters.filter(is_behind).map(|filter| filter.to_string()).collect())
     }
+}
+
+/// Whether programs other than ours are at the egress of an interface.
+fn has_strangers(index: u32, ours: &[u32]) -> bool {
+    // An interface that has just gone has no peer either, and takes no packets.
+    datapath::others_at_egress(index, ours).unwrap_or(true)
 }

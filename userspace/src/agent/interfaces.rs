@@ -81,8 +81,8 @@ impl Interfaces {
 
     /// Those from where XDP may send packets on, as far as weir's programs are concerned: where it
     /// runs in the driver of hardware. Elsewhere checksums may be partial, which XDP does not see.
-    pub fn express(&self) -> BTreeSet<u32> {
-        let native = self.known.iter().filter(|(_, known)| known.is_express());
+    pub fn xdp_sources(&self) -> BTreeSet<u32> {
+        let native = self.known.iter().filter(|(_, known)| known.is_xdp_source());
         native.map(|(&index, _)| index).collect()
     }
 
@@ -100,7 +100,7 @@ impl Interfaces {
 }
 
 impl Known {
-    fn is_express(&self) -> bool {
+    fn is_xdp_source(&self) -> bool {
         let native = self.result == Ok(datapath::Mode::Native);
         self.forward == config::Forward::Xdp && !self.virtual_device && native
     }
@@ -171,7 +171,7 @@ mod tests {
             let known = Known { name, ethernet: true, virtual_device, forward, result };
             let mut interfaces = Interfaces::new(Vec::new());
             interfaces.known.insert(7, known);
-            assert_eq!(interfaces.express().contains(&7), expected, "{what}");
+            assert_eq!(interfaces.xdp_sources().contains(&7), expected, "{what}");
         }
     }
 }

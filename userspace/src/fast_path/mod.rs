@@ -6,18 +6,18 @@
 
 mod choice;
 mod devices;
-mod express;
 mod filters;
 mod netlink;
 mod nfnetlink;
 mod obstacle;
 mod survey;
+mod xdp_devices;
 
 pub use choice::{Choice, choose};
 pub use devices::{Device, Devices, peers};
-pub use express::{Drivers, XdpFeatures, express};
 pub use filters::{Filter, Filters};
 pub use netlink::Netlink;
 pub use nfnetlink::Notices;
 pub use obstacle::{Family, Obstacle};
 pub use survey::Survey;
+pub use xdp_devices::{Drivers, XdpFeatures, xdp_devices};

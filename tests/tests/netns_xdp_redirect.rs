@@ -1,17 +1,17 @@
 //! The way past the node's stack at XDP of physical devices.
 
-mod express;
+mod xdp_redirect;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use express::{Express, mac};
 use probe_common::map::{DEVICE_GIVES, DEVICE_RETURNS, DEVICE_TAKES, DEVICE_TAKES_PARTS};
 use weir::model::Protocol;
 use weir_tests::client::{exchange, udp_from};
 use weir_tests::packet::{Ext, Packet, checksums_ok, parse, tuple};
 use weir_tests::server::{Server, bulk_receive, bulk_send, connect, read_line, say};
-use weir_tests::topology::{CLIENT_FACING, ETH, VIP_V4, VIP_V6, client_ip};
+use weir_tests::topology::{CLIENT_FACING, ETH, client_ip, vips};
+use xdp_redirect::{PhysicalNode, mac};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A packet that has not come by then has been dropped.
@@ -24,14 +24,10 @@ const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
 
-fn vips() -> [IpAddr; 2] {
-    [VIP_V4.into(), VIP_V6.into()]
-}
-
 /// What is tried: a name; what is changed before; the frame; what the program returns, and what it
 /// counts.
 type Case<'a> =
-    (&'a str, &'a dyn Fn(&mut Express), &'a dyn Fn(Packet) -> Vec<u8>, u32, Option<&'a str>);
+    (&'a str, &'a dyn Fn(&mut PhysicalNode), &'a dyn Fn(Packet) -> Vec<u8>, u32, Option<&'a str>);
 
 /// What may be counted.
 const COUNTERS: [&str; 6] =
@@ -39,7 +35,7 @@ const COUNTERS: [&str; 6] =
 
 /// A live flow of datagrams between neighbours who know each other.
 struct Stage {
-    express: Express,
+    node: PhysicalNode,
     vip: IpAddr,
     client: SocketAddr,
     service: SocketAddr,
@@ -51,23 +47,23 @@ struct Stage {
 
 impl Stage {
     fn new(vip: IpAddr) -> Self {
-        let mut express = Express::new();
+        let mut node = PhysicalNode::new();
         let client = SocketAddr::new(client_ip(vip), 20_000);
         let service = SocketAddr::new(vip, DATAGRAMS);
-        let endpoint = SocketAddr::new(express.endpoint(vip), 80);
-        express.publish("udp", (service, Protocol::Udp), endpoint);
+        let endpoint = SocketAddr::new(node.endpoint(vip), 80);
+        node.publish("udp", (service, Protocol::Udp), endpoint);
         let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 80);
-        let server = Server::udp(&express.topology.endpoint("a").ns, any, "a").expect("a server");
-        let target = express.target();
-        let mut stage = Self { express, vip, client, service, endpoint, target, _server: server };
+        let server = Server::udp(&node.topology.endpoint("a").ns, any, "a").expect("a server");
+        let target = node.target();
+        let mut stage = Self { node, vip, client, service, endpoint, target, _server: server };
         stage.speak();
-        stage.express.reply(&Packet::udp(endpoint, client).payload(b"answer").build());
+        stage.node.reply(&Packet::udp(endpoint, client).payload(b"answer").build());
         stage
     }
 
     /// After this the neighbour is known, and the flow lives.
     fn speak(&self) {
-        self.express.topology.client.run(|| {
+        self.node.topology.client.run(|| {
             let socket = udp_from(self.client, self.service).expect("socket");
             socket.set_read_timeout(Some(TIMEOUT)).expect("time-out");
             assert_eq!(exchange(&socket, b"hello").expect("answer"), "a");
@@ -76,30 +72,30 @@ impl Stage {
 
     /// A packet of the flow.
     fn packet(&self) -> Packet {
-        let own = self.express.mac(CLIENT_FACING);
+        let own = self.node.mac(CLIENT_FACING);
         let packet = Packet::udp(self.client, self.service).payload(b"question");
         packet.macs([2; 6], own).ttl(64)
     }
 
     /// Has everything be as it was.
     fn restore(&mut self) {
-        let node = &self.express.topology.node;
+        let node = &self.node.topology.node;
         node.ip(&[format!("link set {} mtu 1500", self.target)]).expect("an MTU");
         // There is none unless the case before has made it.
         let _ = node.ip(&[format!("route del {}", self.endpoint.ip())]);
-        self.express.open(true);
-        self.express.look();
+        self.node.open(true);
+        self.node.look();
         self.speak();
     }
 
     fn check(&mut self, &(name, change, frame, code, reason): &Case<'_>) {
         let what = format!("{}, {name}", self.vip);
         self.restore();
-        change(&mut self.express);
+        change(&mut self.node);
         let sent = frame(self.packet());
-        let before = self.express.reasons();
-        let (returned, out) = self.express.forward(&sent);
-        let after = self.express.reasons();
+        let before = self.node.reasons();
+        let (returned, out) = self.node.forward(&sent);
+        let after = self.node.reasons();
         assert_eq!(returned, code, "{what}");
         for counter in COUNTERS {
             let more = u64::from(reason == Some(counter));
@@ -111,13 +107,12 @@ impl Stage {
             assert!(checksums_ok(&out), "{what}: checksums");
             assert_eq!(tuple(&out).expect("a tuple").source, self.client, "{what}");
         }
-        let topology = &self.express.topology;
+        let topology = &self.node.topology;
         let macs = match code {
             XDP_REDIRECT => {
-                [topology.endpoint("a").ns.run(|| mac(ETH)), self.express.mac(&self.target)]
-                    .concat()
+                [topology.endpoint("a").ns.run(|| mac(ETH)), self.node.mac(&self.target)].concat()
             }
-            XDP_TX => [topology.client.run(|| mac(ETH)), self.express.mac(CLIENT_FACING)].concat(),
+            XDP_TX => [topology.client.run(|| mac(ETH)), self.node.mac(CLIENT_FACING)].concat(),
             _ => sent[..12].to_vec(),
         };
         assert_eq!(out[..12], macs, "{what}");
@@ -128,10 +123,10 @@ impl Stage {
 
 #[test]
 fn packets_that_are_not_plain_ones_are_left_to_the_stack() {
-    let nothing = |_: &mut Express| {};
+    let nothing = |_: &mut PhysicalNode| {};
     for vip in vips() {
         let mut stage = Stage::new(vip);
-        let [a, b, c, d, e, f] = stage.express.mac(CLIENT_FACING);
+        let [a, b, c, d, e, f] = stage.node.mac(CLIENT_FACING);
         let to = |mac: [u8; 6]| move |packet: Packet| packet.macs([2; 6], mac).build();
         let to_group = to([a | 1, b, c, d, e, f]);
         let to_another = to([a, b, c, d, e, !f]);
@@ -166,16 +161,17 @@ fn packets_go_only_where_they_are_taken() {
     for vip in vips() {
         let mut stage = Stage::new(vip);
         let (target, endpoint) = (stage.target.clone(), stage.endpoint.ip());
-        let ip = |line: String| move |e: &mut Express| e.topology.node.ip(&[&line]).expect("ip");
+        let ip =
+            |line: String| move |e: &mut PhysicalNode| e.topology.node.ip(&[&line]).expect("ip");
         let without = |name: &str, flags: u64| {
             let name = name.to_owned();
-            move |e: &mut Express| {
+            move |e: &mut PhysicalNode| {
                 let index = e.index(&name);
                 let word = e.look()[&index];
                 e.set_device(&name, word & !flags);
             }
         };
-        let closed = |e: &mut Express| e.open(false);
+        let closed = |e: &mut PhysicalNode| e.open(false);
         let elsewhere = without(CLIENT_FACING, DEVICE_GIVES);
         let not_taken = without(&target, DEVICE_TAKES);
         let unknown = ip(format!("neigh flush dev {target}"));
@@ -183,13 +179,13 @@ fn packets_go_only_where_they_are_taken() {
         let client = stage.client.ip();
         let back = ip(format!("route replace {endpoint} via {client} dev {CLIENT_FACING}"));
         let refused = without(CLIENT_FACING, DEVICE_RETURNS);
-        let back_refused = |e: &mut Express| {
+        let back_refused = |e: &mut PhysicalNode| {
             back(e);
             refused(e);
         };
         let jumbo = ip(format!("link set {target} mtu 9000"));
         let in_one = without(&target, DEVICE_TAKES_PARTS);
-        let jumbo_in_one = |e: &mut Express| {
+        let jumbo_in_one = |e: &mut PhysicalNode| {
             jumbo(e);
             in_one(e);
         };
@@ -220,8 +216,8 @@ fn fill(packet: Packet, vip: IpAddr, length: usize) -> Vec<u8> {
 #[test]
 fn conversations_go_past_the_stack_and_through_it_when_the_target_takes_no_packets() {
     const BYTES: u64 = 2_000_003;
-    let mut express = Express::new();
-    let ns = &express.topology.endpoint("a").ns;
+    let mut node = PhysicalNode::new();
+    let ns = &node.topology.endpoint("a").ns;
     let at = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
     let _servers = [
         Server::tcp(ns, at(80), "a").expect("server"),
@@ -235,13 +231,13 @@ fn conversations_go_past_the_stack_and_through_it_when_the_target_takes_no_packe
             ("bulk", Protocol::Tcp, BULKS, 81),
             ("udp", Protocol::Udp, DATAGRAMS, 80),
         ] {
-            let to = SocketAddr::new(express.endpoint(vip), to);
+            let to = SocketAddr::new(node.endpoint(vip), to);
             let service = (SocketAddr::new(vip, port), protocol);
-            express.publish(&format!("{name}-{family}"), service, to);
+            node.publish(&format!("{name}-{family}"), service, to);
         }
     }
     for (vip, port) in vips().into_iter().zip(20_000..) {
-        let (datagrams, mut stream) = express.topology.client.run(|| {
+        let (datagrams, mut stream) = node.topology.client.run(|| {
             let to = SocketAddr::new(vip, DATAGRAMS);
             let datagrams = udp_from(SocketAddr::new(client_ip(vip), port), to).expect("socket");
             datagrams.set_read_timeout(Some(TIMEOUT)).expect("time-out");
@@ -257,26 +253,26 @@ fn conversations_go_past_the_stack_and_through_it_when_the_target_takes_no_packe
                 say(&mut stream, "hello").unwrap_or_else(|e| panic!("{vip}, {what}, {n}: {e}"));
             }
         };
-        let target = express.target();
-        let index = express.index(&target);
+        let target = node.target();
+        let index = node.index(&target);
         for (gro, what) in [(true, "past"), (false, "through"), (true, "past again")] {
-            express.set_gro(gro);
+            node.set_gro(gro);
             if !gro {
                 // Until that is seen, packets are lost: why the agent looks twice a second.
                 datagrams.set_read_timeout(Some(LOST)).expect("time-out");
                 exchange(&datagrams, b"lost").expect_err("an answer");
                 datagrams.set_read_timeout(Some(TIMEOUT)).expect("time-out");
             }
-            let takes = express.look().get(&index).is_some_and(|word| word & DEVICE_TAKES != 0);
+            let takes = node.look().get(&index).is_some_and(|word| word & DEVICE_TAKES != 0);
             assert_eq!(takes, gro, "{vip}, {what}: the kernel says what it can be given");
-            let before = express.reasons();
+            let before = node.reasons();
             talk(what);
             let bulk = SocketAddr::new(vip, BULKS);
-            express.topology.client.run(|| {
+            node.topology.client.run(|| {
                 bulk_send(bulk, BYTES, TIMEOUT).unwrap_or_else(|e| panic!("{vip}, {what}: {e}"));
                 bulk_receive(bulk, BYTES, TIMEOUT).unwrap_or_else(|e| panic!("{vip}, {what}: {e}"));
             });
-            let after = express.reasons();
+            let after = node.reasons();
             let [past, through] =
                 ["redirected", "stack_route"].map(|reason| after[reason] - before[reason]);
             println!("{vip}, {what}: {past} packets past the stack, {through} through it");

@@ -85,7 +85,7 @@ fn features(message: &[u8]) -> Option<(u32, XdpFeatures)> {
 /// The words of the map DEVICES, of the interfaces that packets of XDP may go
 /// from or to. `gives` says from which they may, as far as weir is concerned,
 /// `has_strangers` whether other programs than weir's are at an egress.
-pub fn express(
+pub fn xdp_devices(
     devices: &BTreeMap<u32, Device>,
     drivers: &BTreeMap<u32, XdpFeatures>,
     gives: impl Fn(u32) -> bool,
@@ -128,7 +128,7 @@ mod tests {
         let [gives, strangers] = said;
         let drivers = BTreeMap::from([(7, XdpFeatures(driver))]);
         let devices = BTreeMap::from([(7, device)]);
-        express(&devices, &drivers, |_| gives, |_| strangers).remove(&7)
+        xdp_devices(&devices, &drivers, |_| gives, |_| strangers).remove(&7)
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn of_a_device_that_the_kernel_says_nothing_about_none_is_taken() {
         let devices = BTreeMap::from([(7, Device { mac: MAC, ..Device::default() })]);
-        assert_eq!(express(&devices, &BTreeMap::new(), |_| true, |_| false), BTreeMap::new());
+        assert_eq!(xdp_devices(&devices, &BTreeMap::new(), |_| true, |_| false), BTreeMap::new());
     }
 
     #[test]

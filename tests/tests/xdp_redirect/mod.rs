@@ -9,7 +9,7 @@ use aya::programs::xdp::XdpMode;
 use aya::programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, Xdp};
 use nix::net::if_::if_nametoindex;
 use weir::datapath::Settings;
-use weir::fast_path::{Devices, Drivers, express};
+use weir::fast_path::{Devices, Drivers, xdp_devices};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
 use weir_tests::loaded::Loaded;
 use weir_tests::topology::{CLIENT_FACING, ETH, EndpointSpec, Topology, set_tx_offload};
@@ -19,12 +19,12 @@ const XDP: &str = "weir_xdp_forward";
 const REPLY: &str = "weir_tc_reply";
 
 /// A node whose client-facing interface carries the programs, and one endpoint.
-pub struct Express {
+pub struct PhysicalNode {
     pub loaded: Loaded,
     pub topology: Topology,
 }
 
-impl Express {
+impl PhysicalNode {
     pub fn new() -> Self {
         let topology = Topology::new(&[EndpointSpec::new("a")]).expect("topology");
         // Physical devices have no partial checksums.
@@ -38,11 +38,11 @@ impl Express {
         let forward: &mut Xdp =
             ebpf.program_mut(XDP).expect("a program").try_into().expect("of XDP");
         topology.node.run(|| forward.attach(CLIENT_FACING, XdpMode::Driver)).expect("attached");
-        let mut express = Self { loaded, topology };
-        express.set_gro(true);
-        express.open(true);
-        express.look();
-        express
+        let mut node = Self { loaded, topology };
+        node.set_gro(true);
+        node.open(true);
+        node.look();
+        node
     }
 
     /// Puts a split into force, with one endpoint.
@@ -94,7 +94,7 @@ impl Express {
         let words = self.topology.node.run(|| {
             let devices = Devices::new().and_then(|mut devices| devices.list()).expect("a list");
             let drivers = Drivers::new().and_then(|mut drivers| drivers.list()).expect("a list");
-            express(&devices, &drivers, |index| index == source, |_| false)
+            xdp_devices(&devices, &drivers, |index| index == source, |_| false)
         });
         for name in [CLIENT_FACING.to_owned(), self.target()] {
             let index = self.index(&name);
