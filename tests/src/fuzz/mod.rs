@@ -5,11 +5,13 @@
 //! * [`talk`]: clients and endpoints that talk, which makes frames;
 //! * [`damage`]: frames that are damaged;
 //! * [`node`]: the loaded programs and maps;
+//! * [`filter`]: what its filter of addresses cannot tell;
 //! * [`mod@history`]: what happens to a node, and what must come of it;
 //! * [`shrink`]: the least that still differs;
 //! * [`seeds`]: what fuzzing of the shared code alone begins with.
 
 pub mod damage;
+pub mod filter;
 pub mod history;
 pub mod node;
 pub mod seeds;
