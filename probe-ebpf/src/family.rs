@@ -17,6 +17,7 @@ use crate::maps::{
 use crate::newcomer;
 use crate::sets::{self, Sought};
 use crate::steps::global_number;
+use crate::writers;
 
 /// A flow table.
 pub type Table<A> = LruHashMap<Tuple<A>, Entry<A>>;
@@ -49,6 +50,8 @@ pub trait Family: Fragments + 'static {
     fn promote(position: u32, check: u32) -> u32;
     /// [`sets::clear`].
     fn clear(position: u32, check: u32);
+    /// [`writers::begin`].
+    fn begin(set: u32) -> u32;
     /// Packets that come in fragments.
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>>;
     /// Where an entry for these is put together.
@@ -116,6 +119,11 @@ impl Family for V4 {
     #[inline(always)]
     fn clear(position: u32, check: u32) {
         weir_clear_v4(position, check);
+    }
+
+    #[inline(always)]
+    fn begin(set: u32) -> u32 {
+        weir_begin_v4(set)
     }
 
     #[inline(always)]
@@ -193,6 +201,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn begin(set: u32) -> u32 {
+        weir_begin_v6(set)
+    }
+
+    #[inline(always)]
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>> {
         &FRAGMENTS_V6
     }
@@ -215,8 +228,10 @@ global_number!(weir_place_v4(set) = sets::place::<V4>(set));
 global_number!(weir_place_v6(set) = sets::place::<V6>(set));
 global_number!(weir_promote_v4(position, check) = sets::promote::<V4>(position, check));
 global_number!(weir_clear_v4(position, check) = sets::clear::<V4>(position, check));
+global_number!(weir_begin_v4(set) = writers::begin::<V4>(set));
 global_number!(weir_promote_v6(position, check) = sets::promote::<V6>(position, check));
 global_number!(weir_clear_v6(position, check) = sets::clear::<V6>(position, check));
+global_number!(weir_begin_v6(set) = writers::begin::<V6>(set));
 
 /// A copy of the entry for `key`; None if it was replaced while it was read.
 #[inline(always)]

@@ -19,6 +19,10 @@ use crate::writers::Turn;
 /// Elements of a set, as the numbers in programs are.
 const STEP: u32 = WAYS as u32;
 
+/// How often a place for a new flow is looked for, if other CPUs take those whose
+/// flows were moved for it.
+const ATTEMPTS: u32 = 4;
+
 /// What is looked for, and what is found. In a map: global functions are told
 /// numbers alone.
 #[repr(C)]
@@ -269,7 +273,7 @@ fn sum_of<A>(slot: *const Young<A>) -> u32 {
 pub fn clear<A: Family>(position: u32, check: u32) -> u32 {
     let Some(slot) = A::young().get_ptr_mut(position) else { return 0 };
     let Some((set, way)) = set_of::<A>(position) else { return 0 };
-    let turn = Turn::of(set);
+    let turn = Turn::of::<A>(position / STEP, set);
     if sum_of(slot) == check {
         // SAFETY: entries of arrays, in which nobody else writes now what makes out a flow.
         unsafe {
@@ -308,26 +312,39 @@ pub fn add<A: Family>(young: &mut Young<A>) -> bool {
     added
 }
 
-/// Writes an element into its set.
+/// Writes an element into its set. A live flow that has to make room is in the
+/// flow tables before the turn in which it is written over: to move it takes too
+/// long for a turn.
 #[inline(always)]
 fn write<A: Family>(home: Home, young: &mut Young<A>) -> bool {
     let number = home.set & young_mask();
     let Some(set) = A::sets().get_ptr_mut(number) else { return false };
-    let turn = Turn::of(set);
-    let written = take_place(number, set, home.tag, young);
-    turn.end();
-    written
+    let (mut moved, mut check) = (NONE, 0);
+    for _ in 0..ATTEMPTS {
+        let turn = Turn::of::<A>(number, set);
+        let place = A::place(number);
+        let position = number * STEP + place % STEP;
+        let Some(slot) = A::young().get_ptr_mut(position) else {
+            turn.end();
+            return false;
+        };
+        let found = sum_of(slot);
+        if place < STEP || (position, found) == (moved, check) {
+            put(set, place as usize % WAYS, slot, home.tag, young);
+            turn.end();
+            return true;
+        }
+        turn.end();
+        if A::promote(position, found) == 0 {
+            return false;
+        }
+        (moved, check) = (position, found);
+    }
+    false
 }
 
 #[inline(always)]
-fn take_place<A: Family>(number: u32, set: *mut Set, tag: u32, young: &mut Young<A>) -> bool {
-    let place = A::place(number);
-    let position = number * STEP + place % STEP;
-    let Some(slot) = A::young().get_ptr_mut(position) else { return false };
-    if place >= STEP && A::promote(position, sum_of(slot)) == 0 {
-        return false;
-    }
-    let way = place as usize % WAYS;
+fn put<A: Family>(set: *mut Set, way: usize, slot: *mut Young<A>, tag: u32, young: &mut Young<A>) {
     let check = young.check;
     // Nobody takes the element for a flow before all of it is there.
     young.check = 0;
@@ -342,7 +359,6 @@ fn take_place<A: Family>(number: u32, set: *mut Set, tag: u32, young: &mut Young
         (&raw mut (*slot).check).write_volatile(check);
     }
     young.check = check;
-    true
 }
 
 /// Has the flow whose element has that check in the flow tables, too: 0 if these

@@ -13,12 +13,13 @@ use core::arch::asm;
 
 use probe_common::young::Set;
 
+use crate::family::Family;
 use crate::frame::barrier;
 
-/// How often a CPU looks whether it is alone: some microseconds, in which another
-/// one is done, unless the machine that it belongs to has stopped it. To wait for
-/// that would cost more than what it prevents.
-const LOOKS: u32 = 64;
+/// How often a CPU looks whether it is alone: some dozens of microseconds. Another
+/// one is done by then, an interrupt included, unless the machine that it belongs
+/// to has stopped it. To wait for that would cost more than what it prevents.
+const LOOKS: u32 = 2048;
 
 /// The right to write elements of a set, which ends with [`Turn::end`].
 #[must_use]
@@ -28,20 +29,12 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Waits for it.
+    /// Waits for it; `number` is the set's.
     #[inline(always)]
-    pub fn of(set: *mut Set) -> Self {
+    pub fn of<A: Family>(number: u32, set: *mut Set) -> Self {
         // SAFETY: an entry of an array.
         let writers = unsafe { &raw mut (*set).writers };
-        for _ in 0..LOOKS {
-            add(writers, 1);
-            // SAFETY: as above.
-            if unsafe { writers.read_volatile() } == 1 {
-                return Self { writers: Some(writers) };
-            }
-            add(writers, -1);
-        }
-        Self { writers: None }
+        Self { writers: (A::begin(number) != 0).then_some(writers) }
     }
 
     /// It is the others' turn.
@@ -52,6 +45,24 @@ impl Turn {
             add(writers, -1);
         }
     }
+}
+
+/// Waits until nobody else writes; 0 if that took too long. For [`Turn::of`]: the
+/// verifier follows the loop to its end, here once.
+#[inline(always)]
+pub fn begin<A: Family>(number: u32) -> u32 {
+    let Some(set) = A::sets().get_ptr_mut(number) else { return 0 };
+    // SAFETY: an entry of an array.
+    let writers = unsafe { &raw mut (*set).writers };
+    for _ in 0..LOOKS {
+        add(writers, 1);
+        // SAFETY: as above.
+        if unsafe { writers.read_volatile() } == 1 {
+            return 1;
+        }
+        add(writers, -1);
+    }
+    0
 }
 
 /// Adds to a word, which others may do at the same time. The atomic numbers of the
