@@ -273,7 +273,7 @@ fn sum_of<A>(slot: *const Young<A>) -> u32 {
 pub fn clear<A: Family>(position: u32, check: u32) -> u32 {
     let Some(slot) = A::young().get_ptr_mut(position) else { return 0 };
     let Some((set, way)) = set_of::<A>(position) else { return 0 };
-    let turn = Turn::of::<A>(position / STEP, set);
+    let turn = Turn::of(set);
     if sum_of(slot) == check {
         // SAFETY: entries of arrays, in which nobody else writes now what makes out a flow.
         unsafe {
@@ -321,7 +321,7 @@ fn write<A: Family>(home: Home, young: &mut Young<A>) -> bool {
     let Some(set) = A::sets().get_ptr_mut(number) else { return false };
     let (mut moved, mut check) = (NONE, 0);
     for _ in 0..ATTEMPTS {
-        let turn = Turn::of::<A>(number, set);
+        let turn = Turn::by_call::<A>(number, set);
         let place = A::place(number);
         let position = number * STEP + place % STEP;
         let Some(slot) = A::young().get_ptr_mut(position) else {

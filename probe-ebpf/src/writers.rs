@@ -16,25 +16,31 @@ use probe_common::young::Set;
 use crate::family::Family;
 use crate::frame::barrier;
 
-/// How often a CPU looks whether it is alone: some dozens of microseconds. Another
-/// one is done by then, an interrupt included, unless the machine that it belongs
-/// to has stopped it. To wait for that would cost more than what it prevents.
-const LOOKS: u32 = 2048;
+/// How often a CPU looks whether it is alone: some microseconds. Another one is
+/// done by then, unless the machine that it belongs to has stopped it: to wait for
+/// that would cost more than what it prevents.
+const LOOKS: u32 = 256;
 
 /// The right to write elements of a set, which ends with [`Turn::end`].
 #[must_use]
 pub struct Turn {
-    /// If it was obtained.
+    /// None if there was no waiting for it.
     writers: Option<*mut u32>,
 }
 
 impl Turn {
-    /// Waits for it; `number` is the set's.
+    /// Waits for it.
     #[inline(always)]
-    pub fn of<A: Family>(number: u32, set: *mut Set) -> Self {
-        // SAFETY: an entry of an array.
-        let writers = unsafe { &raw mut (*set).writers };
-        Self { writers: (A::begin(number) != 0).then_some(writers) }
+    pub fn of(set: *mut Set) -> Self {
+        let writers = writers_of(set);
+        Self { writers: is_alone(writers).then_some(writers) }
+    }
+
+    /// The same by a call, which the verifier follows once, for who has stack left
+    /// for it; `number` is the set's.
+    #[inline(always)]
+    pub fn by_call<A: Family>(number: u32, set: *mut Set) -> Self {
+        Self { writers: (A::begin(number) != 0).then_some(writers_of(set)) }
     }
 
     /// It is the others' turn.
@@ -47,22 +53,30 @@ impl Turn {
     }
 }
 
-/// Waits until nobody else writes; 0 if that took too long. For [`Turn::of`]: the
-/// verifier follows the loop to its end, here once.
+/// For [`Turn::by_call`]: 0 if there was no waiting for it.
 #[inline(always)]
 pub fn begin<A: Family>(number: u32) -> u32 {
-    let Some(set) = A::sets().get_ptr_mut(number) else { return 0 };
+    A::sets().get_ptr_mut(number).is_some_and(|set| is_alone(writers_of(set))) as u32
+}
+
+#[inline(always)]
+fn writers_of(set: *mut Set) -> *mut u32 {
     // SAFETY: an entry of an array.
-    let writers = unsafe { &raw mut (*set).writers };
+    unsafe { &raw mut (*set).writers }
+}
+
+/// Waits until nobody else writes; false if that took too long.
+#[inline(always)]
+fn is_alone(writers: *mut u32) -> bool {
     for _ in 0..LOOKS {
         add(writers, 1);
-        // SAFETY: as above.
+        // SAFETY: in an entry of an array.
         if unsafe { writers.read_volatile() } == 1 {
-            return 1;
+            return true;
         }
         add(writers, -1);
     }
-    0
+    false
 }
 
 /// Adds to a word, which others may do at the same time. The atomic numbers of the
