@@ -1,11 +1,13 @@
 //! The bitmap that turns away packets which are no business of weir.
 //!
 //! Most packets on an interface are addressed to no split. One word of an
-//! array, chosen by the address, has a bit for the port; a clear bit is the
-//! answer for the price of an array lookup. A set bit proves nothing.
+//! array, chosen by the address, has a bit of the address and one of the port; a
+//! clear one is the answer for the price of an array lookup. Two set ones prove
+//! nothing. It is a Bloom filter in blocks of one word (Putze, Sanders, Singler:
+//! Cache-, hash- and space-efficient Bloom filters, 2007).
 //!
 //! Ports that agree in their low six bits share a bit: the port that a hairpin
-//! flow is given (see [`same_bit`]) is found by its service's bit.
+//! flow is given (see [`same_bit`]) is found by its service's bits.
 
 use crate::address::Address;
 use crate::hash::mix;
@@ -13,15 +15,28 @@ use crate::hash::mix;
 /// Words (u64) in the bitmap; a power of two.
 pub const WORDS: u32 = 16384;
 
-/// The word of an address, and the bit of the port in it.
+/// The word of an address, and the bits of it and of the port there.
 #[inline(always)]
 pub fn position<A: Address>(address: A, port: u16) -> (u32, u64) {
-    let hash = mix(address.fold() as u64);
+    let (hash, word, of_address) = place(address);
     let bit = ((hash >> 40) ^ u16::from_be(port) as u64) & 63;
-    (hash as u32 & (WORDS - 1), 1 << bit)
+    (word, of_address | 1 << bit)
 }
 
-/// A port from 1024 on that shares a filter bit with `service`: one of 1008,
+/// The word of an address, and its bit there, whatever the port.
+#[inline(always)]
+pub fn position_of<A: Address>(address: A) -> (u32, u64) {
+    let (_, word, of_address) = place(address);
+    (word, of_address)
+}
+
+#[inline(always)]
+fn place<A: Address>(address: A) -> (u64, u32, u64) {
+    let hash = mix(address.fold() as u64);
+    (hash, hash as u32 & (WORDS - 1), 1 << ((hash >> 48) & 63))
+}
+
+/// A port from 1024 on that shares its filter bit with `service`: one of 1008,
 /// drawn by `port` and `attempt`, so that neighbouring ports draw different
 /// ones. All in wire order.
 #[inline(always)]

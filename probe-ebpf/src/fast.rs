@@ -13,11 +13,11 @@ use crate::frame::{Frame, Verdict};
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER};
 use crate::place::Place;
 
-/// Whether the bit of an address and port is set.
+/// Whether the bits of an address and port are set.
 #[inline(always)]
 pub fn listed<A: Address>(map: &Array<u64>, address: A, port: u16) -> bool {
-    let (word, bit) = filter::position(address, port);
-    map.get(word).is_some_and(|bits| *bits & bit != 0)
+    let (word, bits) = filter::position(address, port);
+    map.get(word).is_some_and(|set| *set & bits == bits)
 }
 
 #[inline(always)]
@@ -26,11 +26,11 @@ fn is_from_endpoint<A: Family>(frame: &impl Frame, headers: &Headers) -> bool {
     source.is_some_and(|(address, port)| listed(&ENDPOINT_FILTER, address, port))
 }
 
-/// Whether the bit of any port of an address is set.
+/// Whether the bit of an address is set, whatever the port.
 #[inline(always)]
 pub fn listed_at_all<A: Address>(map: &Array<u64>, address: A) -> bool {
-    let (word, _) = filter::position(address, 0);
-    map.get(word).is_some_and(|bits| *bits != 0)
+    let (word, bit) = filter::position_of(address);
+    map.get(word).is_some_and(|set| *set & bit != 0)
 }
 
 /// Deals with packets that are no business of weir, and with the ordinary ones

@@ -142,8 +142,8 @@ impl Node {
 
     fn passes(&self, side: Side, socket: SocketAddr) -> bool {
         let address = probe_common::address::V4(words(socket.ip())[0]);
-        let (word, bit) = filter::position(address, socket.port().to_be());
-        self.maps.filters.get(&(side, word)).is_some_and(|bits| bits & bit != 0)
+        let (word, bits) = filter::position(address, socket.port().to_be());
+        self.maps.filters.get(&(side, word)).is_some_and(|set| set & bits == bits)
     }
 
     fn adopt(&mut self) {
