@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 use probe_common::address::{Address as _, V4, V6};
+use probe_common::checksum::update;
 use probe_common::parse::{Bytes, ETHERNET, TCP, UDP, Walked};
 use probe_common::reason::Reason;
 
@@ -107,6 +108,23 @@ impl TcFrame {
         pointer(data, end, offset)
     }
 
+    /// The checksum field after the helper has dealt with the addresses, if it is a
+    /// whole checksum: a change of ports is then a change of the field alone, for
+    /// less than another call takes. None if it is, or may be, a partial one, in
+    /// which ports are not: that goes the other way with the addresses.
+    #[inline(always)]
+    fn written(&self, change: &ChecksumChange, before: u16) -> Option<u16> {
+        let field = self.load(change.offset)?;
+        let whole = update(before, change.address_delta);
+        (field != 0 && field == whole && !is_zero(change.address_delta)).then_some(field)
+    }
+
+    /// Writes a checksum; for UDP, 0 means that there is none (RFC 768).
+    #[inline(always)]
+    fn store_field(&self, change: &ChecksumChange, field: u16) -> Option<()> {
+        self.store(change.offset, if change.udp && field == 0 { 0xffff } else { field })
+    }
+
     #[inline(always)]
     fn replace(&self, offset: usize, delta: u16, flags: u64) -> i64 {
         // SAFETY: ctx is the program's context; the helper checks the offset.
@@ -115,6 +133,11 @@ impl TcFrame {
             bpf_l4_csum_replace(self.ctx.as_ptr().cast(), offset as u32, 0, delta as u64, flags)
         }
     }
+}
+
+/// One's complement has two zeros.
+fn is_zero(delta: u16) -> bool {
+    delta == 0 || delta == 0xffff
 }
 
 global_function!(weir_tc_extensions(__sk_buff, frame, offset: u64, protocol: u32) -> u64
@@ -176,6 +199,7 @@ impl Frame for TcFrame {
     fn update_l4(&self, change: &ChecksumChange) -> Option<()> {
         let zero = if change.udp { MANGLED_0 } else { 0 };
         let pseudo = zero | BPF_F_PSEUDO_HDR as u64;
+        let before = self.load(change.offset)?;
         let mut failed = if change.v6 {
             match self.replace(change.offset, change.address_delta, pseudo | IPV6) {
                 0 => 0,
@@ -188,9 +212,11 @@ impl Frame for TcFrame {
         } else {
             self.replace(change.offset, change.address_delta, pseudo)
         };
-        // 0xffff is the other zero of one's complement.
-        if change.port_delta != 0 && change.port_delta != 0xffff {
-            failed |= self.replace(change.offset, change.port_delta, zero);
+        if !is_zero(change.port_delta) {
+            match self.written(change, before) {
+                Some(field) => self.store_field(change, update(field, change.port_delta))?,
+                None => failed |= self.replace(change.offset, change.port_delta, zero),
+            }
         }
         (failed == 0).then_some(())
     }
