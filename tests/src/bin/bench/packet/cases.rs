@@ -75,9 +75,9 @@ impl Case {
     /// The most nanoseconds that it should take.
     pub fn aim(&self) -> Option<f64> {
         match (self.kind, self.flows) {
-            (Kind::NonSplit, _) => Some(15.0),
-            (Kind::Forward | Kind::Reply, Flows::One) => Some(80.0),
-            (Kind::Forward | Kind::Reply, _) => Some(160.0),
+            (Kind::NonSplit, _) => Some(10.0),
+            (Kind::Forward | Kind::Reply, Flows::One) => Some(60.0),
+            (Kind::Forward | Kind::Reply, _) => Some(130.0),
             (Kind::Syn2 | Kind::Syn16, Flows::Full) => Some(700.0),
             _ => None,
         }
