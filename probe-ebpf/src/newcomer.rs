@@ -13,7 +13,7 @@ use probe_common::young::{HAIRPIN, Young};
 use crate::family::{Family, forget, is_idle, now};
 use crate::frame::Frame;
 use crate::maps::{ENDPOINTS, count};
-use crate::sets::{self, AT_EGRESS, TO_ITSELF, find};
+use crate::sets::{self, AT_EGRESS, AT_INGRESS, find};
 
 /// Source ports that are tried for a flow whose replies would be those of another.
 const PORT_ATTEMPTS: u16 = 8;
@@ -143,16 +143,18 @@ fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
         }
         forget(A::flows(), &key, &pair);
     }
-    let which = if hairpin { TO_ITSELF } else { AT_EGRESS };
-    let Some(other) = find(&key, which) else { return true };
-    let Some(entry) = other.entry() else { return true };
-    let free = entry.to(&key) == back || has_ended(&entry, key.protocol, now);
-    if free {
+    // An endpoint may be a client from the port where it serves: its packets look like replies to itself.
+    let which = if hairpin { AT_INGRESS } else { AT_EGRESS };
+    // What has ended may hide another flow, or an alias that leads nowhere: who looks for it clears it.
+    for _ in 0..2 {
+        let Some(other) = find(&key, which) else { return true };
+        let Some(entry) = other.entry() else { return true };
+        if entry.to(&key) != back && !has_ended(&entry, key.protocol, now) {
+            return false;
+        }
         other.remove();
-        // Who looks for an alias that leads nowhere clears it: it would hide that of the new flow.
-        let _ = find(&key, which);
     }
-    free
+    true
 }
 
 /// Whether nobody sends packets of the flow any more. One that its client or its

@@ -49,13 +49,11 @@ pub struct Found<A: 'static> {
     pub reply: bool,
 }
 
-/// Which packets of a flow [`seek`] is to look for: those at ingress, those at
-/// egress, or replies of an endpoint to itself.
+/// Which packets of a flow [`seek`] is to look for: those at ingress, or those at
+/// egress.
 pub const AT_INGRESS: u32 = 0;
 /// See [`AT_INGRESS`].
 pub const AT_EGRESS: u32 = 1;
-/// See [`AT_INGRESS`].
-pub const TO_ITSELF: u32 = 2;
 
 /// What [`seek`] returns if it finds nothing.
 const NONE: u32 = u32::MAX;

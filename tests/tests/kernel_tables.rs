@@ -218,6 +218,32 @@ fn a_connection_of_an_endpoint_to_itself_gets_its_replies_after_one_that_was_res
     }
 }
 
+/// Such a client's packets would be taken for replies to the other connection.
+#[test]
+fn a_connection_of_an_endpoint_to_itself_gets_no_port_of_a_client_at_its_own_port() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        let mut node = Node::new();
+        let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &cast.v2[..1])];
+        node.publish(&split("self", (cast.vip, Protocol::Udp), Affinity::None, &subsets));
+        let endpoint = cast.v2[0];
+        let service = cast.vip.port().to_be();
+        let draws_the_service = |&port: &u16| same_bit(port.to_be(), service, 0) == service;
+        let port = (10_000..).find(draws_the_service).expect("one of 1008");
+        let [first, second] = [endpoint, with_port(endpoint, port)].map(|client| {
+            let packet = Packet::udp(client, cast.vip).build();
+            tuple(node.pass(hook, &packet)).expect("a tuple")
+        });
+        let what = format!("{cast} {hook:?}");
+        assert_eq!([first.destination, second.destination], [endpoint; 2], "{what}");
+        assert_ne!(second.source, cast.vip, "{what}");
+        for (client, there) in [(endpoint, first), (with_port(endpoint, port), second)] {
+            let reply = Packet::udp(there.destination, there.source).build();
+            let back = tuple(node.pass(hook, &reply)).expect("a tuple");
+            assert_eq!((back.source, back.destination), (cast.vip, client), "{what}");
+        }
+    }
+}
+
 /// Makes connections from an endpoint to itself, all at a time, and closes them.
 fn connect_to_itself(node: &mut Node, cast: &Cast, hook: Hook, clients: &[SocketAddr], what: &str) {
     let mut sources = Vec::new();
