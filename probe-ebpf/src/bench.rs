@@ -5,15 +5,19 @@
 //! run on it would see what the first one made of the packet. The driver
 //! restores the headers first. Its own cost is measured by driving a program
 //! that does nothing.
+//!
+//! Beside it are programs that do one thing which a packet's way consists of.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // For an asm! that is a barrier.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod driver {
-    use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+    use aya_ebpf::EbpfContext as _;
+    use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+    use aya_ebpf::helpers::generated::bpf_l4_csum_replace;
     use aya_ebpf::macros::{classifier, map, xdp};
-    use aya_ebpf::maps::{Array, ProgramArray};
+    use aya_ebpf::maps::{Array, LruHashMap, ProgramArray};
     use aya_ebpf::programs::{TcContext, XdpContext};
 
     /// The bytes of a packet that a program may change: Ethernet, IPv6 and TCP
@@ -107,6 +111,50 @@ mod driver {
     #[xdp(frags)]
     pub fn empty_xdp(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_PASS
+    }
+
+    /// As large as a flow over IPv4 and its entry.
+    #[map]
+    static TABLE: LruHashMap<[u32; 4], [u32; 10]> = LruHashMap::with_max_entries(1024, 0);
+
+    /// Lets a packet pass if its part was done, so that it shows if it was not.
+    #[inline(always)]
+    fn passed(done: bool) -> i32 {
+        if done { TC_ACT_UNSPEC } else { TC_ACT_SHOT }
+    }
+
+    /// Not known to the compiler to be what it is.
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    extern "C" fn bench_called(number: u32) -> u32 {
+        let mut result = number;
+        // SAFETY: no instruction at all.
+        unsafe { core::arch::asm!("/* {0} */", inout(reg) result) };
+        result
+    }
+
+    /// A call of a function.
+    #[classifier]
+    pub fn call_tc(ctx: TcContext) -> i32 {
+        passed(bench_called(ctx.len()) != 0)
+    }
+
+    /// A look-up in a table of the kind of the flow tables.
+    #[classifier]
+    pub fn look_up_tc(_ctx: TcContext) -> i32 {
+        // SAFETY: nobody writes the entry meanwhile.
+        passed(unsafe { TABLE.get([0; 4]) }.is_some())
+    }
+
+    /// The helper that changes the checksum of TCP over IPv4.
+    #[classifier]
+    pub fn checksum_tc(ctx: TcContext) -> i32 {
+        const FIELD: u32 = 14 + 20 + 16;
+        // SAFETY: the context of this program; the helper checks the offset.
+        let failed = unsafe {
+            bpf_l4_csum_replace(ctx.as_ptr().cast(), FIELD, 0, 1, BPF_F_PSEUDO_HDR as u64)
+        };
+        passed(failed == 0)
     }
 
     #[panic_handler]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::{Array, MapData, ProgramArray};
+use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::{
     Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, TestRunResult, Xdp,
 };
@@ -61,6 +61,31 @@ impl Hook {
     }
 }
 
+/// A part of what a packet's way consists of.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    Call,
+    LookUp,
+    Checksum,
+}
+
+impl Part {
+    pub const ALL: [Self; 3] = [Self::Call, Self::LookUp, Self::Checksum];
+
+    pub fn name(self) -> &'static str {
+        self.names()[1]
+    }
+
+    /// The names of the program, and for people.
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Call => ["call_tc", "call of a function of the program"],
+            Self::LookUp => ["look_up_tc", "look-up in an LRU hash table that finds its entry"],
+            Self::Checksum => ["checksum_tc", "call of the helper that changes a checksum"],
+        }
+    }
+}
+
 /// A loaded program that can be driven.
 pub struct Target {
     fd: ProgramFd,
@@ -110,6 +135,8 @@ impl Driver {
             }
         }
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
+        let mut table: HashMap<_, [u32; 4], [u32; 10]> = HashMap::try_from(take("TABLE")?)?;
+        table.insert([0; 4], [0; 10], 0)?;
         let frames = Array::try_from(take("FRAMES")?)?;
         let cursor = Array::try_from(take("CURSOR")?)?;
         let [tc, xdp] = Hook::ALL.map(|hook| take(hook.names()[2]));
@@ -141,6 +168,11 @@ impl Driver {
     /// The program that does nothing.
     pub fn empty(&self, hook: Hook) -> Result<Target> {
         Target::new(self.program(hook.names()[1])?, hook)
+    }
+
+    /// A program that does a part of what a packet's way consists of, at TC.
+    pub fn part(&self, part: Part) -> Result<Target> {
+        Target::new(self.program(part.names()[0])?, Hook::Tc)
     }
 
     /// CPU time per packet of the program that does nothing, not driven: what the kernel's

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 
 use self::cases::Case;
-use self::driver::Hook;
+use self::driver::{Hook, Part};
 use self::node::Program;
 use self::stage::{Sample, Stage};
 use crate::report::{Summary, Table};
@@ -24,6 +24,7 @@ use crate::report::{Summary, Table};
 pub struct Report {
     rounds: usize,
     floors: Vec<Floor>,
+    parts: Vec<PartLine>,
     cases: Vec<Line>,
     programs: Vec<Size>,
 }
@@ -36,6 +37,13 @@ struct Floor {
     empty: Summary,
     /// Driven, with one packet.
     driven: Summary,
+}
+
+/// What a part of a packet's way takes; nanoseconds.
+#[derive(Serialize)]
+struct PartLine {
+    part: &'static str,
+    above_empty: Summary,
 }
 
 /// A case over all rounds; nanoseconds.
@@ -77,11 +85,15 @@ fn measure(rounds: usize) -> Result<Report> {
     let cases = Case::all();
     let mut samples: Vec<Vec<Sample>> = cases.iter().map(|_| Vec::new()).collect();
     let mut floors: [Vec<Sample>; 2] = Default::default();
+    let mut parts: [Vec<Sample>; Part::ALL.len()] = Default::default();
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
         stage.begin_round()?;
         for hook in Hook::ALL {
             floors[hook as usize].push(stage.floor(hook)?);
+        }
+        for (part, samples) in Part::ALL.into_iter().zip(&mut parts) {
+            samples.push(stage.part(part)?);
         }
         for (case, samples) in cases.iter().zip(&mut samples) {
             samples.push(stage.measure(case, round).with_context(|| format!("{case:?}"))?);
@@ -99,6 +111,14 @@ fn measure(rounds: usize) -> Result<Report> {
                 driven: summary(&floors[hook as usize], |s| s.empty),
             })
             .into(),
+        parts: Part::ALL
+            .into_iter()
+            .zip(&parts)
+            .map(|(part, samples)| PartLine {
+                part: part.name(),
+                above_empty: summary(samples, |s| s.total - s.empty),
+            })
+            .collect(),
         cases: cases
             .iter()
             .zip(&samples)
@@ -120,7 +140,7 @@ fn measure(rounds: usize) -> Result<Report> {
 impl Report {
     /// As tables for people.
     pub fn tables(&self) -> Vec<Table> {
-        vec![self.floor_table(), self.case_table(), self.size_table()]
+        vec![self.floor_table(), self.part_table(), self.case_table(), self.size_table()]
     }
 
     fn floor_table(&self) -> Table {
@@ -130,6 +150,15 @@ impl Report {
         );
         for floor in &self.floors {
             table.row([floor.hook.to_owned(), floor.empty.ns(), floor.driven.ns()]);
+        }
+        table
+    }
+
+    fn part_table(&self) -> Table {
+        let title = "Parts of a packet's way at TC, each by itself: ns above the empty program";
+        let mut table = Table::new(title, &["part", "ns"]);
+        for line in &self.parts {
+            table.row([line.part.to_owned(), line.above_empty.ns()]);
         }
         table
     }

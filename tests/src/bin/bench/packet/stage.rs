@@ -9,7 +9,7 @@ use weir::datapath::Clock;
 
 use super::Size;
 use super::cases::{Case, Flows};
-use super::driver::{Driver, Hook};
+use super::driver::{Driver, Hook, Part};
 use super::node::{Node, Program};
 use super::scene::{Kind, Scene};
 
@@ -123,6 +123,16 @@ impl Stage {
         let empty = self.driver.empty(hook)?;
         let total = self.driver.floor(hook, &frame, PACKETS)?;
         Ok(Sample { total, empty: self.driver.run(&empty, one, &frame, PACKETS)?.ns })
+    }
+
+    /// A program that does a part of a packet's way, and the empty one, driven over one packet.
+    pub fn part(&mut self, part: Part) -> Result<Sample> {
+        let (scene, packets) = &self.families[0];
+        let frame = scene.packet(Kind::Forward, 0, packets.endpoints[0]);
+        let one = first(&packets.ack, 1);
+        let (empty, part) = (self.driver.empty(Hook::Tc)?, self.driver.part(part)?);
+        let empty = self.driver.run(&empty, one.clone(), &frame, PACKETS)?.ns;
+        Ok(Sample { total: self.driver.run(&part, one, &frame, PACKETS)?.ns, empty })
     }
 
     /// Measures a case: the empty program and the one in question over the same packets. The
