@@ -17,9 +17,12 @@ use crate::family::Family;
 use crate::frame::barrier;
 
 /// How often a CPU looks whether it is alone: some microseconds. Another one is
-/// done by then, unless the machine that it belongs to has stopped it: to wait for
-/// that would cost more than what it prevents.
+/// done by then, unless it was interrupted.
 const LOOKS: u32 = 256;
+/// How often it begins to look again, for a new flow: longer than an interrupt
+/// takes. Only one whose virtual machine was stopped is not done by then: to wait
+/// for that would cost more than what it prevents.
+const ROUNDS: u32 = 16;
 
 /// The right to write elements of a set, which ends with [`Turn::end`].
 #[must_use]
@@ -36,11 +39,16 @@ impl Turn {
         Self { writers: is_alone(writers).then_some(writers) }
     }
 
-    /// The same by a call, which the verifier follows once, for who has stack left
-    /// for it; `number` is the set's.
+    /// Waits longer, by calls, which the verifier follows once, for who has stack
+    /// left for them; `number` is the set's.
     #[inline(always)]
     pub fn by_call<A: Family>(number: u32, set: *mut Set) -> Self {
-        Self { writers: (A::begin(number) != 0).then_some(writers_of(set)) }
+        for _ in 0..ROUNDS {
+            if A::begin(number) != 0 {
+                return Self { writers: Some(writers_of(set)) };
+            }
+        }
+        Self { writers: None }
     }
 
     /// It is the others' turn.
