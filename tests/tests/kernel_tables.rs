@@ -205,16 +205,16 @@ fn a_connection_of_an_endpoint_to_itself_gets_its_replies_after_one_that_was_res
         let reply_port = |port: u16| same_bit(port.to_be(), cast.vip.port().to_be(), 0);
         let first = 10_000;
         let second = (first + 1..).find(|&port| reply_port(port) == reply_port(first));
-        let [first, second] = [first, second.expect("one of 1008")].map(|port| {
-            let client = with_port(cast.v2[0], port);
+        let clients = [first, second.expect("one of 1008")].map(|port| with_port(cast.v2[0], port));
+        let [first, second] = clients.map(|client| {
             move |flags, seq| Packet::tcp(client, cast.vip).flags(flags).seq(seq).build()
         });
         node.pass(hook, &first(SYN, 1));
         node.pass(hook, &first(RST, 2));
         let there = tuple(node.pass(hook, &second(SYN, 1))).expect("a tuple");
         let back = Packet::tcp(there.destination, there.source).flags(SYN | ACK).seq(1).ack(2);
-        let from = tuple(node.pass(hook, &back.build())).expect("a tuple").source;
-        assert_eq!(from, cast.vip, "{cast} {hook:?}");
+        let back = tuple(node.pass(hook, &back.build())).expect("a tuple");
+        assert_eq!((back.source, back.destination), (cast.vip, clients[1]), "{cast} {hook:?}");
     }
 }
 
