@@ -143,34 +143,39 @@ pub struct Headers {
     pub first: bool,
 }
 
-impl Headers {
-    /// Source address and port.
-    #[inline(always)]
-    pub fn source<A: Parse>(&self, frame: &(impl Bytes + ?Sized)) -> Option<(A, u16)> {
-        Some((frame.load(self.l3 + A::ADDRESSES)?, frame.load(self.l4)?))
-    }
+/// Source address and port of the packet whose IP header is at `l3`, and its TCP or UDP header at
+/// `l4`.
+#[inline(always)]
+pub fn source<A: Parse>(frame: &(impl Bytes + ?Sized), l3: usize, l4: usize) -> Option<(A, u16)> {
+    Some((frame.load(l3 + A::ADDRESSES)?, frame.load(l4)?))
+}
 
-    /// Destination address and port.
-    #[inline(always)]
-    pub fn destination<A: Parse>(&self, frame: &(impl Bytes + ?Sized)) -> Option<(A, u16)> {
-        let address = self.l3 + A::ADDRESSES + size_of::<A>();
-        Some((frame.load(address)?, frame.load(self.l4 + 2)?))
-    }
+/// Destination address and port of the packet whose headers are there.
+#[inline(always)]
+pub fn destination<A: Parse>(
+    frame: &(impl Bytes + ?Sized),
+    l3: usize,
+    l4: usize,
+) -> Option<(A, u16)> {
+    Some((frame.load(l3 + A::ADDRESSES + size_of::<A>())?, frame.load(l4 + 2)?))
 }
 
 impl<A: Parse> Tuple<A> {
-    /// Fills the tuple in place: the programs have no stack for copies of it.
+    /// Fills the tuple in place: the programs have no stack for copies of it. In words of 64 bits,
+    /// as the kernel compares keys: it would wait for a word that was written in parts.
     #[inline(always)]
     pub fn load(&mut self, frame: &(impl Bytes + ?Sized), headers: &Headers) -> Option<()> {
-        let first = headers.l3 + A::ADDRESSES;
-        self.src = frame.load(first)?;
-        self.dst = frame.load(first + size_of::<A>())?;
+        let both: A::Pair = frame.load(headers.l3 + A::ADDRESSES)?;
         let ports: u32 = frame.load(headers.l4)?;
-        // The kernel hashes words, and waits for words that were not written at once.
-        let rest: *mut [u32; 2] = (&raw mut self.sport).cast();
-        // SAFETY: the last eight bytes of a repr(C) struct whose alignment is at
-        // least that of u32: two ports, the protocol, and zeros behind it.
-        unsafe { *rest = [ports, u32::from_ne_bytes([headers.protocol, 0, 0, 0])] };
+        let protocol = u32::from_ne_bytes([headers.protocol, 0, 0, 0]);
+        let ends: *mut A::Pair = (&raw mut self.src).cast();
+        let rest: *mut u64 = (&raw mut self.sport).cast();
+        // SAFETY: a repr(C) struct of two addresses, and then eight bytes: two ports, the
+        // protocol, and zeros behind it.
+        unsafe {
+            ends.write_unaligned(both);
+            rest.write_unaligned(bytemuck::cast([ports, protocol]));
+        }
         Some(())
     }
 }
@@ -206,12 +211,15 @@ pub(crate) struct V6Header {
 pub trait Parse: Address {
     /// Offset of the addresses in the IP header.
     const ADDRESSES: usize;
+    /// Source and destination, in the largest words that they fill.
+    type Pair: Pod;
     /// Parses the packet whose IP header is at `l3`.
     fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers, NoTuple>;
 }
 
 impl Parse for V4 {
     const ADDRESSES: usize = 12;
+    type Pair = u64;
 
     #[inline(always)]
     fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers, NoTuple> {
@@ -241,6 +249,7 @@ impl Parse for V4 {
 
 impl Parse for V6 {
     const ADDRESSES: usize = 8;
+    type Pair = [u64; 4];
 
     #[inline(always)]
     fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers, NoTuple> {

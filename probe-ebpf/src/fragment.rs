@@ -13,7 +13,7 @@ use probe_common::reason::Reason;
 
 use crate::deliver::{passed, tally};
 use crate::family::{Family, goes_here, now};
-use crate::fast::listed_at_all;
+use crate::filter::listed_at_all;
 use crate::frame::{Frame, Verdict};
 use crate::icmp::about_fragment;
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};

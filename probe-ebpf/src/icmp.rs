@@ -20,7 +20,7 @@ use probe_common::reason::Reason;
 
 use crate::deliver::passed;
 use crate::family::{Family, is_here, read};
-use crate::fast::{listed, listed_at_all};
+use crate::filter::{listed, listed_at_all};
 use crate::fragment::remembered;
 use crate::frame::{Frame, Verdict};
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};

@@ -17,6 +17,8 @@ mod family;
 #[cfg(target_arch = "bpf")]
 mod fast;
 #[cfg(target_arch = "bpf")]
+mod filter;
+#[cfg(target_arch = "bpf")]
 mod fragment;
 #[cfg(target_arch = "bpf")]
 mod frame;

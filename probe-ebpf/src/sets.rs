@@ -10,7 +10,7 @@ use probe_common::reason::Reason;
 use probe_common::young::{ALIAS, HAIRPIN, Home, PENDING, Set, WAYS, Young, rank};
 
 use crate::family::Family;
-use crate::fast::listed;
+use crate::filter::listed;
 use crate::frame::{barrier, fresh};
 use crate::log::report;
 use crate::maps::{ENDPOINT_FILTER, count, young_mask, young_seed};

@@ -10,7 +10,8 @@ use probe_common::parse::{self, Walked};
 use probe_common::reason::Reason;
 
 use crate::family::Family;
-use crate::frame::Verdict;
+use crate::filter::{self, Sorted};
+use crate::frame::{Frame, Verdict};
 use crate::log;
 use crate::maps::count;
 use crate::place::Place;
@@ -19,7 +20,7 @@ use crate::place::Place;
 /// implemented, in modules of their names.
 pub trait Steps<A: Family, const INGRESS: bool> {
     /// [`crate::fast::fast`].
-    fn fast(&self, l3: usize) -> Place;
+    fn fast(&self, place: Place) -> Place;
     /// [`crate::live::live`].
     fn live(&self, place: Place) -> Verdict;
     /// [`crate::young::young`].
@@ -37,7 +38,7 @@ pub trait Steps<A: Family, const INGRESS: bool> {
 #[inline(always)]
 pub fn walk<F, const INGRESS: bool>(frame: &F) -> Verdict
 where
-    F: parse::Bytes + Steps<V4, INGRESS> + Steps<V6, INGRESS>,
+    F: Frame + Steps<V4, INGRESS> + Steps<V6, INGRESS>,
 {
     use probe_common::address::Address as _;
     match parse::ethernet(frame) {
@@ -48,17 +49,21 @@ where
 }
 
 #[inline(always)]
-fn family<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, l3: usize) -> Verdict {
-    let place = frame.fast(l3);
+fn family<A: Family, F: Frame + Steps<A, INGRESS>, const INGRESS: bool>(
+    frame: &F,
+    l3: usize,
+) -> Verdict {
+    let place = match filter::sort::<A, F, INGRESS>(frame, l3) {
+        Sorted::Flow(place) => frame.fast(place),
+        Sorted::Done(verdict) => return verdict,
+        Sorted::Fragment => return frame.fragment(l3),
+        Sorted::Other => {
+            let verdict = frame.icmp(l3);
+            return if verdict == Verdict::Unknown { frame.fragment(l3) } else { verdict };
+        }
+    };
     if let Some(verdict) = place.verdict() {
         return verdict;
-    }
-    if place.is_other() {
-        let verdict = frame.icmp(l3);
-        return if verdict == Verdict::Unknown { frame.fragment(l3) } else { verdict };
-    }
-    if place.is_fragment() {
-        return frame.fragment(l3);
     }
     let verdict = slow(frame, place);
     log::flush();
@@ -91,8 +96,12 @@ fn slow<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: 
 /// The way of a packet that enters the node and is perhaps a reply. Unknown if
 /// it is of no known flow.
 #[inline(always)]
-pub fn entering_reply<A: Family, F: Steps<A, false>>(frame: &F, l3: usize) -> Verdict {
-    let place = frame.fast(l3);
+pub fn entering_reply<A: Family, F: Frame + Steps<A, false>>(frame: &F, l3: usize) -> Verdict {
+    let place = match filter::sort::<A, F, false>(frame, l3) {
+        Sorted::Flow(place) => frame.fast(place),
+        Sorted::Done(verdict) => return verdict,
+        Sorted::Fragment | Sorted::Other => return Verdict::Unknown,
+    };
     if let Some(verdict) = place.verdict() {
         return verdict;
     }
@@ -218,8 +227,8 @@ macro_rules! steps {
     };
     (@common $ingress:literal, $of:ty, $context:ty, $family:ty,
         $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident) => {
-        $crate::steps::global_function!($fast($context, frame, l3: u64) -> u64
-            = $crate::fast::fast::<$family, $of, $ingress>(frame, l3).0);
+        $crate::steps::global_function!($fast($context, frame, place: u64) -> u64
+            = $crate::fast::fast::<$family, $of, $ingress>(frame, $crate::place::Place(place)).0);
         $crate::steps::global_function!($live($context, frame, place: u64) -> u32
             = $crate::live::live::<$family, $of, $ingress>(frame, $crate::place::Place(place)) as u32);
         $crate::steps::global_function!($young($context, frame, place: u64) -> u32
@@ -231,8 +240,8 @@ macro_rules! steps {
     };
     (@methods $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident) => {
         #[inline(always)]
-        fn fast(&self, l3: usize) -> $crate::place::Place {
-            $crate::place::Place($fast($crate::frame::Frame::context(self), l3 as u64))
+        fn fast(&self, place: $crate::place::Place) -> $crate::place::Place {
+            $crate::place::Place($fast($crate::frame::Frame::context(self), place.0))
         }
         #[inline(always)]
         fn live(&self, place: $crate::place::Place) -> $crate::frame::Verdict {

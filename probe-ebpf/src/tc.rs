@@ -56,7 +56,7 @@ impl TcFrame {
     pub fn new(ctx: TcContext) -> Self {
         let (data, end) = (ctx.data(), ctx.data_end());
         let linear = end - data;
-        if linear < headers(data, end) && (linear as u32) < ctx.len() {
+        if (linear as u32) < ctx.len() && linear < headers(data, end) {
             let len = if ctx.len() < LINEAR { ctx.len() } else { LINEAR };
             // SAFETY: ctx is the program's context; packet pointers are taken anew at each access.
             // A failure shows as headers past the end.
