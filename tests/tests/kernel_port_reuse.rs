@@ -6,7 +6,7 @@ mod kernel;
 use std::net::SocketAddr;
 
 use kernel::talk::{CLIENT, ENDPOINT, Talk};
-use kernel::{FORWARD, Hook, Node, TCP_IDLE, UDP_IDLE, casts, settings};
+use kernel::{Cast, FORWARD, Hook, Node, TCP_IDLE, UDP_IDLE, casts, settings};
 use probe_common::flow::CLOSING;
 use probe_common::reason::Reason;
 use weir::datapath::Settings;
@@ -81,8 +81,17 @@ fn endings() -> Vec<Ending> {
 }
 
 #[test]
-fn a_client_port_used_a_thousand_times_follows_the_weights_each_time() {
-    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+fn a_client_port_used_a_thousand_times_over_ipv4_follows_the_weights_each_time() {
+    each_connection_follows_the_weights(&casts()[0]);
+}
+
+#[test]
+fn a_client_port_used_a_thousand_times_over_ipv6_follows_the_weights_each_time() {
+    each_connection_follows_the_weights(&casts()[1]);
+}
+
+fn each_connection_follows_the_weights(cast: &Cast) {
+    for hook in FORWARD {
         // A small table, which is looked through often.
         let mut node = Node::with(&Settings { flows: 1024, ..settings() });
         for ending in endings() {

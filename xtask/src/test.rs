@@ -86,27 +86,42 @@ pub fn test(selection: Selection) -> Result<()> {
             package::build()?;
         }
         if tier == Selection::Pure {
-            // By themselves, what tests of weir alone need more of other crates would have it
-            // built once more for the others.
-            let packages = ["-p", "probe-common", "-p", "weir", "-p", "xtask"];
+            // Always with weir-tests: what they need of other crates is then the same for all that
+            // is built, and nothing is built twice.
+            let packages = ["-p", "probe-common", "-p", "weir", "-p", "xtask", "-p", "weir-tests"];
             cargo(["test", "--release", "--lib"].iter().chain(&packages))?;
-            cargo(["test", "--release", "--bins", "-p", "xtask"])?;
-            cargo(["test", "--release", "--lib", "--bins", "-p", "weir-tests"])?;
+            cargo(["test", "--release", "--bins", "-p", "xtask", "-p", "weir-tests"])?;
         }
         let of_tier: Vec<&str> = of_tier(&files, tier).collect();
         if of_tier.is_empty() {
             eprintln!("note: there are no tests/tests/{}*.rs", tier.prefix());
             continue;
         }
-        let mut arguments = vec!["test", "--release", "-p", "weir-tests"];
-        arguments.extend(of_tier.iter().flat_map(|name| ["--test", name]));
-        if tier != Selection::Pure {
-            // They share the machine: its CPUs, its kernel's memory, its bpffs.
-            arguments.extend(["--", "--test-threads=1"]);
+        match tier {
+            Selection::Pure => run_tests(&of_tier, None)?,
+            Selection::Kernel => {
+                let (alone, beside): (Vec<&str>, Vec<&str>) =
+                    of_tier.iter().partition(|name| NEED_ALL_CPUS.contains(name));
+                run_tests(&beside, Some("--test-threads=2"))?;
+                run_tests(&alone, ONE_AT_A_TIME)?;
+            }
+            _ => run_tests(&of_tier, ONE_AT_A_TIME)?,
         }
-        cargo(arguments)?;
     }
     Ok(())
+}
+
+/// Those of the kernel tier that choose where their threads run.
+const NEED_ALL_CPUS: [&str; 2] = ["kernel_flood", "kernel_races"];
+/// For tests that share what there is once: names of links in bpffs, the CPUs for their traffic.
+const ONE_AT_A_TIME: Option<&str> = Some("--test-threads=1");
+
+/// Runs integration tests, with an argument for them.
+fn run_tests(names: &[&str], argument: Option<&str>) -> Result<()> {
+    let mut arguments = vec!["test", "--release", "-p", "weir-tests"];
+    arguments.extend(names.iter().flat_map(|name| ["--test", name]));
+    arguments.extend(argument.iter().flat_map(|argument| ["--", argument]));
+    cargo(arguments)
 }
 
 fn of_tier(files: &[String], tier: Selection) -> impl Iterator<Item = &str> {

@@ -48,7 +48,8 @@ fn measure_here(axis: Axis, rounds: usize) -> Result<Growth> {
     stay_on_this_cpu()?;
     let (sizes, count) = (axis.sizes(), u32::try_from(rounds)?);
     let cases: Vec<Case> = Case::ALL.into_iter().filter(|case| case.belongs_to(axis)).collect();
-    let mut driver = Driver::load(sizes.iter().map(|&size| packets(axis, size, count)).sum())?;
+    let prepared = sizes.iter().map(|&size| packets(axis, size, count)).sum();
+    let mut driver = Driver::load(prepared, 1)?;
     let mut subjects = Vec::new();
     for &size in sizes {
         let subject = Subject::new(&mut driver, axis, size, count);

@@ -65,12 +65,14 @@ impl Hook {
 #[derive(Clone, Copy, Debug)]
 pub enum Part {
     Call,
-    LookUp,
     Checksum,
+    LookUp,
+    /// With packets of many flows in turn.
+    LookUpMany,
 }
 
 impl Part {
-    pub const ALL: [Self; 3] = [Self::Call, Self::LookUp, Self::Checksum];
+    pub const ALL: [Self; 4] = [Self::Call, Self::Checksum, Self::LookUp, Self::LookUpMany];
 
     pub fn name(self) -> &'static str {
         self.names()[1]
@@ -80,8 +82,9 @@ impl Part {
     fn names(self) -> [&'static str; 2] {
         match self {
             Self::Call => ["call_tc", "call of a function of the program"],
-            Self::LookUp => ["look_up_tc", "look-up in an LRU hash table that finds its entry"],
             Self::Checksum => ["checksum_tc", "call of the helper that changes a checksum"],
+            Self::LookUp => ["look_up_tc", "look-up in an LRU hash table, one flow"],
+            Self::LookUpMany => ["look_up_tc", "look-up in an LRU hash table, 64,000 in turn"],
         }
     }
 }
@@ -110,6 +113,8 @@ pub struct Run {
 /// The driver, with the packets that it was given.
 pub struct Driver {
     ebpf: Ebpf,
+    /// Of [`Part::LookUp`]: addresses and ports.
+    table: HashMap<MapData, [u64; 2], [u64; 5]>,
     frames: Array<MapData, Headers>,
     cursor: Array<MapData, Cursor>,
     /// Behind the last packet that was added.
@@ -122,11 +127,14 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Loads it, with room for that many packets.
-    pub fn load(packets: u32) -> Result<Self> {
+    /// Loads it, with room for that many packets, and for flows in the table of
+    /// [`Part::LookUp`].
+    pub fn load(packets: u32, flows: u32) -> Result<Self> {
         // One more, for packets that are run once.
-        let mut ebpf =
-            EbpfLoader::new().map_max_entries("FRAMES", packets + 1).load(crate::OBJECT)?;
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("FRAMES", packets + 1)
+            .map_max_entries("TABLE", 2 * flows)
+            .load(crate::OBJECT)?;
         for (_, program) in ebpf.programs_mut() {
             match program {
                 Program::Xdp(program) => program.load()?,
@@ -135,14 +143,13 @@ impl Driver {
             }
         }
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
-        let mut table: HashMap<_, [u32; 4], [u32; 10]> = HashMap::try_from(take("TABLE")?)?;
-        table.insert([0; 4], [0; 10], 0)?;
+        let table = HashMap::try_from(take("TABLE")?)?;
         let frames = Array::try_from(take("FRAMES")?)?;
         let cursor = Array::try_from(take("CURSOR")?)?;
         let [tc, xdp] = Hook::ALL.map(|hook| take(hook.names()[2]));
         let measured = [ProgramArray::try_from(tc?)?, ProgramArray::try_from(xdp?)?];
         let buffer = vec![0; 4096];
-        Ok(Self { ebpf, frames, cursor, end: 1, measured, current: [0; 2], buffer })
+        Ok(Self { ebpf, table, frames, cursor, end: 1, measured, current: [0; 2], buffer })
     }
 
     /// Adds packets and tells where they are.
@@ -153,6 +160,20 @@ impl Driver {
             self.end += 1;
         }
         Ok(first..self.end)
+    }
+
+    /// Adds the two entries of a flow to the table of [`Part::LookUp`], from packets over IPv4 of
+    /// both directions.
+    pub fn know(&mut self, both: [&[u8]; 2]) -> Result<()> {
+        for frame in both {
+            let ends = frame.get(14 + 12..14 + 24).context("a frame without ports")?;
+            let mut key = [0; 16];
+            key[..ends.len()].copy_from_slice(ends);
+            let (words, _) = key.as_chunks::<8>();
+            let key = [words[0], words[1]].map(u64::from_ne_bytes);
+            self.table.insert(key, [1; 5], 0)?;
+        }
+        Ok(())
     }
 
     /// A point in what was added.

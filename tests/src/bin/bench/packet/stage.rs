@@ -93,12 +93,17 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Result<Self> {
-        let mut driver = Driver::load(2 * STORED)?;
+        let mut driver = Driver::load(2 * STORED, CAPACITY)?;
         let mut families = Vec::new();
         for v6 in [false, true] {
             let scene = Scene::new(v6)?;
             let packets = Packets::new(&mut driver, &scene)?;
             families.push((scene, packets));
+        }
+        let (scene, packets) = &families[0];
+        for (n, &endpoint) in (0..MANY).zip(&packets.endpoints) {
+            let both = [Kind::Forward, Kind::Reply].map(|kind| scene.packet(kind, n, endpoint));
+            driver.know([&both[0], &both[1]])?;
         }
         let [mut steady, mut full] = [node(&families)?, node(&families)?];
         for (scene, packets) in &families {
@@ -125,14 +130,16 @@ impl Stage {
         Ok(Sample { total, empty: self.driver.run(&empty, one, &frame, PACKETS)?.ns })
     }
 
-    /// A program that does a part of a packet's way, and the empty one, driven over one packet.
+    /// A program that does a part of a packet's way, and the empty one, driven over one packet or
+    /// those of many flows in turn.
     pub fn part(&mut self, part: Part) -> Result<Sample> {
         let (scene, packets) = &self.families[0];
         let frame = scene.packet(Kind::Forward, 0, packets.endpoints[0]);
-        let one = first(&packets.ack, 1);
+        let chosen = first(&packets.ack, if matches!(part, Part::LookUpMany) { MANY } else { 1 });
         let (empty, part) = (self.driver.empty(Hook::Tc)?, self.driver.part(part)?);
-        let empty = self.driver.run(&empty, one.clone(), &frame, PACKETS)?.ns;
-        Ok(Sample { total: self.driver.run(&part, one, &frame, PACKETS)?.ns, empty })
+        self.driver.run(&part, chosen.clone(), &frame, chosen.len() as u32)?;
+        let empty = self.driver.run(&empty, chosen.clone(), &frame, PACKETS)?.ns;
+        Ok(Sample { total: self.driver.run(&part, chosen, &frame, PACKETS)?.ns, empty })
     }
 
     /// Measures a case: the empty program and the one in question over the same packets. The
