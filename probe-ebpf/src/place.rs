@@ -71,7 +71,7 @@ impl Place {
         parse::destination(frame, self.l3(), self.l4())
     }
 
-    /// The headers at this place; fills their tuple. None for what has none.
+    /// The headers at this place; fills their tuple. None past the end.
     #[inline(always)]
     pub fn load<A: Family>(self, frame: &impl Frame, tuple: &mut Tuple<A>) -> Option<Headers> {
         let Self(place) = self;

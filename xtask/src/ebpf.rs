@@ -125,6 +125,7 @@ fn prepare(
     command
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", compilers.rustc())
+        // Whatever the agent is built with.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
 }
