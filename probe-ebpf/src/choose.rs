@@ -1,7 +1,7 @@
 //! The first packet of a flow: the choice of an endpoint.
 
 use probe_common::address::Tuple;
-use probe_common::map::{CHUNK, ServiceKey, Subset};
+use probe_common::map::{CHUNK, ServiceKey, Subset, subset_index};
 use probe_common::parse::{SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::{choose as common, hash};
@@ -40,7 +40,7 @@ pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
         return Verdict::Pass as u64;
     };
     if let Some(id) = endpoint(subset, hash) {
-        return match prepare(frame, &headers, tuple, id) {
+        return match prepare(frame, &headers, tuple, [id, subset.id]) {
             Some(stray) => CHOSEN | if stray { STRAY } else { 0 },
             None => Verdict::Pass as u64,
         };
@@ -49,7 +49,7 @@ pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
         // TC answers.
         return Verdict::Pass as u64;
     }
-    if let Some(stats) = SUBSET_STATS.get_ptr_mut(subset.id) {
+    if let Some(stats) = SUBSET_STATS.get_ptr_mut(subset_index(subset.id)) {
         // SAFETY: the slot of this CPU; programs on it do not preempt each other.
         unsafe { (*stats).rejected += 1 }
     }

@@ -96,7 +96,10 @@ pub static ENDPOINTS: Array<Endpoint> = Array::with_max_entries(8192, 0);
 /// Counters by endpoint id. Agent.
 #[map]
 pub static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(8192, 0);
-/// Counters by subset id. Agent.
+/// The subset that has an index now: an id, see [`map::SUBSET_INDEX`]. Agent.
+#[map]
+pub static SUBSET_IDS: Array<u32> = Array::with_max_entries(16384, 0);
+/// Counters by the index of a subset id. Agent.
 #[map]
 pub static SUBSET_STATS: PerCpuArray<SubsetStats> = PerCpuArray::with_max_entries(16384, 0);
 /// Counters by [`Reason`].

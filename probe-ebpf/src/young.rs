@@ -217,7 +217,7 @@ fn tell<A: Family>(protocol: u8, from: u16, to: u16, entry: &Entry<A>, now: u32)
     if entered & (complete | ENDED) == 0 && !refused {
         return;
     }
-    let Some(stats) = subset_stats(entry.endpoint) else { return };
+    let Some(stats) = subset_stats(entry.subset) else { return };
     if entered & complete != 0 {
         stats.completed += 1;
     }

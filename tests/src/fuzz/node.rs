@@ -111,7 +111,7 @@ impl Node {
     pub fn set_gone(&mut self, split: &Split, endpoint: SocketAddr, gone: bool) -> Result<()> {
         let ledger = self.loaded.ledger();
         let found = split.subsets().iter().find_map(|subset| {
-            let (id, _) = ledger.endpoint(split.name(), &subset.name, endpoint)?;
+            let (id, _) = ledger.endpoint(split.address(), endpoint)?;
             Some((id, ledger.subset_id(split.name(), &subset.name)?))
         });
         let (id, subset) = found.with_context(|| format!("{endpoint} of {}", split.name()))?;

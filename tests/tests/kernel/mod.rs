@@ -296,7 +296,7 @@ impl Node {
     fn endpoint_id(&self, split: &Split, endpoint: SocketAddr) -> (u32, u32) {
         let ledger = self.loaded.ledger();
         let found = split.subsets().iter().find_map(|subset| {
-            let (id, _) = ledger.endpoint(split.name(), &subset.name, endpoint)?;
+            let (id, _) = ledger.endpoint(split.address(), endpoint)?;
             Some((id, ledger.subset_id(split.name(), &subset.name)?))
         });
         found.unwrap_or_else(|| panic!("{endpoint} is no endpoint of {}", split.name()))

@@ -35,7 +35,7 @@ fn view(inner: &Inner, split: &Split) -> SplitView {
     let subsets = split.subsets().iter().enumerate().map(|(at, subset)| {
         let (stats, flows) = since(at);
         let endpoints = subset.endpoints.iter().map(|&address| {
-            let stats = inner.steering.endpoint_stats(split, at, address);
+            let stats = inner.steering.endpoint_stats(split, address);
             EndpointView {
                 address,
                 flows: stats.flows,

@@ -1,6 +1,5 @@
 //! What the agent tells of itself: metrics and readiness.
 
-use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 
@@ -16,8 +15,8 @@ use crate::metrics::{
     self, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Sample, Source,
     SplitSample, SubsetSample,
 };
-use crate::model::{Name, Split, total_weight};
-use crate::plan::{Ledger, Phase};
+use crate::model::{Split, total_weight};
+use crate::plan::{EndpointView, Ledger, Phase};
 
 /// Reads the agent's state and the programs' counters.
 pub(super) struct Observer {
@@ -72,16 +71,17 @@ impl State {
         count: Option<&Count>,
         only: Option<&str>,
     ) -> Result<Vec<EndpointSample>, DatapathError> {
-        let wanted = |split: &Name| only.is_none_or(|only| only == split.as_str());
-        let mut all: Vec<_> =
-            ledger.endpoint_ids().filter(|(_, split, ..)| wanted(split)).collect();
-        all.sort_unstable_by_key(|&(_, split, subset, address, _)| (split, subset, address));
-        let sample = |(id, split, subset, address, phase): (_, &Name, &Name, _, _)| {
+        let mut all: Vec<_> = ledger.endpoint_views(only).collect();
+        all.sort_unstable_by_key(|view| (view.split, view.subset, view.address));
+        // Of one that was in two subsets, the live one is shown where both have a name.
+        all.dedup_by_key(|view| (view.split, view.subset, view.address));
+        let sample = |view: EndpointView<'_>| {
+            let id = view.id;
             Ok(EndpointSample {
-                split: split.clone(),
-                subset: subset.clone(),
-                endpoint: address,
-                phase: match phase {
+                split: view.split.clone(),
+                subset: view.subset.clone(),
+                endpoint: view.address,
+                phase: match view.phase {
                     Phase::Live => "live",
                     Phase::Draining { .. } => "draining",
                     Phase::Gone { .. } => "gone",
@@ -93,18 +93,13 @@ impl State {
         all.into_iter().map(sample).collect()
     }
 
-    /// The subsets of the splits in force, or of one, with the active flows of `endpoints`.
+    /// The subsets of the splits in force, or of one.
     pub(super) fn subsets(
         &self,
         ledger: &Ledger,
-        endpoints: &[EndpointSample],
-        counted: bool,
+        count: Option<&Count>,
         only: Option<&str>,
     ) -> Result<Vec<SubsetSample>, DatapathError> {
-        let mut active = HashMap::<_, u64>::new();
-        for one in endpoints {
-            *active.entry((&one.split, &one.subset)).or_default() += one.active.unwrap_or_default();
-        }
         let mut all = Vec::new();
         let wanted = |split: &&Arc<Split>| only.is_none_or(|only| only == split.name().as_str());
         for split in ledger.splits().filter(wanted) {
@@ -119,7 +114,7 @@ impl State {
                     weight: subset.weight,
                     wanted_share: f64::from(subset.weight) / sum,
                     stats: self.counters.subset(id)?,
-                    active: counted.then(|| active.get(&key).copied().unwrap_or_default()),
+                    active: count.map(|count| count.by_subset.get(&id).copied().unwrap_or_default()),
                 });
             }
         }
@@ -153,7 +148,7 @@ impl Source for Observer {
         let endpoints = self.state.endpoints(&ledger, count.as_deref(), None)?;
         Ok(Sample {
             splits: ledger.splits().map(|known| split(known)).collect(),
-            subsets: self.state.subsets(&ledger, &endpoints, count.is_some(), None)?,
+            subsets: self.state.subsets(&ledger, count.as_deref(), None)?,
             endpoints,
             interfaces,
             reasons: self.state.counters.reasons()?,

@@ -158,10 +158,9 @@ impl Steering {
     pub fn endpoint_stats(
         &self,
         split: &Split,
-        at: usize,
         address: std::net::SocketAddr,
     ) -> EndpointStats {
-        let found = self.ledger.endpoint(split.name(), &split.subsets()[at].name, address);
+        let found = self.ledger.endpoint(split.address(), address);
         found.and_then(|(id, _)| self.counters().endpoint(id).ok()).unwrap_or_default()
     }
 

@@ -156,7 +156,7 @@ mod tests {
         let key = Tuple { src, dst, sport: 1, dport: 2, protocol: TCP, zero };
         let reply = key.reversed();
         let facts =
-            Facts { endpoint, state: 0, direction: FORWARD, seen: 0, created: 0, sequence: 0 };
+            Facts { endpoint, subset: 0, state: 0, direction: FORWARD, seen: 0, created: 0, sequence: 0 };
         Young::new(&key, &reply, &facts)
     }
 

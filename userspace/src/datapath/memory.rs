@@ -12,8 +12,10 @@ use crate::plan::{EndpointRecord, Identity, IdentityKey, Op, Side, Snapshot, Spl
 /// The maps.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// By endpoint id: where, its subset's id, and whether it is gone.
-    pub endpoints: HashMap<u32, (SocketAddr, u32, bool)>,
+    /// By endpoint id: where, and whether it is gone.
+    pub endpoints: HashMap<u32, (SocketAddr, bool)>,
+    /// By index.
+    pub subset_ids: BTreeMap<u32, u32>,
     /// What ids stand for.
     pub identities: BTreeMap<IdentityKey, Identity>,
     /// By chunk.
@@ -60,9 +62,12 @@ impl Datapath for Memory {
         }
         self.writes += 1;
         match op.clone() {
-            Op::Grace | Op::ResetEndpoint(_) | Op::ResetSubset(_) => {}
-            Op::Endpoint { id, address, subset, gone } => {
-                self.endpoints.insert(id, (address, subset, gone));
+            Op::Grace | Op::ResetEndpoint(_) => {}
+            Op::ResetSubset(id) => {
+                self.subset_ids.insert(map::subset_index(id), id);
+            }
+            Op::Endpoint { id, address, gone } => {
+                self.endpoints.insert(id, (address, gone));
             }
             Op::Identity { key, identity: Some(identity) } => {
                 self.identities.insert(key, identity);
@@ -103,6 +108,7 @@ impl Datapath for Memory {
         let mut snapshot = Snapshot {
             services: self.services.iter().map(|(&address, &id)| (address, id)).collect(),
             filters: self.filters.clone(),
+            subset_ids: self.subset_ids.clone(),
             ..Snapshot::default()
         };
         for (&key, identity) in &self.identities {
@@ -121,12 +127,11 @@ impl Datapath for Memory {
                 }
                 (
                     IdentityKey::Endpoint(id),
-                    Identity::Endpoint { split, subset, address, until },
+                    Identity::Endpoint { service, address, subset, until },
                 ) => {
                     // Written down before it is set, or after.
-                    let set = self.endpoints.get(&id).copied();
-                    let (_, counts, gone) = set.unwrap_or((address, 0, false));
-                    let record = EndpointRecord { id, split, subset, address, counts, gone, until };
+                    let gone = self.endpoints.get(&id).is_some_and(|&(_, gone)| gone);
+                    let record = EndpointRecord { id, service, address, subset, gone, until };
                     snapshot.endpoints.push(record);
                 }
                 _ => return Err(DatapathError::Missing("identity")),

@@ -266,6 +266,7 @@ impl Object {
             .map_max_entries("SERVICES", settings.splits)
             .map_max_entries("ACTIVE", settings.splits)
             .map_max_entries("SPLITS", settings.splits * 2)
+            .map_max_entries("SUBSET_IDS", settings.splits * 16)
             .map_max_entries("SUBSET_STATS", settings.splits * 16)
             .map_max_entries("TABLES", settings.chunks)
             .map_max_entries("ENDPOINTS", settings.endpoints)

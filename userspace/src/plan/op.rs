@@ -19,14 +19,12 @@ pub enum Op {
         id: u32,
         /// Where it listens.
         address: SocketAddr,
-        /// The subset id under which its flows count.
-        subset: u32,
         /// Its drain time is over: packets of its flows are rejected.
         gone: bool,
     },
     /// Set the counters of an endpoint id to zero, since another had it before.
     ResetEndpoint(u32),
-    /// The same of a subset id.
+    /// Begin a subset: its counters at zero, its index its own.
     ResetSubset(u32),
     /// Write down what an id stands for, for the next agent; or forget it.
     Identity {
@@ -104,12 +102,13 @@ pub enum Side {
     Endpoint,
 }
 
-/// The key of an [`Identity`].
+/// The key of an [`Identity`]. A subset's is its index alone: see
+/// [`probe_common::map::SUBSET_INDEX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IdentityKey {
     /// A split id.
     Split(u32),
-    /// A subset id.
+    /// The index of a subset id.
     Subset(u32),
     /// An endpoint id.
     Endpoint(u32),
@@ -130,16 +129,16 @@ pub enum Identity {
         /// When its id is free.
         until: Option<u64>,
     },
-    /// A subset of the split whose id is in its own.
+    /// A subset of the split whose id is in its own; the last one with that index.
     Subset(Name),
     /// An endpoint.
     Endpoint {
-        /// The split.
-        split: Name,
-        /// The subset in it.
-        subset: Name,
+        /// The service address that it serves.
+        service: ServiceAddress,
         /// Where it listens.
         address: SocketAddr,
+        /// The id of the subset that had it last.
+        subset: u32,
         /// When its present phase (draining, gone) ends.
         until: Option<u64>,
     },
