@@ -29,16 +29,17 @@ pub fn derived_subset(text: &str) -> String {
 fn derived(text: &str, max: usize) -> String {
     let label = |label: &str| match label.len() {
         ..=MAX_LABEL => label.to_owned(),
-        _ => shortened(label, label, MAX_LABEL),
+        _ => shortened(label, label, MAX_LABEL, '-'),
     };
     let labels: Vec<String> = text.split('.').map(label).collect();
     let whole = labels.join(".");
-    if whole.len() <= max { whole } else { shortened(&whole, text, max) }
+    if whole.len() <= max { whole } else { shortened(&whole, text, max, '.') }
 }
 
-/// The beginning of a text, with the hash of another one, in `max` bytes.
-fn shortened(text: &str, hashed: &str, max: usize) -> String {
-    let hash = format!("-{:016x}", hash::identity(DOMAIN, hashed.as_bytes()));
+/// The beginning of a text, with the hash of another one, in `max` bytes. After a
+/// dot the hash is a label of its own, so that the one before it gets no longer.
+fn shortened(text: &str, hashed: &str, max: usize, before: char) -> String {
+    let hash = format!("{before}{:016x}", hash::identity(DOMAIN, hashed.as_bytes()));
     let kept = text.get(..max - hash.len()).unwrap_or_default();
     kept.trim_end_matches(['-', '.']).to_owned() + &hash
 }
