@@ -194,7 +194,7 @@ fn text(path: &Path, file: File) -> Result<String, Problem> {
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(problem(format!("larger than {MAX_FILE_SIZE} bytes")));
     }
-    String::from_utf8(bytes).map_err(|_| problem("not UTF-8 text".to_owned()))
+    super::decode(bytes).map_err(|what| problem(what.to_owned()))
 }
 
 #[cfg(test)]
