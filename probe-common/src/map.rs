@@ -216,7 +216,10 @@ pub struct Meta {
     /// Seed of the sets of young flows.
     pub young_seed: u64,
     /// Zero, for what later versions add.
-    pub zero: [u32; 4],
+    pub zero: [u32; 2],
+    /// The network namespace that the attachments are in; 0 if it is not known,
+    /// as of versions that did not write it.
+    pub network: u64,
 }
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);

@@ -43,5 +43,6 @@ reasons! {
     FlowAdopted = "flow_adopted", "A flow that was first seen in its middle, or was pushed out of a full table and goes on.";
     IcmpTranslated = "icmp_translated", "An ICMP error about a packet of a flow: translated.";
     PassIcmpUntracked = "pass_icmp_untracked", "An ICMP error about what may be a packet of weir's, but of no known flow: passed untouched.";
+    AnswerOther = "answer_other", "To a service address, but for no split, with `otherPorts: answer`: echo reply, RST or port unreachable.";
     FlowPortChanged = "flow_port_changed", "A flow whose source port was changed to keep its replies apart.";
 }

@@ -81,6 +81,9 @@ pub static ENDPOINT_FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 
 /// Service address to split id. Agent.
 #[map]
 pub static SERVICES: HashMap<ServiceKey, u32> = HashMap::with_max_entries(1024, 0);
+/// Service addresses whose other ports are answered, as keys without port and protocol. Agent.
+#[map]
+pub static ADDRESSES: HashMap<ServiceKey, u32> = HashMap::with_max_entries(1024, 0);
 /// Split id to the version in force: an index into SPLITS. Agent.
 #[map]
 pub static ACTIVE: Array<u32> = Array::with_max_entries(1024, 0);
@@ -158,6 +161,9 @@ static LOG_RARE: u32 = 0;
 /// Whether the kernel has packets in several buffers at XDP.
 #[unsafe(no_mangle)]
 static XDP_FRAGS: u32 = 0;
+/// Whether what comes to a service address and is for no split is answered.
+#[unsafe(no_mangle)]
+static OTHER_PORTS: u32 = 0;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $function:ident, $static:ident, $type:ty) => {
@@ -185,6 +191,8 @@ constant!(/// Whether rare events are told to the agent.
     log_rare, LOG_RARE, u32);
 constant!(/// Whether the kernel has packets in several buffers at XDP.
     xdp_frags, XDP_FRAGS, u32);
+constant!(/// Whether what comes to a service address and is for no split is answered.
+    other_ports, OTHER_PORTS, u32);
 
 /// Counts a packet under `reason`.
 #[inline(always)]

@@ -13,7 +13,7 @@ use crate::family::Family;
 use crate::filter::{self, Sorted};
 use crate::frame::{Frame, Verdict};
 use crate::log;
-use crate::maps::count;
+use crate::maps::{count, other_ports};
 use crate::place::Place;
 
 /// The steps for one direction and family; what they do is said where they are
@@ -31,6 +31,8 @@ pub trait Steps<A: Family, const INGRESS: bool> {
     fn icmp(&self, l3: usize) -> Verdict;
     /// [`crate::fragment::fragment`].
     fn fragment(&self, l3: usize) -> Verdict;
+    /// [`crate::other::echo`], at ingress.
+    fn echo(&self, l3: usize) -> Verdict;
 }
 
 /// The way of a packet that enters the node from clients (`INGRESS`), or leaves
@@ -59,7 +61,11 @@ fn family<A: Family, F: Frame + Steps<A, INGRESS>, const INGRESS: bool>(
         Sorted::Fragment => return frame.fragment(l3),
         Sorted::Other => {
             let verdict = frame.icmp(l3);
-            return if verdict == Verdict::Unknown { frame.fragment(l3) } else { verdict };
+            return match verdict {
+                Verdict::Unknown => frame.fragment(l3),
+                Verdict::Pass if INGRESS && other_ports() != 0 => frame.echo(l3),
+                verdict => verdict,
+            };
         }
     };
     if let Some(verdict) = place.verdict() {
@@ -186,18 +192,24 @@ pub fn extensions_found(found: u64) -> Result<Walked, Reason> {
     }
 }
 
-/// Implements [`Steps`] for a frame and a family: `ingress` with seven global
+/// Implements [`Steps`] for a frame and a family: `ingress` with eight global
 /// functions, `egress` with five.
 macro_rules! steps {
     (ingress $of:ty, $context:ty, $family:ty:
-        $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident) => {
+        $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident, $echo:ident) => {
         $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $young, $icmp, $fragment);
         $crate::steps::global_function!($choose($context, frame, place: u64) -> u64
             = $crate::choose::choose::<$family, $of>(frame, $crate::place::Place(place)));
         $crate::steps::global_function!($open($context, frame, place: u64, entered: u32) -> u32
             = $crate::open::open::<$family, $of>(frame, $crate::place::Place(place), entered) as u32);
+        $crate::steps::global_function!($echo($context, frame, l3: u64) -> u32
+            = $crate::other::echo::<$family, $of>(frame, l3) as u32);
         impl $crate::steps::Steps<$family, true> for $of {
             $crate::steps::steps!(@methods $fast, $live, $young, $icmp, $fragment);
+            #[inline(always)]
+            fn echo(&self, l3: usize) -> $crate::frame::Verdict {
+                $crate::frame::Verdict::of($echo($crate::frame::Frame::context(self), l3 as u64))
+            }
             #[inline(always)]
             fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
                 let chosen = $choose($crate::frame::Frame::context(self), place.0);
@@ -222,6 +234,10 @@ macro_rules! steps {
             #[inline(always)]
             fn unknown(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
                 $crate::steps::untracked()
+            }
+            #[inline(always)]
+            fn echo(&self, _l3: usize) -> $crate::frame::Verdict {
+                $crate::frame::Verdict::Pass
             }
         }
     };

@@ -6,7 +6,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use probe_common::address::{V4, V6};
 use probe_common::fragment::{Fragment, FragmentKey};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use weir::datapath::{Datapath as _, Flows, Settings};
 use weir::model::Split;
 use weir::plan::Op;
@@ -77,15 +77,22 @@ pub struct Node {
 }
 
 impl Node {
-    /// Loads them; needs root.
+    /// Loads them; needs root. At these addresses, if they are given, what is for no split is
+    /// answered.
     ///
     /// # Errors
     ///
     /// As the kernel's.
-    pub fn new(hash_seed: u64) -> Result<Self> {
-        let settings =
-            Settings { flows: 32_768, endpoints: ENDPOINTS, hash_seed, ..Settings::default() };
+    pub fn new(hash_seed: u64, answers: Option<&[IpAddr]>) -> Result<Self> {
+        let settings = Settings {
+            flows: 32_768,
+            endpoints: ENDPOINTS,
+            hash_seed,
+            other_ports: answers.is_some(),
+            ..Settings::default()
+        };
         let mut loaded = Loaded::new(&settings)?;
+        loaded.answer_at(answers.unwrap_or_default().iter().copied())?;
         let flows = Flows::new(loaded.object().ebpf())?;
         Ok(Self { loaded, flows, ids: (0..ENDPOINTS).collect(), buffer: vec![0; 4096] })
     }

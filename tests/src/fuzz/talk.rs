@@ -143,6 +143,9 @@ impl Talks {
         }
         let talk = self.talks[which].clone();
         let vip = bench.services[talk.service].vip;
+        if self.rng.below(24) == 0 {
+            return self.stray(talk.client, vip);
+        }
         let tcp = bench.services[talk.service].protocol == Protocol::Tcp;
         let answer = talk.there.filter(|_| match talk.shaken {
             0 if tcp => self.rng.below(16) == 0,
@@ -163,6 +166,28 @@ impl Talks {
         let hairpin = answer.is_some_and(|(client, _)| client.ip() == vip.ip());
         let side = if answer.is_some() && !hairpin { Side::Egress } else { Side::Ingress };
         self.shape(packet, side, vip.is_ipv4());
+    }
+
+    /// Something to a service's address that is for no split: a ping, or another port.
+    fn stray(&mut self, client: SocketAddr, vip: SocketAddr) {
+        let rng = &mut self.rng;
+        if rng.below(2) == 0 {
+            let kind = [if vip.is_ipv4() { 8 } else { 128 }, 0];
+            let rest = [0, 7, 0, rng.below(256) as u8];
+            let ping = IcmpError::new(client.ip(), vip.ip(), kind).rest(rest);
+            let frame = ping.trailer(rng.below(40) as usize).build();
+            let (side, virtual_device) = (Side::Ingress, rng.below(2) == 0);
+            self.queue.push_back(Sent { side, virtual_device, whole: frame.clone(), frame });
+            return;
+        }
+        let to = SocketAddr::new(vip.ip(), rng.below(1024) as u16);
+        let packet = if rng.below(2) == 0 {
+            let flags = [SYN, ACK, RST, FIN | ACK][rng.below(4) as usize];
+            Packet::tcp(client, to).flags(flags).seq(7).ack(8)
+        } else {
+            Packet::udp(client, to)
+        };
+        self.shape(packet, Side::Ingress, vip.is_ipv4());
     }
 
     /// Flags and numbers of a TCP segment.

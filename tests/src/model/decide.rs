@@ -39,6 +39,13 @@ fn is_one_host(ip: IpAddr) -> bool {
     }
 }
 
+/// Whether it is an echo request (RFC 792, RFC 4443), whole, in a packet without options.
+fn is_ping(frame: &[u8], packet: &Packet) -> bool {
+    let kind = if packet.v4() { 8 } else { 128 };
+    let whole = packet.fragment.is_none() && packet.end <= frame.len();
+    whole && packet.plain && frame[packet.l4..packet.l4 + 2] == [kind, 0]
+}
+
 impl Model {
     /// Whether a frame is one of which the specification does not say what it does to its flow:
     /// with a sequence number at the edge of what is within reach.
@@ -68,6 +75,9 @@ impl Model {
             return self.later_fragment(side, packet);
         }
         if matches!(packet.protocol, ICMP | ICMPV6) {
+            if side == Side::Ingress && is_ping(frame, &packet) && self.answers(&packet) {
+                return self.echo(packet);
+            }
             return self.error(side, frame, packet);
         }
         let Some(key) = key(frame, &packet) else { return Fate::Untouched };
@@ -214,6 +224,9 @@ impl Model {
         came_out: &[u8],
     ) -> Fate {
         let Some(split) = self.splits.get(&(key.protocol, key.destination)) else {
+            if self.answers(&packet) {
+                return self.refuse("answer_other", packet, segment);
+            }
             return Fate::Untouched;
         };
         let explained = weir::explain::explain(self.hash_seed, split, key.source);
@@ -252,6 +265,22 @@ impl Model {
     fn is_taken(&self, received: &Key) -> bool {
         let other = self.flows.find(&received.reversed());
         other.is_some_and(|(flow, _)| !flow.tcp.has_ended())
+    }
+
+    /// Whether what comes to that address and is for no split is answered.
+    fn answers(&self, packet: &Packet) -> bool {
+        let ip = packet.destination;
+        self.answers && self.splits.keys().any(|(_, address)| address.ip() == ip)
+    }
+
+    /// Answers a ping.
+    fn echo(&mut self, packet: Packet) -> Fate {
+        if !is_one_host(packet.source) || !packet.to_one_host {
+            self.count("reject_silent");
+            return Fate::Dropped;
+        }
+        self.count("answer_other");
+        Fate::Echoed(packet)
     }
 
     /// Refuses a packet that came from outside.

@@ -39,6 +39,7 @@ pub const COUNTED: &[&str] = &[
     "reject_no_port",
     "flow_adopted",
     "icmp_translated",
+    "answer_other",
 ];
 
 /// Where a packet is seen.
@@ -57,6 +58,8 @@ pub struct Model {
     splits: HashMap<(u8, SocketAddr), Split>,
     /// Endpoints whose drain time is over, with their service's address.
     gone: HashSet<(u8, SocketAddr, SocketAddr)>,
+    /// Whether what comes to a service's address and is for no split is answered.
+    answers: bool,
     flows: Flows,
     fragments: HashMap<Siblings, Follow>,
     /// By what the fragments of a packet have in common when they left: what the way back is.
@@ -80,6 +83,11 @@ impl Model {
     #[must_use]
     pub fn new(hash_seed: u64) -> Self {
         Self { hash_seed, ..Self::default() }
+    }
+
+    /// From now on, what comes to a service's address and is for no split is answered.
+    pub fn answer_others(&mut self) {
+        self.answers = true;
     }
 
     /// Puts a split in force.

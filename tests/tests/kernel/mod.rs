@@ -9,7 +9,7 @@ pub mod talk;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
@@ -208,6 +208,11 @@ impl Node {
     /// Puts a split into force.
     pub fn publish(&mut self, split: &Split) {
         self.loaded.publish(split, 0).unwrap_or_else(|error| panic!("{}: {error:#}", split.name()));
+    }
+
+    /// Has what is for no split answered at these addresses.
+    pub fn answer_at(&mut self, addresses: &[IpAddr]) {
+        self.loaded.answer_at(addresses.iter().copied()).expect("the map takes them");
     }
 
     /// The split "reviews" of the cast, with these weights of v1 and v2.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{info, warn};
 
 use super::state::State;
+use super::troubles::Work;
 use crate::datapath::{DatapathError, Swept, full_flows, young_flows};
 use crate::metrics::TableName;
 
@@ -65,12 +66,13 @@ pub(super) async fn run(state: Arc<State>) -> Infallible {
     loop {
         let (counted, begun) = (Arc::clone(&state), Instant::now());
         match tokio::task::spawn_blocking(move || look(&counted)).await {
-            Ok(Ok(count)) => {
-                tell(&state.census, &count);
-                state.census.put(count);
+            Ok(result) => {
+                if let Some(count) = state.troubles.of(Work::Census, result) {
+                    tell(&state.census, &count);
+                    state.census.put(count);
+                }
             }
-            Ok(Err(error)) => warn!("counting flows: {error}"),
-            Err(error) => warn!("counting flows: {error}"),
+            Err(error) => state.troubles.note(Work::Census, Some(error.to_string())),
         }
         tokio::time::sleep(PAUSE.max(begun.elapsed() * SPARING)).await;
     }

@@ -1,15 +1,17 @@
 //! What the agent tells of itself: metrics and readiness.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Result;
 use probe_common::map::CHUNK;
 use tokio::net::TcpListener;
-use tracing::warn;
 
+use super::backoff::Backoff;
 use super::census::Count;
 use super::state::State;
+use super::troubles::Work;
 use crate::datapath::DatapathError;
 use crate::metrics::{
     self, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Sample, Source,
@@ -21,6 +23,21 @@ use crate::plan::{EndpointView, Ledger, Phase};
 /// Reads the agent's state and the programs' counters.
 pub(super) struct Observer {
     state: Arc<State>,
+}
+
+/// Where metrics are served.
+pub(super) struct Scrapes {
+    address: SocketAddr,
+    /// The first attempt to listen there, with all the capabilities of the start: low ports take
+    /// one.
+    first: Result<std::net::TcpListener>,
+}
+
+impl Scrapes {
+    /// Tries to listen.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, first: metrics::bind(address) }
+    }
 }
 
 /// Copied under the agent's lock, to be worked on without it.
@@ -36,20 +53,27 @@ impl Observer {
         Self { state }
     }
 
-    /// Answers scrapes, if there is where to, for as long as it is polled.
-    pub async fn run(self, listener: Option<std::net::TcpListener>) {
-        match listener.map(TcpListener::from_std) {
-            Some(Ok(listener)) => {
-                metrics::serve(listener, Arc::new(self), metrics::LIMITS).await;
+    /// Answers scrapes, if there is where to, for as long as it is polled. If the first attempt to
+    /// listen there has failed, there are more: whoever else listens there may end, and the address
+    /// may come.
+    pub async fn run(self, scrapes: Option<Scrapes>) {
+        let Some(Scrapes { address, first }) = scrapes else { return pending().await };
+        let mut backoff = Backoff::default();
+        let mut listener = first;
+        loop {
+            let ready = listener.and_then(|listener| Ok(TcpListener::from_std(listener)?));
+            if let Some(listener) = self.state.troubles.of(Work::Metrics, ready) {
+                return metrics::serve(listener, Arc::new(self), metrics::LIMITS).await;
             }
-            Some(Err(error)) => warn!("metrics are not served: {error}"),
-            None => pending().await,
+            tokio::time::sleep(backoff.pause()).await;
+            listener = metrics::bind(address);
         }
     }
 
     fn picture(&self) -> Picture {
         let inner = self.state.lock();
-        let interfaces = inner.interfaces.views().into_iter().map(|view| InterfaceSample {
+        let carriers = inner.interfaces.views().into_iter().filter(|v| v.passed_over.is_none());
+        let interfaces = carriers.map(|view| InterfaceSample {
             interface: view.name,
             hook: view.hook,
             mode: view.mode,
@@ -173,6 +197,8 @@ impl Source for Observer {
         }
         let failed = inner.interfaces.views().into_iter();
         reasons.extend(failed.filter_map(|i| Some(format!("{}: {}", i.name, i.error?))));
+        let unseen = self.state.troubles.error(Work::Interfaces);
+        reasons.extend(unseen.map(|error| format!("{}: {error}", Work::Interfaces.name())));
         reasons
     }
 }

@@ -107,7 +107,7 @@ impl Action {
     }
 }
 
-/// `weir agent`.
+/// `weir agent`. At SIGHUP it reads the resources again.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct AgentArgs {
     /// The agent's configuration.
