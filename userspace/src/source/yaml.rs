@@ -125,14 +125,15 @@ impl Located {
 }
 
 impl<'a> Node<'a> {
-    /// Its items, each a document of its own, if it is a list of documents; the
-    /// problem of what should have been the items; or the document itself.
-    pub(crate) fn items(mut self) -> Result<Vec<Node<'a>>, Result<Node<'a>, Problem>> {
-        if !list::is_list(&self.value) {
-            return Err(Ok(self));
-        }
+    /// Whether it is a list of documents.
+    fn is_list(&self) -> bool {
+        list::is_list(&self.value)
+    }
+
+    /// The items of a list, each a document of its own; or what is wrong with them.
+    fn items(mut self) -> Result<Vec<Node<'a>>, Problem> {
         let at = FieldPath::of(list::ITEMS);
-        let no = |node: &Self| Err(node.problem(&at, "not a list, expected the documents"));
+        let no = |node: &Self| node.problem(&at, "not a list, expected the documents");
         let items = list::items(&mut self.value).ok_or_else(|| no(&self))?;
         let item = |(index, value)| {
             let base = self.places.path(&at.index(index));
@@ -196,11 +197,14 @@ pub(crate) fn documents<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Pr
     let mut open: Vec<Node<'_>> = nodes.into_iter().rev().collect();
     let mut found = Vec::new();
     while let Some(node) = open.pop() {
+        if !node.is_list() {
+            found.push(node);
+            continue;
+        }
         match node.items() {
             // Lists may hold lists.
             Ok(items) => open.extend(items.into_iter().rev()),
-            Err(Ok(node)) => found.push(node),
-            Err(Err(problem)) => problems.push(problem),
+            Err(problem) => problems.push(problem),
         }
     }
     (found, problems)
