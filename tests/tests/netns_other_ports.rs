@@ -41,6 +41,8 @@ fn scene(hook: &'static str, choice: &str) -> Scene {
     // As a router does, which takes the address to be the node's.
     client.sysctl("net/ipv4/ip_forward", "1").unwrap();
     client.sysctl("net/ipv6/conf/all/forwarding", "1").unwrap();
+    // Behind a router, clients have other addresses than it.
+    client.sysctl("net/ipv4/conf/all/accept_local", "1").unwrap();
     scene
 }
 

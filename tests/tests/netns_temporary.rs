@@ -157,10 +157,9 @@ fn an_interface_that_takes_no_program_for_a_while_gets_it_later() {
 fn what_can_carry_no_programs_is_passed_over_unless_it_was_named() {
     let scene = scene(|setup| setup.interfaces(&[("*", "tc")]));
     let node = &scene.topology.node;
-    node.ip(&["tuntap add tun0 mode tun", "link add dummy0 type dummy", "link set dummy0 up"])
-        .unwrap();
+    node.ip(&["tuntap add tun0 mode tun", "link add br0 type bridge", "link set br0 up"]).unwrap();
     let status = scene.agent.await_status("all are known", |status| {
-        ["lo", "tun0", "dummy0"].iter().all(|n| status.interfaces.iter().any(|i| i.name == *n))
+        ["lo", "tun0", "br0"].iter().all(|n| status.interfaces.iter().any(|i| i.name == *n))
     });
     for interface in &status.interfaces {
         let carries = !["lo", "tun0"].contains(&interface.name.as_str());
@@ -171,7 +170,7 @@ fn what_can_carry_no_programs_is_passed_over_unless_it_was_named() {
     let address = METRICS.parse().unwrap();
     assert_eq!(get(node, address, "/readyz").unwrap(), (200, "ready\n".to_owned()));
     let (_, metrics) = get(node, address, "/metrics").unwrap();
-    assert!(metrics.contains("interface=\"dummy0\"") && !metrics.contains("interface=\"lo\""));
+    assert!(metrics.contains("interface=\"br0\"") && !metrics.contains("interface=\"lo\""));
     let text = scene.agent.ask(&["status"]).unwrap();
     assert!(text.contains("none: passed over, not an Ethernet interface"), "{text}");
     assert_eq!(ask(&scene, 9080).unwrap(), "v1-a");

@@ -226,6 +226,7 @@ reviews  canary      20       20  20.00%         -      0          1        7  w
             CandidateView::new("v2", 0, 1 << 24, false),
         ];
         let view = ExplainView {
+            note: None,
             split: "reviews".into(),
             subset: "v1".into(),
             endpoint: None,

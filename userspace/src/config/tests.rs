@@ -54,7 +54,7 @@ fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
         assert!(config.interfaces[0].pattern().len() > libc::IFNAMSIZ - 1);
     }
     let settings = all.iter().filter(|line| line.starts_with(char::is_alphabetic)).count();
-    assert_eq!(settings, 12, "every setting is there: {all:#?}");
+    assert_eq!(settings, 13, "every setting is there: {all:#?}");
 }
 
 #[test]

@@ -14,21 +14,21 @@ pub(super) fn loops(facts: &Facts) -> Found {
         let address = split.address;
         match &split.route {
             Route::Via { interface, gateway: true }
-                if facts.answers != Some(true) && forwards(facts, address) =>
+                if facts.answers != Some(true)
+                    && forwards(facts, address)
+                    && told.insert(address) =>
             {
-                if told.insert(address) {
-                    found.problem(
-                        format!(
-                            "what comes to {address} and is for no split, such as pings, is sent \
-                             on by {interface} to a router: if that routes the address to this \
-                             node, such packets go round until their hops are used up"
-                        ),
-                        format!(
-                            "otherPorts: answer in agent.yaml and a restart of the agent, or ip \
-                             route add unreachable {address}"
-                        ),
-                    );
-                }
+                found.problem(
+                    format!(
+                        "what comes to {address} and is for no split, such as pings, is sent on \
+                         by {interface} to a router: if that routes the address to this node, \
+                         such packets go round until their hops are used up"
+                    ),
+                    format!(
+                        "otherPorts: answer in agent.yaml and a restart of the agent, or ip route \
+                         add unreachable {address}"
+                    ),
+                );
             }
             Route::Local if facts.answers == Some(true) && told.insert(address) => found.problem(
                 format!(
