@@ -245,8 +245,15 @@ mod tests {
         let plain = Tuple { dst: V4(5), dport: 6, ..key };
         let hairpin = Tuple { src: V4(2), dst: V4(1), sport: 7, ..key };
         for (to, direction) in [(plain, FORWARD), (hairpin, FORWARD_HAIRPIN)] {
-            let facts =
-                Facts { endpoint: 8, subset: 4, state: 0, direction, seen: 0, created: 0, sequence: 0 };
+            let facts = Facts {
+                endpoint: 8,
+                subset: 4,
+                state: 0,
+                direction,
+                seen: 0,
+                created: 0,
+                sequence: 0,
+            };
             let entry = Entry::new(&key, &to, &facts);
             assert_eq!(entry.to(&key), to, "direction {direction}");
             let pair_key = to.reversed();

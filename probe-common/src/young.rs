@@ -340,8 +340,15 @@ mod tests {
         Tuple { src: V4(1), dst: V4(2), sport: 3, dport: 4, protocol: 6, zero: [0; 3] };
 
     const PLAIN: Tuple<V4> = Tuple { dst: V4(5), dport: 6, ..KEY };
-    const FACTS: Facts =
-        Facts { endpoint: 8, subset: 4, state: SYNCED, direction: FORWARD, seen: 7, created: 6, sequence: 5 };
+    const FACTS: Facts = Facts {
+        endpoint: 8,
+        subset: 4,
+        state: SYNCED,
+        direction: FORWARD,
+        seen: 7,
+        created: 6,
+        sequence: 5,
+    };
 
     #[test]
     fn a_young_flow_has_the_entries_of_both_directions() {

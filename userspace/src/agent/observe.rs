@@ -138,7 +138,8 @@ impl State {
                     weight: subset.weight,
                     wanted_share: f64::from(subset.weight) / sum,
                     stats: self.counters.subset(id)?,
-                    active: count.map(|count| count.by_subset.get(&id).copied().unwrap_or_default()),
+                    active: count
+                        .map(|count| count.by_subset.get(&id).copied().unwrap_or_default()),
                 });
             }
         }

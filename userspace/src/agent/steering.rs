@@ -191,11 +191,7 @@ impl Steering {
     }
 
     /// Counters of an endpoint; zero if they cannot be read.
-    pub fn endpoint_stats(
-        &self,
-        split: &Split,
-        address: std::net::SocketAddr,
-    ) -> EndpointStats {
+    pub fn endpoint_stats(&self, split: &Split, address: std::net::SocketAddr) -> EndpointStats {
         let found = self.ledger.endpoint(split.address(), address);
         found.and_then(|(id, _)| self.counters().endpoint(id).ok()).unwrap_or_default()
     }

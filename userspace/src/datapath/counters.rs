@@ -79,7 +79,10 @@ impl Counters {
     }
 
     pub(super) fn reset_subset(&mut self, id: u32) -> Result<(), DatapathError> {
-        at("SUBSET_STATS", zero(self.cpus).and_then(|zero| self.subsets.set(subset_index(id), zero, 0)))
+        at(
+            "SUBSET_STATS",
+            zero(self.cpus).and_then(|zero| self.subsets.set(subset_index(id), zero, 0)),
+        )
     }
 }
 

@@ -193,11 +193,7 @@ impl Ledger {
     }
 
     /// The id of an endpoint of a service address, and its phase.
-    pub fn endpoint(
-        &self,
-        service: ServiceAddress,
-        address: SocketAddr,
-    ) -> Option<(u32, Phase)> {
+    pub fn endpoint(&self, service: ServiceAddress, address: SocketAddr) -> Option<(u32, Phase)> {
         let record = self.endpoints.get(&EndpointKey { service, address })?;
         Some((record.id, record.phase))
     }

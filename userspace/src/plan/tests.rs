@@ -254,7 +254,8 @@ fn an_endpoint_of_the_service_address_stays_whatever_the_names() {
         for steps in 1..=2 {
             let mut node = Node::new();
             node.desire(&[split("a", 1, BEFORE)]);
-            let find = |node: &Node| [1, 2, 3].map(|n| node.ledger.endpoint(address(1), endpoint(n)));
+            let find =
+                |node: &Node| [1, 2, 3].map(|n| node.ledger.endpoint(address(1), endpoint(n)));
             let before = find(&node);
             assert!(before.iter().all(|found| matches!(found, Some((_, Phase::Live)))));
             if steps == 2 {
