@@ -37,7 +37,9 @@ pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
         return Verdict::Unknown as u64;
     }
     let Some((subset, hash)) = choice(tuple) else {
-        return Verdict::Pass as u64;
+        // A flow that it may have begun beside has the packet then.
+        let known = A::flows().get_ptr(tuple).is_some();
+        return if known { Verdict::Unknown } else { Verdict::Pass } as u64;
     };
     if let Some(id) = endpoint(subset, hash) {
         return match prepare(frame, &headers, tuple, id) {

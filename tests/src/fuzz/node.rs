@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use weir::datapath::{Datapath as _, Flows, Settings};
 use weir::model::Split;
-use weir::plan::Op;
+use weir::plan::{EndpointState, Op};
 
 use crate::loaded::Loaded;
 use crate::model::Outcome;
@@ -103,7 +103,7 @@ impl Node {
         Ok(())
     }
 
-    /// Has the drain time of an endpoint pass, or makes it live again.
+    /// Has the drain time of a removed endpoint pass, or begin anew.
     ///
     /// # Errors
     ///
@@ -115,7 +115,8 @@ impl Node {
             Some((id, ledger.subset_id(split.name(), &subset.name)?))
         });
         let (id, subset) = found.with_context(|| format!("{endpoint} of {}", split.name()))?;
-        let op = Op::Endpoint { id, address: endpoint, subset, gone };
+        let state = if gone { EndpointState::Gone } else { EndpointState::Draining };
+        let op = Op::Endpoint { id, address: endpoint, subset, state };
         Ok(self.loaded.kernel().execute(&op)?)
     }
 

@@ -19,7 +19,7 @@ use probe_common::map::{EndpointStats, SubsetStats};
 use probe_common::reason::Reason;
 use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Object, Settings};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
-use weir::plan::Op;
+use weir::plan::{EndpointState, Op};
 use weir_tests::loaded::Loaded;
 
 /// The seed of the flow hash.
@@ -210,6 +210,11 @@ impl Node {
         self.loaded.publish(split, 0).unwrap_or_else(|error| panic!("{}: {error:#}", split.name()));
     }
 
+    /// Takes a split out of force.
+    pub fn withdraw(&mut self, split: &Split) {
+        self.loaded.withdraw(split, 0).unwrap_or_else(|e| panic!("{}: {e:#}", split.name()));
+    }
+
     /// The split "reviews" of the cast, with these weights of v1 and v2.
     pub fn reviews(&mut self, cast: &Cast, protocol: Protocol, weights: [u32; 2]) -> Split {
         let subsets: [(&str, u32, &[SocketAddr]); 2] =
@@ -310,8 +315,14 @@ impl Node {
 
     /// Has the drain time of an endpoint pass, or makes it live again.
     pub fn set_gone(&mut self, split: &Split, endpoint: SocketAddr, gone: bool) {
+        let state = if gone { EndpointState::Gone } else { EndpointState::Live };
+        self.set_state(split, endpoint, state);
+    }
+
+    /// Sets what becomes of an endpoint's flows.
+    pub fn set_state(&mut self, split: &Split, endpoint: SocketAddr, state: EndpointState) {
         let (id, subset) = self.endpoint_id(split, endpoint);
-        let op = Op::Endpoint { id, address: endpoint, subset, gone };
+        let op = Op::Endpoint { id, address: endpoint, subset, state };
         self.loaded.kernel().execute(&op).expect("endpoint is written");
     }
 

@@ -9,7 +9,9 @@ use probe_common::map::{self, CHUNK, MAX_SUBSETS, ServiceKey};
 use super::{Counters, Datapath, DatapathError, identity};
 use crate::explain::words;
 use crate::model::{Family, Protocol, ServiceAddress};
-use crate::plan::{EndpointRecord, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord};
+use crate::plan::{
+    EndpointRecord, EndpointState, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord,
+};
 
 /// Writes and reads the maps of a loaded object.
 pub struct Kernel {
@@ -133,8 +135,13 @@ impl Kernel {
     ) -> Result<(), DatapathError> {
         let Identity::Endpoint { split, subset, address, until } = identity else { return Ok(()) };
         let found = at("ENDPOINTS", self.endpoints.get(&id, 0))?;
-        let (gone, counts) = (found.state == map::ENDPOINT_GONE, found.subset);
-        let record = EndpointRecord { id, split, subset, address, counts, gone, until };
+        let counts = found.subset;
+        let state = match found.state {
+            map::ENDPOINT_GONE => EndpointState::Gone,
+            map::ENDPOINT_DRAINING => EndpointState::Draining,
+            _ => EndpointState::Live,
+        };
+        let record = EndpointRecord { id, split, subset, address, counts, state, until };
         snapshot.endpoints.push(record);
         Ok(())
     }
@@ -144,8 +151,12 @@ impl Datapath for Kernel {
     fn execute(&mut self, op: &Op) -> Result<(), DatapathError> {
         match op {
             Op::Grace => grace(),
-            Op::Endpoint { id, address, subset, gone } => {
-                let state = if *gone { map::ENDPOINT_GONE } else { map::ENDPOINT_LIVE };
+            Op::Endpoint { id, address, subset, state } => {
+                let state = match state {
+                    EndpointState::Live => map::ENDPOINT_LIVE,
+                    EndpointState::Draining => map::ENDPOINT_DRAINING,
+                    EndpointState::Gone => map::ENDPOINT_GONE,
+                };
                 let (ip, port) = (words(address.ip()), address.port().to_be());
                 let value = map::Endpoint { address: ip, port, state, subset: *subset };
                 at("ENDPOINTS", self.endpoints.set(*id, value, 0))

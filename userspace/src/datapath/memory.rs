@@ -7,13 +7,15 @@ use probe_common::map::{self, CHUNK};
 
 use super::{Datapath, DatapathError};
 use crate::model::ServiceAddress;
-use crate::plan::{EndpointRecord, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord};
+use crate::plan::{
+    EndpointRecord, EndpointState, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord,
+};
 
 /// The maps.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// By endpoint id: where, its subset's id, and whether it is gone.
-    pub endpoints: HashMap<u32, (SocketAddr, u32, bool)>,
+    /// By endpoint id: where, its subset's id, and what becomes of its flows.
+    pub endpoints: HashMap<u32, (SocketAddr, u32, EndpointState)>,
     /// What ids stand for.
     pub identities: BTreeMap<IdentityKey, Identity>,
     /// By chunk.
@@ -61,8 +63,8 @@ impl Datapath for Memory {
         self.writes += 1;
         match op.clone() {
             Op::Grace | Op::ResetEndpoint(_) | Op::ResetSubset(_) => {}
-            Op::Endpoint { id, address, subset, gone } => {
-                self.endpoints.insert(id, (address, subset, gone));
+            Op::Endpoint { id, address, subset, state } => {
+                self.endpoints.insert(id, (address, subset, state));
             }
             Op::Identity { key, identity: Some(identity) } => {
                 self.identities.insert(key, identity);
@@ -125,8 +127,9 @@ impl Datapath for Memory {
                 ) => {
                     // Written down before it is set, or after.
                     let set = self.endpoints.get(&id).copied();
-                    let (_, counts, gone) = set.unwrap_or((address, 0, false));
-                    let record = EndpointRecord { id, split, subset, address, counts, gone, until };
+                    let (_, counts, state) = set.unwrap_or((address, 0, EndpointState::Live));
+                    let record =
+                        EndpointRecord { id, split, subset, address, counts, state, until };
                     snapshot.endpoints.push(record);
                 }
                 _ => return Err(DatapathError::Missing("identity")),

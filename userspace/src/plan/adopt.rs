@@ -11,7 +11,7 @@ use crate::explain::subset_seed;
 use crate::model::{Affinity, DEFAULT_DRAIN, Name, ServiceAddress, Split, Subset};
 
 use super::ledger::{EndpointKey, Known, Placed, Record, Retired};
-use super::{Capacity, IdentityKey, Ledger, Op, Phase, Side};
+use super::{Capacity, EndpointState, IdentityKey, Ledger, Op, Phase, Side};
 
 /// What is in the maps, as it was read.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +62,8 @@ pub struct EndpointRecord {
     pub address: SocketAddr,
     /// The subset id under which its flows count.
     pub counts: u32,
-    /// Whether packets of its flows are rejected.
-    pub gone: bool,
+    /// What becomes of its flows.
+    pub state: EndpointState,
     /// When its phase ends, if it was removed.
     pub until: Option<u64>,
 }
@@ -214,10 +214,10 @@ impl Adoption {
         let key = EndpointKey { split, subset, address: record.address };
         // One that is in no table was about to come into force, or to drain.
         let until = record.until.unwrap_or(self.now + DEFAULT_DRAIN.as_secs());
-        let phase = match (used, record.gone) {
-            (true, _) => Phase::Live,
-            (false, true) => Phase::Gone { until },
-            (false, false) => Phase::Draining { until },
+        let (state, phase) = match (used, record.state) {
+            (true, _) => (EndpointState::Live, Phase::Live),
+            (false, EndpointState::Gone) => (EndpointState::Gone, Phase::Gone { until }),
+            (false, _) => (EndpointState::Draining, Phase::Draining { until }),
         };
         self.ledger.endpoint_ids.take(record.id, 1);
         self.ledger.endpoint_bits.add(record.address);
@@ -226,9 +226,9 @@ impl Adoption {
             self.ledger.leaving.insert(record.id, record.address);
             return;
         }
-        if used && record.gone {
+        if state != record.state {
             let (id, address, subset) = (record.id, record.address, record.counts);
-            self.ops.push(Op::Endpoint { id, address, subset, gone: false });
+            self.ops.push(Op::Endpoint { id, address, subset, state });
         }
         if !used {
             self.ledger.deadlines.insert((until, key.clone()));

@@ -10,7 +10,9 @@ use crate::model::{Affinity, Name, ServiceAddress, Split, Subset};
 use crate::table::maglev;
 
 use super::ledger::{EndpointKey, Known, Placed, Record, Retired, subset_id};
-use super::{Capacity, Change, Identity, IdentityKey, Ledger, Op, Phase, Side, Table};
+use super::{
+    Capacity, Change, EndpointState, Identity, IdentityKey, Ledger, Op, Phase, Side, Table,
+};
 
 /// How long packets of the flows of a gone endpoint are rejected before the
 /// flows are forgotten, in seconds.
@@ -290,9 +292,9 @@ impl Planner {
                 (id.ok_or_else(|| self.full(split.name(), "limits.endpoints"))?, None)
             }
         };
-        let gone = matches!(before, Some(Record { phase: Phase::Gone { .. }, .. }));
-        if gone || before.is_none_or(|before| before.subset != counts) {
-            self.ops.push(Op::Endpoint { id, address, subset: counts, gone: false });
+        if before.is_none_or(|before| (before.phase, before.subset) != (Phase::Live, counts)) {
+            let state = EndpointState::Live;
+            self.ops.push(Op::Endpoint { id, address, subset: counts, state });
         }
         match before.map(|before| before.phase) {
             Some(Phase::Live) => {}
@@ -382,6 +384,10 @@ impl Planner {
         let key = EndpointKey { split: split.clone(), subset: subset.clone(), address };
         let until = self.now + drain;
         self.enter(&key, Phase::Draining { until }, until);
+        if let Some(&Record { id, subset, .. }) = self.ledger.endpoints.get(&key) {
+            let state = EndpointState::Draining;
+            self.ops.push(Op::Endpoint { id, address, subset, state });
+        }
     }
 
     /// Puts an endpoint in a phase that ends.
@@ -423,8 +429,8 @@ impl Planner {
             match phase {
                 Phase::Live => {}
                 Phase::Draining { .. } => {
-                    let address = key.address;
-                    self.ops.push(Op::Endpoint { id, address, subset, gone: true });
+                    let (address, state) = (key.address, EndpointState::Gone);
+                    self.ops.push(Op::Endpoint { id, address, subset, state });
                     let until = self.now + LINGER;
                     self.enter(&key, Phase::Gone { until }, until);
                 }

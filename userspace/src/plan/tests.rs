@@ -102,8 +102,8 @@ impl Node {
                 .map(|subset| {
                     let ids: BTreeSet<u32> = self.maps.table(subset).into_iter().collect();
                     let endpoints = ids.iter().map(|id| {
-                        let (address, _, gone) = self.maps.endpoints[id];
-                        assert!(!gone, "new flows go to {address}, which is gone");
+                        let (address, _, state) = self.maps.endpoints[id];
+                        assert_eq!(state, EndpointState::Live, "new flows go to {address}");
                         address
                     });
                     (subset.seed, (subset.weight, endpoints.collect()))
@@ -130,7 +130,7 @@ impl Node {
                     let (id, phase) = self.ledger.endpoint(known, &subset.name, address).unwrap();
                     assert_eq!(phase, Phase::Live);
                     let counts = self.ledger.subset_id(known, &subset.name).unwrap();
-                    assert_eq!(self.maps.endpoints[&id], (address, counts, false));
+                    assert_eq!(self.maps.endpoints[&id], (address, counts, EndpointState::Live));
                     assert!(self.passes(Side::Endpoint, address), "{address}");
                 }
             }
@@ -200,9 +200,9 @@ fn a_removed_endpoint_drains_then_is_gone_then_its_id_is_free() {
     let phase = |node: &Node| node.ledger.endpoint(&name("a"), &name("v1"), endpoint(2));
     assert_eq!(phase(&node), Some((id, Phase::Draining { until: 1010 })));
     node.pass(9);
-    assert!(!node.maps.endpoints[&id].2);
+    assert_eq!(node.maps.endpoints[&id].2, EndpointState::Draining);
     node.pass(1);
-    assert!(node.maps.endpoints[&id].2, "its drain time is over");
+    assert_eq!(node.maps.endpoints[&id].2, EndpointState::Gone, "its drain time is over");
     assert!(node.passes(Side::Endpoint, endpoint(2)), "its packets are to be rejected");
     node.pass(LINGER);
     assert_eq!(phase(&node), None);
