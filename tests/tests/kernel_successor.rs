@@ -92,7 +92,7 @@ fn a_syn_of_any_number_moves_no_live_flow_and_breaks_none_while_its_endpoint_dra
     each(|what, talk, old| {
         let (client, new) = (talk.cast.client, talk.cast.v2[0]);
         let mut rng = Rng::new(1);
-        for n in 0..200 {
+        for n in 0..40 {
             // Also those of the flow itself.
             let close = CLIENT.wrapping_sub(2).wrapping_add(n % 4);
             let seq = if n % 2 == 0 { close } else { rng.next_u64() as u32 };
