@@ -37,6 +37,10 @@ pub const ADOPTED: u16 = 32;
 pub const ENDED: u16 = 64;
 /// [`Entry::sequence`] is known (TCP); always set for UDP.
 pub const SYNCED: u16 = 128;
+/// Another flow with the tuple may be among the young ones: the client's next one,
+/// which takes its place when its handshake is complete. Of the forward direction
+/// alone: its packets are not ordinary ones then.
+pub const CONTESTED: u16 = 256;
 /// Any of these and a SYN starts a new flow.
 pub const CLOSING: u16 = FIN_CLIENT | FIN_ENDPOINT | RESET;
 

@@ -77,6 +77,9 @@ pub const ENDPOINT_LIVE: u16 = 0;
 /// [`Endpoint::state`]: removed, and its drain time is over. Packets of flows
 /// that still carry its id are rejected, until their entries are deleted.
 pub const ENDPOINT_GONE: u16 = 1;
+/// [`Endpoint::state`]: removed, and its drain time runs. Its flows go on; a SYN on
+/// one of them may be the first packet of a flow beside it (see [`crate::flow::CONTESTED`]).
+pub const ENDPOINT_DRAINING: u16 = 2;
 
 /// An endpoint of a service address, in ENDPOINTS.
 #[repr(C)]
@@ -86,7 +89,7 @@ pub struct Endpoint {
     pub address: [u32; 4],
     /// Port, wire order.
     pub port: u16,
-    /// [`ENDPOINT_LIVE`] or [`ENDPOINT_GONE`].
+    /// [`ENDPOINT_LIVE`], [`ENDPOINT_DRAINING`] or [`ENDPOINT_GONE`].
     pub state: u16,
 }
 

@@ -54,6 +54,9 @@ pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
             unsafe { (*stats).rejected += 1 }
         }
         Reason::RejectNoEndpoint
+    } else if opens && A::flows().get_ptr(tuple).is_some() {
+        // Of a service that was removed: a flow that it may have begun beside has it then.
+        return Verdict::Unknown as u64;
     } else if is_answered(tuple.dst) {
         Reason::AnswerOther
     } else {

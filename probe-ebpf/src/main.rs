@@ -50,6 +50,8 @@ mod shortcut;
 #[cfg(target_arch = "bpf")]
 mod steps;
 #[cfg(target_arch = "bpf")]
+mod successor;
+#[cfg(target_arch = "bpf")]
 mod tc;
 #[cfg(target_arch = "bpf")]
 mod track;

@@ -131,7 +131,8 @@ fn take_port<A: Family>(young: &mut Young<A>) -> bool {
 }
 
 /// Whether no other flow has the reply tuple of this one. One that is in the way,
-/// and has ended, is removed.
+/// and has ended, is removed; so are the replies of a flow that the client's next
+/// packet finds forgotten. One beside which this one stands goes on.
 #[inline(always)]
 fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
     let (key, now) = (young.reply_key(), now());
@@ -145,7 +146,8 @@ fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
         // SAFETY: as above.
         let over = has_ended(live, key.protocol, now)
             && other.is_none_or(|other| has_ended(unsafe { &*other }, key.protocol, now));
-        if pair != young.forward_key() && !over {
+        let forgotten = other.is_none() && pair == young.forward_key();
+        if !forgotten && !over {
             return false;
         }
         forget(A::flows(), &key, &pair);

@@ -1,7 +1,7 @@
 //! The first packet of a flow, on its way.
 
 use probe_common::address::Tuple;
-use probe_common::flow::{ADOPTED, Entry};
+use probe_common::flow::{ADOPTED, Entry, FORWARD_HAIRPIN};
 use probe_common::reason::Reason;
 
 use crate::deliver::deliver;
@@ -36,8 +36,11 @@ pub fn open<A: Family, F: Frame>(frame: &F, place: Place, entered: u32) -> Verdi
         }
         _ => record(&entry),
     }
-    // Which sources are invalid on the interface is for the stack to say.
-    deliver(frame, &headers, tuple, &entry).by_the_stack()
+    let verdict = deliver(frame, &headers, tuple, &entry);
+    // Which sources are invalid on the interface is for the stack to say. Of a flow from an
+    // endpoint to itself it would not see the source, but the service's address, which may be
+    // its own, or have no way back.
+    if entry.direction == FORWARD_HAIRPIN { verdict } else { verdict.by_the_stack() }
 }
 
 #[inline(always)]

@@ -23,6 +23,8 @@ pub trait Steps<A: Family, const INGRESS: bool> {
     fn fast(&self, place: Place) -> Place;
     /// [`crate::live::live`].
     fn live(&self, place: Place) -> Verdict;
+    /// [`crate::successor::successor`].
+    fn successor(&self, place: Place) -> Verdict;
     /// [`crate::young::young`].
     fn young(&self, place: Place) -> Verdict;
     /// What is to be done with a packet of no known flow.
@@ -80,21 +82,34 @@ fn family<A: Family, F: Frame + Steps<A, INGRESS>, const INGRESS: bool>(
 #[inline(always)]
 fn slow<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
     if place.is_live() {
-        let verdict = frame.live(place);
+        let verdict = live(frame, place);
         if verdict != Verdict::Unknown {
             return verdict;
         }
     }
     let mut verdict = frame.young(place);
-    if !INGRESS && verdict == Verdict::Unknown {
+    if verdict == Verdict::Grown || (!INGRESS && verdict == Verdict::Unknown) {
         // It may have moved while it was looked for.
-        verdict = frame.live(place);
+        verdict = live(frame, place);
     }
     if verdict == Verdict::Unknown {
         verdict = frame.unknown(place);
     }
-    if matches!(verdict, Verdict::Unknown | Verdict::Grown) {
-        verdict = frame.live(place);
+    if verdict == Verdict::Unknown {
+        verdict = frame.live(place.settled());
+    }
+    verdict
+}
+
+/// A packet of a live flow, unless that has given way to the client's next one.
+#[inline(always)]
+fn live<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
+    let mut verdict = frame.live(place);
+    if INGRESS && verdict == Verdict::Contested {
+        verdict = frame.successor(place);
+        if verdict == Verdict::Contested {
+            verdict = frame.live(place.settled());
+        }
     }
     verdict
 }
@@ -196,8 +211,10 @@ pub fn extensions_found(found: u64) -> Result<Walked, Reason> {
 /// functions, `egress` with five.
 macro_rules! steps {
     (ingress $of:ty, $context:ty, $family:ty:
-        $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident, $echo:ident) => {
+        $fast:ident, $live:ident, $successor:ident, $young:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident, $echo:ident) => {
         $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $young, $icmp, $fragment);
+        $crate::steps::global_function!($successor($context, frame, place: u64) -> u32
+            = $crate::successor::successor::<$family, $of>(frame, $crate::place::Place(place)) as u32);
         $crate::steps::global_function!($choose($context, frame, place: u64) -> u64
             = $crate::choose::choose::<$family, $of>(frame, $crate::place::Place(place)));
         $crate::steps::global_function!($open($context, frame, place: u64, entered: u32) -> u32
@@ -209,6 +226,10 @@ macro_rules! steps {
             #[inline(always)]
             fn echo(&self, l3: usize) -> $crate::frame::Verdict {
                 $crate::frame::Verdict::of($echo($crate::frame::Frame::context(self), l3 as u64))
+            }
+            #[inline(always)]
+            fn successor(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
+                $crate::frame::Verdict::of($successor($crate::frame::Frame::context(self), place.0))
             }
             #[inline(always)]
             fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
@@ -231,6 +252,10 @@ macro_rules! steps {
         $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $young, $icmp, $fragment);
         impl $crate::steps::Steps<$family, false> for $of {
             $crate::steps::steps!(@methods $fast, $live, $young, $icmp, $fragment);
+            #[inline(always)]
+            fn successor(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
+                $crate::frame::Verdict::Contested
+            }
             #[inline(always)]
             fn unknown(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
                 $crate::steps::untracked()

@@ -2,8 +2,8 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::{
-    CLOSING, ENDED, Entry, FIN_CLIENT, FIN_ENDPOINT, Facts, RESET, SYNCED, in_window, is_closed,
-    is_forward, opposite,
+    CLOSING, CONTESTED, ENDED, Entry, FIN_CLIENT, FIN_ENDPOINT, Facts, RESET, SYNCED, in_window,
+    is_closed, is_forward, opposite,
 };
 use probe_common::map::{SubsetStats, subset_index};
 use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
@@ -108,7 +108,7 @@ fn keep_pair<A: Family>(
     now: u32,
 ) {
     // What one side says of itself alone.
-    let told = state & !SYNCED;
+    let told = state & !(SYNCED | CONTESTED);
     if let Some(other) = A::flows().get_ptr_mut(pair) {
         // SAFETY: an entry of the table. The check keeps the end of an old flow
         // from marking the new one on the same client port.
@@ -122,11 +122,13 @@ fn keep_pair<A: Family>(
     if state & CLOSING != 0 {
         return;
     }
+    let direction = opposite(entry.direction);
     let facts = Facts {
         endpoint: entry.endpoint,
         subset: entry.subset,
-        state: told,
-        direction: opposite(entry.direction),
+        // The client may have begun anew while nothing was known of it.
+        state: if is_forward(direction) { told | CONTESTED } else { told },
+        direction,
         seen: now,
         created: entry.created,
         sequence: 0,

@@ -53,6 +53,19 @@ impl Loaded {
         Ok(self.addresses.put(addresses)?)
     }
 
+    /// Takes a split out of force, as the agent does.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn withdraw(&mut self, split: &Split, now: u64) -> Result<()> {
+        let change = Change { put: Vec::new(), remove: vec![split.name().clone()] };
+        let plan = plan(&self.ledger, &change, now)?;
+        self.kernel.execute_all(&plan.ops)?;
+        self.ledger = plan.ledger;
+        Ok(())
+    }
+
     /// What the programs have counted of a split.
     ///
     /// # Errors

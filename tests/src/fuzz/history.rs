@@ -33,7 +33,7 @@ pub enum Step {
     Frame(Sent),
     /// A service takes another shape: its number, and the shape's.
     Shape(usize, usize),
-    /// The drain time of an endpoint is over, or it is back: service, endpoint.
+    /// The drain time of a removed endpoint is over, or begins anew: service, endpoint.
     Gone(usize, usize, bool),
 }
 

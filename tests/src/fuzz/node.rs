@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use weir::datapath::{Datapath as _, Flows, Settings};
 use weir::model::Split;
-use weir::plan::Op;
+use weir::plan::{EndpointState, Op};
 
 use crate::loaded::Loaded;
 use crate::model::Outcome;
@@ -110,19 +110,17 @@ impl Node {
         Ok(())
     }
 
-    /// Has the drain time of an endpoint pass, or makes it live again.
+    /// Has the drain time of a removed endpoint pass, or begin anew.
     ///
     /// # Errors
     ///
     /// If the split does not have it.
     pub fn set_gone(&mut self, split: &Split, endpoint: SocketAddr, gone: bool) -> Result<()> {
         let ledger = self.loaded.ledger();
-        let found = split.subsets().iter().find_map(|subset| {
-            let (id, _) = ledger.endpoint(split.address(), endpoint)?;
-            Some((id, ledger.subset_id(split.name(), &subset.name)?))
-        });
-        let (id, subset) = found.with_context(|| format!("{endpoint} of {}", split.name()))?;
-        let op = Op::Endpoint { id, address: endpoint, subset, gone };
+        let found = ledger.endpoint(split.address(), endpoint);
+        let (id, _) = found.with_context(|| format!("{endpoint} of {}", split.name()))?;
+        let state = if gone { EndpointState::Gone } else { EndpointState::Draining };
+        let op = Op::Endpoint { id, address: endpoint, state };
         Ok(self.loaded.kernel().execute(&op)?)
     }
 

@@ -9,7 +9,9 @@ use probe_common::map::{self, CHUNK, MAX_SUBSETS, ServiceKey};
 use super::{Counters, Datapath, DatapathError, identity};
 use crate::explain::words;
 use crate::model::{Family, Protocol, ServiceAddress};
-use crate::plan::{EndpointRecord, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord};
+use crate::plan::{
+    EndpointRecord, EndpointState, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord,
+};
 
 /// Writes and reads the maps of a loaded object.
 pub struct Kernel {
@@ -137,8 +139,12 @@ impl Kernel {
             return Ok(());
         };
         let found = at("ENDPOINTS", self.endpoints.get(&id, 0))?;
-        let gone = found.state == map::ENDPOINT_GONE;
-        snapshot.endpoints.push(EndpointRecord { id, service, address, subset, gone, until });
+        let state = match found.state {
+            map::ENDPOINT_GONE => EndpointState::Gone,
+            map::ENDPOINT_DRAINING => EndpointState::Draining,
+            _ => EndpointState::Live,
+        };
+        snapshot.endpoints.push(EndpointRecord { id, service, address, subset, state, until });
         Ok(())
     }
 }
@@ -147,8 +153,12 @@ impl Datapath for Kernel {
     fn execute(&mut self, op: &Op) -> Result<(), DatapathError> {
         match op {
             Op::Grace => grace(),
-            Op::Endpoint { id, address, gone } => {
-                let state = if *gone { map::ENDPOINT_GONE } else { map::ENDPOINT_LIVE };
+            Op::Endpoint { id, address, state } => {
+                let state = match state {
+                    EndpointState::Live => map::ENDPOINT_LIVE,
+                    EndpointState::Draining => map::ENDPOINT_DRAINING,
+                    EndpointState::Gone => map::ENDPOINT_GONE,
+                };
                 let (ip, port) = (words(address.ip()), address.port().to_be());
                 let value = map::Endpoint { address: ip, port, state };
                 at("ENDPOINTS", self.endpoints.set(*id, value, 0))

@@ -7,13 +7,15 @@ use probe_common::map::{self, CHUNK};
 
 use super::{Datapath, DatapathError};
 use crate::model::ServiceAddress;
-use crate::plan::{EndpointRecord, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord};
+use crate::plan::{
+    EndpointRecord, EndpointState, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord,
+};
 
 /// The maps.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// By endpoint id: where, and whether it is gone.
-    pub endpoints: HashMap<u32, (SocketAddr, bool)>,
+    /// By endpoint id: where, and what becomes of its flows.
+    pub endpoints: HashMap<u32, (SocketAddr, EndpointState)>,
     /// By index.
     pub subset_ids: BTreeMap<u32, u32>,
     /// What ids stand for.
@@ -66,8 +68,8 @@ impl Datapath for Memory {
             Op::ResetSubset(id) => {
                 self.subset_ids.insert(map::subset_index(id), id);
             }
-            Op::Endpoint { id, address, gone } => {
-                self.endpoints.insert(id, (address, gone));
+            Op::Endpoint { id, address, state } => {
+                self.endpoints.insert(id, (address, state));
             }
             Op::Identity { key, identity: Some(identity) } => {
                 self.identities.insert(key, identity);
@@ -130,8 +132,9 @@ impl Datapath for Memory {
                     Identity::Endpoint { service, address, subset, until },
                 ) => {
                     // Written down before it is set, or after.
-                    let gone = self.endpoints.get(&id).is_some_and(|&(_, gone)| gone);
-                    let record = EndpointRecord { id, service, address, subset, gone, until };
+                    let set = self.endpoints.get(&id);
+                    let state = set.map_or(EndpointState::Live, |&(_, state)| state);
+                    let record = EndpointRecord { id, service, address, subset, state, until };
                     snapshot.endpoints.push(record);
                 }
                 _ => return Err(DatapathError::Missing("identity")),

@@ -11,7 +11,7 @@ use crate::explain::subset_seed;
 use crate::model::{Affinity, DEFAULT_DRAIN, Name, ServiceAddress, Split, Subset};
 
 use super::ledger::{EndpointKey, Known, Placed, Record, Retired, SubsetRecord, split_of};
-use super::{Capacity, IdentityKey, Ledger, Op, Phase, Side};
+use super::{Capacity, EndpointState, IdentityKey, Ledger, Op, Phase, Side};
 
 /// What is in the maps, as it was read.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +62,8 @@ pub struct EndpointRecord {
     pub address: SocketAddr,
     /// The id of the subset that had it last.
     pub subset: u32,
-    /// Whether packets of its flows are rejected.
-    pub gone: bool,
+    /// What becomes of its flows.
+    pub state: EndpointState,
     /// When its phase ends, if it was removed.
     pub until: Option<u64>,
 }
@@ -205,10 +205,10 @@ impl Adoption {
         let key = EndpointKey { service, address };
         // One that is in no table was about to come into force, or to drain.
         let until = record.until.unwrap_or(self.now + DEFAULT_DRAIN.as_secs());
-        let phase = match (used, record.gone) {
-            (true, _) => Phase::Live,
-            (false, true) => Phase::Gone { until },
-            (false, false) => Phase::Draining { until },
+        let (state, phase) = match (used, record.state) {
+            (true, _) => (EndpointState::Live, Phase::Live),
+            (false, EndpointState::Gone) => (EndpointState::Gone, Phase::Gone { until }),
+            (false, _) => (EndpointState::Draining, Phase::Draining { until }),
         };
         self.ledger.endpoint_ids.take(record.id, 1);
         self.ledger.endpoint_bits.add(record.address);
@@ -217,8 +217,8 @@ impl Adoption {
             self.ledger.leaving.insert(record.id, record.address);
             return;
         }
-        if used && record.gone {
-            self.ops.push(Op::Endpoint { id, address, gone: false });
+        if state != record.state {
+            self.ops.push(Op::Endpoint { id, address, state });
         }
         if !used {
             self.ledger.deadlines.insert((until, key));

@@ -25,5 +25,5 @@ mod tests;
 pub use adopt::{EndpointRecord, Snapshot, SplitRecord, adopt};
 pub use change::Change;
 pub use ledger::{Capacity, EndpointView, Ledger, Phase};
-pub use op::{Identity, IdentityKey, Op, Side, Table};
+pub use op::{EndpointState, Identity, IdentityKey, Op, Side, Table};
 pub use planner::{LINGER, Plan, PlanError, expire, plan, swept};

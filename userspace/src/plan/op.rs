@@ -19,8 +19,8 @@ pub enum Op {
         id: u32,
         /// Where it listens.
         address: SocketAddr,
-        /// Its drain time is over: packets of its flows are rejected.
-        gone: bool,
+        /// What becomes of its flows.
+        state: EndpointState,
     },
     /// Set the counters of an endpoint id to zero, since another had it before.
     ResetEndpoint(u32),
@@ -72,6 +72,17 @@ pub enum Op {
     },
     /// Let new flows to a service address pass.
     RemoveService(ServiceAddress),
+}
+
+/// What becomes of an endpoint's flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointState {
+    /// They go on, and there are new ones.
+    Live,
+    /// They go on, and new ones avoid it.
+    Draining,
+    /// Its drain time is over: their packets are rejected.
+    Gone,
 }
 
 /// A Maglev table to be: a plan for thousands of splits holds no slots.

@@ -13,7 +13,9 @@ use crate::table::maglev;
 use super::ledger::{
     EndpointKey, Known, Placed, Record, Retired, SubsetRecord, index_of, next_id, slot_of,
 };
-use super::{Capacity, Change, Identity, IdentityKey, Ledger, Op, Phase, Side, Table};
+use super::{
+    Capacity, Change, EndpointState, Identity, IdentityKey, Ledger, Op, Phase, Side, Table,
+};
 
 /// How long packets of the flows of a gone endpoint are rejected before the
 /// flows are forgotten, in seconds.
@@ -308,9 +310,8 @@ impl Planner {
                 (id.ok_or_else(|| self.full(split.name(), "limits.endpoints"))?, None)
             }
         };
-        let gone = matches!(before, Some(Record { phase: Phase::Gone { .. }, .. }));
-        if gone || before.is_none() {
-            self.ops.push(Op::Endpoint { id, address, gone: false });
+        if before.is_none_or(|before| before.phase != Phase::Live) {
+            self.ops.push(Op::Endpoint { id, address, state: EndpointState::Live });
         }
         let identity = endpoint_identity(&key, subset, None);
         match before.map(|before| before.phase) {
@@ -399,8 +400,17 @@ impl Planner {
                 let phase = self.ledger.endpoints.get(&key).map(|record| record.phase);
                 if phase == Some(Phase::Live) {
                     self.enter(&key, Phase::Draining { until }, until);
+                    self.tell_draining(&key);
                 }
             }
+        }
+    }
+
+    /// Has the programs know that new flows are not to go there.
+    fn tell_draining(&mut self, key: &EndpointKey) {
+        if let Some(&Record { id, .. }) = self.ledger.endpoints.get(key) {
+            let (address, state) = (key.address, EndpointState::Draining);
+            self.ops.push(Op::Endpoint { id, address, state });
         }
     }
 
@@ -434,8 +444,8 @@ impl Planner {
             match phase {
                 Phase::Live => {}
                 Phase::Draining { .. } => {
-                    let address = key.address;
-                    self.ops.push(Op::Endpoint { id, address, gone: true });
+                    let (address, state) = (key.address, EndpointState::Gone);
+                    self.ops.push(Op::Endpoint { id, address, state });
                     let until = self.now + LINGER;
                     self.enter(&key, Phase::Gone { until }, until);
                 }

@@ -103,8 +103,8 @@ impl Node {
                 .map(|subset| {
                     let ids: BTreeSet<u32> = self.maps.table(subset).into_iter().collect();
                     let endpoints = ids.iter().map(|id| {
-                        let (address, gone) = self.maps.endpoints[id];
-                        assert!(!gone, "new flows go to {address}, which is gone");
+                        let (address, state) = self.maps.endpoints[id];
+                        assert_eq!(state, EndpointState::Live, "new flows go to {address}");
                         address
                     });
                     (subset.seed, (subset.weight, endpoints.collect()))
@@ -133,7 +133,7 @@ impl Node {
                 for &address in &subset.endpoints {
                     let (id, phase) = self.ledger.endpoint(split.address(), address).unwrap();
                     assert_eq!(phase, Phase::Live);
-                    assert_eq!(self.maps.endpoints[&id], (address, false));
+                    assert_eq!(self.maps.endpoints[&id], (address, EndpointState::Live));
                     assert!(self.passes(Side::Endpoint, address), "{address}");
                 }
             }
@@ -203,9 +203,9 @@ fn a_removed_endpoint_drains_then_is_gone_then_its_id_is_free() {
     let phase = |node: &Node| node.ledger.endpoint(address(1), endpoint(2));
     assert_eq!(phase(&node), Some((id, Phase::Draining { until: 1010 })));
     node.pass(9);
-    assert!(!node.maps.endpoints[&id].1);
+    assert_eq!(node.maps.endpoints[&id].1, EndpointState::Draining);
     node.pass(1);
-    assert!(node.maps.endpoints[&id].1, "its drain time is over");
+    assert_eq!(node.maps.endpoints[&id].1, EndpointState::Gone, "its drain time is over");
     assert!(node.passes(Side::Endpoint, endpoint(2)), "its packets are to be rejected");
     node.pass(LINGER);
     assert_eq!(phase(&node), None);
