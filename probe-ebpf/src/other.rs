@@ -5,7 +5,6 @@
 //! send them back to where they came from, until their hops are used up. An
 //! answer is about as long as what it answers, and goes to no group.
 
-use probe_common::address::Address;
 use probe_common::checksum::{fold, update};
 use probe_common::icmp::Errors;
 use probe_common::map::ServiceKey;

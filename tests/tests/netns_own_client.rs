@@ -16,8 +16,11 @@ const SERVICE: u16 = 9080;
 /// A SYN that is lost is sent again after a second.
 const AT_ONCE: Duration = Duration::from_millis(900);
 
+/// Makes a node's stack what a test needs.
+type Prepare = fn(&Topology);
+
 /// What the stack of the node has against packets from the service's address.
-const STACKS: [(&str, fn(&Topology)); 2] = [
+const STACKS: [(&str, Prepare); 2] = [
     ("the service's address is the node's own", |topology| {
         let own =
             [VIP_V4.to_string(), VIP_V6.to_string()].map(|ip| format!("address add {ip} dev lo"));

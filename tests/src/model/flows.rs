@@ -1,6 +1,7 @@
 //! Which flows there are.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 
 use super::tcp::Connection;
@@ -101,10 +102,13 @@ impl Flows {
     pub fn insert(&mut self, flow: Flow) {
         let id = self.next;
         self.next += 1;
-        if self.keys.contains_key(&flow.sent) {
-            self.successors.insert(flow.sent, id);
-        } else {
-            self.keys.insert(flow.sent, (id, From::Client));
+        match self.keys.entry(flow.sent) {
+            Entry::Occupied(_) => {
+                self.successors.insert(flow.sent, id);
+            }
+            Entry::Vacant(free) => {
+                free.insert((id, From::Client));
+            }
         }
         self.keys.insert(flow.received.reversed(), (id, From::Endpoint));
         self.flows.insert(id, flow);
