@@ -10,7 +10,8 @@ use bytemuck::{Pod, Zeroable};
 /// 8: flows carry the subset that they were steered to, so entries of FLOWS are
 /// longer and ENDPOINTS has no subset; subset ids have a generation, which SUBSET_IDS
 /// holds; IDENTITIES has fields by name, and an endpoint is known by its service
-/// address and its own.
+/// address and its own; ENDPOINTS says which endpoints drain; ADDRESSES is new, and so
+/// are the reason `answer_other` and [`Meta::network`].
 pub const ABI_VERSION: u32 = 8;
 
 /// The most subsets that a split may have.
