@@ -34,6 +34,7 @@ mod maps;
 mod newcomer;
 #[cfg(target_arch = "bpf")]
 mod open;
+#[cfg(target_arch = "bpf")]
 mod other;
 #[cfg(target_arch = "bpf")]
 mod place;
