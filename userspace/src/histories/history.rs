@@ -114,10 +114,14 @@ impl History {
                 self.agent.restart(&files, &mut whole(&self.model, &self.flows))
             }
             Step::Weigh(choice, weights) => self.weigh(*choice, weights),
-            Step::Break(file) => {
+            Step::Break(fault, file, restart) => {
                 let mut files = manifest::files(&self.cluster);
-                "\n---\n[".clone_into(&mut files[*file].1);
+                fault.spoil(&mut files[*file].1);
                 self.load(&self.cluster.clone(), &files, Course::Done)?;
+                if *restart {
+                    self.agent.restart(&files, &mut whole(&self.model, &self.flows))?;
+                    self.check()?;
+                }
                 let files = manifest::files(&self.cluster);
                 self.load(&self.cluster.clone(), &files, Course::Done)
             }

@@ -26,6 +26,15 @@ pub enum Edit {
     Layout(u8),
 }
 
+/// What is wrong with a file.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// It is no YAML.
+    Text,
+    /// Its first document has a field that there is not.
+    Document,
+}
+
 #[derive(Debug, Clone)]
 pub enum Step {
     /// Sites change, all at once where they are in files.
@@ -41,8 +50,8 @@ pub enum Step {
     Restart,
     /// Somebody overrides weights.
     Weigh(u16, [u8; VERSIONS]),
-    /// A file cannot be understood for a while.
-    Break(usize),
+    /// Something in files is wrong for a while, in which the agent may start again.
+    Break(Fault, usize, bool),
 }
 
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -56,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..40usize).prop_map(Course::Killed),
     ];
     let edits = proptest::collection::vec((0..SITES, edit()), 1..4);
+    let fault = prop_oneof![Just(Fault::Text), Just(Fault::Document)];
     let some = || proptest::collection::vec(any::<u16>(), 1..6);
     prop_oneof![
         8 => (edits, course).prop_map(|(edits, course)| Step::Change(edits, course)),
@@ -66,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Grace),
         1 => Just(Step::Restart),
         1 => (any::<u16>(), any::<[u8; VERSIONS]>()).prop_map(|(at, w)| Step::Weigh(at, w)),
-        1 => (0..3usize).prop_map(Step::Break),
+        1 => (fault, 0..3usize, any::<bool>()).prop_map(|(f, file, new)| Step::Break(f, file, new)),
     ]
 }
 
@@ -90,6 +100,18 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => proptest::option::of(0..SITES).prop_map(Edit::Beside),
         1 => any::<u8>().prop_map(Edit::Layout),
     ]
+}
+
+impl Fault {
+    /// Puts it into the text of a file.
+    pub fn spoil(self, text: &mut String) {
+        match self {
+            Self::Text => "\n---\n[".clone_into(text),
+            Self::Document => {
+                *text = text.replacen("metadata: {", "metadata: {mistaken: true, ", 1);
+            }
+        }
+    }
 }
 
 impl Edit {
