@@ -15,7 +15,7 @@ use crate::model::{Desired, Key, Name, ServiceAddress};
 use crate::plan::{self, Capacity, Change, EndpointState, Ledger, Op, Plan};
 use crate::resource::{self, DEFAULT_NAMESPACE};
 use crate::source::{FileRead, Files};
-use crate::truth::{Guard, Kept, Step, SplitChange, Time, Truth};
+use crate::truth::{Guard, Kept, SplitChange, Step, Time, Truth};
 
 const CAPACITY: Capacity = Capacity { splits: 64, endpoints: 512, chunks: 1024 };
 
@@ -125,11 +125,7 @@ impl Agent {
     }
 
     /// Another agent starts, which knows what the kernel and the disk have.
-    pub fn restart(
-        &mut self,
-        texts: &[(String, String)],
-        watch: Watch<'_>,
-    ) -> Result<(), String> {
+    pub fn restart(&mut self, texts: &[(String, String)], watch: Watch<'_>) -> Result<(), String> {
         let snapshot = self.maps.snapshot().map_err(|error| error.to_string())?;
         let (ledger, repairs) = plan::adopt(&snapshot, CAPACITY, self.now);
         self.write(&repairs, watch)?;

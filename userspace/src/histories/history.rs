@@ -180,12 +180,7 @@ impl History {
         self.check()
     }
 
-    fn load(
-        &mut self,
-        sites: &Cluster,
-        files: &[(String, String)],
-        course: Course,
-    ) -> Result {
+    fn load(&mut self, sites: &Cluster, files: &[(String, String)], course: Course) -> Result {
         let desired = self.agent.desired().clone();
         self.agent.load(files, course, &mut whole(&self.model, &self.flows))?;
         match course {
@@ -242,7 +237,8 @@ impl History {
         let count = self.model.count(&label).ok_or_else(|| format!("{label:?} is unknown"))?;
         count.counts.begun += 1;
         let number = count.number;
-        let flow = Flow { service, address, endpoint, subset: subset.id, label, number, moved: false };
+        let flow =
+            Flow { service, address, endpoint, subset: subset.id, label, number, moved: false };
         self.agent.count(&flow, |counts| counts.begun += 1);
         self.flows.push(flow);
         self.seen.flows += 1;
@@ -366,7 +362,10 @@ impl History {
                 let counted = self.agent.counted(id);
                 if uncertain {
                     let number = self.model.learn(&label, counted);
-                    self.flows.iter_mut().filter(|f| f.subset == id).for_each(|f| f.number = number);
+                    self.flows
+                        .iter_mut()
+                        .filter(|f| f.subset == id)
+                        .for_each(|f| f.number = number);
                     continue;
                 }
                 let wanted = self.model.count(&label).map(|count| count.counts);

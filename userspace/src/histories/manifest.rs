@@ -142,9 +142,8 @@ impl Writer<'_> {
     /// Subsets by the labels of Pods.
     fn rule(&mut self, host: &str) {
         let subsets = self.own.versions().into_iter().enumerate();
-        let subsets = join(
-            subsets.map(|(v, name)| format!("{{name: {name}, labels: {{version: x{v}}}}}")),
-        );
+        let subsets =
+            join(subsets.map(|(v, name)| format!("{{name: {name}, labels: {{version: x{v}}}}}")));
         let spec = format!("spec: {{host: {host}, subsets: [{subsets}]}}");
         self.put("DestinationRule", ISTIO, self.own.name(), "", &spec);
     }
@@ -191,7 +190,8 @@ impl Writer<'_> {
             backends.push(format!("{{name: {other}, port: 80, weight: 1}}"));
         }
         let backends = backends.join(", ");
-        let spec = format!("spec: {{parentRefs: [{parent}], rules: [{{backendRefs: [{backends}]}}]}}");
+        let spec =
+            format!("spec: {{parentRefs: [{parent}], rules: [{{backendRefs: [{backends}]}}]}}");
         self.put("TCPRoute", GATEWAY, own.name(), "", &spec);
     }
 
@@ -243,7 +243,9 @@ impl Writer<'_> {
         let ports = join(self.own.ports().iter().map(|port| {
             let Port { name, number, target, protocol } = port;
             let protocol = if *protocol == Protocol::Udp { "UDP" } else { "\"\"" };
-            format!("{{name: {name}, number: {number}, targetPort: {target}, protocol: {protocol}}}")
+            format!(
+                "{{name: {name}, number: {number}, targetPort: {target}, protocol: {protocol}}}"
+            )
         }));
         let endpoints = join(self.pods().filter(|(_, pod)| pod.ready).map(|(n, pod)| {
             let ip = Cluster::pod_ip(self.site, n);

@@ -76,7 +76,8 @@ impl Model {
         for (&service, old) in &self.wanted {
             let new = wanted.get(&service);
             let drain = new.unwrap_or(old).drain;
-            let gone = old.endpoints.iter().filter(|e| new.is_none_or(|n| !n.endpoints.contains(e)));
+            let gone =
+                old.endpoints.iter().filter(|e| new.is_none_or(|n| !n.endpoints.contains(e)));
             for &endpoint in gone {
                 let until = self.now + drain;
                 let removed = Removed { earliest: until, latest: until };
@@ -85,7 +86,8 @@ impl Model {
         }
         self.wanted = wanted;
         let now = self.now;
-        for (_, split) in self.splits.iter_mut().filter(|(n, _)| desired.get(n.as_str()).is_none()) {
+        for (_, split) in self.splits.iter_mut().filter(|(n, _)| desired.get(n.as_str()).is_none())
+        {
             split.until.get_or_insert(now + split.drain + LINGER);
         }
         for split in desired.splits() {

@@ -82,7 +82,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn edit() -> impl Strategy<Value = Edit> {
     let pod = (0..VERSIONS, proptest::bool::weighted(0.9));
-    let pod = proptest::option::weighted(0.7, pod.prop_map(|(version, ready)| Pod { version, ready }));
+    let pod =
+        proptest::option::weighted(0.7, pod.prop_map(|(version, ready)| Pod { version, ready }));
     prop_oneof![
         4 => (0..FORMS.len()).prop_map(Edit::Form),
         2 => (0..PORTS.len()).prop_map(Edit::Ports),
