@@ -179,6 +179,8 @@ fn wrong_weights_are_refused_and_change_nothing() {
     for (arguments, expected) in [
         (&["reviews", "v9=1"][..], "\"v9\""),
         (&["reviews", "v1=5", "v9=1"], "\"v9\""),
+        (&["reviews", "V1=5"], "there is no subset \"V1\"; did you mean \"v1\"?"),
+        (&["review", "v1=1"], "there is no split \"review\"; did you mean \"reviews\"?"),
         (&["nothing", "v1=1"], "there is no split \"nothing\""),
         (&["reviews", "v1=0", "v2=0", "v3=0"], "must not all be 0"),
     ] {
@@ -192,6 +194,19 @@ fn wrong_weights_are_refused_and_change_nothing() {
     let output = scene.agent.weir(&["get", "splits", "nothing"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no split \"nothing\""));
+
+    // What names nothing known is no empty table.
+    for (arguments, expected) in [
+        (&["flows", "--split", "review"][..], "did you mean \"reviews\"?"),
+        (&["flows", "--subset", "v9"], "no split has a subset \"v9\"; there is v1, v2, v3, v4"),
+        (&["flows", "--endpoint", "203.0.113.77"], "203.0.113.77 is no endpoint"),
+        (&["history", "review"], "did you mean \"reviews\"?"),
+    ] {
+        let output = scene.agent.weir(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
 
     // A subset that is not named keeps its weight; what is in force then is shown.
     let table = scene.agent.ask(&["weights", "reviews", "v4=4294967295", "v2=0"]).unwrap();

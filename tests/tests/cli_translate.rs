@@ -57,7 +57,7 @@ fn files_become_splits_with_notes_and_the_splits_are_valid() {
     let (code, valid, said) = weir(directory.path(), &["validate", "splits.yaml"]);
     assert_eq!(
         (code, valid.as_str(), said.as_str()),
-        (Some(0), "1 splits in 1 files are valid\n", "")
+        (Some(0), "1 split in 1 file is valid\n", "")
     );
 }
 

@@ -1,6 +1,7 @@
 //! `weir validate`, and the mistakes of a command line: no agent is needed.
 
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
 
 use weir_tests::agent::program;
 
@@ -117,6 +118,27 @@ fn all_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
+fn directories_and_standard_input_are_checked_as_well() {
+    let directory = tempfile::tempdir().expect("directory");
+    std::fs::write(directory.path().join("x.yaml"), GOOD).expect("write");
+    let output = weir(directory.path(), &["validate", "-f", "."]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((output.status.code(), &*stdout), (Some(0), "1 split in 1 file is valid\n"));
+    for (text, code, expected) in
+        [(GOOD, 0, ""), ("# nothing\n", 1, "<stdin>: no document is in it")]
+    {
+        let mut command = Command::new(program().expect("weir"));
+        command.args(["validate", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.stdout(Stdio::null()).spawn().expect("weir");
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("write");
+        let output = child.wait_with_output().expect("weir");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
 fn seventeen_subsets_are_too_many() {
     let directory = tempfile::tempdir().expect("directory");
     let more: String =
@@ -133,13 +155,13 @@ fn seventeen_subsets_are_too_many() {
 const LINES: &[(&[&str], i32, &str)] = &[
     (&[], 2, "Usage: weir"),
     (&["nonsense"], 2, "unrecognized subcommand 'nonsense'"),
-    (&["validate"], 2, "<FILE>"),
+    (&["validate"], 2, "<FILE|DIR|->"),
     (&["validate", "none.yaml"], 1, "none.yaml: cannot read the file: No such file"),
-    (&["validate", "."], 1, ".: not a regular file"),
+    (&["validate", "."], 1, "agent.yaml: the configuration of an agent"),
     (&["agent"], 2, "--config"),
     (&["agent", "--config", "none.yaml"], 1, "none.yaml: cannot read the file"),
     (&["agent", "--config", "agent.yaml"], 1, "agent.yaml:2: flows.max: "),
-    (&["weights", "reviews"], 2, "<SUBSET=WEIGHT>"),
+    (&["weights", "reviews"], 2, "<SUBSET=WEIGHT|PERCENT%>"),
     (&["weights", "reviews", "v1"], 2, "expected SUBSET=WEIGHT"),
     (&["weights", "reviews", "v1=-1"], 2, "\"-1\" is not a weight: expected 0 to 4294967295"),
     (&["weights", "reviews", "v1=1", "v1=2"], 2, "subset \"v1\" is given two weights"),
@@ -222,7 +244,7 @@ fn documents_as_tools_write_them_are_valid() {
     };
     write(WRITTEN_BY_TOOLS.as_bytes());
     let (code, said, notes) = validate();
-    assert_eq!((code, said.as_str()), (Some(0), "1 splits in 1 files are valid\n"), "{notes}");
+    assert_eq!((code, said.as_str()), (Some(0), "1 split in 1 file is valid\n"), "{notes}");
     for note in ["x.yaml:14: items[1].kind: passed over", "x.yaml:17: kind: passed over"] {
         assert!(notes.contains(note), "{note}: {notes}");
     }

@@ -1,16 +1,15 @@
 //! The `weir` command. Only wires.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::io::{stderr, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use weir::agent;
 use weir::cli::{self, Action, AgentArgs, Cli};
 use weir::config::AgentConfig;
-use weir::resource::{self, Resolved};
-use weir::{agent, source};
 
 fn main() -> ExitCode {
     let (socket, action) = Cli::from_process();
@@ -19,13 +18,23 @@ fn main() -> ExitCode {
         Action::Doctor(arguments) => return cli::doctor(&socket, &arguments).into(),
         Action::Agent(arguments) => run_agent(&arguments),
         Action::Unload(arguments) => unload(&arguments.config),
-        Action::Validate(arguments) => validate(&arguments.files),
-        Action::Translate(arguments) => translate(&arguments.files),
-        Action::Completions(shell) => cli::completions(shell, &mut std::io::stdout()),
+        Action::Validate(arguments) => {
+            return exit(cli::validate(&arguments, &mut stdout(), &mut stderr()));
+        }
+        Action::Translate(arguments) => {
+            return exit(cli::translate(&arguments, &mut stdout(), &mut stderr()));
+        }
+        Action::Completions(shell) => cli::completions(shell, &mut stdout()),
         Action::Manual(directory) => cli::manual(&directory),
     };
+    exit(result.map(|()| cli::EXIT_DONE))
+}
+
+fn exit(result: Result<u8>) -> ExitCode {
     match result {
-        Ok(()) => cli::EXIT_DONE.into(),
+        Ok(code) => code.into(),
+        // `weir translate | head` has read enough.
+        Err(error) if cli::is_broken_pipe(&error) => cli::EXIT_DONE.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
             cli::EXIT_FAILED.into()
@@ -47,44 +56,16 @@ fn run_agent(arguments: &AgentArgs) -> Result<()> {
 }
 
 fn unload(config: &Path) -> Result<()> {
-    let config = AgentConfig::load(config).map_err(|found| agent::problems(&found))?;
-    let was_there = agent::unload(&config)?;
+    let found = AgentConfig::bpffs_of(config).map_err(|found| agent::problems(&found))?;
+    let bpffs = found.unwrap_or_else(|| {
+        let bpffs = AgentConfig::default_bpffs();
+        eprintln!("there is no {}: looking at {}", config.display(), bpffs.display());
+        bpffs
+    });
+    let was_there = agent::unload(&bpffs)?;
     println!(
         "{}",
         if was_there { "weir is out of the kernel" } else { "weir was not in the kernel" }
     );
     Ok(())
-}
-
-fn validate(files: &[PathBuf]) -> Result<()> {
-    let resolved = resolve(files)?;
-    println!("{} splits in {} files are valid", resolved.desired.splits().len(), files.len());
-    Ok(())
-}
-
-fn translate(files: &[PathBuf]) -> Result<()> {
-    let text = resource::translate(&resolve(files)?);
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // `weir translate | head` has read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
-    }
-}
-
-/// What files come to; notes go to standard error.
-fn resolve(files: &[PathBuf]) -> Result<Resolved> {
-    let mut texts = Vec::new();
-    let mut problems = Vec::new();
-    for file in files {
-        match source::read(file) {
-            Ok(text) => texts.push((file.display().to_string(), text)),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    let resolved = source::resolve_all(&texts);
-    for note in &resolved.notes {
-        eprintln!("note: {note}");
-    }
-    problems.extend(resolved.problems.iter().cloned());
-    if problems.is_empty() { Ok(resolved) } else { Err(agent::problems(&problems)) }
 }

@@ -13,7 +13,7 @@ use crate::api::types::{
 };
 use crate::api::{Control, Failure, FlowStream, history};
 use crate::explain::explain;
-use crate::model::{Key, Name, Split, total_weight};
+use crate::model::{Desired, Key, Name, Split, total_weight};
 use crate::resource::Declarations;
 use crate::truth::{Guard, Kept, Refusal, Step, Truth};
 
@@ -76,6 +76,14 @@ fn tell(begun: Instant, Spent { disk, writes }: Spent) {
     debug!("changed agent_us={agent_us} disk_us={disk_us} map_writes={writes}");
 }
 
+/// The splits at other ports of an address, or for the other protocol.
+fn at_other_port(desired: &Desired, ip: IpAddr) -> String {
+    let there = desired.splits().filter(|split| split.address().ip == ip);
+    let there = there.map(|split| format!("split {} has {}", split.name(), split.address()));
+    let there: Vec<String> = there.take(8).collect();
+    if there.is_empty() { String::new() } else { format!("; {}", there.join(", ")) }
+}
+
 /// Whether an address is one of this node's interfaces.
 fn is_own(ip: IpAddr) -> bool {
     let own = nix::ifaddrs::getifaddrs().into_iter().flatten();
@@ -86,8 +94,8 @@ fn is_own(ip: IpAddr) -> bool {
     })
 }
 
-fn no_split(name: &str) -> Failure {
-    Failure::NotFound(format!("there is no split \"{name}\""))
+fn no_split(desired: &Desired, name: &str) -> Failure {
+    Failure::NotFound(desired.no_split(name))
 }
 
 impl State {
@@ -127,7 +135,7 @@ impl State {
         let spent = self.carry_out(&mut inner, step)?;
         let split = inner.desired.get(name).map(|split| view(&inner, split));
         tell(begun, spent);
-        split.ok_or_else(|| no_split(name))
+        split.ok_or_else(|| no_split(&inner.desired, name))
     }
 }
 
@@ -139,7 +147,8 @@ impl Control for State {
 
     async fn split(&self, name: String) -> Result<SplitView, Failure> {
         let inner = self.lock();
-        inner.desired.get(&name).map(|split| view(&inner, split)).ok_or_else(|| no_split(&name))
+        let split = inner.desired.get(&name).map(|split| view(&inner, split));
+        split.ok_or_else(|| no_split(&inner.desired, &name))
     }
 
     async fn documents(&self) -> Result<Vec<DocumentView>, Failure> {
@@ -178,7 +187,8 @@ impl Control for State {
     }
 
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
-        history(self.lock().store.kept(), &name)
+        let inner = self.lock();
+        history(&inner.desired, inner.store.kept(), &name)
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {
@@ -189,7 +199,8 @@ impl Control for State {
             .splits()
             .find(|s| s.address().socket() == request.to && s.address().protocol == protocol)
             .ok_or_else(|| {
-                Failure::NotFound(format!("{}/{} is no split's address", request.to, protocol))
+                let (to, near) = (request.to, at_other_port(&inner.desired, request.to.ip()));
+                Failure::NotFound(format!("{to}/{protocol} is no split's address{near}"))
             })?;
         let found = explain(inner.seed, split, request.from).ok_or_else(|| {
             Failure::Invalid(format!("{} and {} differ in family", request.from, request.to))
@@ -216,6 +227,7 @@ impl Control for State {
     }
 
     async fn flows(self: Arc<Self>, query: FlowQuery) -> Result<FlowStream, Failure> {
+        listing::known(self.lock().steering.ledger(), &query)?;
         Ok(listing::stream(self, query))
     }
 

@@ -14,7 +14,7 @@ use super::state::State;
 use crate::api::types::{FlowQuery, FlowState, FlowView};
 use crate::api::{Failure, FlowStream};
 use crate::datapath::{Clock, DatapathError, Flow, Idle, Walk};
-use crate::model::{Name, Protocol, ServiceAddress};
+use crate::model::{Name, Protocol, ServiceAddress, hint};
 use crate::plan::Ledger;
 
 /// A walk through the flow tables that looks for certain flows.
@@ -31,6 +31,37 @@ struct Listing {
 /// Names of splits and subsets, as they were at an epoch of the ledger.
 struct Names {
     ledger: Ledger,
+}
+
+/// Whether what a query names is known: an error rather than an empty answer if it
+/// is not. Clients may be anybody.
+pub(super) fn known(ledger: &Ledger, query: &FlowQuery) -> Result<(), Failure> {
+    let views = || ledger.endpoint_views(None);
+    if let Some(split) = &query.split
+        && !ledger.names().any(|name| name.as_str() == split)
+        && !views().any(|view| view.split.as_str() == split)
+    {
+        let hint = hint(split, ledger.names().map(Name::as_str));
+        return Err(Failure::NotFound(format!("there is no split \"{split}\"{hint}")));
+    }
+    let of_split = || {
+        let wanted =
+            |name: &Name| query.split.as_deref().is_none_or(|split| split == name.as_str());
+        ledger.splits().filter(move |split| wanted(split.name()))
+    };
+    if let Some(subset) = &query.subset {
+        let names = || of_split().flat_map(|split| split.subsets()).map(|s| s.name.as_str());
+        if !names().any(|name| name == subset) && !views().any(|v| v.subset.as_str() == subset) {
+            let hint = hint(subset, names());
+            return Err(Failure::NotFound(format!("no split has a subset \"{subset}\"{hint}")));
+        }
+    }
+    match query.endpoint {
+        Some(endpoint) if !views().any(|view| endpoint.is(view.address)) => Err(Failure::NotFound(
+            format!("{endpoint} is no endpoint: see `weir get splits -o yaml`"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The flows that fit, as a stream.

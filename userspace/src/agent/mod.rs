@@ -18,6 +18,7 @@ mod steering;
 mod troubles;
 
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,8 +139,8 @@ fn tell_manager(state: NotifyState<'_>) {
 }
 
 /// Takes weir out of the kernel; false if it was not there.
-pub fn unload(config: &AgentConfig) -> Result<bool> {
-    let Some(claim) = Claim::existing(&config.bpffs)? else { return Ok(false) };
+pub fn unload(bpffs: &Path) -> Result<bool> {
+    let Some(claim) = Claim::existing(bpffs)? else { return Ok(false) };
     let was_there = claim.pins().are_there();
     take_out(&claim)?;
     Ok(was_there)

@@ -36,7 +36,7 @@ pub(super) fn stats(state: &State, only: Option<&str>) -> Result<StatsView, Fail
     let internal = |error: crate::datapath::DatapathError| Failure::Internal(error.to_string());
     let Picture { ledger, changes, versions } = picture(state, only);
     if let (Some(name), true) = (only, versions.is_empty()) {
-        return Err(Failure::NotFound(format!("there is no split \"{name}\"")));
+        return Err(Failure::NotFound(state.lock().desired.no_split(name)));
     }
     let count = state.census.latest();
     let (time, uptime_nanos) = (Time::from(SystemTime::now()).to_string(), uptime_nanos());

@@ -9,7 +9,7 @@ use super::types::{
     ApplyView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowView,
     SplitView, StatsQuery, StatsView, StatusView,
 };
-use crate::model::{Key, Name};
+use crate::model::{self, Desired, Key, Name, Split};
 use crate::resource::Declarations;
 use crate::truth::{Guard, Kept, Refusal};
 
@@ -42,10 +42,12 @@ impl From<Refusal> for Failure {
 }
 
 /// The last changes of a split's weights, oldest first.
-pub fn history(kept: &Kept, split: &str) -> Result<Vec<ChangeView>, Failure> {
+pub fn history(desired: &Desired, kept: &Kept, split: &str) -> Result<Vec<ChangeView>, Failure> {
     let changes: Vec<ChangeView> = kept.changes(split).map(ChangeView::from).collect();
     if changes.is_empty() {
-        return Err(Failure::NotFound(format!("there was no split \"{split}\"")));
+        let (gone, there) = (kept.splits(), desired.splits().map(Split::name));
+        let hint = model::hint(split, gone.chain(there).map(Name::as_str));
+        return Err(Failure::NotFound(format!("there was no split \"{split}\"{hint}")));
     }
     Ok(changes)
 }

@@ -78,8 +78,7 @@ impl Inner {
 
     fn view(&self, name: &str) -> Result<SplitView, Failure> {
         let split = self.truth.desired().get(name);
-        let split =
-            split.ok_or_else(|| Failure::NotFound(format!("there is no split \"{name}\"")))?;
+        let split = split.ok_or_else(|| Failure::NotFound(self.truth.desired().no_split(name)))?;
         let sum = total_weight(split.subsets()) as f64;
         let subsets = split.subsets().iter().map(|subset| SubsetView {
             name: subset.name.to_string(),
@@ -170,7 +169,8 @@ impl Control for Agent {
     }
 
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
-        super::control::history(self.lock().store.kept(), &name)
+        let inner = self.lock();
+        super::control::history(inner.truth.desired(), inner.store.kept(), &name)
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {
@@ -204,7 +204,7 @@ impl Control for Agent {
         let splits: Vec<_> = splits.collect();
         match query.split {
             Some(name) if splits.is_empty() => {
-                Err(Failure::NotFound(format!("there is no split \"{name}\"")))
+                Err(Failure::NotFound(inner.truth.desired().no_split(&name)))
             }
             _ => Ok(StatsView {
                 time: Time::from(SystemTime::UNIX_EPOCH).to_string(),

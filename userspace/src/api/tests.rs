@@ -77,7 +77,7 @@ async fn client_and_server_agree() {
 
     // A name is sent as it is, whatever it holds.
     let missing = status_of(client.split("a/b ?ü").await);
-    assert_eq!(missing, (404, "there is no split \"a/b ?ü\"".into()));
+    assert_eq!(missing, (404, "there is no split \"a/b ?ü\"; there is reviews".into()));
     assert_eq!(status_of(client.status().await), (500, "broken".into()));
 
     running.stop.send(()).unwrap();

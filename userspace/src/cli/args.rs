@@ -8,10 +8,12 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::amounts::Amount;
 use super::seeing::{DoctorArgs, FlowsArgs, Seeing, TopArgs, WatchArgs};
 use super::{Asked, Question};
 use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
+use crate::config::DEFAULT_FILE;
 use crate::model::{Key, Name, is_label};
 use crate::resource::{DEFAULT_NAMESPACE, Id, Kind};
 
@@ -20,7 +22,13 @@ use crate::resource::{DEFAULT_NAMESPACE, Id, Kind};
 #[command(name = "weir", version, propagate_version = true)]
 pub struct Cli {
     /// The socket at which the agent answers.
-    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "WEIR_SOCKET",
+        default_value = DEFAULT_SOCKET
+    )]
     pub socket: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -40,7 +48,8 @@ enum Command {
     Apply(ApplyArgs),
     /// Delete what was applied: all of it, or none.
     Delete(DeleteArgs),
-    /// Show what `weir apply` would do, and how many flows would move.
+    /// Show what `weir apply` would do, and how many flows would move. Exits with 0
+    /// if that is nothing, with 1 if it is something, and with 2 if it fails.
     Diff(DiffArgs),
     /// Give subsets of a split other weights, until they are reset or those in
     /// the split's definition change.
@@ -126,24 +135,32 @@ pub struct AgentArgs {
 /// `weir unload`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct UnloadArgs {
-    /// The agent's configuration, which says where its maps are pinned.
-    #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
+    /// The agent's configuration, which says where its maps are pinned. Where the
+    /// default file is not there, they are where they are by default.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub config: PathBuf,
 }
 
 /// `weir validate`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ValidateArgs {
-    /// The files.
-    #[arg(required = true, value_name = "FILE")]
+    /// Files, directories of *.yaml and *.yml files, or - for standard input.
+    #[arg(required_unless_present = "more", value_name = "FILE|DIR|-")]
     pub files: Vec<PathBuf>,
+    /// The same, as other commands take it.
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-")]
+    pub more: Vec<PathBuf>,
+    /// How to show what was found.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `weir translate`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct TranslateArgs {
-    /// Files of Istio, Gateway API, Kubernetes and weir resources.
-    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
+    /// Files of Istio, Gateway API, Kubernetes and weir resources, directories of
+    /// them, or - for standard input.
+    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE|DIR|-")]
     pub files: Vec<PathBuf>,
 }
 
@@ -226,17 +243,23 @@ pub struct WeightsArgs {
     /// The split.
     #[arg(value_parser = name)]
     pub name: String,
-    /// Subsets and their weights, such as v1=80 v2=20; others keep theirs.
+    /// Subsets and their weights, such as v1=80 v2=20, while others keep theirs; or
+    /// their parts of new connections, such as v3=10%, while others share the rest
+    /// in the proportions that they have.
     #[arg(
         required_unless_present = "reset",
         conflicts_with = "reset",
-        value_name = "SUBSET=WEIGHT",
-        value_parser = weight
+        value_name = "SUBSET=WEIGHT|PERCENT%",
+        value_delimiter = ',',
+        value_parser = amount
     )]
-    pub weights: Vec<(String, u32)>,
+    pub weights: Vec<(String, Amount)>,
     /// Go back to the weights of the split's definition.
     #[arg(long)]
     pub reset: bool,
+    /// Only show what would happen.
+    #[arg(long, conflicts_with = "reset")]
+    pub dry_run: bool,
     /// What must be so.
     #[command(flatten)]
     pub expected: Expected,
@@ -404,16 +427,21 @@ fn objects(words: &[String], namespace: &str) -> Result<Vec<Key>, String> {
     }
 }
 
+fn amount(text: &str) -> Result<(String, Amount), String> {
+    let (subset, amount) =
+        text.split_once('=').ok_or("expected SUBSET=WEIGHT or SUBSET=PERCENT%")?;
+    Ok((subset_name(subset)?, amount.parse()?))
+}
+
 fn weight(text: &str) -> Result<(String, u32), String> {
-    let (subset, weight) = text.split_once('=').ok_or("expected SUBSET=WEIGHT")?;
-    let weight = weight
-        .parse()
-        .map_err(|_| format!("\"{weight}\" is not a weight: expected 0 to {}", u32::MAX))?;
-    Ok((name(subset)?, weight))
+    match amount(text)? {
+        (subset, Amount::Weight(weight)) => Ok((subset, weight)),
+        (_, Amount::Part(_)) => Err("expected SUBSET=WEIGHT, not a percentage".to_owned()),
+    }
 }
 
 /// Refuses a subset that is given two weights.
-fn once(weights: &[(String, u32)]) -> Result<(), clap::Error> {
+fn once<T>(weights: &[(String, T)]) -> Result<(), clap::Error> {
     let mut seen = BTreeSet::new();
     match weights.iter().find(|(name, _)| !seen.insert(name)) {
         None => Ok(()),

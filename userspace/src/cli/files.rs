@@ -3,47 +3,86 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, bail};
 
 use crate::api::types::FileText;
-use crate::source;
+use crate::source::{self, Problem};
+
+/// What standard input is called.
+const STANDARD_INPUT: &str = "<stdin>";
 
 /// The text of files, of directories' `*.yaml` and `*.yml` files, and of
 /// standard input for `-`.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<FileText>> {
-    let mut texts = Vec::new();
-    for path in paths {
-        if path.as_os_str() == "-" {
-            texts.push(standard_input()?);
-        } else if path.is_dir() {
-            let files =
-                source::list(path).with_context(|| format!("cannot list {}", path.display()))?;
-            if files.is_empty() {
-                bail!("{}: no *.yaml or *.yml file is in this directory", path.display());
-            }
-            for file in files {
-                texts.push(text(&file)?);
-            }
-        } else {
-            texts.push(text(path)?);
-        }
+    let (texts, problems) = read_all(paths);
+    if problems.is_empty() {
+        return Ok(texts);
     }
-    Ok(texts)
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    bail!("{}", lines.join("\n"))
 }
 
-fn text(path: &Path) -> Result<FileText> {
+/// The same, with all that cannot be read. Where no document is in any of them, that
+/// is a mistake.
+pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<FileText>, Vec<Problem>) {
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        match of_path(path) {
+            Ok(found) => found.into_iter().for_each(|text| match text {
+                Ok(text) => texts.push(text),
+                Err(problem) => problems.push(problem),
+            }),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() && texts.iter().all(|file| is_blank(&file.text)) {
+        let none = |file: &FileText| Problem::of_file(&file.name, "no document is in it");
+        problems.extend(texts.iter().map(none));
+    }
+    (texts, problems)
+}
+
+fn of_path(path: &Path) -> Result<Vec<Result<FileText, Problem>>, Problem> {
+    let name = path.display().to_string();
+    if path.as_os_str() == "-" {
+        return Ok(vec![standard_input()]);
+    }
+    if !path.is_dir() {
+        return Ok(vec![text(path)]);
+    }
+    let listed = source::list(path);
+    let files = listed
+        .map_err(|error| Problem::of_file(&name, format!("cannot list the directory: {error}")))?;
+    if files.is_empty() {
+        let message = "no *.yaml or *.yml file is in this directory";
+        return Err(Problem::of_file(&name, message));
+    }
+    Ok(files.iter().map(|file| text(file)).collect())
+}
+
+fn text(path: &Path) -> Result<FileText, Problem> {
     Ok(FileText { name: path.display().to_string(), text: source::read(path)? })
 }
 
-fn standard_input() -> Result<FileText> {
+fn standard_input() -> Result<FileText, Problem> {
+    let problem = |message: String| Problem::of_file(STANDARD_INPUT, message);
     let mut bytes = Vec::new();
     std::io::stdin()
         .take(source::MAX_FILE_SIZE + 1)
         .read_to_end(&mut bytes)
-        .context("cannot read standard input")?;
+        .map_err(|error| problem(format!("cannot read it: {error}")))?;
     if bytes.len() as u64 > source::MAX_FILE_SIZE {
-        bail!("standard input is larger than {} bytes", source::MAX_FILE_SIZE);
+        return Err(problem(format!("larger than {} bytes", source::MAX_FILE_SIZE)));
     }
-    let text = source::decode(bytes).map_err(|what| anyhow!("standard input: {what}"))?;
-    Ok(FileText { name: "<stdin>".to_owned(), text })
+    let text = source::decode(bytes).map_err(|what| problem(what.to_owned()))?;
+    Ok(FileText { name: STANDARD_INPUT.to_owned(), text })
+}
+
+/// Whether a text holds nothing but comments and document marks.
+fn is_blank(text: &str) -> bool {
+    let is_nothing = |line: &str| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
+    };
+    text.trim_start_matches('\u{feff}').lines().all(is_nothing)
 }

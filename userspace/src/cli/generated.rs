@@ -88,6 +88,11 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "weir-weights",
+        "Give v3 a tenth of all new flows; the others share the rest as before:",
+        "weir weights reviews v3=10%",
+    ),
+    (
+        "weir-weights",
         "Change them only if nobody else was faster:",
         "weir weights reviews v1=50 v2=50 --expect v1=80,v2=20",
     ),

@@ -3,6 +3,7 @@
 //! Some commands do not ask a running agent, such as `weir agent`; `main` gets
 //! them as actions other than [`Action::Ask`].
 
+mod amounts;
 mod args;
 pub(crate) mod columns;
 mod difference;
@@ -11,8 +12,10 @@ mod documents;
 mod files;
 mod flows;
 mod generated;
+mod offline;
 mod render;
 mod seeing;
+mod shifted;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -23,26 +26,33 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use amounts::Amount;
 pub use args::{
     Action, AgentArgs, ApplyArgs, Cli, DeleteArgs, DiffArgs, Expected, ExplainArgs, Files, Format,
     GetArgs, HistoryArgs, Output, Resource, RollbackArgs, StatusArgs, TranslateArgs, UnloadArgs,
     ValidateArgs, WeightsArgs,
 };
 pub use generated::{completions, manual};
+pub use offline::{translate, validate};
 pub use seeing::{DoctorArgs, FlowsArgs, LineFormat, LineOutput, Seeing, TopArgs, WatchArgs};
 
 use crate::api::Client;
 use crate::api::types::{
     ApplyRequest, DeleteRequest, ExplainRequest, ObjectName, ResetQuery, RollbackRequest,
-    SplitView, WeightsRequest,
+    WeightsRequest,
 };
 use crate::model::Key;
 use crate::top;
+use shifted::Shifted;
 
 /// Done.
 pub const EXIT_DONE: u8 = 0;
 /// Failed. (2, a mistake in the command line, is clap's.)
 pub const EXIT_FAILED: u8 = 1;
+/// `weir diff` found differences: as that of kubectl and diff(1) itself.
+const EXIT_DIFFERENT: u8 = 1;
+/// `weir diff` failed.
+const EXIT_NO_DIFF: u8 = 2;
 
 /// A command for a running agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,9 +86,11 @@ pub enum Question {
     Status(StatusArgs),
 }
 
-/// Asks the agent that listens at `socket` and writes its answer to `out`.
-pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> anyhow::Result<()> {
+/// Asks the agent that listens at `socket` and writes its answer to `out`; the exit
+/// code.
+pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> anyhow::Result<u8> {
     let client = Client::new(socket);
+    let mut code = EXIT_DONE;
     let text = match question {
         Question::Apply(ApplyArgs { files, dry_run, output }) => {
             let request = ApplyRequest { files: files::read(&files.files)?, dry_run };
@@ -86,7 +98,9 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
         }
         Question::Diff(DiffArgs { files, output }) => {
             let request = ApplyRequest { files: files::read(&files.files)?, dry_run: true };
-            show(output, &client.apply(&request).await?, difference::apply)?
+            let view = client.apply(&request).await?;
+            code = if view.changes_something() { EXIT_DIFFERENT } else { EXIT_DONE };
+            show(output, &view, difference::apply)?
         }
         Question::Delete(DeleteArgs { files, dry_run, output, .. }, keys) => {
             let objects = keys.iter().map(ObjectName::from).collect();
@@ -95,7 +109,8 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
         }
         Question::Weights(args) => {
             let output = args.output;
-            show(output, &weights(&client, args).await?, render::split)?
+            let shifted = weights(&client, args).await?;
+            show(output, &shifted.after, |_| shifted.text())?
         }
         Question::History(HistoryArgs { name, output }) => {
             show(output, &client.history(&name).await?, |changes| render::history(changes))?
@@ -103,7 +118,10 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
         Question::Rollback(RollbackArgs { name, to, expected, output }) => {
             let expect = expected.expect.into_iter().collect();
             let request = RollbackRequest { to, expect, version: expected.expect_version };
-            show(output, &client.rollback(&name, &request).await?, render::split)?
+            let before = client.split(&name).await?;
+            let after = client.rollback(&name, &request).await?;
+            let shifted = Shifted { before, after, typed: Vec::new(), dry_run: false };
+            show(output, &shifted.after, |_| shifted.text())?
         }
         Question::Get(args) => get(&client, args).await?,
         Question::Explain(ExplainArgs { from, to, protocol, output }) => {
@@ -115,7 +133,8 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
         }
     };
     out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    out.flush()?;
+    Ok(code)
 }
 
 /// Writes to `out` what comes bit by bit from the agent that listens at `socket`.
@@ -141,17 +160,29 @@ fn show<T: Serialize>(
     })
 }
 
-async fn weights(client: &Client, args: WeightsArgs) -> anyhow::Result<SplitView> {
-    let WeightsArgs { name, weights, reset, expected, .. } = args;
-    let version = expected.expect_version;
+async fn weights(client: &Client, args: WeightsArgs) -> anyhow::Result<Shifted> {
+    let WeightsArgs { name, weights: typed, reset, dry_run, expected, .. } = args;
+    let before = client.split(&name).await?;
+    let mut version = expected.expect_version;
     if reset {
         let pairs = expected.expect.iter().map(|(name, weight)| format!("{name}={weight}"));
         let pairs = pairs.collect::<Vec<_>>().join(",");
         let expect = (!pairs.is_empty()).then_some(pairs);
-        return Ok(client.reset_weights(&name, &ResetQuery { expect, version }).await?);
+        let after = client.reset_weights(&name, &ResetQuery { expect, version }).await?;
+        return Ok(Shifted { before, after, typed, dry_run });
     }
-    let (weights, expect) = (weights.into_iter().collect(), expected.expect.into_iter().collect());
-    Ok(client.set_weights(&name, &WeightsRequest { weights, expect, version }).await?)
+    let weights = amounts::resolve(&typed, &before)?;
+    if dry_run {
+        let after = shifted::proposed(&before, &weights)?;
+        return Ok(Shifted { before, after, typed, dry_run });
+    }
+    if typed.iter().any(|(_, amount)| matches!(amount, Amount::Part(_))) {
+        // Percentages are of the weights that were read.
+        version.get_or_insert(before.origin.version);
+    }
+    let expect = expected.expect.into_iter().collect();
+    let after = client.set_weights(&name, &WeightsRequest { weights, expect, version }).await?;
+    Ok(Shifted { before, after, typed, dry_run })
 }
 
 async fn get(client: &Client, args: GetArgs) -> anyhow::Result<String> {
@@ -180,22 +211,25 @@ async fn get(client: &Client, args: GetArgs) -> anyhow::Result<String> {
 /// on standard error as "weir: ...", and the exit code.
 pub fn run(socket: &Path, asked: Asked) -> u8 {
     let out = &mut io::stdout().lock();
-    finish(async {
+    let failed = match &asked {
+        Asked::Question(Question::Diff(_)) => EXIT_NO_DIFF,
+        _ => EXIT_FAILED,
+    };
+    finish(failed, async {
         match asked {
             Asked::Question(question) => ask(socket, question, out).await,
-            Asked::Seeing(seeing) => see(socket, seeing, out).await,
+            Asked::Seeing(seeing) => see(socket, seeing, out).await.map(|()| EXIT_DONE),
         }
-        .map(|()| EXIT_DONE)
     })
 }
 
 /// Checks the node; the exit code is 1 if a problem was found.
 pub fn doctor(socket: &Path, args: &DoctorArgs) -> u8 {
-    finish(doctor::run(socket, args, &mut io::stdout().lock()))
+    finish(EXIT_FAILED, doctor::run(socket, args, &mut io::stdout().lock()))
 }
 
 /// Runs a command to its exit code; an error goes to standard error.
-fn finish(command: impl Future<Output = anyhow::Result<u8>>) -> u8 {
+fn finish(failed: u8, command: impl Future<Output = anyhow::Result<u8>>) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(command)) {
         Ok(code) => code,
@@ -203,11 +237,12 @@ fn finish(command: impl Future<Output = anyhow::Result<u8>>) -> u8 {
         Err(error) if is_broken_pipe(&error) => EXIT_DONE,
         Err(error) => {
             eprintln!("weir: {error:#}");
-            EXIT_FAILED
+            failed
         }
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+/// Whether who reads what is printed has read enough.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe)
 }

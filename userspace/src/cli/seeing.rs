@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::args::{Output, name, subset_name};
 use crate::api::types::{FlowQuery, FlowState, Party};
+use crate::config::DEFAULT_FILE;
 use crate::doctor::CHECKS;
 
 /// A command for a running agent, whose answer comes bit by bit.
@@ -97,7 +98,7 @@ pub struct TopArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct DoctorArgs {
     /// The agent's configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub config: PathBuf,
     /// Leave out a check, by its name.
     #[arg(long, value_name = "CHECK", value_parser = PossibleValuesParser::new(CHECKS))]

@@ -29,11 +29,13 @@ async fn weir(running: &Running, line: &str) -> Result<String, String> {
         Ok(Action::Ask(Asked::Question(question))) => {
             ask(&running.socket, question, &mut out).await
         }
-        Ok(Action::Ask(Asked::Seeing(seeing))) => see(&running.socket, seeing, &mut out).await,
+        Ok(Action::Ask(Asked::Seeing(seeing))) => {
+            see(&running.socket, seeing, &mut out).await.map(|()| EXIT_DONE)
+        }
         other => panic!("{line}: {other:?}"),
     };
     match result {
-        Ok(()) => Ok(String::from_utf8(out).unwrap().replace(&directory, "$D")),
+        Ok(_) => Ok(String::from_utf8(out).unwrap().replace(&directory, "$D")),
         Err(error) => Err(format!("{error:#}").replace(&directory, "$D")),
     }
 }
@@ -108,8 +110,12 @@ reviews  v3          50       10  50.00%         -      0          0        2  w
 reviews: weights are overridden since 1970-01-01T00:00:02.000Z; `weir weights reviews --reset` \
 goes back to v1=90 v3=10
 ";
+    let moved = "
+reviews: v1 90.00% -> 50.00%, v3 10.00% -> 50.00% of new connections
+undo: weir rollback reviews --expect-version 2
+";
     let line = "weights reviews v1=50 v3=50 --expect v1=90,v3=10";
-    assert_eq!(weir(&running, line).await.unwrap(), shifted);
+    assert_eq!(weir(&running, line).await.unwrap(), format!("{shifted}{moved}"));
     assert_eq!(weir(&running, "get splits reviews").await.unwrap(), shifted);
     let late = "split \"reviews\" has v1=50 v3=50 (version 2, 1970-01-01T00:00:02.000Z by weights), \
                 expected v1=90 v3=10";
@@ -131,6 +137,49 @@ VERSION  TIME                      BY        FROM         TO
     let json = weir(&running, "history reviews -o json").await.unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json[1]["to"], serde_json::json!({"v1": 50, "v3": 50}));
+}
+
+#[tokio::test]
+async fn a_diff_tells_scripts_whether_there_is_one() {
+    let running = start("");
+    write(&running, "a.yaml", FILE);
+    let file = running.directory.path().join("a.yaml");
+    for (expected, apply) in [(EXIT_DIFFERENT, true), (EXIT_DONE, false)] {
+        let files = Files { files: vec![file.clone()] };
+        let output = Output { format: Format::Table };
+        let diff = Question::Diff(DiffArgs { files, output });
+        let code = ask(&running.socket, diff, &mut Vec::new()).await.unwrap();
+        assert_eq!(code, expected);
+        if apply {
+            weir(&running, "apply -f $D/a.yaml").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn percentages_are_of_all_new_connections_and_nothing_is_done_for_a_dry_run() {
+    let running = start(FILE);
+    let said = weir(&running, "weights reviews v3=25% --dry-run").await.unwrap();
+    let expected =
+        "reviews would get: v1 90.00% -> 75.00%, v3 10.00% -> 25.00% of new connections\n";
+    assert_eq!(said, expected);
+    let said = weir(&running, "get reviews").await.unwrap();
+    assert!(said.contains("reviews  v3          10 "), "{said}");
+    let said = weir(&running, "weights reviews v3=25%").await.unwrap();
+    assert!(said.contains("reviews  v1          75       90  75.00%"), "{said}");
+    let undo = "\nundo: weir rollback reviews --expect-version 2\n";
+    assert!(said.ends_with(undo), "{said}");
+    // 50 of 75: not what a person expects who types 50 where 75 and 25 were.
+    let said = weir(&running, "weights reviews v1=50").await.unwrap();
+    let warning = "\nwarning: v1 gets 66.67%, not 50%, since the weights add up to 75; \
+                   for 50%: weir weights reviews v1=50%\n";
+    assert!(said.contains(warning), "{said}");
+    let said = weir(&running, "weights reviews v1=50%,v3=50%").await.unwrap();
+    assert!(said.contains("v1 66.67% -> 50.00%, v3 33.33% -> 50.00%"), "{said}");
+    let said = weir(&running, "weights reviews v1=50").await.unwrap();
+    assert!(said.contains("\nreviews: these weights are in force already\n"), "<{said}>");
+    let error = weir(&running, "weights reviews v3=10% --expect-version 1").await.unwrap_err();
+    assert!(error.contains("expected version 1"), "{error}");
 }
 
 #[tokio::test]
@@ -165,7 +214,16 @@ async fn what_is_wrong_with_files_is_said_with_their_place() {
         ("apply -f $D/empty", "$D/empty: no *.yaml or *.yml file is in this directory"),
         ("delete split reviews", "TrafficSplit/reviews is defined at weir.yaml:3: remove it there"),
         ("delete split x", "TrafficSplit/x was not applied"),
-        ("history x", "there was no split \"x\""),
+        ("history x", "there was no split \"x\"; there is reviews"),
+        ("get review", "there is no split \"review\"; did you mean \"reviews\"?"),
+        (
+            "weights reviews V1=5",
+            "split \"reviews\": there is no subset \"V1\"; did you mean \"v1\"?",
+        ),
+        (
+            "weights reviews v1=0 v3=0 --dry-run",
+            "split \"reviews\": the weights of a split must not all be 0",
+        ),
     ] {
         let error = weir(&running, line).await.expect_err(line);
         assert!(error.starts_with(says), "{line}: {error}");
@@ -216,7 +274,7 @@ ACTIVE  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
     );
     assert_eq!((&v3["flows_per_second"], &v3["wanted_share"]), (&10.0.into(), &0.1.into()));
     let error = weir(&running, "watch x --count 1").await.unwrap_err();
-    assert_eq!(error, "there is no split \"x\"");
+    assert_eq!(error, "there is no split \"x\"; there is reviews");
 }
 
 const SERVICES: &str = "\

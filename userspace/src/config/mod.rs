@@ -162,7 +162,24 @@ pub struct AgentConfig {
     pub limits: Limits,
 }
 
+/// The configuration of the packaged service.
+pub const DEFAULT_FILE: &str = "/etc/weir/agent.yaml";
+
 impl AgentConfig {
+    /// Where maps are pinned by a file; or, where [`DEFAULT_FILE`] is meant and not
+    /// there, by default, which is None.
+    pub fn bpffs_of(path: &Path) -> Result<Option<PathBuf>, Vec<Problem>> {
+        if path == Path::new(DEFAULT_FILE) && !path.exists() {
+            return Ok(None);
+        }
+        Self::load(path).map(|config| Some(config.bpffs))
+    }
+
+    /// Where maps are pinned unless a configuration says otherwise.
+    pub fn default_bpffs() -> PathBuf {
+        raw::bpffs().into()
+    }
+
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
         let text = read(path).map_err(|problem| vec![problem])?;

@@ -44,7 +44,7 @@ fn state() -> String {
     "/var/lib/weir".to_owned()
 }
 
-fn bpffs() -> String {
+pub(super) fn bpffs() -> String {
     "/sys/fs/bpf/weir".to_owned()
 }
 

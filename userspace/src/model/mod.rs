@@ -8,6 +8,7 @@ mod address;
 mod derived;
 mod key;
 mod name;
+mod near;
 mod split;
 mod weights;
 
@@ -15,6 +16,7 @@ pub use address::{Family, Protocol, ServiceAddress};
 pub use derived::{derived_split, derived_subset};
 pub use key::Key;
 pub use name::{Name, NameError, is_any_label, is_label};
+pub use near::hint;
 pub use split::{
     Affinity, DEFAULT_DRAIN, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset,
     WeightsError, total_weight,

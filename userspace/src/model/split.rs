@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Family, Name, ServiceAddress};
+use super::{Family, Name, ServiceAddress, hint};
 
 /// The most subsets that a split may have.
 pub const MAX_SUBSETS: usize = probe_common::MAX_SUBSETS;
@@ -188,6 +188,11 @@ impl Split {
     pub fn subsets(&self) -> &[Subset] {
         &self.subsets
     }
+
+    /// What to add to the message that it has no subset of that name; see [`hint`].
+    pub fn hint(&self, subset: &Name) -> String {
+        hint(subset.as_str(), self.subsets.iter().map(|subset| subset.name.as_str()))
+    }
 }
 
 /// Why weights do not fit a split.
@@ -269,6 +274,12 @@ impl Desired {
         {
             self.addresses.remove(&split.address);
         }
+    }
+
+    /// The message that there is no split of that name, with the one that is meant.
+    pub fn no_split(&self, name: &str) -> String {
+        let known = self.all_shared().map(|split| split.name().as_str());
+        format!("there is no split \"{name}\"{}", hint(name, known))
     }
 
     /// The split of that name.

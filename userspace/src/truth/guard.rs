@@ -20,7 +20,9 @@ impl Guard {
         let weight =
             |name: &Name| split.subsets().iter().find(|s| s.name == *name).map(|s| s.weight);
         if let Some(name) = self.expect.keys().find(|name| weight(name).is_none()) {
-            let message = format!("split \"{}\": there is no subset \"{name}\"", split.name());
+            let hint = split.hint(name);
+            let message =
+                format!("split \"{}\": there is no subset \"{name}\"{hint}", split.name());
             return Err(Refusal::Conflict(message));
         }
         let mut wrong = Vec::new();

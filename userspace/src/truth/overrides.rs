@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::sources::{Intent, Truth};
 use super::{Cause, Guard, Kept, Refusal, Step, Time};
-use crate::model::{Name, Split, Weights};
+use crate::model::{Name, Split, Weights, WeightsError};
 
 impl Truth {
     /// Overrides weights of a split; a subset that is not named keeps its weight.
@@ -17,9 +17,13 @@ impl Truth {
         now: Time,
     ) -> Result<Step, Refusal> {
         let split = self.guarded(kept, name, guard)?;
-        let split = split
-            .with_weights(weights)
-            .map_err(|error| Refusal::Invalid(format!("split \"{name}\": {error}")))?;
+        let split = split.with_weights(weights).map_err(|error| {
+            let hint = match &error {
+                WeightsError::UnknownSubset(subset) => split.hint(subset),
+                WeightsError::Split(_) => String::new(),
+            };
+            Refusal::Invalid(format!("split \"{name}\": {error}{hint}"))
+        })?;
         Ok(self.override_step(kept, Cause::Weights, split.name(), Some(Weights::of(&split)), now))
     }
 
@@ -74,7 +78,7 @@ impl Truth {
     }
 
     fn guarded(&self, kept: &Kept, name: &str, guard: &Guard) -> Result<&Split, Refusal> {
-        let none = || Refusal::NotFound(format!("there is no split \"{name}\""));
+        let none = || Refusal::NotFound(self.desired.no_split(name));
         let split = self.desired.get(name).ok_or_else(none)?;
         guard.check(split, kept.changes(name).next_back())?;
         Ok(split)

@@ -96,6 +96,13 @@ impl ApplyView {
             events: step.events.iter().map(ToString::to_string).collect(),
         }
     }
+
+    /// Whether an object or a split is not what it was before.
+    pub fn changes_something(&self) -> bool {
+        let DifferenceView { added, removed, changed, .. } = &self.difference;
+        self.objects.iter().any(|object| object.fate != FateView::Unchanged)
+            || !(added.is_empty() && removed.is_empty() && changed.is_empty())
+    }
 }
 
 /// An object and what became of it.

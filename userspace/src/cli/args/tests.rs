@@ -10,11 +10,13 @@ fn commands_are_understood() {
     Cli::command().debug_assert();
     let (socket, action) = parse("weir weights --socket /tmp/s reviews v1=50 v3=0").unwrap();
     assert_eq!(socket, PathBuf::from("/tmp/s"));
-    let weights = vec![("v1".to_owned(), 50), ("v3".to_owned(), 0)];
+    let weights = [("v1", 50), ("v3", 0)];
+    let weights = weights.map(|(name, weight)| (name.to_owned(), Amount::Weight(weight))).into();
     let expected = WeightsArgs {
         name: "reviews".into(),
         weights,
         reset: false,
+        dry_run: false,
         expected: Expected::default(),
         output: Output { format: Format::Table },
     };
@@ -44,7 +46,9 @@ fn commands_are_understood() {
     let (_, action) = parse("weir agent --config a.yaml --unload-on-exit").unwrap();
     let expected = AgentArgs { config: "a.yaml".into(), unload_on_exit: true, replace: false };
     assert_eq!(action, Action::Agent(expected));
-    let expected = ValidateArgs { files: vec!["a".into(), "b".into()] };
+    let output = Output { format: Format::Table };
+    let (files, more) = (vec!["a".into(), "b".into()], Vec::new());
+    let expected = ValidateArgs { files, more, output };
     assert_eq!(parse("weir validate a b").unwrap().1, Action::Validate(expected));
     let output = Output { format: Format::Json };
     let expected = Action::ask(Question::Status(StatusArgs { output }));

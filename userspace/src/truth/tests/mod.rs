@@ -378,7 +378,7 @@ fn weights_are_set_only_if_they_are_as_expected() {
         assert_eq!(world.now_has("a"), "v1=80 v2=10");
     }
     let error = world.guarded("a", &[("v1", 7)], &guard(&[("v3", 1)], None)).unwrap_err();
-    assert_eq!(error, "split \"a\": there is no subset \"v3\"");
+    assert_eq!(error, "split \"a\": there is no subset \"v3\"; there is v1, v2");
     // Not all subsets have to be named.
     world.guarded("a", &[("v1", 70)], &guard(&[("v2", 10)], None)).unwrap();
 }
@@ -387,14 +387,14 @@ fn weights_are_set_only_if_they_are_as_expected() {
 fn weights_that_make_no_sense_are_refused() {
     let mut world = World::with(&[split("a", 90, 10)]);
     for (name, weights, says) in [
-        ("b", &[("v1", 1)][..], "there is no split \"b\""),
-        ("a", &[("v3", 1)], "split \"a\": there is no subset \"v3\""),
+        ("b", &[("v1", 1)][..], "there is no split \"b\"; there is a"),
+        ("a", &[("v3", 1)], "split \"a\": there is no subset \"v3\"; there is v1, v2"),
         ("a", &[("v1", 0), ("v2", 0)], "split \"a\": the weights of a split must not all be 0"),
     ] {
         assert_eq!(world.weights(name, weights).unwrap_err(), says);
     }
-    assert_eq!(world.reset("b").unwrap_err(), "there is no split \"b\"");
-    assert_eq!(world.rollback("b", None).unwrap_err(), "there is no split \"b\"");
+    assert_eq!(world.reset("b").unwrap_err(), "there is no split \"b\"; there is a");
+    assert_eq!(world.rollback("b", None).unwrap_err(), "there is no split \"b\"; there is a");
 }
 
 #[test]
