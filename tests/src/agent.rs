@@ -320,6 +320,11 @@ impl Agent {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// What `weir` prints, whatever its exit code.
+    pub fn printed(&self, arguments: &[&str]) -> String {
+        String::from_utf8_lossy(&self.weir(arguments).stdout).into_owned()
+    }
+
     /// `weir weights SPLIT SUBSET=WEIGHT...`.
     ///
     /// # Errors

@@ -115,7 +115,7 @@ fn a_broken_file_changes_nothing_says_where_and_holds_up_no_other() {
         let line = line.unwrap_or_else(|| panic!("{case}: {status:?}"));
         assert!(line[path.len()..].starts_with(expected), "{case}: {line}, expected {expected}");
         assert!(agent.stderr().contains(line), "{case}: standard error has {line}");
-        let shown = agent.ask(&["status"]).unwrap();
+        let shown = agent.printed(&["status"]);
         assert!(shown.contains(line), "{case}: `weir status` shows {shown}");
 
         // Repaired.

@@ -72,7 +72,7 @@ fn a_full_table_is_told_of_once_and_so_is_its_end() {
         rounds += 1;
         assert!(rounds < 10_000, "the agent does not see it: {:?}", agent.status());
     }
-    let text = agent.ask(&["status"]).expect("status");
+    let text = agent.printed(&["status"]);
     let told = text.lines().filter(|line| line.starts_with("ipv4 live is full since ")).count();
     assert_eq!(told, 1, "{text}");
     assert_eq!(metric(&scene.topology.node), "1");

@@ -64,7 +64,8 @@ fn status_says_what_the_kernel_has_and_how_full_the_maps_are() {
 
     let text = scene.agent.ask(&["status"]).unwrap();
     println!("{text}");
-    assert!(text.contains("ipv4 live"), "{text}");
+    assert!(text.starts_with("OK\n") && text.contains("ipv4 live"), "{text}");
+    assert_eq!(scene.agent.ask(&["status", "--brief", "--wait"]).unwrap(), "OK\n");
     // All formats say the same.
     let json = scene.agent.ask(&["status", "-o", "json"]).unwrap();
     let yaml = scene.agent.ask(&["status", "-o", "yaml"]).unwrap();
@@ -75,6 +76,9 @@ fn status_says_what_the_kernel_has_and_how_full_the_maps_are() {
     // A mistake is shown.
     scene.agent.replace(SPLITS, "kind: Nonsense\n");
     scene.agent.await_status("the mistake is seen", |status| !status.last_error.is_empty());
-    let text = scene.agent.ask(&["status"]).unwrap();
+    let text = scene.agent.printed(&["status"]);
+    assert!(text.starts_with("DEGRADED: 1 thing in the resources is wrong: "), "{text}");
+    let code = scene.agent.weir(&["status", "--brief"]).status.code();
+    assert_eq!(code, Some(1), "unless it is OK");
     assert!(text.contains("\nThe last configuration was refused:\n  "), "{text}");
 }

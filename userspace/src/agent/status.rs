@@ -5,8 +5,9 @@ use probe_common::map::ABI_VERSION;
 use super::observe::limits;
 use super::state::State;
 use crate::api::Failure;
-use crate::api::types::{FeatureView, FlowTableView, MapView, StatusView};
+use crate::api::types::{FeatureView, FlowTableView, HealthView, MapView, StatusView};
 use crate::metrics::TableName;
+use crate::model::{Split, Subset, total_weight};
 use crate::truth::Time;
 
 /// Everything about the agent that is not about a split.
@@ -37,7 +38,8 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         used: limit.used,
         limit: limit.limit,
     });
-    Ok(StatusView {
+    let mut view = StatusView {
+        health: HealthView::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         map_layout: ABI_VERSION,
         kernel: kernel.map(|k| k.release().to_string_lossy().into_owned()).unwrap_or_default(),
@@ -53,5 +55,22 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         last_error: inner.last_error.clone(),
         set_aside: inner.truth.set_aside().map(|(_, problem)| problem.to_string()).collect(),
         troubles: state.troubles.views(),
-    })
+    };
+    view.health = HealthView::of(&view, inner.desired.splits().flat_map(rejecting).collect());
+    Ok(view)
+}
+
+/// Shares that are rejected, since nobody is there to take them.
+fn rejecting(split: &Split) -> Vec<String> {
+    let sum = total_weight(split.subsets()) as f64;
+    let empty = split.subsets().iter().filter(|s| s.weight > 0 && s.endpoints.is_empty());
+    let say = |subset: &Subset| {
+        let percent = f64::from(subset.weight) / sum * 100.0;
+        format!(
+            "split {}: subset {} has no endpoint: {percent:.2}% of new connections are rejected",
+            split.name(),
+            subset.name
+        )
+    };
+    empty.map(say).collect()
 }

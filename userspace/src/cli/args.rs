@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -71,7 +72,8 @@ enum Command {
     /// Check the node, and say what to do about what is found. Exits with 1 if
     /// a problem is found.
     Doctor(DoctorArgs),
-    /// Show how the agent is.
+    /// Show how the agent is: first the verdict, then what it follows from. Exits with
+    /// 1 unless the verdict is OK.
     Status(StatusArgs),
     /// Print the completions of a shell.
     Completions {
@@ -300,6 +302,18 @@ pub struct RollbackArgs {
 /// `weir status`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct StatusArgs {
+    /// Only the verdict, in one line.
+    #[arg(long, conflicts_with_all = ["all", "format"])]
+    pub brief: bool,
+    /// Show counters that are zero as well.
+    #[arg(long)]
+    pub all: bool,
+    /// Wait until the verdict is OK, also for an agent that does not answer yet.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait, such as 30s or 2m.
+    #[arg(long, value_name = "TIME", default_value = "1m", requires = "wait", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
     /// How to show it.
     #[command(flatten)]
     pub output: Output,

@@ -128,8 +128,10 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
             let explained = client.explain(ExplainRequest { from, to, protocol }).await?;
             show(output, &explained, render::explain)?
         }
-        Question::Status(StatusArgs { output }) => {
-            show(output, &client.status().await?, status::status)?
+        Question::Status(args) => {
+            let (answer, answered) = status::ask(&client, &args).await?;
+            code = answered;
+            answer
         }
     };
     out.write_all(text.as_bytes())?;

@@ -1,26 +1,72 @@
 //! The agent's status as plain text.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
+use anyhow::Result;
+
+use super::args::StatusArgs;
 use super::columns::Align::{Left, Right};
 use super::render::{share, table};
-use crate::api::types::{FastPathView, FlowTableView, StatusView, TroubleView};
+use super::{EXIT_DONE, EXIT_FAILED};
+use crate::api::Client;
+use crate::api::types::{
+    FastPathView, FlowTableView, HealthView, StatusView, TroubleView, Verdict,
+};
 
-/// All that there is to say, what is wrong at the end.
-pub(super) fn status(view: &StatusView) -> String {
+/// How often an agent is asked that is waited for.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Asks an agent how it is: the answer, and the exit code.
+pub(super) async fn ask(client: &Client, args: &StatusArgs) -> Result<(String, u8)> {
+    let view = if args.wait { wait(client, args.timeout).await? } else { client.status().await? };
+    let text = match args.brief {
+        true => verdict(&view.health),
+        false => super::show(args.output, &view, |view| status(view, args.all))?,
+    };
+    let is_ok = view.health.verdict == Verdict::Ok;
+    Ok((text, if is_ok { EXIT_DONE } else { EXIT_FAILED }))
+}
+
+/// The first answer that is OK, or else the last one in time.
+async fn wait(client: &Client, timeout: Duration) -> Result<StatusView> {
+    let end = Instant::now() + timeout;
+    loop {
+        let answer = client.status().await;
+        let is_ok = answer.as_ref().is_ok_and(|view| view.health.verdict == Verdict::Ok);
+        if is_ok || Instant::now() >= end {
+            return Ok(answer?);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn verdict(HealthView { verdict, reasons }: &HealthView) -> String {
+    match reasons.is_empty() {
+        true => format!("{verdict}\n"),
+        false => format!("{verdict}: {}\n", reasons.join("; ")),
+    }
+}
+
+/// The verdict, and all that there is to say, what is wrong at the end; counters that
+/// are zero only if `all` are wanted.
+fn status(view: &StatusView, all: bool) -> String {
     let StatusView { version, map_layout, kernel, started, .. } = view;
     let reloaded = match &view.reloaded {
         Some(at) => format!("in force since {at}"),
         None => "not put into force since the agent started".to_owned(),
     };
     let mut text = format!(
-        "agent:      weir {version}, map layout {map_layout}, since {started}\n\
+        "{}\n\
+         agent:      weir {version}, map layout {map_layout}, since {started}\n\
          kernel:     Linux {kernel}\n\
          resources:  {reloaded}\n\
          fast path:  {}\n",
+        verdict(&view.health),
         fast_path(&view.fast_path)
     );
-    for section in [interfaces(view), features(view), maps(view), flows(view), reasons(view)] {
+    let reasons = reasons(view, all);
+    for section in [interfaces(view), features(view), maps(view), flows(view), reasons] {
         if !section.is_empty() {
             let _ = write!(text, "\n{section}");
         }
@@ -123,8 +169,9 @@ fn flows(view: &StatusView) -> String {
     text
 }
 
-fn reasons(view: &StatusView) -> String {
-    let rows = view.reasons.iter().map(|(reason, count)| [reason.clone(), count.to_string()]);
+fn reasons(view: &StatusView, all: bool) -> String {
+    let shown = view.reasons.iter().filter(|(_, count)| all || **count > 0);
+    let rows = shown.map(|(reason, count)| [reason.clone(), count.to_string()]);
     let rows: Vec<[String; 2]> = rows.collect();
     if rows.is_empty() {
         return String::new();
@@ -156,7 +203,8 @@ mod tests {
             full_since: active.map(|_| "1970-01-01T00:00:01.500Z".into()),
         };
         let (name, found) = ("tcx".to_owned(), false);
-        let view = StatusView {
+        let mut view = StatusView {
+            health: HealthView::default(),
             version: "0.1.0".into(),
             map_layout: 3,
             kernel: "6.1.0".into(),
@@ -176,7 +224,7 @@ mod tests {
             maps: vec![MapView { kind: "splits".into(), used: 3, limit: 1024 }],
             flow_tables: vec![flow_table("live", Some(500)), flow_table("pending", None)],
             flows_counted: Some("1970-01-01T00:00:02.000Z".into()),
-            reasons: [("no_endpoint".to_owned(), 12)].into(),
+            reasons: [("no_endpoint".to_owned(), 12), ("flow_reused".to_owned(), 0)].into(),
             last_error: vec!["weir.yaml:3: no".into()],
             set_aside: vec!["TrafficSplit/x: no".into()],
             troubles: vec![TroubleView {
@@ -185,7 +233,12 @@ mod tests {
                 since: "1970-01-01T00:00:02.000Z".into(),
             }],
         };
+        view.health = HealthView::of(&view, Vec::new());
         let expected = "\
+DEGRADED: tun0: not an Ethernet interface; 1 thing in the resources is wrong: weir.yaml:3: no; \
+1 thing applied before is not in force: TrafficSplit/x: no; serving metrics: busy; \
+the ipv4 flow table is full
+
 agent:      weir 0.1.0, map layout 3, since 1970-01-01T00:00:01.000Z
 kernel:     Linux 6.1.0
 resources:  not put into force since the agent started
@@ -220,6 +273,8 @@ Applied before, and not in force:
 Failing for now, and tried again:
   serving metrics, since 1970-01-01T00:00:02.000Z: busy
 ";
-        assert_eq!(status(&view), expected);
+        assert_eq!(status(&view, false), expected);
+        let zero = status(&view, true).contains("flow_reused        0\n");
+        assert!(zero, "{}", status(&view, true));
     }
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod documents;
 mod flows;
+mod health;
 mod stats;
 mod status;
 mod weights;
@@ -13,6 +14,7 @@ pub use apply::{
 };
 pub use documents::{ConditionView, DocumentView, OriginDocument};
 pub use flows::{FlowQuery, FlowState, FlowView, Party};
+pub use health::{HealthView, Verdict};
 pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
 pub use status::{
     FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView, TroubleView,

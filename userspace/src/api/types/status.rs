@@ -5,9 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::HealthView;
+
 /// How the agent is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
+    /// Whether it does what it is to do.
+    #[serde(default)]
+    pub health: HealthView,
     /// The version of the agent.
     pub version: String,
     /// The version of the layout of its maps in the kernel.

@@ -51,7 +51,9 @@ fn commands_are_understood() {
     let expected = ValidateArgs { files, more, output };
     assert_eq!(parse("weir validate a b").unwrap().1, Action::Validate(expected));
     let output = Output { format: Format::Json };
-    let expected = Action::ask(Question::Status(StatusArgs { output }));
+    let timeout = Duration::from_secs(60);
+    let args = StatusArgs { brief: false, all: false, wait: false, timeout, output };
+    let expected = Action::ask(Question::Status(args));
     assert_eq!(parse("weir status -o json").unwrap().1, expected);
     assert_eq!(parse("weir completions zsh").unwrap().1, Action::Completions(Shell::Zsh));
 }
