@@ -20,6 +20,8 @@ pub enum Verdict {
     FromEndpoint = 5,
     /// Of a flow that has moved to the flow tables. Never the last word.
     Grown = 6,
+    /// Untouched, and for the other generation to deal with; see [`crate::generations`].
+    Elsewhere = 7,
 }
 
 impl Verdict {
@@ -39,6 +41,7 @@ impl Verdict {
             4 => Self::Steered,
             5 => Self::FromEndpoint,
             6 => Self::Grown,
+            7 => Self::Elsewhere,
             _ => Self::Unknown,
         }
     }

@@ -4,6 +4,7 @@
 //! Mechanism only: what is to be in the maps is decided in [`crate::plan`].
 
 mod batch;
+mod builds;
 mod clock;
 mod counters;
 mod ended;
@@ -16,9 +17,11 @@ mod kernel;
 mod log;
 mod mapped;
 mod memory;
+mod migration;
 mod object;
 mod others;
 mod pins;
+mod shape;
 mod strangers;
 
 pub use clock::Clock;
@@ -33,7 +36,8 @@ pub use hooks::{
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;
-pub use object::{Incompatible, Object, ObjectError, Settings, young_flows};
+pub use migration::MigrationError;
+pub use object::{Object, ObjectError, Settings, young_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
 pub use strangers::{netfilter_links, other_at_ingress, other_behind, others_at_egress};
