@@ -18,7 +18,9 @@ use crate::tc::TcFrame;
 pub fn settle(frame: &TcFrame) -> i32 {
     let Some([kind, id]) = frame.load::<[u32; 2]>(ETHERNET) else { return 1 };
     let done = match kind {
-        SETTLE_ENDPOINT => ENDPOINT_STATS.get_ptr_mut(id).and_then(|at| add_all::<5>(frame, at.cast())),
+        SETTLE_ENDPOINT => {
+            ENDPOINT_STATS.get_ptr_mut(id).and_then(|at| add_all::<5>(frame, at.cast()))
+        }
         SETTLE_SUBSET => SUBSET_STATS.get_ptr_mut(id).and_then(|at| add_all::<6>(frame, at.cast())),
         SETTLE_REASON => REASONS.get_ptr_mut(id).and_then(|at| add_all::<1>(frame, at)),
         _ => None,

@@ -227,6 +227,27 @@ impl Agent {
     ///
     /// As [`Setup::start`].
     pub fn start_again(&mut self, node: &Netns) -> Result<()> {
+        self.spawn(node)?;
+        self.await_ready(node)
+    }
+
+    /// Starts it once more, and kills it after that time, wherever it is by then.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started.
+    pub fn start_for(&mut self, node: &Netns, time: Duration) -> Result<()> {
+        self.spawn(node)?;
+        std::thread::sleep(time);
+        self.end(Signal::SIGKILL).map(drop)
+    }
+
+    /// Has another build be started from now on.
+    pub fn becomes(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
+    fn spawn(&mut self, node: &Netns) -> Result<()> {
         if self.process.is_some() {
             bail!("the agent is running");
         }
@@ -242,7 +263,7 @@ impl Agent {
             .name("weir agent".to_owned())
             .spawn(move || collect(pipe, &text))?;
         self.process = Some(Process { child, reader });
-        self.await_ready(node)
+        Ok(())
     }
 
     /// Waits until the API answers and knows of all interfaces that match.

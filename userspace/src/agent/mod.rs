@@ -14,7 +14,7 @@ mod status;
 mod steering;
 
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use crate::api::{self, SocketFile};
 use crate::cli::AgentArgs;
 use crate::config::AgentConfig;
-use crate::datapath::Pins;
+use crate::datapath::{self, Pins};
 use crate::interfaces::Watch;
 use crate::metrics;
 use crate::privilege;
@@ -128,6 +128,16 @@ fn tell_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!("cannot tell the service manager: {error}");
     }
+}
+
+/// Gives the maps back to a build of an earlier layout; false if they have it, or
+/// there are none.
+pub fn downgrade(config: &AgentConfig, layout: u32) -> Result<bool> {
+    if UnixStream::connect(&config.socket).is_ok() {
+        anyhow::bail!("an agent answers at {}: stop it first", config.socket.display());
+    }
+    let pins = Pins::of(&config.bpffs);
+    Ok(pins.are_there() && datapath::downgrade(&steering::settings(config)?, &pins, layout)?)
 }
 
 /// Takes weir out of the kernel; false if it was not there.

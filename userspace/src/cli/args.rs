@@ -32,6 +32,10 @@ enum Command {
     Agent(AgentArgs),
     /// Take weir out of the kernel: detach its programs, drop its maps and flows.
     Unload(UnloadArgs),
+    /// Give what lives back to an earlier build, before that is installed: maps of
+    /// its layout and its programs take the place of this build's, and no
+    /// connection is lost. The agent must be stopped.
+    Downgrade(DowngradeArgs),
     /// Check files without applying them.
     Validate(ValidateArgs),
     /// Print the traffic splits that resources become.
@@ -83,6 +87,8 @@ pub enum Action {
     Agent(AgentArgs),
     /// Take weir out of the kernel.
     Unload(UnloadArgs),
+    /// Give the maps back to an earlier build.
+    Downgrade(DowngradeArgs),
     /// Check files.
     Validate(ValidateArgs),
     /// Print what files become.
@@ -129,6 +135,18 @@ pub struct UnloadArgs {
     /// The agent's configuration, which says where its maps are pinned.
     #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
     pub config: PathBuf,
+}
+
+/// `weir downgrade`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DowngradeArgs {
+    /// The agent's configuration, which says where its maps are pinned.
+    #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
+    pub config: PathBuf,
+    /// The layout of the earlier build's maps: its `weir agent` names it when it
+    /// refuses those of this build.
+    #[arg(long, value_name = "LAYOUT")]
+    pub to: u32,
 }
 
 /// `weir validate`.
@@ -426,6 +444,7 @@ impl Cli {
         Ok(match self.command {
             Command::Agent(args) => Action::Agent(args),
             Command::Unload(args) => Action::Unload(args),
+            Command::Downgrade(args) => Action::Downgrade(args),
             Command::Validate(args) => Action::Validate(args),
             Command::Translate(args) => Action::Translate(args),
             Command::Apply(args) => Action::ask(Question::Apply(args)),

@@ -46,7 +46,7 @@ impl Build {
     /// The one whose maps have that layout, if this build knows it.
     pub fn of(layout: u32) -> Option<&'static Self> {
         match layout {
-            ABI_VERSION => Some(&CURRENT),
+            _ if layout == ABI_VERSION => Some(&CURRENT),
             7 => Some(&SEVEN),
             _ => None,
         }

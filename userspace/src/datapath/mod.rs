@@ -36,7 +36,7 @@ pub use hooks::{
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;
-pub use migration::MigrationError;
+pub use migration::{MigrationError, downgrade};
 pub use object::{Object, ObjectError, Settings, young_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};

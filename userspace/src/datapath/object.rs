@@ -196,8 +196,7 @@ pub(super) const COUNTERS: [&str; 3] = ["ENDPOINT_STATS", "SUBSET_STATS", "REASO
 
 /// What is said of maps in the META that is pinned there.
 pub(super) fn meta(path: &Path) -> Result<Meta, ObjectError> {
-    let found: Array<MapData, Meta> =
-        aya::maps::Map::Array(MapData::from_pin(path)?).try_into()?;
+    let found: Array<MapData, Meta> = aya::maps::Map::Array(MapData::from_pin(path)?).try_into()?;
     Ok(found.get(&0, 0)?)
 }
 

@@ -37,7 +37,7 @@ impl Mover<'_> {
     }
 
     /// Of reasons, by their names.
-    pub fn reasons(&mut self, from: Layout, to: Layout) -> Result<(), MigrationError> {
+    pub fn reasons(&mut self, from: &Layout, to: &Layout) -> Result<(), MigrationError> {
         let (before, after) = (from.reasons(), to.reasons());
         self.all::<[u64; 1]>("REASONS", SETTLE_REASON, |id| {
             let name = before.get(id as usize)?;

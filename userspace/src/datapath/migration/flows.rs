@@ -66,13 +66,13 @@ impl Family {
 
 impl Tables {
     /// Those that are pinned in a directory.
-    pub fn at(maps: &Path, layout: Layout) -> Result<Self, MigrationError> {
-        Ok(Self { layout, v4: Family::at(maps, 4)?, v6: Family::at(maps, 6)? })
+    pub fn at(maps: &Path, layout: &Layout) -> Result<Self, MigrationError> {
+        Ok(Self { layout: layout.clone(), v4: Family::at(maps, 4)?, v6: Family::at(maps, 6)? })
     }
 
     /// Copies flows to other tables.
     pub fn copy(&self, to: &Self, how: Pass) -> Result<Found, MigrationError> {
-        let layouts = (self.layout, to.layout);
+        let layouts = (&self.layout, &to.layout);
         let v4 = copy::<V4>(&self.v4, &to.v4, layouts, how).during("copy flows over IPv4")?;
         let v6 = copy::<V6>(&self.v6, &to.v6, layouts, how).during("copy flows over IPv6")?;
         Ok(Found { copied: v4.copied + v6.copied, handshakes: v4.handshakes + v6.handshakes })
@@ -94,7 +94,7 @@ impl Tables {
 fn copy<A: Address>(
     from: &Family,
     to: &Family,
-    (before, after): (Layout, Layout),
+    (before, after): (&Layout, &Layout),
     how: Pass,
 ) -> io::Result<Found>
 where
@@ -106,7 +106,7 @@ where
     let mut young = Vec::new();
     from.young.bytes().walk(BATCH, |_, bytes| {
         let flow = before.young::<A>(bytes);
-        let flow = flow.filter(|flow| flow.is_whole() && flow.kind & ALIAS == 0);
+        let flow = flow.filter(|flow| flow.kind & ALIAS == 0);
         let Some(flow) = flow else { return };
         if !is_handshake(&flow) {
             young.push((flow.reply_key(), flow.entry(true)));
@@ -142,7 +142,7 @@ fn is_handshake<A: Address>(young: &Young<A>) -> bool {
 /// Tables that flows are copied to.
 struct Target<'a> {
     family: &'a Family,
-    layout: Layout,
+    layout: &'a Layout,
     how: Pass,
 }
 

@@ -7,7 +7,7 @@ use aya::programs::{Program, ProgramFd};
 use probe_common::map::Meta;
 
 use super::error::{During as _, MigrationError};
-use super::layout::Layout;
+use super::layout::{Layout, names};
 use super::opened::Opened;
 use super::tables;
 use crate::datapath::builds::Build;
@@ -29,17 +29,12 @@ pub(super) struct Generation {
 impl Generation {
     /// The generation of a layout, if this build knows that.
     pub fn new(layout: u32, settings: Settings, maps: PathBuf) -> Result<Self, MigrationError> {
-        let known = Build::of(layout).zip(Layout::of(layout));
-        let (build, layout) = known.ok_or(MigrationError::Layout { found: layout })?;
-        Ok(Self { build, layout, settings, maps })
+        let build = Build::of(layout).ok_or(MigrationError::Layout { found: layout })?;
+        Ok(Self { build, layout: Layout::of(layout, &maps)?, settings, maps })
     }
 
     /// The one whose maps are there, as they say themselves.
-    pub fn found(
-        found: &Meta,
-        settings: &Settings,
-        maps: PathBuf,
-    ) -> Result<Self, MigrationError> {
+    pub fn found(found: &Meta, settings: &Settings, maps: PathBuf) -> Result<Self, MigrationError> {
         Self::new(found.abi_version, settings.of(found), maps)
     }
 
@@ -69,7 +64,9 @@ impl Generation {
         let own = self.shapes()?;
         let serves = |(name, shape): &(String, Shape)| -> Result<bool, MigrationError> {
             let is_there = other.maps.join(name).exists();
-            Ok(is_there && self.layout.means_as(other.layout, name) && other.map(name)?.shape == *shape)
+            Ok(is_there
+                && self.layout.means_as(&other.layout, name)
+                && other.map(name)?.shape == *shape)
         };
         let mut shared = Vec::new();
         for map in own.iter().filter(|(name, _)| name != "META") {
@@ -91,10 +88,10 @@ impl Generation {
 
     /// Copies what is in force from another generation, but for what is shared.
     pub fn copy(&self, other: &Self, shared: &[String]) -> Result<(), MigrationError> {
-        let context = other.layout.context(&other.maps)?;
+        let names = names(&other.maps)?;
         for name in tables::NAMES.iter().filter(|name| !shared.iter().any(|other| other == *name)) {
             tables::copy(&other.map(name)?, &self.map(name)?, |key, value| {
-                self.layout.converted(&context, name, key, value)
+                self.layout.converted(&other.layout, &names, (name, key, value))
             })?;
         }
         Ok(())
@@ -119,7 +116,8 @@ fn fd(object: &mut Object, name: &'static str) -> Result<ProgramFd, MigrationErr
         Some(Program::Xdp(program)) => program.fd(),
         _ => Err(aya::programs::ProgramError::NotLoaded),
     };
-    fd.and_then(|fd| Ok(fd.try_clone()?)).map_err(|source| ObjectError::Program { name, source })
+    fd.and_then(|fd| Ok(fd.try_clone()?))
+        .map_err(|source| ObjectError::Program { name, source })
         .during("find the programs")
 }
 

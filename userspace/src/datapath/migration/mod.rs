@@ -7,6 +7,7 @@ mod flows;
 mod generation;
 mod layout;
 mod opened;
+mod seven;
 mod tables;
 
 use std::time::{Duration, Instant};
@@ -57,7 +58,8 @@ pub(super) fn difference(
             return Ok(Some(format!("{what}: {found}, now {wanted}")));
         }
     }
-    for (name, wanted) in shapes(super::OBJECT, settings)?.into_iter().filter(|(n, _)| is_pinned(n)) {
+    for (name, wanted) in shapes(super::OBJECT, settings)?.into_iter().filter(|(n, _)| is_pinned(n))
+    {
         let path = pins.map(&name);
         if !path.exists() {
             return Ok(Some(format!("they lack {name}")));
@@ -82,7 +84,7 @@ pub(super) fn upgrade(
     let former = Generation::found(found, settings, pins.maps())?;
     let next = Generation::new(ABI_VERSION, *settings, pins.next())?;
     info!("the pinned maps differ ({difference}): live flows move to new ones");
-    let flows = Tables::at(&former.maps, former.layout)?.count()?;
+    let flows = Tables::at(&former.maps, &former.layout)?.count()?;
     Needed::of(&former.maps)?.check(settings, flows)?;
     if let Err(error) = prepare(pins, &former, &next) {
         if let Err(error) = take_back(pins, &former) {
@@ -122,8 +124,7 @@ fn prepare(pins: &Pins, former: &Generation, next: &Generation) -> Result<(), Mi
 
 /// Copies flows to tables that nobody else writes.
 fn fill(from: &Generation, to: &Generation) -> Result<Found, MigrationError> {
-    let (from, to) =
-        (Tables::at(&from.maps, from.layout)?, Tables::at(&to.maps, to.layout)?);
+    let (from, to) = (Tables::at(&from.maps, &from.layout)?, Tables::at(&to.maps, &to.layout)?);
     let mut found = from.copy(&to, Pass::Fill)?;
     for _ in 1..PASSES {
         let begun = Instant::now();
@@ -152,8 +153,7 @@ fn catch_up(from: &Generation, to: &Generation) -> Result<(), MigrationError> {
     if have_same_flows(from, to)? {
         return Ok(());
     }
-    let (from, to) =
-        (Tables::at(&from.maps, from.layout)?, Tables::at(&to.maps, to.layout)?);
+    let (from, to) = (Tables::at(&from.maps, &from.layout)?, Tables::at(&to.maps, &to.layout)?);
     let end = Instant::now() + HANDSHAKES;
     while from.copy(&to, Pass::Add)?.handshakes > 0 && Instant::now() < end {
         std::thread::sleep(LOOK);
@@ -163,11 +163,7 @@ fn catch_up(from: &Generation, to: &Generation) -> Result<(), MigrationError> {
 }
 
 /// From where flows begin in the new tables.
-fn finish(
-    pins: &Pins,
-    former: &Generation,
-    next: &Generation,
-) -> Result<Object, MigrationError> {
+fn finish(pins: &Pins, former: &Generation, next: &Generation) -> Result<Object, MigrationError> {
     let mut stage = stage(next)?;
     if stage.get()? != STAGE_OWN {
         stage.set(STAGE_BEGINS_HERE)?;
@@ -175,8 +171,8 @@ fn finish(
         stage.set(STAGE_OWN)?;
         if !have_same_flows(former, next)? {
             let (from, to) = (&former, &next);
-            let from = Tables::at(&from.maps, from.layout)?;
-            from.copy(&Tables::at(&to.maps, to.layout)?, Pass::Add)?;
+            let from = Tables::at(&from.maps, &from.layout)?;
+            from.copy(&Tables::at(&to.maps, &to.layout)?, Pass::Add)?;
         }
     }
     move_counters(former, next)?;
@@ -212,7 +208,7 @@ fn move_counters(from: &Generation, to: &Generation) -> Result<(), MigrationErro
         mover.subsets()?;
     }
     if reasons {
-        mover.reasons(from.layout, to.layout)?;
+        mover.reasons(&from.layout, &to.layout)?;
     }
     Ok(())
 }
@@ -259,14 +255,11 @@ pub(super) fn resume(settings: &Settings, pins: &Pins) -> Result<(), MigrationEr
 
 /// Moves what lives to maps of an earlier layout, with its programs, so that the
 /// build before this one finds what it left. No agent may run meanwhile.
-pub(super) fn downgrade(
-    settings: &Settings,
-    pins: &Pins,
-    layout: u32,
-) -> Result<(), MigrationError> {
+/// False if they have that layout already.
+pub fn downgrade(settings: &Settings, pins: &Pins, layout: u32) -> Result<bool, MigrationError> {
     let found = meta(&pins.map("META")).during("read META")?;
     if found.abi_version == layout {
-        return Ok(());
+        return Ok(false);
     }
     let current = Generation::found(&found, settings, pins.maps())?;
     let earlier = Generation::new(layout, current.settings, pins.next())?;
@@ -284,13 +277,14 @@ pub(super) fn downgrade(
         stage.set(STAGE_BEGINS_THERE)?;
         catch_up(&current, &earlier)?;
         stage.set(STAGE_OTHER)?;
-        let from = Tables::at(&current.maps, current.layout)?;
-        from.copy(&Tables::at(&earlier.maps, earlier.layout)?, Pass::Add)?;
+        let from = Tables::at(&current.maps, &current.layout)?;
+        from.copy(&Tables::at(&earlier.maps, &earlier.layout)?, Pass::Add)?;
     }
     move_counters(&current, &earlier)?;
     earlier.complete(&mut object)?;
     replace_all(&mut object, pins).during("attach the programs")?;
-    pins.promote_next().during("put the maps in place")
+    pins.promote_next().during("put the maps in place")?;
+    Ok(true)
 }
 
 /// Until all packets come to programs that can hand them to the earlier ones, and

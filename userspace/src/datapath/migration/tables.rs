@@ -15,7 +15,7 @@ use crate::datapath::Settings;
 use crate::datapath::batch::Put;
 
 /// Entries that are read in one system call.
-const BATCH: usize = 1024;
+pub(super) const BATCH: usize = 1024;
 
 /// The maps.
 pub(super) const NAMES: [&str; 8] = [
@@ -112,7 +112,8 @@ impl Needed {
     }
 }
 
-fn read<T: Pod>(map: &Opened, index: u32) -> Result<T, MigrationError> {
+/// The value at an index of an array.
+pub(super) fn read<T: Pod>(map: &Opened, index: u32) -> Result<T, MigrationError> {
     let found = map.bytes().get(&index.to_ne_bytes()).during("read a split")?;
     let whole = found.filter(|bytes| bytes.len() == size_of::<T>());
     let missing = || io::Error::other(format!("nothing of that size at {index}"));
@@ -130,10 +131,22 @@ mod tests {
             Settings { flows: 100, splits: 10, endpoints: 20, chunks: 3, ..Settings::default() };
         assert!(needed.check(&settings, 100).is_ok(), "exactly enough");
         let cases = [
-            (Settings { flows: 99, ..settings }, "flows.max: 99 is configured, but what lives needs at least 100"),
-            (Settings { splits: 9, ..settings }, "limits.splits: 9 is configured, but what lives needs at least 10"),
-            (Settings { endpoints: 19, ..settings }, "limits.endpoints: 19 is configured, but what lives needs at least 20"),
-            (Settings { chunks: 2, ..settings }, "limits.tableSlots: 256 is configured, but what lives needs at least 384"),
+            (
+                Settings { flows: 99, ..settings },
+                "flows.max: 99 is configured, but what lives needs at least 100",
+            ),
+            (
+                Settings { splits: 9, ..settings },
+                "limits.splits: 9 is configured, but what lives needs at least 10",
+            ),
+            (
+                Settings { endpoints: 19, ..settings },
+                "limits.endpoints: 19 is configured, but what lives needs at least 20",
+            ),
+            (
+                Settings { chunks: 2, ..settings },
+                "limits.tableSlots: 256 is configured, but what lives needs at least 384",
+            ),
         ];
         for (settings, expected) in cases {
             let error = needed.check(&settings, 100).unwrap_err().to_string();

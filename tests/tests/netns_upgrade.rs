@@ -1,0 +1,249 @@
+//! The agent is started with other sizes, or another layout, under traffic: no
+//! connection is lost, none moves, and counters go on.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use weir::model::Protocol;
+use weir_tests::agent::{Agent, SPLITS, Setup};
+use weir_tests::client::{connect_from, exchange, ports, udp_from};
+use weir_tests::resource::SplitYaml;
+use weir_tests::scene::{PORT, Scene};
+use weir_tests::server::read_line;
+use weir_tests::topology::{Topology, VIP_V4, VIP_V6, client_ip};
+
+/// Connections that live all the time, of each family.
+const LIVE: u16 = 500;
+/// Datagram flows that live all the time, of each family.
+const DATAGRAM: u16 = 50;
+
+fn service(protocol: Protocol) -> [SocketAddr; 2] {
+    let port = if protocol == Protocol::Tcp { 9080 } else { 9053 };
+    [VIP_V4.into(), VIP_V6.into()].map(|ip| SocketAddr::new(ip, port))
+}
+
+/// Splits over TCP and UDP, of both families, between two subsets of two.
+fn splits(topology: &Topology, weights: [u32; 2]) -> String {
+    let mut documents = Vec::new();
+    for (family, at) in [("v4", 0), ("v6", 1)] {
+        for (name, protocol) in [("reviews", Protocol::Tcp), ("names", Protocol::Udp)] {
+            let address = service(protocol)[at];
+            let split = SplitYaml::new(&format!("{name}-{family}"), address, protocol)
+                .subset("v1", weights[0], &topology.ips(&["v1-a", "v1-b"], address.ip()), PORT)
+                .subset("v2", weights[1], &topology.ips(&["v2-a"], address.ip()), PORT)
+                .text();
+            documents.push(split);
+        }
+    }
+    documents.join("---\n")
+}
+
+/// Flows that live, with the endpoints that they reached.
+struct Live {
+    connections: Vec<(TcpStream, String)>,
+    datagrams: Vec<(UdpSocket, String)>,
+}
+
+impl Live {
+    fn begin(scene: &Scene) -> Self {
+        scene.topology.client.run(|| {
+            let (mut connections, mut datagrams) = (Vec::new(), Vec::new());
+            for vip in service(Protocol::Tcp) {
+                for source in ports(client_ip(vip.ip()), 10_000..10_000 + LIVE) {
+                    let mut stream = connect_from(source, vip).unwrap();
+                    let endpoint = read_line(&mut stream).unwrap();
+                    connections.push((stream, endpoint));
+                }
+            }
+            for vip in service(Protocol::Udp) {
+                for source in ports(client_ip(vip.ip()), 12_000..12_000 + DATAGRAM) {
+                    let socket = udp_from(source, vip).unwrap();
+                    let endpoint = exchange(&socket, b"first").unwrap();
+                    datagrams.push((socket, endpoint));
+                }
+            }
+            Self { connections, datagrams }
+        })
+    }
+
+    /// Something there and back on each.
+    fn go_on(&mut self, when: &str) {
+        for (number, (stream, endpoint)) in self.connections.iter_mut().enumerate() {
+            let (text, mut answer) = (format!("{number:016}"), [0; 16]);
+            let done =
+                stream.write_all(text.as_bytes()).and_then(|()| stream.read_exact(&mut answer));
+            done.unwrap_or_else(|e| panic!("{when}: connection {number} to {endpoint}: {e}"));
+            assert_eq!(answer, text.as_bytes(), "{when}: connection {number} to {endpoint}");
+        }
+        for (number, (socket, endpoint)) in self.datagrams.iter().enumerate() {
+            let now = exchange(socket, b"again");
+            let now = now.unwrap_or_else(|e| panic!("{when}: datagrams {number}: {e}"));
+            assert_eq!(now, *endpoint, "{when}: datagrams {number}");
+        }
+    }
+}
+
+/// Connections that are made all the time, at full rate.
+#[derive(Default)]
+struct Newcomers {
+    stop: AtomicBool,
+    made: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Newcomers {
+    fn run(&self, first: u16) {
+        let mut port = first;
+        while !self.stop.load(Ordering::Relaxed) {
+            port = if port == first + 14_999 { first } else { port + 1 };
+            for vip in service(Protocol::Tcp) {
+                let source = SocketAddr::new(client_ip(vip.ip()), port);
+                let mut served = connect_from(source, vip);
+                let line = served.as_mut().map(read_line);
+                match line {
+                    Ok(Ok(_)) => self.made.fetch_add(1, Ordering::Relaxed),
+                    Ok(Err(error)) => return self.failed(source, &error),
+                    Err(error) => return self.failed(source, error),
+                };
+            }
+        }
+    }
+
+    fn failed(&self, source: SocketAddr, error: &std::io::Error) {
+        self.failures.lock().unwrap().push(format!("from {source}: {error}"));
+    }
+}
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Ends them, also when the test panics.
+struct Stop<'a>(&'a Newcomers);
+
+/// Does something while connections live and others are made.
+fn under_traffic(scene: &mut Scene, act: impl FnOnce(&mut Agent, &Topology, &mut Live)) {
+    let mut live = Live::begin(scene);
+    // So that weights of today would send a part of them elsewhere.
+    scene.agent.replace(SPLITS, &splits(&scene.topology, [10, 90]));
+    scene.agent.await_status("other weights", |_| {
+        scene.agent.split("names-v6").unwrap().subsets[0].weight == 10
+    });
+    let newcomers = Newcomers::default();
+    let (topology, agent) = (&scene.topology, &mut scene.agent);
+    let before = counts(agent);
+    std::thread::scope(|scope| {
+        let stop = Stop(&newcomers);
+        for first in [20_000, 40_000] {
+            let newcomers = &newcomers;
+            scope.spawn(move || topology.client.run(|| newcomers.run(first)));
+        }
+        act(agent, topology, &mut live);
+        live.go_on("at the end");
+        drop(stop);
+    });
+    let failures = newcomers.failures.lock().unwrap();
+    let made = newcomers.made.load(Ordering::Relaxed);
+    assert!(failures.is_empty(), "{} of {made}: {}", failures.len(), failures[0]);
+    let after = counts(agent);
+    assert!(after >= before + made, "{before} flows before, {made} new ones, now {after}");
+    println!("{} live flows, {made} new connections: 0 failures", live.connections.len());
+}
+
+/// New flows that all subsets have counted.
+fn counts(agent: &Agent) -> u64 {
+    let names = ["reviews-v4", "reviews-v6", "names-v4", "names-v6"];
+    let splits = names.map(|name| agent.split(name).unwrap());
+    splits.iter().flat_map(|split| &split.subsets).map(|subset| subset.flows).sum()
+}
+
+fn scene(config: &str) -> Scene {
+    let names = ["v1-a", "v1-b", "v2-a"];
+    Scene::new(&names, |t| Setup::default().config(config).split(&splits(t, [50, 50]))).unwrap()
+}
+
+fn configure(agent: &Agent, lines: &str) {
+    let path = agent.directory().join("agent.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let kept = text.split("flows:").next().unwrap().split("limits:").next().unwrap();
+    std::fs::write(&path, format!("{kept}{lines}")).unwrap();
+}
+
+/// The file of a pinned map: another one where the map is another one.
+fn inode(maps: &Path, name: &str) -> u64 {
+    std::fs::metadata(maps.join(name)).unwrap().ino()
+}
+
+const SMALL: &str =
+    "flows:\n  max: 4096\nlimits:\n  splits: 16\n  endpoints: 64\n  tableSlots: 16384\n";
+
+#[test]
+fn other_sizes_cost_no_connection_and_no_count() {
+    let mut scene = scene(SMALL);
+    under_traffic(&mut scene, |agent, topology, live| {
+        let sizes = [
+            "flows:\n  max: 16384\nlimits:\n  splits: 16\n  endpoints: 64\n  tableSlots: 16384\n",
+            "flows:\n  max: 16384\nlimits:\n  splits: 64\n  endpoints: 256\n  tableSlots: 32768\n",
+            "flows:\n  max: 8192\nlimits:\n  splits: 8\n  endpoints: 32\n  tableSlots: 8192\n",
+        ];
+        for lines in sizes {
+            let before = inode(&agent.pins().maps(), "META");
+            configure(agent, lines);
+            agent.end(Signal::SIGTERM).unwrap();
+            agent.start_again(&topology.node).unwrap();
+            live.go_on(lines);
+            assert_ne!(inode(&agent.pins().maps(), "META"), before, "{lines}: new maps");
+        }
+        assert!(!agent.pins().are_in_transition());
+    });
+}
+
+#[test]
+fn an_agent_that_is_killed_while_flows_move_is_started_again_and_goes_on() {
+    let mut scene = scene(SMALL);
+    under_traffic(&mut scene, |agent, topology, live| {
+        for (attempt, wait) in [20, 60, 120, 180, 250, 350].into_iter().enumerate() {
+            let max = 8192 + 1024 * attempt;
+            configure(agent, &format!("flows:\n  max: {max}\n"));
+            agent.end(Signal::SIGKILL).unwrap();
+            agent.start_for(&topology.node, Duration::from_millis(wait)).unwrap();
+            live.go_on(&format!("killed after {wait} ms"));
+        }
+        agent.start_again(&topology.node).unwrap();
+        assert!(!agent.pins().are_in_transition());
+    });
+}
+
+#[test]
+fn sizes_that_are_too_small_are_refused_and_the_kernel_goes_on() {
+    let mut scene = scene(SMALL);
+    under_traffic(&mut scene, |agent, topology, live| {
+        let cases = [
+            (
+                "limits:\n  splits: 2\n",
+                "limits.splits: 2 is configured, but what lives needs at least 4",
+            ),
+            (
+                "limits:\n  endpoints: 2\n",
+                "limits.endpoints: 2 is configured, but what lives needs at least",
+            ),
+        ];
+        agent.end(Signal::SIGTERM).unwrap();
+        for (lines, expected) in cases {
+            configure(agent, lines);
+            let error = agent.start_again(&topology.node).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            live.go_on(lines);
+        }
+        configure(agent, SMALL);
+        agent.start_again(&topology.node).unwrap();
+    });
+}
