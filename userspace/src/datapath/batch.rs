@@ -197,7 +197,7 @@ impl<'a> Bytes<'a> {
     /// The value of a key, if it is there.
     pub fn get(self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let mut value = vec![0; self.value];
-        let mut element = self.element(key, value.as_mut_ptr() as u64, 0);
+        let mut element = self.element(key, value.as_mut_ptr() as u64, 0)?;
         match bpf(BPF_MAP_LOOKUP_ELEM, &mut element) {
             Ok(()) => Ok(Some(value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -207,10 +207,12 @@ impl<'a> Bytes<'a> {
 
     /// Writes an entry; false if it was there and stays.
     pub fn put(self, key: &[u8], value: &[u8], how: Put) -> io::Result<bool> {
-        assert_eq!(value.len(), self.value, "bytes of a value");
+        if value.len() != self.value {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         const BPF_NOEXIST: u64 = 1;
         let flags = if how == Put::New { BPF_NOEXIST } else { 0 };
-        match bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value.as_ptr() as u64, flags)) {
+        match bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value.as_ptr() as u64, flags)?) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
             Err(error) => Err(error),
@@ -219,16 +221,18 @@ impl<'a> Bytes<'a> {
 
     /// Deletes an entry; whether it was there.
     pub fn remove(self, key: &[u8]) -> io::Result<bool> {
-        match bpf(BPF_MAP_DELETE_ELEM, &mut self.element(key, 0, 0)) {
+        match bpf(BPF_MAP_DELETE_ELEM, &mut self.element(key, 0, 0)?) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    fn element(self, key: &[u8], value: u64, flags: u64) -> Element {
-        assert_eq!(key.len(), self.key, "bytes of a key");
+    fn element(self, key: &[u8], value: u64, flags: u64) -> io::Result<Element> {
+        if key.len() != self.key {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let map_fd = self.map.as_raw_fd().unsigned_abs();
-        Element { map_fd, zero: 0, key: key.as_ptr() as u64, value, flags }
+        Ok(Element { map_fd, zero: 0, key: key.as_ptr() as u64, value, flags })
     }
 }

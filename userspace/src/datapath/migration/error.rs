@@ -23,6 +23,21 @@ pub enum MigrationError {
         /// The layout that was found.
         found: u32,
     },
+    /// Maps of this build's layout that are no such maps.
+    #[error(
+        "the pinned maps have this build's layout, but not its maps: {what}: {found}, expected \
+         {wanted}; they cannot be adopted. `weir agent --replace` starts with empty maps: live \
+         flows are then steered anew, by today's weights, and those that go to another endpoint \
+         than before are reset"
+    )]
+    Shape {
+        /// What differs.
+        what: String,
+        /// What was found.
+        found: String,
+        /// What this build has.
+        wanted: String,
+    },
     /// What is in the maps is more than is configured.
     #[error(
         "{name}: {configured} is configured, but what lives needs at least {needed}; configure \

@@ -1,6 +1,7 @@
 //! From one generation of programs and maps to another one, under traffic: another
 //! layout, or other sizes. How, and why nothing is lost: docs/design/upgrade.md.
 
+mod compare;
 mod counters;
 mod error;
 mod flows;
@@ -18,8 +19,7 @@ use probe_common::map::{
 use tracing::{info, warn};
 
 use super::hooks::replace_all;
-use super::object::{COUNTERS, Object, ObjectError, Role, meta};
-use super::shape::{is_pinned, shapes};
+use super::object::{COUNTERS, Object, Role, meta};
 use super::{Pins, Settings};
 
 use counters::Mover;
@@ -29,6 +29,7 @@ use generation::{Generation, Stage, connect};
 use opened::Opened;
 use tables::Needed;
 
+pub(super) use compare::difference;
 pub use error::MigrationError;
 
 /// For so long handshakes are waited for that are under way when a generation
@@ -38,39 +39,6 @@ const HANDSHAKES: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
 /// Passes over all flows, at most, before the other generation begins them.
 const PASSES: usize = 3;
-
-/// In what pinned maps differ from those that are wanted.
-pub(super) fn difference(
-    settings: &Settings,
-    pins: &Pins,
-    found: &Meta,
-) -> Result<Option<String>, ObjectError> {
-    let wanted = settings.meta(ABI_VERSION);
-    if found.abi_version != ABI_VERSION {
-        return Ok(Some(format!("they have layout {}", found.abi_version)));
-    }
-    let numbers = [
-        ("reasons that are counted", found.reasons, wanted.reasons),
-        ("length of a tick", found.tick_shift, wanted.tick_shift),
-    ];
-    for (what, found, wanted) in numbers {
-        if found != wanted {
-            return Ok(Some(format!("{what}: {found}, now {wanted}")));
-        }
-    }
-    for (name, wanted) in shapes(super::OBJECT, settings)?.into_iter().filter(|(n, _)| is_pinned(n))
-    {
-        let path = pins.map(&name);
-        if !path.exists() {
-            return Ok(Some(format!("they lack {name}")));
-        }
-        let found = Opened::at(&path)?.shape;
-        if found != wanted {
-            return Ok(Some(format!("{name} is {found}, now {wanted}")));
-        }
-    }
-    Ok(None)
-}
 
 /// Moves what lives in the pinned maps to new ones, and the programs on all
 /// interfaces with it. If that fails before the new maps have flows of their own, the programs
