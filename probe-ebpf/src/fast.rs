@@ -1,7 +1,7 @@
 //! Ordinary packets of live flows: flow table, rewrite.
 
 use probe_common::address::{Address, Tuple};
-use probe_common::flow::{Entry, RESET, SYNCED, to_note};
+use probe_common::flow::{CONTESTED, Entry, RESET, SYNCED, to_note};
 use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 
 use crate::deliver::{deliver, is_gone};
@@ -47,7 +47,7 @@ pub fn fast<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -
 fn is_ordinary<A: Address>(headers: &Headers, entry: &Entry<A>) -> bool {
     headers.flags & (SYN | FIN | RST) == 0
         && !headers.first
-        && entry.state & (RESET | SYNCED) == SYNCED
+        && entry.state & (RESET | SYNCED | CONTESTED) == SYNCED
         && now() == entry.seen
         && !is_gone(entry.endpoint)
 }

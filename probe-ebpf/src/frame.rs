@@ -20,8 +20,10 @@ pub enum Verdict {
     FromEndpoint = 5,
     /// Of a flow that has moved to the flow tables. Never the last word.
     Grown = 6,
+    /// Of a live flow, or of another one with its tuple. Never the last word.
+    Contested = 7,
     /// Untouched, and for the other generation to deal with; see [`crate::generations`].
-    Elsewhere = 7,
+    Elsewhere = 8,
 }
 
 impl Verdict {
@@ -41,7 +43,8 @@ impl Verdict {
             4 => Self::Steered,
             5 => Self::FromEndpoint,
             6 => Self::Grown,
-            7 => Self::Elsewhere,
+            7 => Self::Contested,
+            8 => Self::Elsewhere,
             _ => Self::Unknown,
         }
     }

@@ -37,6 +37,8 @@ mod newcomer;
 #[cfg(target_arch = "bpf")]
 mod open;
 #[cfg(target_arch = "bpf")]
+mod other;
+#[cfg(target_arch = "bpf")]
 mod place;
 #[cfg(target_arch = "bpf")]
 mod reject;
@@ -52,6 +54,8 @@ mod settle;
 mod shortcut;
 #[cfg(target_arch = "bpf")]
 mod steps;
+#[cfg(target_arch = "bpf")]
+mod successor;
 #[cfg(target_arch = "bpf")]
 mod tc;
 #[cfg(target_arch = "bpf")]

@@ -1,8 +1,10 @@
 //! Programs and maps in the kernel, attached nowhere.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result};
 use probe_common::map::SubsetStats;
-use weir::datapath::{Datapath as _, Kernel, Object, Settings};
+use weir::datapath::{Addresses, Datapath as _, Kernel, Object, Settings};
 use weir::model::Split;
 use weir::plan::{Capacity, Change, Ledger, plan};
 
@@ -10,6 +12,7 @@ use weir::plan::{Capacity, Change, Ledger, plan};
 pub struct Loaded {
     object: Object,
     kernel: Kernel,
+    addresses: Addresses,
     ledger: Ledger,
 }
 
@@ -22,9 +25,10 @@ impl Loaded {
     pub fn new(settings: &Settings) -> Result<Self> {
         let mut object = Object::load(settings)?;
         let kernel = Kernel::new(object.ebpf())?;
+        let addresses = Addresses::of(object.ebpf())?;
         let (splits, endpoints, chunks) = (settings.splits, settings.endpoints, settings.chunks);
         let ledger = Ledger::new(Capacity { splits, endpoints, chunks });
-        Ok(Self { object, kernel, ledger })
+        Ok(Self { object, kernel, addresses, ledger })
     }
 
     /// Puts a split into force, as the agent does, at a time in seconds since boot.
@@ -34,6 +38,28 @@ impl Loaded {
     /// If it does not fit.
     pub fn publish(&mut self, split: &Split, now: u64) -> Result<()> {
         let change = Change { put: vec![split.clone().into()], remove: Vec::new() };
+        let plan = plan(&self.ledger, &change, now)?;
+        self.kernel.execute_all(&plan.ops)?;
+        self.ledger = plan.ledger;
+        Ok(())
+    }
+
+    /// Has what is for no split answered at these addresses, if the programs are to.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn answer_at(&mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<()> {
+        Ok(self.addresses.put(addresses)?)
+    }
+
+    /// Takes a split out of force, as the agent does.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn withdraw(&mut self, split: &Split, now: u64) -> Result<()> {
+        let change = Change { put: Vec::new(), remove: vec![split.name().clone()] };
         let plan = plan(&self.ledger, &change, now)?;
         self.kernel.execute_all(&plan.ops)?;
         self.ledger = plan.ledger;

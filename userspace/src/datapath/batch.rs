@@ -36,13 +36,14 @@ struct Element {
     flags: u64,
 }
 
-fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+/// The result of a command that has one, such as a file descriptor.
+pub(super) fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
     let size = size_of::<A>();
     let pointer: *mut A = attributes;
     // SAFETY: the pointer is valid for `size` bytes; what the addresses in it
     // point to is the business of the callers.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Where a walk through a map is, with its buffers.
@@ -77,7 +78,7 @@ impl<K: Pod, V: Pod> Cursor<K, V> {
             // The buffers hold `count` keys and values of the map's sizes, which
             // the types of the map's owner fix, and a place of any map's size.
             let more = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
-                Ok(()) => true,
+                Ok(_) => true,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     // One bucket holds more than fits.
@@ -116,7 +117,7 @@ pub fn get<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>
     // A key and a value of the map's sizes, which the types of the map's owner fix.
     let mut element = Element { map_fd, zero: 0, key: key as u64, value: place as u64, flags: 0 };
     match bpf(BPF_MAP_LOOKUP_ELEM, &mut element) {
-        Ok(()) => Ok(Some(value)),
+        Ok(_) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
@@ -127,7 +128,7 @@ pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     let (key, map_fd): (*const K, _) = (key, map.as_raw_fd().unsigned_abs());
     let mut element = Element { map_fd, zero: 0, key: key as u64, value: 0, flags: 0 };
     match bpf(BPF_MAP_DELETE_ELEM, &mut element) {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
     }
@@ -174,7 +175,7 @@ impl<'a> Bytes<'a> {
             };
             // The buffers hold `batch` keys and values, and a place of any map's size.
             let more = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
-                Ok(()) => true,
+                Ok(_) => true,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     // One bucket holds more than fits.
@@ -199,7 +200,7 @@ impl<'a> Bytes<'a> {
         let mut value = vec![0; self.value];
         let mut element = self.element(key, value.as_mut_ptr() as u64, 0)?;
         match bpf(BPF_MAP_LOOKUP_ELEM, &mut element) {
-            Ok(()) => Ok(Some(value)),
+            Ok(_) => Ok(Some(value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(error),
         }
@@ -213,7 +214,7 @@ impl<'a> Bytes<'a> {
         const BPF_NOEXIST: u64 = 1;
         let flags = if how == Put::New { BPF_NOEXIST } else { 0 };
         match bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value.as_ptr() as u64, flags)?) {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
             Err(error) => Err(error),
         }
@@ -222,7 +223,7 @@ impl<'a> Bytes<'a> {
     /// Deletes an entry; whether it was there.
     pub fn remove(self, key: &[u8]) -> io::Result<bool> {
         match bpf(BPF_MAP_DELETE_ELEM, &mut self.element(key, 0, 0)?) {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
         }

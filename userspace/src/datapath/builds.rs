@@ -52,6 +52,11 @@ impl Build {
         }
     }
 
+    /// Whether this one.
+    pub fn is_current(&self) -> bool {
+        self.layout == ABI_VERSION
+    }
+
     /// The layout of its maps.
     pub fn layout(&self) -> u32 {
         self.layout

@@ -3,8 +3,10 @@
 //!
 //! Mechanism only: what is to be in the maps is decided in [`crate::plan`].
 
+mod addresses;
 mod batch;
 mod builds;
+mod claim;
 mod clock;
 mod counters;
 mod ended;
@@ -18,12 +20,15 @@ mod log;
 mod mapped;
 mod memory;
 mod migration;
+mod network;
 mod object;
 mod others;
 mod pins;
 mod shape;
 mod strangers;
 
+pub use addresses::Addresses;
+pub use claim::{Claim, ClaimError};
 pub use clock::Clock;
 pub use counters::Counters;
 pub use ended::{Swept, full_flows};

@@ -40,6 +40,9 @@ pub struct Settings {
     pub young_seed: u64,
     /// Whether the programs tell rare events, see [`super::KernelLog`].
     pub log_rare: bool,
+    /// Whether what comes to a service address and is for no split is answered; see
+    /// [`super::Addresses`].
+    pub other_ports: bool,
 }
 
 impl Default for Settings {
@@ -54,6 +57,7 @@ impl Default for Settings {
             hash_seed: 0,
             young_seed: 0,
             log_rare: false,
+            other_ports: false,
         }
     }
 }
@@ -76,7 +80,7 @@ impl Settings {
 
     /// The sizes that maps are given when they are made; all others have theirs in
     /// the object.
-    pub(super) fn entries(&self) -> [(&'static str, u32); 15] {
+    pub(super) fn entries(&self) -> [(&'static str, u32); 17] {
         let sets = self.young() / WAYS as u32;
         [
             ("FLOWS_V4", self.flows * 2),
@@ -86,8 +90,10 @@ impl Settings {
             ("YOUNG_SETS_V4", sets),
             ("YOUNG_SETS_V6", sets),
             ("SERVICES", self.splits),
+            ("ADDRESSES", self.splits),
             ("ACTIVE", self.splits),
             ("SPLITS", self.splits * 2),
+            ("SUBSET_IDS", self.splits * MAX_SUBSETS as u32),
             ("SUBSET_STATS", self.splits * MAX_SUBSETS as u32),
             ("TABLES", self.chunks),
             ("ENDPOINTS", self.endpoints),
@@ -105,6 +111,8 @@ impl Settings {
 
     /// What the maps are made for.
     pub(super) fn meta(&self, layout: u32) -> Meta {
+        // Layout 7 knew nothing of these.
+        let reasons = reasons(Reason::ALL.iter().map(|reason| reason.name()));
         Meta {
             abi_version: layout,
             tick_shift: Clock::new().shift(),
@@ -115,7 +123,8 @@ impl Settings {
             chunks: self.chunks,
             hash_seed: self.hash_seed,
             young_seed: self.young_seed,
-            reasons: reasons(Reason::ALL.iter().map(|reason| reason.name())),
+            reasons: if layout > 7 { reasons } else { 0 },
+            network: if layout > 7 { super::network::own() } else { 0 },
             ..Zeroable::zeroed()
         }
     }
@@ -244,7 +253,7 @@ impl Object {
             let found = meta(&pins.map("META"))?;
             if found.abi_version == 0 {
                 // Its agent ended before they were complete; nothing was attached yet.
-                pins.remove()?;
+                pins.clear()?;
                 Pins::make(pins.dir())?;
             } else {
                 settings.young_seed = found.young_seed;
@@ -273,6 +282,7 @@ impl Object {
         let shift = clock.shift();
         let young_mask = settings.young() / WAYS as u32 - 1;
         let (log_rare, frags) = (u32::from(settings.log_rare), u32::from(has_xdp_frags()));
+        let other_ports = u32::from(settings.other_ports);
         let transitional = u32::from(role == Role::Transitional);
         let names: Vec<_> = shapes(build.object(), settings)?.into_keys().collect();
         let mut loader = EbpfLoader::new();
@@ -293,8 +303,9 @@ impl Object {
             .override_global("YOUNG_MASK", &young_mask, true)
             .override_global("LOG_RARE", &log_rare, true)
             .override_global("XDP_FRAGS", &frags, true)
-            // Earlier layouts have none.
-            .override_global("TRANSITIONAL", &transitional, role == Role::Transitional)
+            // Earlier layouts have none of these.
+            .override_global("OTHER_PORTS", &other_ports, build.is_current())
+            .override_global("TRANSITIONAL", &transitional, build.is_current())
             .load(build.object())?;
         match role {
             Role::Counters => load_program(&mut ebpf, SETTLE)?,

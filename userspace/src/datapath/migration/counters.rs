@@ -27,8 +27,9 @@ pub(super) struct Mover<'a> {
 
 impl Mover<'_> {
     /// Of endpoints.
-    pub fn endpoints(&mut self) -> Result<(), MigrationError> {
-        self.all::<EndpointStats>("ENDPOINT_STATS", SETTLE_ENDPOINT, Some)
+    pub fn endpoints(&mut self, from: &Layout) -> Result<(), MigrationError> {
+        let place = |id| Some(from.endpoint(id));
+        self.all::<EndpointStats>("ENDPOINT_STATS", SETTLE_ENDPOINT, place)
     }
 
     /// Of subsets.

@@ -220,8 +220,15 @@ mod tests {
     const KEY: Tuple<V4> =
         Tuple { src: V4(1), dst: V4(2), sport: 3, dport: 4, protocol: TCP, zero: [0; 3] };
     const TO: Tuple<V4> = Tuple { dst: V4(5), ..KEY };
-    const FACTS: Facts =
-        Facts { endpoint: 7, state: SYNCED, direction: FORWARD, seen: 9, created: 8, sequence: 6 };
+    const FACTS: Facts = Facts {
+        endpoint: 7,
+        subset: 3,
+        state: SYNCED,
+        direction: FORWARD,
+        seen: 9,
+        created: 8,
+        sequence: 6,
+    };
 
     #[test]
     fn what_the_other_generation_noted_last_is_added() {

@@ -7,7 +7,7 @@ use aya::programs::{Program, ProgramFd};
 use probe_common::map::Meta;
 
 use super::error::{During as _, MigrationError};
-use super::layout::{Layout, names};
+use super::layout::Layout;
 use super::opened::Opened;
 use super::tables;
 use crate::datapath::builds::Build;
@@ -88,11 +88,17 @@ impl Generation {
 
     /// Copies what is in force from another generation, but for what is shared.
     pub fn copy(&self, other: &Self, shared: &[String]) -> Result<(), MigrationError> {
-        let names = names(&other.maps)?;
+        let converter = other.layout.converter(&self.layout, &other.maps)?;
         for name in tables::NAMES.iter().filter(|name| !shared.iter().any(|other| other == *name)) {
-            tables::copy(&other.map(name)?, &self.map(name)?, |key, value| {
-                self.layout.converted(&other.layout, &names, (name, key, value))
-            })?;
+            if !self.maps.join(name).exists() {
+                continue;
+            }
+            let own = self.map(name)?;
+            if other.maps.join(name).exists() {
+                let convert = |key: &[u8], value: &[u8]| converter.value(name, key, value);
+                tables::copy(&other.map(name)?, &own, convert)?;
+            }
+            tables::write(&own, converter.made(name))?;
         }
         Ok(())
     }

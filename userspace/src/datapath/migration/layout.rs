@@ -1,28 +1,59 @@
 //! Layouts of maps that this build can read and write. All goes by way of the
 //! current one: an earlier layout is what it becomes, and what becomes it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use probe_common::address::Address;
 use probe_common::flow::Entry;
-use probe_common::map::{ABI_VERSION, CHUNK, MAX_SUBSETS, Split};
+use probe_common::map::ABI_VERSION;
 use probe_common::reason::Reason;
 use probe_common::young::Young;
 
-use super::error::{During as _, MigrationError};
-use super::opened::Opened;
-use super::seven::{self, Names};
-use super::tables;
+use super::content::Content;
+use super::error::MigrationError;
+use super::seven;
+use super::seven::down::Down;
+use super::seven::up::Up;
 
 /// A layout.
 #[derive(Debug, Clone)]
 pub(super) enum Layout {
     /// Of this build.
     Current,
-    /// The one before, with the subsets of its endpoints, by their numbers.
-    Seven(BTreeMap<u32, u32>),
+    /// The one before, with what becomes of ids.
+    Seven(Arc<Up>),
+}
+
+/// How values are written in another layout than they are in.
+#[derive(Debug)]
+pub(super) enum Converter {
+    /// As they are.
+    Same,
+    /// One layout up.
+    Up(Arc<Up>),
+    /// One layout down.
+    Down(Down),
+}
+
+impl Converter {
+    /// A value of one of [`super::tables::NAMES`]; None if there is nothing to be said.
+    pub fn value(&self, map: &str, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Same => Some(value.to_vec()),
+            Self::Up(up) => up.value(map, key, value),
+            Self::Down(down) => down.value(map, key, value),
+        }
+    }
+
+    /// What a map has that was not there before.
+    pub fn made(&self, map: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        match self {
+            Self::Up(up) => up.made(map),
+            Self::Same | Self::Down(_) => Vec::new(),
+        }
+    }
 }
 
 impl Layout {
@@ -31,31 +62,19 @@ impl Layout {
     pub fn of(number: u32, maps: &Path) -> Result<Self, MigrationError> {
         match number {
             _ if number == ABI_VERSION => Ok(Self::Current),
-            7 => {
-                let (path, mut subsets) = (maps.join("ENDPOINTS"), BTreeMap::new());
-                if path.exists() {
-                    let walked = Opened::at(&path)?.bytes().walk(tables::BATCH, |key, value| {
-                        if let Some(subset) = seven::subset(value).filter(|&subset| subset != 0) {
-                            subsets.insert(pod_read_unaligned(key), subset);
-                        }
-                    });
-                    walked.during("read the endpoints")?;
-                }
-                Ok(Self::Seven(subsets))
-            }
+            7 if !maps.join("META").exists() => Ok(Self::Seven(Arc::default())),
+            7 => Ok(Self::Seven(Arc::new(Up::of(&Content::read(maps)?)))),
             found => Err(MigrationError::Layout { found }),
         }
     }
 
-    fn is_current(&self) -> bool {
-        matches!(self, Self::Current)
-    }
-
-    fn subset(&self, endpoint: u32) -> u32 {
-        match self {
-            Self::Current => 0,
-            Self::Seven(subsets) => subsets.get(&endpoint).copied().unwrap_or_default(),
-        }
+    /// How values of this layout, in that directory, are written in another one.
+    pub fn converter(&self, to: &Self, maps: &Path) -> Result<Converter, MigrationError> {
+        Ok(match (self, to) {
+            (Self::Current, Self::Current) | (Self::Seven(_), Self::Seven(_)) => Converter::Same,
+            (Self::Seven(up), Self::Current) => Converter::Up(Arc::clone(up)),
+            (Self::Current, Self::Seven(_)) => Converter::Down(Down::of(&Content::read(maps)?)),
+        })
     }
 
     /// What an entry of the flow tables is.
@@ -65,7 +84,7 @@ impl Layout {
     {
         let bytes = match self {
             Self::Current => bytes.to_vec(),
-            Self::Seven(_) => seven::entry_up(bytes, |endpoint| self.subset(endpoint))?,
+            Self::Seven(up) => seven::entry_up(bytes, |endpoint| up.place(endpoint))?,
         };
         (bytes.len() == size_of::<Entry<A>>()).then(|| pod_read_unaligned(&bytes))
     }
@@ -79,15 +98,15 @@ impl Layout {
             return None;
         }
         let mut young: Young<A> = pod_read_unaligned(bytes);
-        if self.is_current() {
-            return young.is_whole().then_some(young);
+        match self {
+            Self::Current => young.is_whole().then_some(young),
+            Self::Seven(up) => {
+                let whole = young.check == seven::sum(&young);
+                (young.endpoint, young.subset) = up.place(young.endpoint);
+                young.check = young.sum();
+                whole.then_some(young)
+            }
         }
-        let whole = young.check == seven::sum(&young);
-        // The last word, which was zero.
-        let (subset, end) = (self.subset(young.endpoint), size_of::<Young<A>>());
-        bytemuck::bytes_of_mut(&mut young)[end - 4..].copy_from_slice(&subset.to_ne_bytes());
-        young.check = young.sum();
-        whole.then_some(young)
     }
 
     /// An entry as it is written.
@@ -101,6 +120,14 @@ impl Layout {
         }
     }
 
+    /// The id in the next layout of an endpoint that has that one.
+    pub fn endpoint(&self, id: u32) -> u32 {
+        match self {
+            Self::Current => id,
+            Self::Seven(up) => up.endpoint(id),
+        }
+    }
+
     /// The names of what is counted in REASONS, in order.
     pub fn reasons(&self) -> Vec<&'static str> {
         match self {
@@ -111,69 +138,16 @@ impl Layout {
 
     /// Whether a map means the same in another layout, if it has the same shape.
     pub fn means_as(&self, other: &Self, name: &str) -> bool {
-        if self.is_current() == other.is_current() {
-            return true;
-        }
-        !seven::CHANGED.contains(&name) && (name != "REASONS" || self.reasons() == other.reasons())
-    }
-
-    /// A value of one of [`super::tables::NAMES`] in this layout, of what it is in
-    /// another one; None if there is nothing to be said.
-    pub fn converted(
-        &self,
-        from: &Self,
-        names: &Names,
-        (map, key, value): (&str, &[u8], &[u8]),
-    ) -> Option<Vec<u8>> {
-        match (from, self, map) {
-            (Self::Seven(_), Self::Current, "ENDPOINTS") => seven::endpoint_up(value),
-            (Self::Seven(_), Self::Current, "IDENTITIES") => {
-                names.up(pod_read_unaligned(key), value)
-            }
-            (Self::Current, Self::Seven(_), "ENDPOINTS") => {
-                let id: u32 = pod_read_unaligned(key);
-                let subset = names.of_endpoints.get(&id).copied().unwrap_or_default();
-                Some(seven::endpoint_down(value, subset))
-            }
-            (Self::Current, Self::Seven(_), "IDENTITIES") => {
-                names.down(pod_read_unaligned(key), value)
-            }
-            _ => Some(value.to_vec()),
+        let up = match (self, other) {
+            (Self::Seven(up), Self::Current) | (Self::Current, Self::Seven(up)) => up,
+            _ => return true,
+        };
+        match name {
+            "REASONS" => self.reasons() == other.reasons(),
+            "ENDPOINT_STATS" => !up.joins(),
+            name => !seven::CHANGED.contains(&name),
         }
     }
-}
-
-/// What the numbers in maps stand for.
-pub(super) fn names(maps: &Path) -> Result<Names, MigrationError> {
-    const STEP: &str = "read the names";
-    let open = |name: &str| Opened::at(&maps.join(name));
-    let (mut names, mut splits) = (Names::default(), Vec::new());
-    let walked = open("IDENTITIES")?.bytes().walk(tables::BATCH, |key, value| {
-        let key = pod_read_unaligned(key);
-        names.add(key, value);
-        if key.kind == probe_common::map::IDENTITY_SPLIT {
-            splits.push(key.id);
-        }
-    });
-    walked.during(STEP)?;
-    let (active, versions, chunks) = (open("ACTIVE")?, open("SPLITS")?, open("TABLES")?);
-    for id in splits {
-        let split: Split = tables::read(&versions, tables::read(&active, id)?)?;
-        for subset in &split.subsets[..(split.count as usize).min(MAX_SUBSETS)] {
-            if subset.len == 1 {
-                names.of_endpoints.insert(subset.table, subset.id);
-            }
-            let count = if subset.len > 1 { subset.len.div_ceil(CHUNK as u32) } else { 0 };
-            let mut left = subset.len as usize;
-            for chunk in subset.table..subset.table + count {
-                let slots: [u32; CHUNK] = tables::read(&chunks, chunk)?;
-                let own = slots.iter().take(left);
-                names.of_endpoints.extend(own.map(|&endpoint| (endpoint, subset.id)));
-                left = left.saturating_sub(CHUNK);
-            }
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! layout, or other sizes. How, and why nothing is lost: docs/design/upgrade.md.
 
 mod compare;
+mod content;
 mod counters;
 mod error;
 mod flows;
@@ -170,7 +171,7 @@ fn move_counters(from: &Generation, to: &Generation) -> Result<(), MigrationErro
     let mut object = Object::load_settle(&to.settings, &to.maps).during("load the programs")?;
     let mut mover = Mover { maps: &from.maps, object: &mut object };
     if endpoints {
-        mover.endpoints()?;
+        mover.endpoints(&from.layout)?;
     }
     if subsets {
         mover.subsets()?;

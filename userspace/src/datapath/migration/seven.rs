@@ -1,29 +1,38 @@
 //! Layout 7, as it differs from layout 8: pure functions of bytes.
 //!
-//! Entries of flows had no subset, endpoints had one; and what endpoints are
-//! called had the names of split and subset in it, where now the service address
-//! is.
+//! Entries of flows had no subset, endpoints had one. Subset ids had no generation:
+//! what was in force becomes the first one. What numbers stand for was written in
+//! words, and an endpoint was known by the names of its split and subset, not by its
+//! service address: [`up`] and [`down`].
 
-use std::collections::BTreeMap;
+pub(super) mod down;
+pub(super) mod up;
 
 use probe_common::address::Address;
+use probe_common::flow::CONTESTED;
 use probe_common::hash::mix;
-use probe_common::map::{IDENTITY_ENDPOINT, IDENTITY_SPLIT, IDENTITY_SUBSET, IdentityKey};
+use probe_common::map::SUBSET_INDEX;
 use probe_common::young::Young;
 
-/// Where in an entry of the flow tables the subset is now.
-const SUBSET: usize = 32;
-/// Bytes of an endpoint now; the subset was behind them.
+/// Bytes of an endpoint now; the index of its subset was behind them.
 const ENDPOINT: usize = 20;
+/// Bytes of an identity.
+const IDENTITY: usize = 256;
+/// Where an entry of the flow tables has its endpoint; behind that is the subset now.
+const OF_ENDPOINT: std::ops::Range<usize> = 8..12;
+/// Where an entry had its address; before that are four bytes of nothing now.
+const ADDRESS: usize = 32;
 
 /// Maps that did not mean the same.
-pub(super) const CHANGED: [&str; 8] = [
+pub(super) const CHANGED: [&str; 10] = [
     "FLOWS_V4",
     "FLOWS_V6",
     "YOUNG_V4",
     "YOUNG_V6",
     "YOUNG_SETS_V4",
     "YOUNG_SETS_V6",
+    "SPLITS",
+    "TABLES",
     "ENDPOINTS",
     "IDENTITIES",
 ];
@@ -55,31 +64,36 @@ pub(super) const REASONS: &[&str] = &[
     "flow_port_changed",
 ];
 
-/// The subset of an endpoint.
+/// The id of the first subset with an index.
+pub(super) const fn first_generation(index: u32) -> u32 {
+    1 << SUBSET_INDEX.count_ones() | index
+}
+
+/// The index of an endpoint's subset.
 pub(super) fn subset(endpoint: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(endpoint.get(ENDPOINT..)?.try_into().ok()?))
 }
 
-/// An endpoint, as it is now.
-pub(super) fn endpoint_up(endpoint: &[u8]) -> Option<Vec<u8>> {
-    Some(endpoint.get(..ENDPOINT)?.to_vec())
+/// An entry of the flow tables, as it is now; `place` says of an endpoint's id which
+/// one it has now, and the id of the subset that it counts for.
+pub(super) fn entry_up(entry: &[u8], place: impl Fn(u32) -> (u32, u32)) -> Option<Vec<u8>> {
+    let (rest, address) = entry.split_at_checked(ADDRESS)?;
+    let endpoint = u32::from_ne_bytes(rest[OF_ENDPOINT].try_into().ok()?);
+    let (endpoint, subset) = place(endpoint);
+    let (endpoint, subset) = (endpoint.to_ne_bytes(), subset.to_ne_bytes());
+    let (before, behind) = (&rest[..OF_ENDPOINT.start], &rest[OF_ENDPOINT.end..]);
+    Some([before, &endpoint, &subset, behind, &[0; 4], address].concat())
 }
 
-/// An endpoint, as it was.
-pub(super) fn endpoint_down(endpoint: &[u8], subset: u32) -> Vec<u8> {
-    [endpoint, &subset.to_ne_bytes()].concat()
-}
-
-/// An entry of the flow tables, as it is now; `subset` is of an endpoint's number.
-pub(super) fn entry_up(entry: &[u8], subset: impl Fn(u32) -> u32) -> Option<Vec<u8>> {
-    let endpoint = u32::from_ne_bytes(entry.get(8..12)?.try_into().ok()?);
-    let (before, behind) = entry.split_at_checked(SUBSET)?;
-    Some([before, &subset(endpoint).to_ne_bytes(), behind].concat())
-}
-
-/// An entry of the flow tables, as it was.
+/// An entry of the flow tables, as it was; the flow itself, if another one with its tuple
+/// may be there as well.
 pub(super) fn entry_down(entry: &[u8]) -> Vec<u8> {
-    [&entry[..SUBSET], &entry[SUBSET + 4..]].concat()
+    let (before, behind) = (&entry[..OF_ENDPOINT.end], &entry[OF_ENDPOINT.end + 4..ADDRESS + 4]);
+    let mut was = [before, behind, &entry[ADDRESS + 8..]].concat();
+    let state = &mut was[OF_ENDPOINT.end..OF_ENDPOINT.end + 2];
+    let known = u16::from_ne_bytes([state[0], state[1]]) & !CONTESTED;
+    state.copy_from_slice(&known.to_ne_bytes());
+    was
 }
 
 /// [`Young::sum`], as it was.
@@ -96,127 +110,54 @@ pub(super) fn sum<A: Address>(young: &Young<A>) -> u32 {
     (mix(addresses ^ ports.rotate_left(21) ^ rest.rotate_left(43)) >> 32) as u32 | 1
 }
 
-/// What the numbers in maps stand for.
-#[derive(Debug, Default)]
-pub(super) struct Names {
-    /// Service addresses, and protocols, by the names of their splits.
-    services: BTreeMap<String, String>,
-    /// Names of splits, by their numbers.
-    splits: BTreeMap<u32, String>,
-    /// Names of subsets, by their numbers.
-    subsets: BTreeMap<u32, String>,
-    /// The numbers of endpoints' subsets.
-    pub of_endpoints: BTreeMap<u32, u32>,
-}
-
-fn text(identity: &[u8]) -> Option<&str> {
-    Some(std::str::from_utf8(identity).ok()?.trim_end_matches('\0'))
-}
-
-fn padded(text: &str, length: usize) -> Option<Vec<u8>> {
-    let mut value = text.as_bytes().to_vec();
-    (value.len() <= length).then(|| value.resize(length, 0))?;
-    Some(value)
-}
-
-impl Names {
-    /// Takes in what a number stands for.
-    pub fn add(&mut self, key: IdentityKey, identity: &[u8]) {
-        let Some(text) = text(identity) else { return };
-        let words: Vec<&str> = text.split(' ').collect();
-        match (key.kind, &words[..]) {
-            (IDENTITY_SPLIT, [name, address, protocol, ..]) => {
-                self.services.insert((*name).to_owned(), format!("{address} {protocol}"));
-                self.splits.insert(key.id, (*name).to_owned());
-            }
-            (IDENTITY_SUBSET, [name, ..]) => {
-                self.subsets.insert(key.id, (*name).to_owned());
-            }
-            _ => {}
-        }
-    }
-
-    /// What a number stands for, as it is written now; None if nobody knows.
-    pub fn up(&self, key: IdentityKey, identity: &[u8]) -> Option<Vec<u8>> {
-        if key.kind != IDENTITY_ENDPOINT {
-            return Some(identity.to_vec());
-        }
-        let (split, rest) = text(identity)?.split_once(' ')?;
-        let (_, rest) = rest.split_once(' ')?;
-        padded(&format!("{} {rest}", self.services.get(split)?), identity.len())
-    }
-
-    /// What a number stands for, as it was written. An endpoint that is in no table
-    /// any more is taken for one of a subset that its service has.
-    pub fn down(&self, key: IdentityKey, identity: &[u8]) -> Option<Vec<u8>> {
-        if key.kind != IDENTITY_ENDPOINT {
-            return Some(identity.to_vec());
-        }
-        let words: Vec<&str> = text(identity)?.splitn(3, ' ').collect();
-        let [address, protocol, rest] = words[..] else { return None };
-        let service = format!("{address} {protocol}");
-        let (id, split) = self.splits.iter().find(|(_, name)| {
-            self.services.get(*name).is_some_and(|address| *address == service)
-        })?;
-        let numbers = id * 16..(id + 1) * 16;
-        let own = self.of_endpoints.get(&key.id).filter(|subset| numbers.contains(subset));
-        let name = own.and_then(|subset| self.subsets.get(subset));
-        let any = || self.subsets.range(numbers.clone()).next().map(|(_, name)| name);
-        padded(&format!("{split} {} {rest}", name.or_else(any)?), identity.len())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytemuck::{bytes_of, pod_read_unaligned};
+    use probe_common::address::{Tuple, V4, V6};
+    use probe_common::flow::{ESTABLISHED, Entry, FORWARD, Facts};
+
     use super::*;
-
-    fn identity(text: &str) -> Vec<u8> {
-        padded(text, 256).unwrap()
-    }
-
-    const fn key(kind: u32, id: u32) -> IdentityKey {
-        IdentityKey { kind, id }
-    }
 
     #[test]
     fn entries_get_the_subset_of_their_endpoint_and_lose_it_again() {
         for length in [36, 48] {
             let mut entry: Vec<u8> = (1..=length).collect();
-            entry[8..12].copy_from_slice(&7u32.to_ne_bytes());
-            let up = entry_up(&entry, |endpoint| endpoint * 16).unwrap();
-            assert_eq!(up.len(), usize::from(length) + 4);
-            assert_eq!(up[SUBSET..SUBSET + 4], 112u32.to_ne_bytes());
+            entry[OF_ENDPOINT].copy_from_slice(&7u32.to_ne_bytes());
+            entry[12..14].copy_from_slice(&ESTABLISHED.to_ne_bytes());
+            let up = entry_up(&entry, |endpoint| (endpoint, endpoint * 16)).unwrap();
+            assert_eq!(up.len(), usize::from(length) + 8);
+            assert_eq!(up[12..16], 112u32.to_ne_bytes());
             assert_eq!(entry_down(&up), entry);
+            let moved = entry_up(&entry, |_| (5, 80)).unwrap();
+            assert_eq!(moved[OF_ENDPOINT], 5u32.to_ne_bytes(), "another id of the endpoint");
         }
-        assert_eq!(entry_up(&[0; 20], |_| 0), None, "too short for one");
+        assert_eq!(entry_up(&[0; 20], |id| (id, 0)), None, "too short for one");
     }
 
     #[test]
-    fn endpoints_lose_their_subset_and_get_it_again() {
-        let endpoint: Vec<u8> = (0..24).collect();
-        let subset = subset(&endpoint).unwrap();
-        assert_eq!(endpoint_down(&endpoint_up(&endpoint).unwrap(), subset), endpoint);
-    }
-
-    #[test]
-    fn names_of_endpoints_lead_to_their_service_and_back() {
-        let mut names = Names::default();
-        names.add(key(IDENTITY_SPLIT, 2), &identity("reviews [2001:db8::1]:80 TCP 300"));
-        names.add(key(IDENTITY_SUBSET, 32), &identity("v1"));
-        names.add(key(IDENTITY_SUBSET, 33), &identity("v2"));
-        names.of_endpoints.insert(9, 33);
-        for until in ["", " 77"] {
-            let was = identity(&format!("reviews v2 198.51.100.1:80{until}"));
-            let now = identity(&format!("[2001:db8::1]:80 TCP 198.51.100.1:80{until}"));
-            assert_eq!(names.up(key(IDENTITY_ENDPOINT, 9), &was), Some(now.clone()));
-            assert_eq!(names.down(key(IDENTITY_ENDPOINT, 9), &now), Some(was));
+    fn each_field_of_an_entry_is_where_it_is_now() {
+        fn check<A: Address + PartialEq + std::fmt::Debug>(src: A, dst: A, to: A)
+        where
+            Entry<A>: bytemuck::Pod + PartialEq,
+        {
+            let key = Tuple { src, dst, sport: 3, dport: 4, protocol: 6, zero: [0; 3] };
+            let to = Tuple { dst: to, dport: 6, ..key };
+            let facts = Facts {
+                endpoint: 8,
+                subset: 1 << 24 | 5,
+                state: ESTABLISHED,
+                direction: FORWARD,
+                seen: 0x0102_0304,
+                created: 0x0506_0708,
+                sequence: 0x090a_0b0c,
+            };
+            let entry = Entry::new(&key, &to, &facts);
+            let contested = Entry { state: ESTABLISHED | CONTESTED, ..entry };
+            let was = entry_down(bytes_of(&contested));
+            let now = entry_up(&was, |endpoint| (endpoint, 1 << 24 | 5)).unwrap();
+            assert_eq!(pod_read_unaligned::<Entry<A>>(&now), entry);
         }
-        let draining = identity("[2001:db8::1]:80 TCP 198.51.100.2:80 77");
-        let was = identity("reviews v1 198.51.100.2:80 77");
-        assert_eq!(names.down(key(IDENTITY_ENDPOINT, 10), &draining), Some(was));
-        let split = identity("reviews [2001:db8::1]:80 TCP 300");
-        assert_eq!(names.up(key(IDENTITY_SPLIT, 2), &split), Some(split.clone()));
-        let stray = identity("ratings v1 198.51.100.1:80");
-        assert_eq!(names.up(key(IDENTITY_ENDPOINT, 3), &stray), None, "of no known split");
+        check(V4(1), V4(2), V4(5));
+        check(V6([1, 2]), V6([3, 4]), V6([5, 6]));
     }
 }

@@ -14,18 +14,22 @@ use super::opened::Opened;
 use crate::datapath::Settings;
 use crate::datapath::batch::Put;
 
+/// The number of that type of map.
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
 /// Entries that are read in one system call.
 pub(super) const BATCH: usize = 1024;
 
 /// The maps.
-pub(super) const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 10] = [
     "SERVICE_FILTER",
     "ENDPOINT_FILTER",
     "SERVICES",
+    "ADDRESSES",
     "ACTIVE",
     "SPLITS",
     "TABLES",
     "ENDPOINTS",
+    "SUBSET_IDS",
     "IDENTITIES",
 ];
 
@@ -36,18 +40,27 @@ pub(super) fn copy(
     to: &Opened,
     convert: impl Fn(&[u8], &[u8]) -> Option<Vec<u8>>,
 ) -> Result<(), MigrationError> {
-    let (mut failed, target) = (Ok(()), to.bytes());
+    let mut entries = Vec::new();
+    let is_array = from.shape.kind == BPF_MAP_TYPE_ARRAY;
     let walked = from.bytes().walk(BATCH, |key, value| {
-        let nothing = value.iter().all(|&byte| byte == 0);
-        let Some(value) = convert(key, value).filter(|_| !nothing) else { return };
-        match target.put(key, &value, Put::Over) {
-            Ok(_) => {}
-            // An array that has no such element.
-            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {}
-            Err(error) => failed = Err(error),
+        // Elements of an array that were never written.
+        if !(is_array && value.iter().all(|&byte| byte == 0)) {
+            entries.extend(convert(key, value).map(|value| (key.to_vec(), value)));
         }
     });
-    walked.and(failed).during("copy what is in force")
+    walked.during("copy what is in force")?;
+    write(to, entries)
+}
+
+/// Writes entries, but for those that an array has no element for.
+pub(super) fn write(to: &Opened, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), MigrationError> {
+    for (key, value) in entries {
+        match to.bytes().put(&key, &value, Put::Over) {
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {}
+            written => drop(written.during("copy what is in force")?),
+        }
+    }
+    Ok(())
 }
 
 /// The least sizes that hold what is in use.
