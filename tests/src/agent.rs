@@ -242,6 +242,12 @@ impl Agent {
         self.end(Signal::SIGKILL).map(drop)
     }
 
+    /// The build that is started.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Has another build be started from now on.
     pub fn becomes(&mut self, program: PathBuf) {
         self.program = program;

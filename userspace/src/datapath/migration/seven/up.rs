@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytemuck::{bytes_of, pod_read_unaligned};
 use probe_common::map::{
-    self, CHUNK, IDENTITY_ENDPOINT, IDENTITY_SPLIT, IDENTITY_SUBSET, IdentityKey, Split,
+    CHUNK, IDENTITY_ENDPOINT, IDENTITY_SPLIT, IDENTITY_SUBSET, IdentityKey, Split,
 };
 
 use super::super::content::{Content, subsets, subsets_mut};
@@ -183,7 +183,7 @@ impl Up {
 #[cfg(test)]
 mod tests {
     use bytemuck::Zeroable as _;
-    use map::Subset;
+    use probe_common::map::Subset;
 
     use super::*;
 
