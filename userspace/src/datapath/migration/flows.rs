@@ -10,7 +10,7 @@ use std::path::Path;
 
 use bytemuck::{Pod, bytes_of};
 use probe_common::address::{Address, Tuple, V4, V6};
-use probe_common::flow::{ADOPTED, ESTABLISHED, Entry, RESET, is_forward};
+use probe_common::flow::{ADOPTED, ESTABLISHED, Entry, RESET, is_closed, is_forward};
 use probe_common::parse::TCP;
 use probe_common::young::{ALIAS, Young};
 
@@ -78,16 +78,23 @@ impl Tables {
         Ok(Found { copied: v4.copied + v6.copied, handshakes: v4.handshakes + v6.handshakes })
     }
 
-    /// How many flows there are of the family that has more.
+    /// How many flows live, of the family that has more.
     pub fn count(&self) -> Result<u32, MigrationError> {
-        let count = |family: &Family| -> io::Result<u32> {
-            let mut entries = 0u32;
-            family.flows.bytes().walk(BATCH, |_, _| entries += 1)?;
-            Ok(entries.div_ceil(2))
-        };
-        let counts = [&self.v4, &self.v6].map(|family| count(family).during("count flows"));
-        let [v4, v6] = counts;
-        Ok(v4?.max(v6?))
+        let v4 = self.live::<V4>(&self.v4).during("count flows")?;
+        let v6 = self.live::<V6>(&self.v6).during("count flows")?;
+        Ok(v4.max(v6))
+    }
+
+    fn live<A: Address>(&self, family: &Family) -> io::Result<u32>
+    where
+        Entry<A>: Pod,
+    {
+        let mut entries = 0u32;
+        family.flows.bytes().walk(BATCH, |_, bytes| {
+            let entry = self.layout.entry::<A>(bytes);
+            entries += u32::from(entry.is_some_and(|entry| !is_closed(entry.state)));
+        })?;
+        Ok(entries.div_ceil(2))
     }
 }
 
@@ -120,19 +127,27 @@ where
         Ok(copied) => found.copied += usize::from(copied && is_forward(entry.direction)),
         Err(error) => failed = Err(error),
     };
-    // Where there is little room, those go first that came first.
-    young.iter().for_each(|(key, entry)| put(key, entry));
-    from.flows.bytes().walk(BATCH, |key, bytes| {
-        if let Some(entry) = before.entry::<A>(bytes) {
-            put(&bytemuck::pod_read_unaligned(key), &entry);
-        }
-    })?;
+    // Where there is little room, those go first that came first: what is closed.
+    let turns: &[Turn] =
+        if how == Pass::Fill { &[is_closed, |state| !is_closed(state)] } else { &[|_| true] };
+    for has_turn in turns {
+        let young = young.iter().filter(|(_, entry)| has_turn(entry.state));
+        young.for_each(|(key, entry)| put(key, entry));
+        from.flows.bytes().walk(BATCH, |key, bytes| {
+            if let Some(entry) = before.entry::<A>(bytes).filter(|entry| has_turn(entry.state)) {
+                put(&bytemuck::pod_read_unaligned(key), &entry);
+            }
+        })?;
+    }
     failed?;
     if how == Pass::Replace {
         target.remove_others(from, &young)?;
     }
     Ok(found)
 }
+
+/// Whether an entry of that state is copied now.
+type Turn = fn(u16) -> bool;
 
 /// Whether one side has not spoken yet, and is about to.
 fn is_handshake<A: Address>(young: &Young<A>) -> bool {
