@@ -168,10 +168,11 @@ fn under_traffic(scene: &mut Scene, act: impl FnOnce(&mut Agent, &Topology, &mut
     let made = newcomers.made.load(Ordering::Relaxed);
     assert!(failures.is_empty(), "{} of {made}: {}", failures.len(), failures[0]);
     let after = counts(agent);
-    // A SYN that was sent again while both generations were there is counted by both.
+    // A SYN that was sent again while both generations were there is counted by both. A flow that
+    // was closing then may not be known to be closed: its port's next one counts for the same.
     for (counted, what) in [(after[0] - before[0], "subsets"), (after[1] - before[1], "endpoints")]
     {
-        assert!((made..made + 100).contains(&counted), "{what} counted {counted} of {made} flows");
+        assert!(counted.abs_diff(made) < 100, "{what} counted {counted} of {made} flows");
     }
     // What was adopted can be changed.
     weigh(scene, [70, 30]);
@@ -256,7 +257,7 @@ fn other_sizes_cost_no_connection_and_no_count() {
 fn an_agent_that_is_killed_while_flows_move_is_started_again_and_goes_on() {
     let mut scene = scene(&Setup::default());
     under_traffic(&mut scene, |agent, topology, live| {
-        for (attempt, wait) in [100, 300, 500, 700, 1000, 1500].into_iter().enumerate() {
+        for (attempt, wait) in [150, 450, 800, 1300].into_iter().enumerate() {
             let max = 131_072 + 1024 * attempt;
             configure(agent, &format!("flows:\n  max: {max}\n"));
             agent.end(Signal::SIGKILL).unwrap();
