@@ -7,7 +7,7 @@
 
 use core::arch::asm;
 
-use probe_common::map::{SETTLE_ENDPOINT, SETTLE_REASON, SETTLE_SUBSET, Settle};
+use probe_common::map::{SETTLE_ENDPOINT, SETTLE_REASON, SETTLE_SUBSET};
 use probe_common::parse::{Bytes as _, ETHERNET};
 
 use crate::maps::{ENDPOINT_STATS, REASONS, SUBSET_STATS};
