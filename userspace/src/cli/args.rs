@@ -123,8 +123,10 @@ pub struct AgentArgs {
     /// unload` does. Without this the programs go on steering.
     #[arg(long)]
     pub unload_on_exit: bool,
-    /// Start with empty maps where the pinned ones cannot be adopted, or should
-    /// not be: live flows are steered anew.
+    /// Start with empty maps where the pinned ones cannot be adopted or converted (a
+    /// layout that this build does not know, or maps that are damaged), or should not
+    /// be: live flows are steered anew. Other sizes, and the layout before, need none of
+    /// this.
     #[arg(long)]
     pub replace: bool,
 }

@@ -6,6 +6,7 @@ use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::{Program, ProgramFd};
 use probe_common::map::Meta;
 
+use super::compare::knows_reasons;
 use super::error::{During as _, MigrationError};
 use super::layout::Layout;
 use super::opened::Opened;
@@ -24,18 +25,26 @@ pub(super) struct Generation {
     pub settings: Settings,
     /// Where they are.
     pub maps: PathBuf,
+    /// Whether it is known what its REASONS count.
+    pub knows_reasons: bool,
 }
 
 impl Generation {
     /// The generation of a layout, if this build knows that.
     pub fn new(layout: u32, settings: Settings, maps: PathBuf) -> Result<Self, MigrationError> {
         let build = Build::of(layout).ok_or(MigrationError::Layout { found: layout })?;
-        Ok(Self { build, layout: Layout::of(layout, &maps)?, settings, maps })
+        let layout = Layout::of(layout, &maps)?;
+        Ok(Self { build, layout, settings, maps, knows_reasons: true })
     }
 
     /// The one whose maps are there, as they say themselves.
     pub fn found(found: &Meta, settings: &Settings, maps: PathBuf) -> Result<Self, MigrationError> {
-        Self::new(found.abi_version, settings.of(found), maps)
+        let mut generation = Self::new(found.abi_version, settings.of(found), maps)?;
+        if generation.build.is_current() {
+            let entries = generation.map("REASONS")?.shape.entries;
+            generation.knows_reasons = knows_reasons(found, entries);
+        }
+        Ok(generation)
     }
 
     /// Loads its programs on its maps, and makes those that are missing.
@@ -64,7 +73,9 @@ impl Generation {
         let own = self.shapes()?;
         let serves = |(name, shape): &(String, Shape)| -> Result<bool, MigrationError> {
             let is_there = other.maps.join(name).exists();
+            let is_known = name != "REASONS" || other.knows_reasons;
             Ok(is_there
+                && is_known
                 && self.layout.means_as(&other.layout, name)
                 && other.map(name)?.shape == *shape)
         };

@@ -176,7 +176,9 @@ fn move_counters(from: &Generation, to: &Generation) -> Result<(), MigrationErro
     if subsets {
         mover.subsets()?;
     }
-    if reasons {
+    if reasons && !from.knows_reasons {
+        warn!("reasons are counted from 0 again: it is not known what was counted before");
+    } else if reasons {
         mover.reasons(&from.layout, &to.layout)?;
     }
     Ok(())
