@@ -104,13 +104,14 @@ async fn follow(
     let kernel_log = kernel_log::start(config, &state)?;
     let census = tokio::spawn(census::run(Arc::clone(&state)));
     let observer = tokio::spawn(Observer::new(Arc::clone(&state)).run(scrapes));
+    // Before anybody can see that it runs, and tell it to stop.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let access = config.access.clone();
     let mut server = tokio::spawn(api::serve(listener, access, Arc::clone(&state), async {
         let _ = stopped.await;
     }));
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     tell_manager(NotifyState::Ready);
     info!("running; API at {}", config.socket.display());
     tokio::select! {
