@@ -14,31 +14,40 @@ use crate::{build_programs, previous, root, run};
 pub enum Subject {
     /// Ten million packets of each kind of flood: tests/tests/kernel_flood.rs. Some minutes.
     Floods,
+    /// A hundred thousand histories of documents: userspace/src/histories. Half an hour.
+    Documents,
     /// Upgrade from the real build of the layout before, and back: tests/tests/netns_upgrade.rs.
     /// The first time, that is built: a quarter of an hour.
     Upgrade,
 }
 
-/// A test, its arguments, and a variable that it reads, with its value.
-struct Long {
-    test: &'static str,
+/// A test that can be made long, or real.
+struct Test {
+    /// What cargo is to run of it.
     arguments: &'static [&'static str],
+    /// The variable that says how, and its value.
     variable: (&'static str, OsString),
 }
 
 impl Subject {
-    fn long(self) -> Result<Long> {
+    fn test(self) -> Result<Test> {
         Ok(match self {
-            Self::Floods => Long {
-                test: "kernel_flood",
-                arguments: &[],
+            Self::Floods => Test {
+                arguments: &["-p", "weir-tests", "--test", "kernel_flood", "--"],
                 variable: ("WEIR_FLOOD_PACKETS", "10000000".into()),
             },
-            Self::Upgrade => Long {
-                test: "netns_upgrade",
-                arguments: &["--ignored"],
-                variable: ("WEIR_PREVIOUS", previous::build()?.into()),
+            Self::Documents => Test {
+                arguments: &["-p", "weir", "--lib", "--", "histories::"],
+                variable: ("WEIR_HISTORIES", "100000".into()),
             },
+            Self::Upgrade => {
+                let previous = previous::build()?;
+                build_programs()?;
+                Test {
+                    arguments: &["-p", "weir-tests", "--test", "netns_upgrade", "--", "--ignored"],
+                    variable: ("WEIR_PREVIOUS", previous.into()),
+                }
+            }
         })
     }
 }
@@ -48,12 +57,10 @@ impl Subject {
 pub fn stress(subjects: &[Subject]) -> Result<()> {
     let subjects = if subjects.is_empty() { Subject::value_variants() } else { subjects };
     for subject in subjects {
-        let Long { test, arguments, variable: (name, value) } = subject.long()?;
-        build_programs()?;
+        let Test { arguments, variable: (name, value) } = subject.test()?;
         let mut command = Command::new("cargo");
-        command.args(["test", "--release", "-p", "weir-tests", "--test", test]);
-        command.args(["--", "--test-threads=1", "--nocapture"]).args(arguments);
-        command.current_dir(root());
+        command.args(["test", "--release"]).args(arguments);
+        command.args(["--test-threads=1", "--nocapture"]).current_dir(root());
         if std::env::var_os(name).is_none() {
             command.env(name, value);
         }
