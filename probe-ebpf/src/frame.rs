@@ -22,6 +22,8 @@ pub enum Verdict {
     Grown = 6,
     /// Of a live flow, or of another one with its tuple. Never the last word.
     Contested = 7,
+    /// Untouched, and for the other generation to deal with; see [`crate::generations`].
+    Elsewhere = 8,
 }
 
 impl Verdict {
@@ -42,6 +44,7 @@ impl Verdict {
             5 => Self::FromEndpoint,
             6 => Self::Grown,
             7 => Self::Contested,
+            8 => Self::Elsewhere,
             _ => Self::Unknown,
         }
     }

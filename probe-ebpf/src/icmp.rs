@@ -23,6 +23,7 @@ use crate::family::{Family, is_here, read};
 use crate::filter::{listed, listed_at_all};
 use crate::fragment::remembered;
 use crate::frame::{Frame, Verdict};
+use crate::generations::are_two;
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
 use crate::sets::{AT_EGRESS, AT_INGRESS, find};
 
@@ -57,6 +58,7 @@ impl Outcome {
     fn verdict<F: Frame>(self) -> Verdict {
         match self {
             Self::Foreign => {}
+            Self::Untracked if are_two() => return Verdict::Elsewhere,
             Self::Untracked => passed::<F>(Reason::PassIcmpUntracked),
             Self::Translated => count(Reason::IcmpTranslated),
             Self::Failed => {

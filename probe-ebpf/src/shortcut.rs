@@ -10,6 +10,7 @@ use probe_common::address::{Address as _, V4, V6};
 use probe_common::reason::Reason;
 
 use crate::frame::{Frame as _, Verdict};
+use crate::generations::{FORWARD, are_two, hand_over};
 use crate::maps::{PEERS, count};
 use crate::route::{L3, Routed, ethertype, is_on, look_up, scratch};
 use crate::steps::{Steps, entering_reply, global_function};
@@ -117,6 +118,7 @@ where
     match entering_reply::<A, _>(frame, L3) {
         Verdict::Steered => A::send(frame),
         Verdict::Drop => TC_ACT_SHOT,
+        Verdict::Unknown if are_two() => hand_over(frame, FORWARD),
         _ => TC_ACT_UNSPEC,
     }
 }
