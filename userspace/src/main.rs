@@ -47,7 +47,7 @@ fn run_agent(arguments: &AgentArgs) -> Result<()> {
     let level = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     tracing_subscriber::fmt()
         .with_env_filter(level.from_env_lossy())
-        .with_writer(std::io::stderr)
+        .with_writer(stderr)
         .with_ansi(false)
         .with_target(false)
         // What keeps the log has its own clock.
