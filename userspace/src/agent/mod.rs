@@ -41,6 +41,8 @@ use guard::Guard;
 use observe::{Observer, Scrapes};
 
 pub use state::State;
+#[cfg(test)]
+pub(crate) use state::change;
 
 /// Problems as one error, a line each.
 pub fn problems(problems: &[Problem]) -> anyhow::Error {
