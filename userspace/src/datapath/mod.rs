@@ -37,6 +37,7 @@ pub use features::{Feature, features, has_route_mtu, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};
 pub use hooks::{
     AttachError, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, Interface, Mode, attach, detach_all,
+    detached,
 };
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
