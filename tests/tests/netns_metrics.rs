@@ -301,6 +301,16 @@ fn prometheus_sees_shares_and_counts_that_survive_a_crash() {
     assert_eq!(found[0].label("endpoint"), v1_b.to_string());
     let live = format!("weir_endpoint_active_flows{{endpoint=\"{v1_b}\"}}");
     prometheus.await_value(&live, draining as f64);
+    let view = scene.agent.split("reviews").unwrap().draining;
+    let [shown] = view.as_slice() else { panic!("{view:?}") };
+    assert_eq!((shown.subset.as_str(), shown.address), ("v1", v1_b));
+    assert_eq!(shown.active_flows, Some(draining as u64));
+    assert!(
+        (3000..=3600).contains(&shown.seconds_left),
+        "an hour, unless told otherwise: {shown:?}"
+    );
+    let text = scene.agent.ask(&["get", "reviews"]).unwrap();
+    assert!(text.contains(&format!("reviews: {v1_b} of subset v1 drains for ")), "{text}");
 
     check_dashboard(&prometheus);
 
