@@ -138,7 +138,7 @@ fn flows_are_shown_as_their_clients_know_them() {
     }
     assert_eq!(closed(), [one].into());
     // What was removed shows to whom its flows belong while it drains.
-    scene.agent.replace(SPLITS, "");
+    std::fs::remove_file(scene.agent.resources().join(SPLITS)).unwrap();
     scene.agent.await_status("the splits are gone", |_| scene.agent.split("reviews").is_err());
     let draining = flows(&scene, &["--split", "reviews", "--state", "established"]);
     assert_eq!(draining.len(), 39, "{draining:?}");

@@ -120,7 +120,7 @@ fn what_is_for_no_split_is_answered_where_that_is_chosen() {
         let reasons = scene.agent.status().unwrap().reasons;
         assert_eq!(reasons["answer_other"], 6, "{hook}");
         // An address is the service's for as long as a split has it.
-        scene.agent.replace("splits.yaml", "");
+        std::fs::remove_file(scene.agent.resources().join("splits.yaml")).unwrap();
         scene.agent.await_status("no split is left", |status| {
             status.maps.iter().any(|map| map.kind == "splits" && map.used <= 2)
                 && scene.agent.split("reviews").is_err()

@@ -33,13 +33,37 @@ impl FromStr for Amount {
         let no = || format!("\"{text}\" is not a percentage: expected 0% to 100%, such as 12.5%");
         let (whole, fraction) = percent.split_once('.').unwrap_or((percent, ""));
         let is_number = |text: &str| text.chars().all(|c| c.is_ascii_digit());
-        if whole.is_empty() || fraction.len() > 4 || !is_number(whole) || !is_number(fraction) {
+        if whole.is_empty() || !is_number(whole) || !is_number(fraction) {
             return Err(no());
+        }
+        if fraction.len() > 4 {
+            return Err(format!(
+                "\"{text}\" is too fine: expected at most four digits after the point"
+            ));
         }
         let digits = format!("{whole}{fraction:0<4}");
         let part: u32 = digits.parse().map_err(|_| no())?;
         if part > WHOLE { Err(no()) } else { Ok(Self::Part(part)) }
     }
+}
+
+/// Whether amounts can stand together, whatever the split.
+pub(super) fn fit(typed: &[(String, Amount)]) -> Result<(), String> {
+    let part = |&(_, amount): &(String, Amount)| match amount {
+        Amount::Part(part) => Some(u64::from(part)),
+        Amount::Weight(_) => None,
+    };
+    let parts: Vec<u64> = typed.iter().filter_map(part).collect();
+    if !parts.is_empty() && parts.len() < typed.len() {
+        let message = "weights and percentages in one command, expected one of the two";
+        return Err(message.to_owned());
+    }
+    let sum: u64 = parts.iter().sum();
+    if sum > u64::from(WHOLE) {
+        let percent = sum as f64 / 10_000.0;
+        return Err(format!("the percentages add up to {percent}%, expected at most 100%"));
+    }
+    Ok(())
 }
 
 /// The weights, if no percentage is among what was typed.
@@ -75,20 +99,14 @@ pub(super) fn resolve(
             Amount::Part(part) => _ = parts.insert(name.as_str(), part),
         }
     }
-    match (weights.is_empty(), parts.is_empty()) {
-        (_, true) => Ok(weights),
-        (true, false) => divide(&parts, &split.subsets),
-        (false, false) => bail!("weights and percentages in one command, expected one of the two"),
-    }
+    fit(typed).map_err(anyhow::Error::msg)?;
+    if parts.is_empty() { Ok(weights) } else { divide(&parts, &split.subsets) }
 }
 
 fn divide(parts: &BTreeMap<&str, u32>, subsets: &[SubsetView]) -> Result<BTreeMap<String, u32>> {
     let named: u64 = parts.values().map(|&part| u64::from(part)).sum();
     let percent = |millionths: u64| millionths as f64 / 10_000.0;
     let whole = u64::from(WHOLE);
-    if named > whole {
-        bail!("the percentages add up to {}%, expected at most 100%", percent(named));
-    }
     let others = subsets.iter().filter(|subset| !parts.contains_key(subset.name.as_str()));
     let (rest, sum) = (whole - named, others.map(|subset| u64::from(subset.weight)).sum::<u64>());
     if rest > 0 && sum == 0 {
@@ -206,7 +224,7 @@ mod tests {
             let error = resolve(&typed(text), &split(before)).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{text}: {error}");
         }
-        for text in ["101%", "1.23456%", "%", "-1%", "1e2%", ".5%"] {
+        for text in ["101%", "%", "-1%", "1e2%", ".5%"] {
             let error = text.parse::<Amount>().unwrap_err();
             assert!(error.contains("is not a percentage"), "{text}: {error}");
         }

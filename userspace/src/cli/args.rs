@@ -3,15 +3,17 @@
 mod changes;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::amounts::Amount;
+use super::amounts::{self, Amount};
 use super::seeing::{DoctorArgs, FlowsArgs, Seeing, TopArgs, WatchArgs};
 use super::{Asked, Question};
 use crate::api::DEFAULT_SOCKET;
@@ -34,7 +36,8 @@ pub struct Cli {
         global = true,
         value_name = "PATH",
         env = "WEIR_SOCKET",
-        default_value = DEFAULT_SOCKET
+        default_value = DEFAULT_SOCKET,
+        value_parser = OsStringValueParser::new().map(socket)
     )]
     pub socket: PathBuf,
     #[command(subcommand)]
@@ -290,10 +293,10 @@ pub enum Format {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ExplainArgs {
     /// The client's address and port.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub from: SocketAddr,
     /// The service's address and port.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub to: SocketAddr,
     /// TCP or UDP.
     #[arg(long, default_value_t = Protocol::Tcp)]
@@ -350,6 +353,23 @@ fn objects(words: &[String], namespace: &str) -> Result<Vec<Key>, String> {
     }
 }
 
+/// A variable that is set to nothing is as one that is not set.
+fn socket(text: OsString) -> PathBuf {
+    if text.is_empty() { PathBuf::from(DEFAULT_SOCKET) } else { PathBuf::from(text) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => format!("it has no port: expected ADDRESS:PORT, such as {ip}:80"),
+        Ok(IpAddr::V6(ip)) => format!("it has no port: expected [ADDRESS]:PORT, such as [{ip}]:80"),
+        Err(_) => {
+            "expected ADDRESS:PORT, such as 192.0.2.10:80 or [2001:db8::1]:80, with a port of \
+                   0 to 65535"
+                .to_owned()
+        }
+    })
+}
+
 fn amount(text: &str) -> Result<(String, Amount), String> {
     let (subset, amount) =
         text.split_once('=').ok_or("expected SUBSET=WEIGHT or SUBSET=PERCENT%")?;
@@ -396,6 +416,8 @@ impl Cli {
             Command::Weights(args) => {
                 once(&args.weights)?;
                 once(&args.expected.expect)?;
+                amounts::fit(&args.weights)
+                    .map_err(|message| Cli::command().error(ErrorKind::ValueValidation, message))?;
                 Action::ask(Question::Weights(args))
             }
             Command::History(args) => Action::ask(Question::History(args)),

@@ -207,6 +207,7 @@ async fn weights(client: &Client, args: WeightsArgs) -> anyhow::Result<Shifted> 
         (_, Err(error)) => bail!("{error}"),
     };
     if let (true, Ok(before)) = (dry_run, &before) {
+        shifted::expected(before, &expected)?;
         let after = shifted::proposed(before, &weights)?;
         return Ok(Shifted { before: before.clone(), after, typed, dry_run });
     }

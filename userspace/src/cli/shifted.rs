@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 
 use super::amounts::Amount;
+use super::args::Expected;
 use super::render::{self, share};
 use crate::api::types::{SplitView, SubsetView};
 use crate::model::SplitError;
@@ -36,6 +37,24 @@ pub(super) fn proposed(
         subset.target_share = f64::from(subset.weight) / sum as f64;
     }
     Ok(after)
+}
+
+/// Refuses a split that is not as expected, as the agent would.
+pub(super) fn expected(split: &SplitView, expected: &Expected) -> anyhow::Result<()> {
+    let weight = |name: &str| split.subsets.iter().find(|s| s.name == name).map(|s| s.weight);
+    let pairs = expected.expect.iter();
+    let wrong = pairs.filter(|(name, wanted)| weight(name) != Some(*wanted));
+    let mut wrong: Vec<String> = wrong.map(|(name, wanted)| format!("{name}={wanted}")).collect();
+    let version = split.origin.version;
+    let other = expected.expect_version.filter(|&wanted| wanted != version);
+    wrong.extend(other.map(|wanted| format!("version {wanted}")));
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let is: Vec<String> =
+        split.subsets.iter().map(|s| format!("{}={}", s.name, s.weight)).collect();
+    let (name, is, wrong) = (&split.name, is.join(" "), wrong.join(" and "));
+    bail!("split \"{name}\" has {is} (version {version}), expected {wrong}")
 }
 
 impl Shifted {

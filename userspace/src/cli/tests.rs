@@ -172,6 +172,16 @@ async fn percentages_are_of_all_new_connections_and_nothing_is_done_for_a_dry_ru
     let expected =
         "reviews would get: v1 90.00% -> 75.00%, v3 10.00% -> 25.00% of new connections\n";
     assert_eq!(said, expected);
+    // It is refused as the change would be.
+    for expect in ["--expect v1=91", "--expect V1=90", "--expect v9=1", "--expect-version 0"] {
+        let [dry, real] =
+            ["--dry-run ", ""].map(|dry| format!("weights reviews v3=25 {dry}{expect}"));
+        let dry = weir(&running, &dry).await.expect_err(expect);
+        let real = weir(&running, &real).await.expect_err(expect);
+        assert!(dry.contains("reviews") && real.contains("reviews"), "{expect}: {dry} | {real}");
+    }
+    let line = "weights reviews v3=25% --dry-run --expect v1=90,v3=10 --expect-version 1";
+    assert!(weir(&running, line).await.is_ok());
     let said = weir(&running, "get reviews").await.unwrap();
     assert!(said.contains("reviews  v3          10 "), "{said}");
     let said = weir(&running, "weights reviews v3=25%").await.unwrap();

@@ -314,7 +314,10 @@ fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {
         true => namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
     };
     if matches!(kind, Kind::Service) && !is_label(text.as_str()) {
-        let message = format!("\"{text}\" is not a valid name of a Service: expected no '.'");
+        let message = format!(
+            "\"{text}\" is not a valid name of a Service: expected 1 to 63 lower-case letters, \
+             digits or '-', and no '.'"
+        );
         check.problem(&name(), message);
         return None;
     }

@@ -17,14 +17,17 @@ impl Host {
         Self(format!("{name}.{namespace}{DOMAIN}"))
     }
 
-    /// A name without dots is of `namespace`; any other is taken as it is.
+    /// A name without dots is of `namespace`; any other is taken as it is, in lower case and
+    /// without a dot at its end: DNS knows no difference (RFC 4343, RFC 1034 section 3.1).
     pub(super) fn parse(text: &str, namespace: &str) -> Result<Self, String> {
         if text.starts_with('*') {
             return Err(format!("\"{text}\" has a wildcard, expected the name of one service"));
         }
-        Name::of_object(text).map_err(|error| error.to_string())?;
-        let full = Self::of_service(namespace, text);
-        Ok(if text.contains('.') { Self(text.to_owned()) } else { full })
+        let lower = text.to_ascii_lowercase();
+        let plain = lower.strip_suffix('.').unwrap_or(&lower);
+        Name::of_object(plain).map_err(|error| error.to_string())?;
+        let full = Self::of_service(namespace, plain);
+        Ok(if lower.contains('.') { Self(plain.to_owned()) } else { full })
     }
 
     /// As splits are named: SERVICE.NAMESPACE, or the whole of a name that is none of a cluster.
@@ -96,7 +99,9 @@ mod tests {
         assert_eq!(parse("reviews"), Ok("reviews.shop.svc.cluster.local".to_owned()));
         assert_eq!(parse("a.b.svc.cluster.local"), Ok("a.b.svc.cluster.local".to_owned()));
         assert_eq!(parse("reviews.other"), Ok("reviews.other".to_owned()), "as Istio has it");
-        for bad in ["", "Reviews", "*", "*.a", "a b", "-"] {
+        assert_eq!(parse("DB.Example.COM."), Ok("db.example.com".to_owned()));
+        assert_eq!(parse("Reviews"), parse("reviews"));
+        for bad in ["", ".", "a..", "*", "*.a", "a b", "-"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -59,6 +59,16 @@ impl Files {
 }
 
 impl FileRead {
+    /// Whether there is nothing in it but space, comments and marks of documents: it may
+    /// have been cut off to be written anew.
+    pub fn is_blank(&self) -> bool {
+        let says_nothing = |line: &str| {
+            let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+            line.is_empty() || line.starts_with('#') || ["---", "..."].contains(&line)
+        };
+        self.text.lines().all(says_nothing)
+    }
+
     fn new(name: String, text: String) -> Self {
         let documents = Arc::new(resource::read(&name, &text));
         Self { name, text, documents }

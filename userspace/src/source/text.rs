@@ -38,6 +38,39 @@ pub(super) fn unmarked(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// JSON as YAML: a character beyond the basic plane, which JSON writes as two escapes (RFC
+/// 8259, section 7), is one of eight digits there (YAML 1.2.2, section 5.7).
+pub(super) fn escapes_of_json(text: &str) -> Cow<'_, str> {
+    if !text.contains("\\u") || !text.trim_start().starts_with(['{', '[']) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let pair = (unit(rest), rest.get(6..).and_then(unit));
+        if let (Some(high @ 0xd800..0xdc00), Some(low @ 0xdc00..0xe000)) = pair {
+            let code = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+            out.push_str(&format!("\\U{code:08X}"));
+            rest = &rest[12..];
+        } else {
+            // What is escaped begins no escape.
+            let escape = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+            out.push_str(&rest[..escape]);
+            rest = &rest[escape..];
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// The number of an escape `\uXXXX` at the beginning.
+fn unit(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?
+}
+
 /// A text cut at the lines that begin a document, each part with the number of
 /// lines before it. No scalar can have such a line (YAML 1.2.2, section 9.1.4),
 /// so each part can be read by itself. Whole, if it may hold directives, which
@@ -117,6 +150,18 @@ mod tests {
             let marked = text.replace('@', "\u{feff}");
             assert_eq!(unmarked(&marked), expected.replace('@', "\u{feff}"), "{text}");
         }
+    }
+
+    #[test]
+    fn pairs_of_surrogates_are_one_character() {
+        let same = |text| assert_eq!(escapes_of_json(text), text);
+        let rocket = r#"{"a": "x \ud83d\uDE80\n\u00e4", "b": "\\ud83d\ude80"}"#;
+        let expected = r#"{"a": "x \U0001F680\n\u00e4", "b": "\\ud83d\ude80"}"#;
+        assert_eq!(escapes_of_json(rocket), expected);
+        // Not JSON, or halves.
+        same(r"a: '\ud83d\ude80'");
+        same(r#"{"a": "\ud83d \ude80 \u12"}"#);
+        same("{\"a\": \"\\ä\"} \\");
     }
 
     #[test]

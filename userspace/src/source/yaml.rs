@@ -9,7 +9,7 @@ use serde_path_to_error::Segment as Step;
 use serde_yaml::Value;
 
 use super::locate::{MAX_DEPTH, Positions, Segment, positions};
-use super::text::{parts, unmarked};
+use super::text::{escapes_of_json, parts, unmarked};
 use super::{FieldPath, Position, Problem, list, merge};
 
 /// The most repeated keys that are reported of a document.
@@ -214,7 +214,8 @@ pub(crate) fn documents<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Pr
 pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Problem>) {
     let mut nodes = Vec::new();
     let mut problems = Vec::new();
-    for (before, part) in parts(&unmarked(text)) {
+    let text = unmarked(text);
+    for (before, part) in parts(&escapes_of_json(&text)) {
         let part = Part { file, text: part.into(), before };
         match part.documents() {
             Some(values) => nodes.extend(part.nodes(values)),

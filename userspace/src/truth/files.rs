@@ -1,6 +1,6 @@
 //! Steps that follow from files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::settle::Settled;
@@ -10,6 +10,10 @@ use crate::model::{Name, Split};
 use crate::resource::{self, Document, Documents, Id, Kind};
 use crate::source::{Files, Problem};
 
+/// What is wrong with a file that has become empty.
+const EMPTIED: &str = "no document is in it any more: what was in it stays in force; remove the \
+                       file to take that out of force";
+
 impl Truth {
     /// The files say this now, all of it. What is wrong with them has no
     /// effect, and is among [`Truth::problems`] when the step is accepted:
@@ -17,6 +21,8 @@ impl Truth {
     /// - the last good version of a document that is wrong stays in force;
     /// - so do all documents of a file that cannot be read, or in which something
     ///   does not even say what it is, unless they are found elsewhere;
+    /// - so do those of a file that has become empty: it may be about to be written anew, and
+    ///   what is to go is removed with its file;
     /// - a split that cannot be goes on as it was;
     /// - so does one that ran when the agent started, if it would be otherwise while a
     ///   document that may be part of it was never read without a mistake.
@@ -26,8 +32,10 @@ impl Truth {
         base.loaded = true;
         base.problems.clone_from(&files.problems);
         base.problems.extend(files.files.iter().flat_map(|f| f.documents.problems.iter().cloned()));
+        let emptied = self.emptied(files);
+        base.problems.extend(emptied.iter().map(|name| Problem::of_file(name, EMPTIED.to_owned())));
         let chosen = self.chosen(files, &mut base.problems);
-        self.replace_documents(kept, files, chosen, &mut base);
+        self.replace_documents(kept, (files, &emptied), chosen, &mut base);
         let mut names = base.resolver.update().names;
         if !self.base.loaded {
             names.extend(base.resolver.names().cloned());
@@ -46,6 +54,18 @@ impl Truth {
         intent.definitions = definitions;
         intent.base = Some(base);
         self.step(kept, intent)
+    }
+
+    /// The files that are empty and have documents in force.
+    fn emptied<'a>(&self, files: &'a Files) -> BTreeSet<&'a str> {
+        let blank = files.files.iter().filter(|file| file.is_blank());
+        let mut emptied: BTreeSet<&str> = blank.map(|file| file.name.as_str()).collect();
+        if !emptied.is_empty() {
+            let documents = self.base.resolver.documents();
+            let in_force: HashSet<&str> = documents.filter_map(|found| found.file()).collect();
+            emptied.retain(|name| in_force.contains(name));
+        }
+        emptied
     }
 
     /// A document of each id, in the order of the files. Of several, the one in
@@ -75,7 +95,7 @@ impl Truth {
     fn replace_documents(
         &self,
         kept: &Kept,
-        files: &Files,
+        (files, emptied): (&Files, &BTreeSet<&str>),
         chosen: Vec<Arc<Document>>,
         base: &mut Base,
     ) {
@@ -99,7 +119,7 @@ impl Truth {
                 resolver.apply([document]);
             }
         }
-        let stays = staying(files);
+        let stays = staying(files, emptied);
         let gone = |document: &&Arc<Document>| {
             document.file().is_some_and(|file| !stays(document.id(), file))
                 && !there.contains(document.id())
@@ -186,12 +206,13 @@ fn lacks_parts(files: &Files) -> bool {
 }
 
 /// Whether a document that is not found any more stays in force all the same.
-fn staying(files: &Files) -> impl Fn(&Id, &str) -> bool {
+fn staying<'a>(files: &'a Files, emptied: &BTreeSet<&'a str>) -> impl Fn(&Id, &str) -> bool {
     let refused: BTreeSet<&Id> = files.files.iter().flat_map(|f| &f.documents.refused).collect();
     let unnamed = files.files.iter().filter(|file| file.documents.unnamed);
     let unsure: BTreeSet<&str> = unnamed
         .map(|file| file.name.as_str())
         .chain(files.unreadable.iter().map(String::as_str))
+        .chain(emptied.iter().copied())
         .collect();
     move |id, file| files.unlisted || refused.contains(id) || unsure.contains(file)
 }

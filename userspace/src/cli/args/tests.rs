@@ -59,6 +59,26 @@ fn commands_are_understood() {
     assert_eq!(parse("weir completions zsh").unwrap().1, Action::Completions(Shell::Zsh));
 }
 
+#[test]
+fn what_can_be_seen_from_the_line_alone_is_a_mistake_of_usage() {
+    for (line, says) in [
+        ("weir weights a v1=10%,v2=95%", "the percentages add up to 105%"),
+        ("weir weights a v1=10% v2=5", "weights and percentages in one command"),
+        ("weir weights a v1=33.33333%", "at most four digits after the point"),
+        (
+            "weir explain --from 192.0.2.1 --to 192.0.2.2:80",
+            "it has no port: expected ADDRESS:PORT",
+        ),
+        ("weir explain --from 2001:db8::1 --to 192.0.2.2:80", "such as [2001:db8::1]:80"),
+        ("weir explain --from 192.0.2.1:65536 --to 192.0.2.2:80", "with a port of 0 to 65535"),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(says), "{line}: {error}");
+    }
+    assert_eq!(parse("weir status --socket=").unwrap().0, PathBuf::from(DEFAULT_SOCKET));
+}
+
 fn question(line: &str) -> Question {
     match parse(line).expect(line).1 {
         Action::Ask(Asked::Question(question)) => question,

@@ -51,11 +51,12 @@ impl Field {
             Value::String(text) => text.is_empty(),
             Value::Sequence(items) => items.is_empty(),
             Value::Mapping(entries) => entries.is_empty(),
+            Value::Bool(is) => !is,
             _ => false,
         };
-        // An absent value, as tools write it.
+        // An absent value, as tools write it: of Protocol Buffers, an empty one is the same.
         value.is_null()
-            || (empty && self.treatment == Treatment::Noted)
+            || empty
             || serde_json::to_string(value).is_ok_and(|json| self.fine.contains(&json.as_str()))
     }
 }

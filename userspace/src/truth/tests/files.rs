@@ -96,6 +96,35 @@ fn what_cannot_be_read_leaves_everything_of_it() {
 }
 
 #[test]
+fn a_file_that_is_cut_off_to_be_written_anew_leaves_everything_of_it() {
+    let (both, other) = ([split("a", 90, 10), split("b", 1, 1)], [split("c", 1, 1)]);
+    let with = |text: &str| Files::of([("/etc/1", text), ("/etc/2", other[0].as_str())]);
+    for blank in ["", "\n \n", "# later\n---\n...\n", "\u{feff}"] {
+        let mut world = World::default();
+        world.load(&[("/etc/1", &both), ("/etc/2", &other)]);
+        world.weights("a", &[("v1", 50)]).unwrap();
+        world.load_files(&with(blank));
+        let [complaint] = world.complaints().try_into().unwrap();
+        assert!(complaint.starts_with("/etc/1: no document is in it any more"), "{complaint}");
+        let now = ["a", "b", "c"].map(|name| world.now_has(name));
+        assert_eq!(now, ["v1=50 v2=10", "v1=1 v2=1", "v1=1 v2=1"], "{blank:?}");
+        // It is written again, or removed.
+        world.load(&[("/etc/1", &both), ("/etc/2", &other)]);
+        assert_eq!((world.complaints(), world.now_has("a")), (vec![], "v1=50 v2=10".into()));
+        world.load_files(&with(blank));
+        world.load(&[("/etc/2", &other)]);
+        assert_eq!((world.complaints(), world.now_has("a")), (vec![], "none".into()));
+    }
+    // What never had a document lacks none; a list of nothing says so.
+    let mut world = World::default();
+    world.load_files(&with("# to be filled\n"));
+    assert_eq!(world.complaints(), [""; 0]);
+    world.load(&[("/etc/1", &both), ("/etc/2", &other)]);
+    world.load_files(&with("apiVersion: v1\nkind: List\nitems: []\n"));
+    assert_eq!((world.complaints(), world.now_has("a")), (vec![], "none".into()));
+}
+
+#[test]
 fn an_override_outlives_a_reboot_with_a_broken_file() {
     let mut world = World::with(&[split("a", 90, 10)]);
     world.weights("a", &[("v1", 50)]).unwrap();

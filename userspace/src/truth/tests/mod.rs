@@ -50,8 +50,10 @@ impl World {
         self.load(&[("/etc/f", documents)])
     }
 
+    /// These files; one without documents is not there.
     fn load(&mut self, files: &[(&str, &[String])]) -> Step {
-        let files = files.iter().map(|(file, documents)| (*file, documents.join("---\n")));
+        let files = files.iter().filter(|(_, documents)| !documents.is_empty());
+        let files = files.map(|(file, documents)| (*file, documents.join("---\n")));
         self.load_files(&Files::of(files))
     }
 

@@ -202,7 +202,7 @@ fn a_split_whose_documents_no_longer_fit_goes_on_as_it_was() {
 fn an_agent_that_starts_beside_a_mistake_balances_nothing_that_was_routed() {
     let good = routes("tcp", &[("v1", 1), ("v2", 0)]);
     let all = |routes: String| [services(), vec![rule(&["v1", "v2"]), routes]].concat();
-    for bad in [good.replace("tcp:", "tls: [], tcp:"), "[\n".to_owned()] {
+    for bad in [good.replace("tcp:", "tls: [{}], tcp:"), "[\n".to_owned()] {
         let mut world = world();
         world.files(&all(good.clone()));
         assert_eq!(world.now_has(NAME), "v1=1 v2=0");
@@ -232,7 +232,7 @@ fn the_last_good_version_of_a_wrong_document_follows_everything_else() {
     let mut world = world();
     let good = routes("tcp", &[("v1", 1), ("v2", 1)]);
     world.files(&[services(), vec![rule(&["v1", "v2"]), good.clone()]].concat());
-    let bad = good.replace("tcp:", "tls: [], tcp:");
+    let bad = good.replace("tcp:", "tls: [{}], tcp:");
     let files = vec![
         SERVICE.to_owned(),
         slice("v1", "10.0.0.9"),
