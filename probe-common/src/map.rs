@@ -175,6 +175,30 @@ pub const fn device_mac(mac: [u8; 6]) -> u64 {
     u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) & DEVICE_MAC
 }
 
+/// Values of INTERFACES, one for each interface, by its index. Of interfaces with a
+/// higher index, nothing is known.
+pub const INTERFACES: u32 = 1 << 16;
+/// The most MAC addresses that an interface may have, its own included.
+pub const MAX_MACS: usize = 4;
+
+/// What programs know of an interface, in INTERFACES; all zeros if nothing is.
+/// It stays as it is without an agent.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct Interface {
+    /// The MAC addresses, see [`device_mac`], to which a frame is the node's if it comes in
+    /// here: the interface's own, that of the bridge or bond which it is a port of, those of
+    /// virtual interfaces on top of it. The last one is repeated.
+    pub macs: [u64; MAX_MACS],
+    /// [`CARRIES_REPLIES`].
+    pub flags: u32,
+    /// The least MTU of a route that leads out here and has one of its own; 0 if none has.
+    pub route_mtu: u32,
+}
+
+/// [`Interface::flags`]: replies that leave here are rewritten here, by the program at its egress.
+pub const CARRIES_REPLIES: u32 = 1;
+
 /// The only value of META: what an agent must know of maps that it finds.
 /// Written and read by user space alone.
 #[repr(C)]
@@ -213,6 +237,7 @@ const _: () = assert!(size_of::<EndpointStats>() == 40);
 const _: () = assert!(size_of::<SubsetStats>() == 48);
 const _: () = assert!(size_of::<IdentityKey>() == 8);
 const _: () = assert!(size_of::<Meta>() == 64);
+const _: () = assert!(size_of::<Interface>() == 8 * MAX_MACS + 8);
 
 #[cfg(feature = "user")]
 mod user {
@@ -232,6 +257,8 @@ mod user {
     unsafe impl aya::Pod for IdentityKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Meta {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Interface {}
     // SAFETY: as above.
     unsafe impl aya::Pod for EndpointStats {}
     // SAFETY: as above.

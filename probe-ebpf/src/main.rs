@@ -37,6 +37,8 @@ mod open;
 #[cfg(target_arch = "bpf")]
 mod place;
 #[cfg(target_arch = "bpf")]
+mod redirect;
+#[cfg(target_arch = "bpf")]
 mod reject;
 #[cfg(target_arch = "bpf")]
 mod rewrite;
@@ -83,13 +85,15 @@ mod entry {
     }
 
     /// Forward direction, TC ingress of a client-facing interface. Replies too,
-    /// of endpoints behind that interface, if they can go past the stack.
+    /// of endpoints behind that interface, if they can go past the stack, or leave
+    /// where no program is.
     #[classifier]
     pub fn weir_tc_forward(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
         match walk::<_, true>(&frame) {
             Verdict::Steered => shortcut::forward(&frame),
             Verdict::FromEndpoint => shortcut::reply(&frame),
+            Verdict::Stray => shortcut::stray(&frame),
             verdict => tc(&frame, verdict),
         }
     }

@@ -11,7 +11,7 @@ use probe_common::reason::Reason;
 
 use crate::frame::{Frame as _, Verdict};
 use crate::maps::{PEERS, count};
-use crate::route::{L3, Routed, ethertype, is_on, look_up, scratch};
+use crate::route::{L3, Routed, ethertype, has_run_out, is_on, leaves_unseen, look_up, scratch};
 use crate::steps::{Steps, entering_reply, global_function};
 use crate::tc::TcFrame;
 
@@ -20,6 +20,8 @@ const FOUND: u32 = u32::MAX;
 
 global_function!(weir_tc_route_v4(__sk_buff, frame,) -> u32 = number(look_up::<V4, TcFrame>(frame)));
 global_function!(weir_tc_route_v6(__sk_buff, frame,) -> u32 = number(look_up::<V6, TcFrame>(frame)));
+global_function!(weir_tc_unseen_v4(__sk_buff, frame,) -> u32 = leaves_unseen::<V4>(frame) as u32);
+global_function!(weir_tc_unseen_v6(__sk_buff, frame,) -> u32 = leaves_unseen::<V6>(frame) as u32);
 global_function!(weir_tc_send_v4(__sk_buff, frame,) -> i32 = send::<V4>(frame));
 global_function!(weir_tc_send_v6(__sk_buff, frame,) -> i32 = send::<V6>(frame));
 
@@ -37,6 +39,8 @@ fn number(found: Result<(), Reason>) -> u32 {
 /// A family with its global functions.
 trait Shortcut: Routed {
     fn route(frame: &TcFrame) -> bool;
+    /// [`leaves_unseen`].
+    fn unseen(frame: &TcFrame) -> bool;
     fn send(frame: &TcFrame) -> i32;
 }
 
@@ -44,6 +48,11 @@ impl Shortcut for V4 {
     #[inline(always)]
     fn route(frame: &TcFrame) -> bool {
         weir_tc_route_v4(frame.context()) == FOUND
+    }
+
+    #[inline(always)]
+    fn unseen(frame: &TcFrame) -> bool {
+        weir_tc_unseen_v4(frame.context()) != 0
     }
 
     #[inline(always)]
@@ -56,6 +65,11 @@ impl Shortcut for V6 {
     #[inline(always)]
     fn route(frame: &TcFrame) -> bool {
         weir_tc_route_v6(frame.context()) == FOUND
+    }
+
+    #[inline(always)]
+    fn unseen(frame: &TcFrame) -> bool {
+        weir_tc_unseen_v6(frame.context()) != 0
     }
 
     #[inline(always)]
@@ -91,14 +105,15 @@ fn forward_of<A: Shortcut>(frame: &TcFrame) -> i32 {
     if A::route(frame) { A::send(frame) } else { TC_ACT_UNSPEC }
 }
 
-/// Rewrites and sends on what may be a reply of an endpoint. Only if it can be
-/// sent is it rewritten: the stack might find that its new source is not one
-/// for that interface (rp_filter).
+/// Rewrites and sends on what may be a reply of an endpoint, if it can be sent. Else it is left
+/// to the program where it leaves: the stack might find that its new source is not one for this
+/// interface (rp_filter), and a firewall that it is of no connection.
+///
+/// If no program sees it leave, it is rewritten here all the same. Without an agent it goes on
+/// past the stack then, if it did with the agent: there is no other way that is as good. The
+/// requests of its connection go through the stack.
 #[inline(always)]
 pub fn reply(frame: &TcFrame) -> i32 {
-    if !is_on() {
-        return TC_ACT_UNSPEC;
-    }
     match ethertype(frame) {
         V4::ETHERTYPE => reply_of::<V4>(frame),
         V6::ETHERTYPE => reply_of::<V6>(frame),
@@ -111,14 +126,48 @@ fn reply_of<A: Shortcut>(frame: &TcFrame) -> i32
 where
     TcFrame: Steps<A, false>,
 {
-    if !A::route(frame) {
+    if !frame.is_to_node() {
         return TC_ACT_UNSPEC;
     }
+    let on = is_on();
+    let mut past = on && A::route(frame);
+    if !past {
+        if !A::unseen(frame) {
+            return TC_ACT_UNSPEC;
+        }
+        past = has_run_out() && A::route(frame);
+    }
     match entering_reply::<A, _>(frame, L3) {
-        Verdict::Steered => A::send(frame),
+        Verdict::Steered if past => A::send(frame),
         Verdict::Drop => TC_ACT_SHOT,
         _ => TC_ACT_UNSPEC,
     }
+}
+
+/// An ICMP error, or a fragment other than the first, that is perhaps an endpoint's or about a
+/// packet to one: if no program sees it leave, it is dealt with here.
+#[inline(always)]
+pub fn stray(frame: &TcFrame) -> i32 {
+    match ethertype(frame) {
+        V4::ETHERTYPE => stray_of::<V4>(frame),
+        V6::ETHERTYPE => stray_of::<V6>(frame),
+        _ => TC_ACT_UNSPEC,
+    }
+}
+
+#[inline(always)]
+fn stray_of<A: Shortcut>(frame: &TcFrame) -> i32
+where
+    TcFrame: Steps<A, false>,
+{
+    if !A::unseen(frame) {
+        return TC_ACT_UNSPEC;
+    }
+    let mut verdict = Steps::<A, false>::icmp(frame, L3);
+    if verdict == Verdict::Unknown {
+        verdict = Steps::<A, false>::fragment(frame, L3);
+    }
+    if verdict == Verdict::Drop { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
 }
 
 /// Sends a packet whose route is in [`scratch`].

@@ -1,7 +1,8 @@
 //! Programs and maps in the kernel, attached nowhere.
 
 use anyhow::{Context as _, Result};
-use probe_common::map::SubsetStats;
+use aya::maps::{Array, MapData};
+use probe_common::map::{Interface, SubsetStats};
 use weir::datapath::{Datapath as _, Kernel, Object, Settings};
 use weir::model::Split;
 use weir::plan::{Capacity, Change, Ledger, plan};
@@ -38,6 +39,17 @@ impl Loaded {
         self.kernel.execute_all(&plan.ops)?;
         self.ledger = plan.ledger;
         Ok(())
+    }
+
+    /// Says what the programs know of an interface.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn set_interface(&mut self, index: u32, known: &Interface) -> Result<()> {
+        let map = self.object.ebpf().map_mut("INTERFACES").context("INTERFACES")?;
+        let mut map: Array<&mut MapData, Interface> = map.try_into()?;
+        Ok(map.set(index, known, 0)?)
     }
 
     /// What the programs have counted of a split.

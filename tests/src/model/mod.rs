@@ -26,7 +26,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use fate::{About, Fate, Refusal};
 pub use flows::{Flow, Flows, Key};
-pub use render::{Checksums, Outcome};
+pub use render::{Outcome, looks_partial};
 use sight::Packet;
 use weir::model::Split;
 
@@ -39,6 +39,7 @@ pub const COUNTED: &[&str] = &[
     "reject_no_port",
     "flow_adopted",
     "icmp_translated",
+    "drop_redirect",
 ];
 
 /// Where a packet is seen.
@@ -54,6 +55,8 @@ pub enum Side {
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     hash_seed: u64,
+    /// The MAC address of the node's interface.
+    mac: [u8; 6],
     splits: HashMap<(u8, SocketAddr), Split>,
     /// Endpoints whose drain time is over, with their service's address.
     gone: HashSet<(u8, SocketAddr, SocketAddr)>,
@@ -76,10 +79,10 @@ pub(crate) struct Follow {
 }
 
 impl Model {
-    /// A node without splits.
+    /// A node without splits, whose interface has that MAC address.
     #[must_use]
-    pub fn new(hash_seed: u64) -> Self {
-        Self { hash_seed, ..Self::default() }
+    pub fn new(hash_seed: u64, mac: [u8; 6]) -> Self {
+        Self { hash_seed, mac, ..Self::default() }
     }
 
     /// Puts a split in force.

@@ -6,6 +6,7 @@ mod guard;
 mod interfaces;
 mod janitor;
 mod kernel_log;
+mod links;
 mod listing;
 mod observe;
 mod state;
@@ -33,6 +34,7 @@ use crate::privilege;
 use crate::source::{Problem, Watcher};
 
 use guard::Guard;
+use links::Links;
 use observe::Observer;
 
 pub use state::State;
@@ -83,6 +85,7 @@ async fn follow(
     // Interfaces come after the splits: what is attached finds them.
     state.list_interfaces(&mut interfaces).await?;
 
+    let _links = Links::start(state.lock().steering.pins().clone())?;
     let guard = Guard::start(Arc::clone(&state), config.fast_path)?;
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
     let kernel_log = kernel_log::start(config, &state)?;

@@ -5,6 +5,7 @@
 //! packet. Kernels without TCX get a clsact filter of a fixed place instead,
 //! for which the pinned program stands.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use aya::pin::PinError;
@@ -136,6 +137,13 @@ pub fn attach(
         }
     }
     Ok(mode)
+}
+
+/// The interfaces where replies that leave are seen.
+pub fn carriers_of_replies(pins: &Pins) -> Result<BTreeSet<u32>, ObjectError> {
+    let replies = |hook: &str| hook.strip_suffix(CLSACT).unwrap_or(hook) == REPLY;
+    let attached = pins.attached()?.into_iter();
+    Ok(attached.filter(|(_, hook)| replies(hook)).map(|(index, _)| index).collect())
 }
 
 /// Detaches what is attached to the interface of that index, if anything is.

@@ -18,8 +18,12 @@ pub struct Device {
     pub queues: bool,
     /// Its MAC address, or zeros.
     pub mac: [u8; 6],
-    /// It is a port of another interface: of a bridge, a bond and the like.
-    pub has_master: bool,
+    /// What made it, as `ip -d link` says: "veth", "bridge"; none for a physical one.
+    pub kind: Option<String>,
+    /// The interface that it is a port of: a bridge, a bond and the like.
+    pub master: Option<u32>,
+    /// The interface of this namespace that it is on top of, or in a pair with.
+    pub lower: Option<u32>,
     /// A queueing discipline of it does more, perhaps, than to let packets leave in turn.
     pub shapes: bool,
     /// Where it has room for TC filters, if anywhere.
@@ -35,12 +39,16 @@ impl Devices {
         Netlink::open(libc::NETLINK_ROUTE).map(Self)
     }
 
-    /// All there are, by index.
-    pub fn list(&mut self) -> io::Result<BTreeMap<u32, Device>> {
+    /// All there are, by index, without what is said by their queueing disciplines.
+    pub fn links(&mut self) -> io::Result<BTreeMap<u32, Device>> {
         const LINK_MESSAGE: usize = 16;
         let links = self.0.list(libc::RTM_GETLINK, &[0; LINK_MESSAGE])?;
-        let mut devices: BTreeMap<u32, Device> =
-            links.iter().filter_map(|message| device(message, LINK_MESSAGE)).collect();
+        Ok(links.iter().filter_map(|message| device(message, LINK_MESSAGE)).collect())
+    }
+
+    /// All there are, by index.
+    pub fn list(&mut self) -> io::Result<BTreeMap<u32, Device>> {
+        let mut devices = self.links()?;
         for message in self.0.list(libc::RTM_GETQDISC, &[0; filters::MESSAGE])? {
             let Some(device) = index(&message).and_then(|index| devices.get_mut(&index)) else {
                 continue;
@@ -71,13 +79,18 @@ fn device(message: &[u8], header: usize) -> Option<(u32, Device)> {
     let kind = of(libc::IFLA_LINKINFO).and_then(|info| attribute(info, libc::IFLA_INFO_KIND));
     // Not of netkit: its pairs have programs of their own, and a policy, which a packet that is
     // handed to the peer does not meet.
-    let pair = kind.map(text).as_deref() == Some("veth");
+    let kind = kind.map(text);
+    let pair = kind.as_deref() == Some("veth");
+    let elsewhere = of(libc::IFLA_LINK_NETNSID).is_some();
+    let index_of = |kind| of(kind).and_then(number).map(i32::cast_unsigned);
     let device = Device {
         name: of(libc::IFLA_IFNAME).map(text)?,
-        has_peer_elsewhere: pair && of(libc::IFLA_LINK_NETNSID).is_some(),
+        kind,
+        has_peer_elsewhere: pair && elsewhere,
         queues: of(libc::IFLA_QDISC).map(text).is_none_or(|qdisc| qdisc != "noqueue"),
         mac: of(libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).unwrap_or_default(),
-        has_master: of(libc::IFLA_MASTER).is_some(),
+        master: index_of(libc::IFLA_MASTER),
+        lower: if elsewhere { None } else { index_of(libc::IFLA_LINK) },
         shapes: false,
         filters: None,
     };
