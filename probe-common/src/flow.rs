@@ -37,6 +37,10 @@ pub const ADOPTED: u16 = 32;
 pub const ENDED: u16 = 64;
 /// [`Entry::sequence`] is known (TCP); always set for UDP.
 pub const SYNCED: u16 = 128;
+/// Another flow with the tuple may be among the young ones: the client's next one,
+/// which takes its place when its handshake is complete. Of the forward direction
+/// alone: its packets are not ordinary ones then.
+pub const CONTESTED: u16 = 256;
 /// Any of these and a SYN starts a new flow.
 pub const CLOSING: u16 = FIN_CLIENT | FIN_ENDPOINT | RESET;
 
@@ -111,6 +115,8 @@ pub struct Entry<A> {
     pub seen: u32,
     /// Which endpoint it counts for.
     pub endpoint: u32,
+    /// The subset that it was steered to, for which it counts as long as it lives.
+    pub subset: u32,
     /// [`ESTABLISHED`] and the like.
     pub state: u16,
     /// [`FORWARD`] and the like.
@@ -130,13 +136,15 @@ pub struct Entry<A> {
     /// TCP: a sequence number of this direction, host order, not far behind the
     /// latest (see [`in_window`]). Until the flow is established: the one after the SYN.
     pub sequence: u32,
+    /// Zero: addresses of IPv6 are aligned to 8 bytes.
+    pub pad: u32,
     /// The address that the rewrite puts in: the new destination, or for
     /// [`REPLY`] the new source; see [`Entry::to`].
     pub address: A,
 }
 
-const _: () = assert!(size_of::<Entry<V4>>() == 36);
-const _: () = assert!(size_of::<Entry<V6>>() == 48);
+const _: () = assert!(size_of::<Entry<V4>>() == 44);
+const _: () = assert!(size_of::<Entry<V6>>() == 56);
 
 /// Checksum deltas of addresses and of ports, for a packet which becomes `to`.
 #[inline(always)]
@@ -151,6 +159,8 @@ pub fn deltas<A: Address>(from: &Tuple<A>, to: &Tuple<A>) -> [u16; 2] {
 pub struct Facts {
     /// See [`Entry::endpoint`].
     pub endpoint: u32,
+    /// See [`Entry::subset`].
+    pub subset: u32,
     /// See [`Entry::state`].
     pub state: u16,
     /// See [`Entry::direction`].
@@ -172,6 +182,7 @@ impl<A: Address> Entry<A> {
             tag: key.tag(),
             seen: facts.seen,
             endpoint: facts.endpoint,
+            subset: facts.subset,
             state: facts.state,
             direction: facts.direction,
             zero: 0,
@@ -181,6 +192,7 @@ impl<A: Address> Entry<A> {
             dport: to.dport,
             created: facts.created,
             sequence: facts.sequence,
+            pad: 0,
             address: to.dst.or(to.src, facts.direction == REPLY),
         }
     }
@@ -237,8 +249,15 @@ mod tests {
         let plain = Tuple { dst: V4(5), dport: 6, ..key };
         let hairpin = Tuple { src: V4(2), dst: V4(1), sport: 7, ..key };
         for (to, direction) in [(plain, FORWARD), (hairpin, FORWARD_HAIRPIN)] {
-            let facts =
-                Facts { endpoint: 8, state: 0, direction, seen: 0, created: 0, sequence: 0 };
+            let facts = Facts {
+                endpoint: 8,
+                subset: 4,
+                state: 0,
+                direction,
+                seen: 0,
+                created: 0,
+                sequence: 0,
+            };
             let entry = Entry::new(&key, &to, &facts);
             assert_eq!(entry.to(&key), to, "direction {direction}");
             let pair_key = to.reversed();

@@ -171,8 +171,15 @@ mod tests {
             (tuple(endpoint, vip), tuple(vip, endpoint), FORWARD_HAIRPIN),
             (tuple(endpoint, vip), tuple(vip, endpoint), REPLY_HAIRPIN),
         ] {
-            let facts =
-                Facts { endpoint: 8, state: 0, direction, seen: 9, created: 0, sequence: 0 };
+            let facts = Facts {
+                endpoint: 8,
+                subset: 4,
+                state: 0,
+                direction,
+                seen: 9,
+                created: 0,
+                sequence: 0,
+            };
             let entry = Entry::new(&came, &left, &facts);
             let mut key = FragmentKey { src: came.src, dst: came.dst, id: 7, protocol: 17 };
             let mut fragment = Fragment {

@@ -63,6 +63,13 @@ pub trait Errors: Parse {
     /// Where the packet begins that a redirect quotes.
     fn redirected(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<usize>;
 
+    /// What an echo reply has where its request has another word: type and code.
+    const ECHO_REPLY: u16;
+
+    /// Where an IP packet has its ICMP header, and where it ends; None if it is
+    /// no echo request, or has IP options, extension headers or is a fragment.
+    fn echo(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)>;
+
     /// Where the quoted IP packet at `l3` has its TCP or UDP header; None if it
     /// cannot be parsed.
     fn quoted(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<Quoted>;
@@ -94,6 +101,17 @@ impl Quote {
 
 impl Errors for V4 {
     const PSEUDO: bool = false;
+    const ECHO_REPLY: u16 = word(0);
+
+    #[inline(always)]
+    fn echo(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)> {
+        let (icmp, ip) = v4(frame, l3)?;
+        // All but "don't fragment".
+        let fragment = u16::from_be(ip.fragment) & 0x3fff != 0;
+        let plain = ip.protocol == ICMP && icmp == l3 + 20 && !fragment;
+        let request = plain && frame.load::<u16>(icmp)? == word(8);
+        request.then_some((icmp, l3 + u16::from_be(ip.total) as usize))
+    }
 
     #[inline(always)]
     fn error(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)> {
@@ -125,6 +143,11 @@ impl Errors for V4 {
     }
 }
 
+/// Type and code of an ICMP header, as a word of the packet.
+const fn word(kind: u8) -> u16 {
+    u16::from_ne_bytes([kind, 0])
+}
+
 /// The header of an IPv4 packet, and the offset of its payload.
 #[inline(always)]
 fn v4(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, V4Header)> {
@@ -141,6 +164,14 @@ fn is_later(ip: &V4Header) -> bool {
 
 impl Errors for V6 {
     const PSEUDO: bool = true;
+    const ECHO_REPLY: u16 = word(129);
+
+    #[inline(always)]
+    fn echo(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)> {
+        let (icmp, ip) = v6(frame, l3)?;
+        let request = ip.next == ICMPV6 && frame.load::<u16>(icmp)? == word(128);
+        request.then_some((icmp, l3 + 40 + u16::from_be(ip.payload) as usize))
+    }
 
     #[inline(always)]
     fn error(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)> {

@@ -6,10 +6,27 @@
 use bytemuck::{Pod, Zeroable};
 
 /// The version of the layout of all maps.
-pub const ABI_VERSION: u32 = 7;
+///
+/// 8: flows carry the subset that they were steered to, so entries of FLOWS are
+/// longer and ENDPOINTS has no subset; subset ids have a generation, which SUBSET_IDS
+/// holds; IDENTITIES has fields by name, and an endpoint is known by its service
+/// address and its own; ENDPOINTS says which endpoints drain; ADDRESSES is new, and so
+/// are the reason `answer_other` and [`Meta::network`].
+pub const ABI_VERSION: u32 = 8;
 
 /// The most subsets that a split may have.
 pub const MAX_SUBSETS: usize = 16;
+
+/// The bits of a subset id that are an index: into SUBSET_STATS and SUBSET_IDS.
+/// Those above are its generation. An index is given to another subset while flows
+/// of the one before may live on; their ends must not count for the new one.
+pub const SUBSET_INDEX: u32 = (1 << 24) - 1;
+
+/// The index of a subset id.
+#[inline(always)]
+pub const fn subset_index(id: u32) -> u32 {
+    id & SUBSET_INDEX
+}
 
 /// Endpoint ids in a chunk of the map TABLES.
 pub const CHUNK: usize = 128;
@@ -40,7 +57,7 @@ pub struct Subset {
     pub len: u32,
     /// First chunk in TABLES if `len` > 1; the endpoint's id if `len` is 1.
     pub table: u32,
-    /// Index of its counters in SUBSET_STATS.
+    /// Its id: index of its counters, and generation; see [`SUBSET_INDEX`].
     pub id: u32,
 }
 
@@ -61,8 +78,11 @@ pub const ENDPOINT_LIVE: u16 = 0;
 /// [`Endpoint::state`]: removed, and its drain time is over. Packets of flows
 /// that still carry its id are rejected, until their entries are deleted.
 pub const ENDPOINT_GONE: u16 = 1;
+/// [`Endpoint::state`]: removed, and its drain time runs. Its flows go on; a SYN on
+/// one of them may be the first packet of a flow beside it (see [`crate::flow::CONTESTED`]).
+pub const ENDPOINT_DRAINING: u16 = 2;
 
-/// An endpoint of a subset, in ENDPOINTS.
+/// An endpoint of a service address, in ENDPOINTS.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 pub struct Endpoint {
@@ -70,10 +90,8 @@ pub struct Endpoint {
     pub address: [u32; 4],
     /// Port, wire order.
     pub port: u16,
-    /// [`ENDPOINT_LIVE`] or [`ENDPOINT_GONE`].
+    /// [`ENDPOINT_LIVE`], [`ENDPOINT_DRAINING`] or [`ENDPOINT_GONE`].
     pub state: u16,
-    /// Index of its subset's counters in SUBSET_STATS.
-    pub subset: u32,
 }
 
 macro_rules! counters {
@@ -133,7 +151,7 @@ counters! {
 pub struct IdentityKey {
     /// What `id` numbers: [`IDENTITY_SPLIT`] and the like.
     pub kind: u32,
-    /// The number: an index into ACTIVE, SUBSET_STATS or ENDPOINTS.
+    /// The number: an index into ACTIVE, SUBSET_IDS or ENDPOINTS.
     pub id: u32,
 }
 
@@ -147,7 +165,7 @@ pub const IDENTITY_ENDPOINT: u32 = 2;
 /// Value of IDENTITIES: what the number stands for, as UTF-8 text, padded with
 /// zeros. Written and read by user space alone, so that an agent which finds
 /// the maps of another one knows what their numbers mean.
-pub type Identity = [u8; 256];
+pub type Identity = [u8; 512];
 
 /// Words of PEERS, of 64 bits each: bit n is the interface with index n.
 /// Interfaces with a higher index have none.
@@ -190,14 +208,17 @@ pub struct Interface {
     /// here: the interface's own, that of the bridge or bond which it is a port of, those of
     /// virtual interfaces on top of it. The last one is repeated.
     pub macs: [u64; MAX_MACS],
-    /// [`CARRIES_REPLIES`].
+    /// [`LEAVES_UNSEEN`], [`HAS_UNSEEN_EXIT`].
     pub flags: u32,
     /// The least MTU of a route that leads out here and has one of its own; 0 if none has.
     pub route_mtu: u32,
 }
 
-/// [`Interface::flags`]: replies that leave here are rewritten here, by the program at its egress.
-pub const CARRIES_REPLIES: u32 = 1;
+/// [`Interface::flags`]: routes may lead out here, and no program at its egress sees replies leave.
+pub const LEAVES_UNSEEN: u32 = 1;
+/// [`Interface::flags`]: another interface has [`LEAVES_UNSEEN`], so that replies which come in here
+/// may leave there.
+pub const HAS_UNSEEN_EXIT: u32 = 2;
 
 /// The only value of META: what an agent must know of maps that it finds.
 /// Written and read by user space alone.
@@ -226,13 +247,16 @@ pub struct Meta {
     /// Seed of the sets of young flows.
     pub young_seed: u64,
     /// Zero, for what later versions add.
-    pub zero: [u32; 4],
+    pub zero: [u32; 2],
+    /// The network namespace that the attachments are in; 0 if it is not known,
+    /// as of versions that did not write it.
+    pub network: u64,
 }
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);
 const _: () = assert!(size_of::<Subset>() == 24);
 const _: () = assert!(size_of::<Split>() == 8 + 24 * MAX_SUBSETS);
-const _: () = assert!(size_of::<Endpoint>() == 24);
+const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<EndpointStats>() == 40);
 const _: () = assert!(size_of::<SubsetStats>() == 48);
 const _: () = assert!(size_of::<IdentityKey>() == 8);

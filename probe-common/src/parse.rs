@@ -202,6 +202,15 @@ pub struct Headers {
     pub first: bool,
 }
 
+impl Headers {
+    /// Whether a client that knows of no flow sends such a packet: a datagram, or a
+    /// SYN and nothing else that speaks of a connection.
+    #[inline(always)]
+    pub const fn opens(&self) -> bool {
+        self.protocol != TCP || self.flags & (SYN | ACK | RST | FIN) == SYN
+    }
+}
+
 /// Source address and port of the packet whose IP header is at `l3`, and its TCP or UDP header at
 /// `l4`.
 #[inline(always)]

@@ -39,10 +39,11 @@ reasons! {
     StackMtu = "stack_mtu", "Left to the node's stack: longer than the MTU of its route.";
     StackNoNeighbour = "stack_no_neighbour", "Left to the node's stack: the link-layer address of the next hop is not known yet.";
     StackRoute = "stack_route", "Left to the node's stack: no route, or not one to a next hop (local, blackhole, prohibited, tunnel), or forwarding is off; at XDP also if the interface of the route takes no packets from there.";
-    FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle.";
+    FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle, or whose endpoint is draining or gone.";
     FlowAdopted = "flow_adopted", "A flow that was first seen in its middle, or was pushed out of a full table and goes on.";
     IcmpTranslated = "icmp_translated", "An ICMP error about a packet of a flow: translated.";
     PassIcmpUntracked = "pass_icmp_untracked", "An ICMP error about what may be a packet of weir's, but of no known flow: passed untouched.";
+    AnswerOther = "answer_other", "To a service address, but for no split, with `otherPorts: answer`: echo reply, RST or port unreachable.";
     FlowPortChanged = "flow_port_changed", "A flow whose source port was changed to keep its replies apart.";
     PassRouteLeft = "pass_route_left", "Its addresses are not those that it goes between (source route or routing header with hops left, home address): passed untouched.";
     DropRedirect = "drop_redirect", "An ICMP redirect that would have a client or an endpoint pass by the node: dropped.";

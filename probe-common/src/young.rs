@@ -183,8 +183,8 @@ pub struct Young<A> {
     pub forward: [u16; 2],
     /// The same of the reply direction.
     pub reply: [u16; 2],
-    /// Zero.
-    pub zero: u32,
+    /// See [`Entry::subset`].
+    pub subset: u32,
 }
 
 const _: () = assert!(size_of::<Young<V4>>() == 60);
@@ -215,7 +215,7 @@ impl<A: Address> Young<A> {
             sequences: [facts.sequence, 0],
             forward: deltas(key, &reply_key.reversed()),
             reply: deltas(reply_key, &key.reversed()),
-            zero: 0,
+            subset: facts.subset,
         };
         young.check = young.sum();
         young
@@ -239,7 +239,7 @@ impl<A: Address> Young<A> {
             | (self.service_port as u64) << 32
             | (self.endpoint_port as u64) << 16
             | self.reply_port as u64;
-        let rest = (self.endpoint as u64) << 32
+        let rest = ((self.endpoint ^ self.subset.rotate_left(16)) as u64) << 32
             | self.created as u64 ^ (self.protocol as u64) << 24 ^ (self.kind as u64) << 16;
         let [client, service, address] =
             [self.client, self.service, self.address].map(|address| address.fold() as u64);
@@ -302,6 +302,7 @@ impl<A: Address> Young<A> {
             tag: if reply { self.reply_key().tag() } else { self.forward_key().tag() },
             seen: self.seen,
             endpoint: self.endpoint,
+            subset: self.subset,
             // What a client counts is known from its first packet.
             state: if reply { self.state } else { self.state | SYNCED },
             direction,
@@ -312,6 +313,7 @@ impl<A: Address> Young<A> {
             dport: if reply { self.client_port } else { self.endpoint_port },
             created: self.created,
             sequence: self.sequences[reply as usize],
+            pad: 0,
             address: self
                 .address
                 .or(self.service, direction == REPLY)
@@ -338,8 +340,15 @@ mod tests {
         Tuple { src: V4(1), dst: V4(2), sport: 3, dport: 4, protocol: 6, zero: [0; 3] };
 
     const PLAIN: Tuple<V4> = Tuple { dst: V4(5), dport: 6, ..KEY };
-    const FACTS: Facts =
-        Facts { endpoint: 8, state: SYNCED, direction: FORWARD, seen: 7, created: 6, sequence: 5 };
+    const FACTS: Facts = Facts {
+        endpoint: 8,
+        subset: 4,
+        state: SYNCED,
+        direction: FORWARD,
+        seen: 7,
+        created: 6,
+        sequence: 5,
+    };
 
     #[test]
     fn a_young_flow_has_the_entries_of_both_directions() {
@@ -365,7 +374,7 @@ mod tests {
         let young = Young::new(&KEY, &PLAIN.reversed(), &FACTS);
         assert!(young.is_whole());
         type Damage = fn(&mut Young<V4>);
-        let damaged: [(&str, Damage); 10] = [
+        let damaged: [(&str, Damage); 11] = [
             ("client", |y| y.client.0 ^= 1 << 31),
             ("service", |y| y.service.0 ^= 1),
             ("address", |y| y.address.0 ^= 1 << 8),
@@ -374,6 +383,7 @@ mod tests {
             ("endpoint's port", |y| y.endpoint_port ^= 1),
             ("reply port", |y| y.reply_port ^= 1 << 7),
             ("endpoint", |y| y.endpoint ^= 1),
+            ("subset", |y| y.subset ^= 1),
             ("created", |y| y.created ^= 1),
             ("kind", |y| y.kind ^= ALIAS),
         ];

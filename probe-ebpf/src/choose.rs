@@ -1,7 +1,7 @@
 //! The first packet of a flow: the choice of an endpoint.
 
 use probe_common::address::Tuple;
-use probe_common::map::{CHUNK, ServiceKey, Subset};
+use probe_common::map::{CHUNK, ServiceKey, Subset, subset_index};
 use probe_common::parse::{SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::{choose as common, hash};
@@ -10,6 +10,7 @@ use crate::family::Family;
 use crate::frame::{Frame, Verdict};
 use crate::maps::{ACTIVE, SERVICES, SPLITS, SUBSET_STATS, TABLES, hash_seed};
 use crate::newcomer::prepare;
+use crate::other::is_answered;
 use crate::place::Place;
 use crate::reject::reject;
 
@@ -36,29 +37,41 @@ pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
         // It was a young one, and moved while it was looked for.
         return Verdict::Unknown as u64;
     }
-    let Some((subset, hash)) = choice(tuple) else {
+    let reason = if let Some(split) = split(tuple) {
+        let Some((subset, hash)) = choice(tuple, split) else {
+            return Verdict::Pass as u64;
+        };
+        if let Some(id) = endpoint(subset, hash) {
+            return match prepare(frame, &headers, tuple, [id, subset.id]) {
+                Some(stray) => CHOSEN | if stray { STRAY } else { 0 },
+                None => Verdict::Pass as u64,
+            };
+        }
+        if F::ANSWERS
+            && let Some(stats) = SUBSET_STATS.get_ptr_mut(subset_index(subset.id))
+        {
+            // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+            unsafe { (*stats).rejected += 1 }
+        }
+        Reason::RejectNoEndpoint
+    } else if opens && A::flows().get_ptr(tuple).is_some() {
+        // Of a service that was removed: a flow that it may have begun beside has it then.
+        return Verdict::Unknown as u64;
+    } else if is_answered(tuple.dst) {
+        Reason::AnswerOther
+    } else {
         return Verdict::Pass as u64;
     };
-    if let Some(id) = endpoint(subset, hash) {
-        return match prepare(frame, &headers, tuple, id) {
-            Some(stray) => CHOSEN | if stray { STRAY } else { 0 },
-            None => Verdict::Pass as u64,
-        };
-    }
     if !F::ANSWERS {
         // TC answers.
         return Verdict::Pass as u64;
     }
-    if let Some(stats) = SUBSET_STATS.get_ptr_mut(subset.id) {
-        // SAFETY: the slot of this CPU; programs on it do not preempt each other.
-        unsafe { (*stats).rejected += 1 }
-    }
-    reject(frame, &headers, tuple, Reason::RejectNoEndpoint) as u64
+    reject(frame, &headers, tuple, reason) as u64
 }
 
-/// The subset of a new flow and its hash.
+/// The id of the split that a packet is addressed to.
 #[inline(always)]
-fn choice<A: Family>(tuple: &Tuple<A>) -> Option<(&'static Subset, u64)> {
+fn split<A: Family>(tuple: &Tuple<A>) -> Option<u32> {
     let key = ServiceKey {
         address: tuple.dst.words(),
         port: tuple.dport,
@@ -66,8 +79,13 @@ fn choice<A: Family>(tuple: &Tuple<A>) -> Option<(&'static Subset, u64)> {
         family: A::NUMBER,
     };
     // SAFETY: the value is a word that never changes while the key exists.
-    let id = unsafe { *SERVICES.get(key)? };
-    let version = *ACTIVE.get(id)?;
+    unsafe { SERVICES.get(key) }.copied()
+}
+
+/// The subset of a new flow to a split, and its hash.
+#[inline(always)]
+fn choice<A: Family>(tuple: &Tuple<A>, split: u32) -> Option<(&'static Subset, u64)> {
+    let version = *ACTIVE.get(split)?;
     let split = SPLITS.get(version)?;
     let hash = if split.client_affinity != 0 {
         hash::client(hash_seed(), tuple)

@@ -2,7 +2,7 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::{Entry, is_forward};
-use probe_common::map::ENDPOINT_GONE;
+use probe_common::map::{ENDPOINT_DRAINING, ENDPOINT_GONE};
 use probe_common::parse::Headers;
 use probe_common::reason::Reason;
 
@@ -16,6 +16,12 @@ use crate::rewrite::rewrite;
 #[inline(always)]
 pub fn is_gone(endpoint: u32) -> bool {
     ENDPOINTS.get(endpoint).is_some_and(|endpoint| endpoint.state == ENDPOINT_GONE)
+}
+
+/// Whether new flows avoid the endpoint, and those that it has go on.
+#[inline(always)]
+pub fn is_draining(endpoint: u32) -> bool {
+    ENDPOINTS.get(endpoint).is_some_and(|endpoint| endpoint.state == ENDPOINT_DRAINING)
 }
 
 /// Rewrites and counts a packet of a known flow.

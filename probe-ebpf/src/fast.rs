@@ -2,7 +2,7 @@
 
 use probe_common::address::{Address, Tuple};
 use probe_common::checksum::fold;
-use probe_common::flow::{Entry, RESET, SYNCED, to_note};
+use probe_common::flow::{CONTESTED, Entry, RESET, SYNCED, to_note};
 use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 
 use crate::deliver::{deliver, is_gone};
@@ -69,7 +69,7 @@ fn may_be_partial<A: Address>(
 fn is_ordinary<A: Address>(headers: &Headers, entry: &Entry<A>) -> bool {
     headers.flags & (SYN | FIN | RST) == 0
         && !headers.first
-        && entry.state & (RESET | SYNCED) == SYNCED
+        && entry.state & (RESET | SYNCED | CONTESTED) == SYNCED
         && now() == entry.seen
         && !is_gone(entry.endpoint)
 }

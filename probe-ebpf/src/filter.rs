@@ -12,7 +12,7 @@ use probe_common::reason::Reason;
 use crate::deliver::passed;
 use crate::family::Family;
 use crate::frame::{Frame, Verdict, opaque};
-use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER};
+use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, other_ports};
 use crate::place::Place;
 
 /// Whether the bits of an address and port are set.
@@ -38,7 +38,14 @@ fn is_from_endpoint<A: Family>(frame: &impl Frame, place: Place) -> bool {
 #[inline(always)]
 fn is_to_service<A: Family>(frame: &impl Frame, place: Place) -> bool {
     let destination = place.destination::<A>(frame);
-    destination.is_some_and(|(address, port)| listed(&SERVICE_FILTER, address, port))
+    destination.is_some_and(|(address, port)| {
+        if other_ports() != 0 {
+            // Any port is weir's business.
+            listed_at_all(&SERVICE_FILTER, address)
+        } else {
+            listed(&SERVICE_FILTER, address, port)
+        }
+    })
 }
 
 /// What a packet is, by its headers and the filters.

@@ -23,11 +23,13 @@ pub enum Verdict {
     FromEndpoint = 5,
     /// Of a flow that has moved to the flow tables. Never the last word.
     Grown = 6,
+    /// Of a live flow, or of another one with its tuple. Never the last word.
+    Contested = 7,
     /// At ingress: an ICMP error or a fragment other than the first, perhaps an endpoint's or
     /// about a packet to one.
-    Stray = 7,
+    Stray = 8,
     /// At egress: an ICMP redirect. Never the last word.
-    Redirect = 8,
+    Redirect = 9,
 }
 
 impl Verdict {
@@ -47,8 +49,9 @@ impl Verdict {
             4 => Self::Steered,
             5 => Self::FromEndpoint,
             6 => Self::Grown,
-            7 => Self::Stray,
-            8 => Self::Redirect,
+            7 => Self::Contested,
+            8 => Self::Stray,
+            9 => Self::Redirect,
             _ => Self::Unknown,
         }
     }

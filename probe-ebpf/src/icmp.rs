@@ -265,7 +265,7 @@ fn inner<A: Family + Errors>(
 /// Updates a checksum field for a change of what it covers; the change of the
 /// sum of bytes that this is. That of UDP is never 0, which would mean none.
 #[inline(always)]
-fn refresh(frame: &impl Frame, offset: usize, delta: u16, udp: bool) -> Option<u64> {
+pub fn refresh(frame: &impl Frame, offset: usize, delta: u16, udp: bool) -> Option<u64> {
     let old: u16 = frame.load(offset)?;
     let new = match update(old, delta) {
         0 if udp => 0xffff,

@@ -2,11 +2,11 @@
 //! first in a tick, first fragments, or to an endpoint that is gone.
 
 use probe_common::address::Tuple;
-use probe_common::flow::{Entry, is_forward};
+use probe_common::flow::{CONTESTED, Entry, is_forward};
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 
-use crate::deliver::{deliver, is_gone};
+use crate::deliver::{deliver, is_draining, is_gone};
 use crate::family::{Family, forget, is_here, is_idle, is_over, now, read};
 use crate::frame::{Frame, Verdict};
 use crate::maps::count;
@@ -14,7 +14,8 @@ use crate::place::Place;
 use crate::reject::refuse;
 use crate::track::track;
 
-/// A packet whose flow may be in FLOWS. Unknown if it is not, or is over.
+/// A packet whose flow may be in FLOWS. Unknown if it is not, or is over, or the
+/// packet may be the first of one beside it; Contested if there may be such a one.
 #[inline(always)]
 pub fn live<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
     let mut tuple = Tuple::empty();
@@ -36,12 +37,24 @@ pub fn live<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -
         return Verdict::Pass;
     }
     let pair = entry.to(tuple).reversed();
-    if starts_anew(&headers, &entry, &pair, now) {
+    let gone = is_gone(entry.endpoint);
+    let outlived = gone && is_forward(entry.direction) && headers.opens();
+    if outlived || starts_anew(&headers, &entry, &pair, now) {
         forget(A::flows(), tuple, &pair);
         count(Reason::FlowReused);
         return Verdict::Unknown;
     }
-    if is_gone(entry.endpoint) {
+    if INGRESS && is_forward(entry.direction) && !place.is_settled() {
+        if headers.protocol == TCP && headers.opens() && is_draining(entry.endpoint) {
+            // SAFETY: an entry of the table. Racing writers write alike.
+            unsafe { (*slot).state |= CONTESTED }
+            return Verdict::Unknown;
+        }
+        if entry.state & CONTESTED != 0 {
+            return Verdict::Contested;
+        }
+    }
+    if gone {
         return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
     }
     track(frame, &headers, tuple, slot, &entry, &pair, now);

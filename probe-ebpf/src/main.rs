@@ -35,6 +35,8 @@ mod newcomer;
 #[cfg(target_arch = "bpf")]
 mod open;
 #[cfg(target_arch = "bpf")]
+mod other;
+#[cfg(target_arch = "bpf")]
 mod place;
 #[cfg(target_arch = "bpf")]
 mod redirect;
@@ -50,6 +52,8 @@ mod sets;
 mod shortcut;
 #[cfg(target_arch = "bpf")]
 mod steps;
+#[cfg(target_arch = "bpf")]
+mod successor;
 #[cfg(target_arch = "bpf")]
 mod tc;
 #[cfg(target_arch = "bpf")]

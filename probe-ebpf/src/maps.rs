@@ -81,6 +81,9 @@ pub static ENDPOINT_FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 
 /// Service address to split id. Agent.
 #[map]
 pub static SERVICES: HashMap<ServiceKey, u32> = HashMap::with_max_entries(1024, 0);
+/// Service addresses whose other ports are answered, as keys without port and protocol. Agent.
+#[map]
+pub static ADDRESSES: HashMap<ServiceKey, u32> = HashMap::with_max_entries(1024, 0);
 /// Split id to the version in force: an index into SPLITS. Agent.
 #[map]
 pub static ACTIVE: Array<u32> = Array::with_max_entries(1024, 0);
@@ -96,7 +99,10 @@ pub static ENDPOINTS: Array<Endpoint> = Array::with_max_entries(8192, 0);
 /// Counters by endpoint id. Agent.
 #[map]
 pub static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(8192, 0);
-/// Counters by subset id. Agent.
+/// The subset that has an index now: an id, see [`map::SUBSET_INDEX`]. Agent.
+#[map]
+pub static SUBSET_IDS: Array<u32> = Array::with_max_entries(16384, 0);
+/// Counters by the index of a subset id. Agent.
 #[map]
 pub static SUBSET_STATS: PerCpuArray<SubsetStats> = PerCpuArray::with_max_entries(16384, 0);
 /// Counters by [`Reason`].
@@ -158,6 +164,9 @@ static LOG_RARE: u32 = 0;
 /// Whether the kernel has packets in several buffers at XDP.
 #[unsafe(no_mangle)]
 static XDP_FRAGS: u32 = 0;
+/// Whether what comes to a service address and is for no split is answered.
+#[unsafe(no_mangle)]
+static OTHER_PORTS: u32 = 0;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $function:ident, $static:ident, $type:ty) => {
@@ -185,6 +194,8 @@ constant!(/// Whether rare events are told to the agent.
     log_rare, LOG_RARE, u32);
 constant!(/// Whether the kernel has packets in several buffers at XDP.
     xdp_frags, XDP_FRAGS, u32);
+constant!(/// Whether what comes to a service address and is for no split is answered.
+    other_ports, OTHER_PORTS, u32);
 
 /// Counts a packet under `reason`.
 #[inline(always)]

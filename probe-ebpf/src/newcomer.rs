@@ -27,16 +27,17 @@ pub const NO_PORT: u32 = 2;
 /// It was not tried: a stray RST is no flow.
 pub const STRAY: u32 = 3;
 
-/// Puts together the flow of a packet, which goes to the endpoint with that id.
+/// Puts together the flow of a packet, which goes to the endpoint and counts for the subset with
+/// these ids.
 /// Whether the packet is a stray RST; None if there is no such endpoint.
 #[inline(always)]
 pub fn prepare<A: Family>(
     frame: &impl Frame,
     headers: &Headers,
     tuple: &Tuple<A>,
-    id: u32,
+    ids: [u32; 2],
 ) -> Option<bool> {
-    let endpoint = ENDPOINTS.get(id)?;
+    let endpoint = ENDPOINTS.get(ids[0])?;
     let slot = A::newcomer().get_ptr_mut(0)?;
     let address = A::from_words(endpoint.address);
     let hairpin = address == tuple.src;
@@ -48,7 +49,7 @@ pub fn prepare<A: Family>(
         dport: if hairpin { same_bit(tuple.sport, tuple.dport, 0) } else { tuple.sport },
         ..*tuple
     };
-    let facts = facts(frame, headers, id, hairpin);
+    let facts = facts(frame, headers, ids, hairpin);
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
     unsafe { *slot = Young::new(tuple, &key, &facts) };
     // Nothing begins with a RST, whatever other flags are set (RFC 9293, 3.10.7.2).
@@ -57,13 +58,19 @@ pub fn prepare<A: Family>(
 
 /// What the forward entry of a new flow holds.
 #[inline(always)]
-fn facts(frame: &impl Frame, headers: &Headers, endpoint: u32, hairpin: bool) -> Facts {
+fn facts(
+    frame: &impl Frame,
+    headers: &Headers,
+    [endpoint, subset]: [u32; 2],
+    hairpin: bool,
+) -> Facts {
     let now = now();
     let tcp = headers.protocol == TCP;
     let adopted = tcp && headers.flags & SYN == 0;
     let sequence = if tcp { u32::from_be(frame.load(headers.l4 + 4).unwrap_or(0)) } else { 0 };
     Facts {
         endpoint,
+        subset,
         state: if adopted { ADOPTED | SYNCED } else { SYNCED },
         direction: if hairpin { FORWARD_HAIRPIN } else { FORWARD },
         seen: now,
@@ -124,7 +131,8 @@ fn take_port<A: Family>(young: &mut Young<A>) -> bool {
 }
 
 /// Whether no other flow has the reply tuple of this one. One that is in the way,
-/// and has ended, is removed.
+/// and has ended, is removed; so are the replies of a flow that the client's next
+/// packet finds forgotten. One beside which this one stands goes on.
 #[inline(always)]
 fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
     let (key, now) = (young.reply_key(), now());
@@ -138,7 +146,8 @@ fn is_free<A: Family>(young: &Young<A>, hairpin: bool) -> bool {
         // SAFETY: as above.
         let over = has_ended(live, key.protocol, now)
             && other.is_none_or(|other| has_ended(unsafe { &*other }, key.protocol, now));
-        if pair != young.forward_key() && !over {
+        let forgotten = other.is_none() && pair == young.forward_key();
+        if !forgotten && !over {
             return false;
         }
         forget(A::flows(), &key, &pair);

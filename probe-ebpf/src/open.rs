@@ -1,7 +1,7 @@
 //! The first packet of a flow, on its way.
 
 use probe_common::address::Tuple;
-use probe_common::flow::ADOPTED;
+use probe_common::flow::{ADOPTED, Entry, FORWARD_HAIRPIN};
 use probe_common::reason::Reason;
 
 use crate::deliver::deliver;
@@ -32,24 +32,27 @@ pub fn open<A: Family, F: Frame>(frame: &F, place: Place, entered: u32) -> Verdi
         STRAY => count(Reason::PassNoFlowReset),
         FULL => {
             report(Reason::FlowTableFull, tuple);
-            record(entry.endpoint, entry.state);
+            record(&entry);
         }
-        _ => record(entry.endpoint, entry.state),
+        _ => record(&entry),
     }
-    // Which sources are invalid on the interface is for the stack to say.
-    deliver(frame, &headers, tuple, &entry).by_the_stack()
+    let verdict = deliver(frame, &headers, tuple, &entry);
+    // Which sources are invalid on the interface is for the stack to say. Of a flow from an
+    // endpoint to itself it would not see the source, but the service's address, which may be
+    // its own, or have no way back.
+    if entry.direction == FORWARD_HAIRPIN { verdict } else { verdict.by_the_stack() }
 }
 
 #[inline(always)]
-fn record(endpoint: u32, state: u16) {
-    if let Some(stats) = subset_stats(endpoint) {
+fn record<A>(entry: &Entry<A>) {
+    if let Some(stats) = subset_stats(entry.subset) {
         stats.flows += 1;
     }
-    if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(endpoint) {
+    if let Some(stats) = ENDPOINT_STATS.get_ptr_mut(entry.endpoint) {
         // SAFETY: the slot of this CPU; programs on it do not preempt each other.
         unsafe { (*stats).flows += 1 }
     }
-    if state & ADOPTED != 0 {
+    if entry.state & ADOPTED != 0 {
         count(Reason::FlowAdopted);
     }
 }

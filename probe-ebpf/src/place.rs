@@ -8,6 +8,7 @@ use crate::frame::{Frame, Verdict};
 
 const DONE: u64 = 1 << 63;
 const LIVE: u64 = 1 << 62;
+const SETTLED: u64 = 1 << 61;
 
 /// Where in a packet its headers are, in a number that global functions take
 /// and return; or that it is dealt with.
@@ -45,6 +46,19 @@ impl Place {
     #[inline(always)]
     pub fn is_live(self) -> bool {
         self.0 & LIVE != 0
+    }
+
+    /// The same place, of a packet that is of the live flow with its tuple and of no
+    /// other one.
+    #[inline(always)]
+    pub fn settled(self) -> Self {
+        Self(self.0 | SETTLED)
+    }
+
+    /// See [`Place::settled`].
+    #[inline(always)]
+    pub fn is_settled(self) -> bool {
+        self.0 & SETTLED != 0
     }
 
     /// Offset of the IP header; with a bound for the verifier, as the next one.

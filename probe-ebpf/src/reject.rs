@@ -13,7 +13,8 @@ use crate::log::report;
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
-const HOPS: u8 = 64;
+/// Hops of what is sent anew.
+pub const HOPS: u8 = 64;
 
 /// Turns the packet into its rejection. A RST is not answered, nor is a packet
 /// with IP options or extension headers, or from an address that is no host's:
@@ -60,8 +61,9 @@ pub fn refuse<A: Family, F: Frame, const INGRESS: bool>(
     reject(frame, headers, tuple, Reason::RejectEndpointGone)
 }
 
+/// Sends the frame back to who sent it on the link.
 #[inline(always)]
-fn swap_link<F: Frame>(frame: &F) -> Option<()> {
+pub fn swap_link<F: Frame>(frame: &F) -> Option<()> {
     let (dst, src): ([u8; 6], [u8; 6]) = (frame.load(0)?, frame.load(6)?);
     frame.store(0, src)?;
     frame.store(6, dst)

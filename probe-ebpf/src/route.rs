@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_jiffies64};
 use probe_common::address::{V4, V6};
-use probe_common::map::CARRIES_REPLIES;
+use probe_common::map::LEAVES_UNSEEN;
 use probe_common::parse::{Bytes as _, ETHERNET, TCP, UDP};
 use probe_common::reason::Reason;
 
@@ -170,11 +170,17 @@ pub fn is_on() -> bool {
     FAST_PATH.get(0).is_some_and(|until| unsafe { bpf_jiffies64() } < *until)
 }
 
-/// Whether packets might go past the stack until their time ran out, since no agent has said so
-/// again; not if one has said that they may not.
+/// Whether packets might go past the stack when an agent last said something of that. An agent
+/// that ends says nothing, and one that closes the way says 0.
 #[inline(always)]
-pub fn has_run_out() -> bool {
-    FAST_PATH.get(0).is_some_and(|until| *until != 0) && !is_on()
+pub fn was_on() -> bool {
+    FAST_PATH.get(0).is_some_and(|until| *until != 0)
+}
+
+/// Whether an interface has a flag; see [`probe_common::map::Interface::flags`].
+#[inline(always)]
+pub fn has_flag(ifindex: u32, flag: u32) -> bool {
+    INTERFACES.get(ifindex).is_some_and(|known| known.flags & flag != 0)
 }
 
 /// Looks up the route of a packet as it stands, into [`scratch`]; or says why
@@ -219,7 +225,7 @@ fn exceeds_route(ifindex: u32, length: u32) -> bool {
 }
 
 /// Whether the stack would send the packet, as it stands, out of an interface where no program
-/// of weir's sees what leaves.
+/// of weir's sees what leaves. Of an interface that nobody told of, that is not so.
 #[inline(always)]
 pub fn leaves_unseen<A: Routed>(frame: &TcFrame) -> bool {
     if frame.is_tagged() {
@@ -239,7 +245,7 @@ pub fn leaves_unseen<A: Routed>(frame: &TcFrame) -> bool {
     route.length = 0;
     match ask(frame, route) {
         SUCCESS | NO_NEIGHBOUR | TOO_LONG => {
-            INTERFACES.get(route.ifindex).is_none_or(|known| known.flags & CARRIES_REPLIES == 0)
+            has_flag(route.ifindex, LEAVES_UNSEEN)
         }
         _ => false,
     }

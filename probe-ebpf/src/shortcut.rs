@@ -7,11 +7,14 @@
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer};
 use probe_common::address::{Address as _, V4, V6};
+use probe_common::map::HAS_UNSEEN_EXIT;
 use probe_common::reason::Reason;
 
 use crate::frame::{Frame as _, Verdict};
 use crate::maps::{PEERS, count};
-use crate::route::{L3, Routed, ethertype, has_run_out, is_on, leaves_unseen, look_up, scratch};
+use crate::route::{
+    Departing as _, L3, Routed, ethertype, has_flag, is_on, leaves_unseen, look_up, scratch, was_on,
+};
 use crate::steps::{Steps, entering_reply, global_function};
 use crate::tc::TcFrame;
 
@@ -39,7 +42,7 @@ fn number(found: Result<(), Reason>) -> u32 {
 /// A family with its global functions.
 trait Shortcut: Routed {
     fn route(frame: &TcFrame) -> bool;
-    /// [`leaves_unseen`].
+    /// [`leaves_unseen`], in a global function.
     fn unseen(frame: &TcFrame) -> bool;
     fn send(frame: &TcFrame) -> i32;
 }
@@ -105,13 +108,15 @@ fn forward_of<A: Shortcut>(frame: &TcFrame) -> i32 {
     if A::route(frame) { A::send(frame) } else { TC_ACT_UNSPEC }
 }
 
-/// Rewrites and sends on what may be a reply of an endpoint, if it can be sent. Else it is left
-/// to the program where it leaves: the stack might find that its new source is not one for this
-/// interface (rp_filter), and a firewall that it is of no connection.
+/// What may be a reply of an endpoint. Two things are decided.
 ///
-/// If no program sees it leave, it is rewritten here all the same. Without an agent it goes on
-/// past the stack then, if it did with the agent: there is no other way that is as good. The
-/// requests of its connection go through the stack.
+/// Whether it is rewritten here: if it can be sent past the stack now, or no program sees it
+/// leave. Else that is left to the program where it leaves: the stack might find that its new
+/// source is not one for this interface (rp_filter, a service address of the node's own).
+///
+/// Whether it goes past the stack: if it may now. What no program sees leave still does when no
+/// agent says so any more, if it did before: through the stack, its new source would fail as
+/// above, and nobody here knows where. The requests of its connection go through the stack.
 #[inline(always)]
 pub fn reply(frame: &TcFrame) -> i32 {
     match ethertype(frame) {
@@ -132,16 +137,22 @@ where
     let on = is_on();
     let mut past = on && A::route(frame);
     if !past {
-        if !A::unseen(frame) {
+        if !is_unseen::<A>(frame) {
             return TC_ACT_UNSPEC;
         }
-        past = has_run_out() && A::route(frame);
+        past = !on && was_on() && A::route(frame);
     }
     match entering_reply::<A, _>(frame, L3) {
         Verdict::Steered if past => A::send(frame),
         Verdict::Drop => TC_ACT_SHOT,
         _ => TC_ACT_UNSPEC,
     }
+}
+
+/// Whether no program sees the packet leave. Mostly that is known without a look at its route.
+#[inline(always)]
+fn is_unseen<A: Shortcut>(frame: &TcFrame) -> bool {
+    has_flag(frame.ifindex(), HAS_UNSEEN_EXIT) && A::unseen(frame)
 }
 
 /// An ICMP error, or a fragment other than the first, that is perhaps an endpoint's or about a
@@ -160,7 +171,7 @@ fn stray_of<A: Shortcut>(frame: &TcFrame) -> i32
 where
     TcFrame: Steps<A, false>,
 {
-    if !A::unseen(frame) {
+    if !frame.is_to_node() || !is_unseen::<A>(frame) {
         return TC_ACT_UNSPEC;
     }
     let mut verdict = Steps::<A, false>::icmp(frame, L3);

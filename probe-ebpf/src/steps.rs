@@ -13,7 +13,7 @@ use crate::family::Family;
 use crate::filter::{self, Sorted};
 use crate::frame::{Frame, Verdict};
 use crate::log;
-use crate::maps::count;
+use crate::maps::{count, other_ports};
 use crate::place::Place;
 
 /// The steps for one direction and family; what they do is said where they are
@@ -23,6 +23,8 @@ pub trait Steps<A: Family, const INGRESS: bool> {
     fn fast(&self, place: Place) -> Place;
     /// [`crate::live::live`].
     fn live(&self, place: Place) -> Verdict;
+    /// [`crate::successor::successor`].
+    fn successor(&self, place: Place) -> Verdict;
     /// [`crate::young::young`].
     fn young(&self, place: Place) -> Verdict;
     /// What is to be done with a packet of no known flow.
@@ -33,6 +35,8 @@ pub trait Steps<A: Family, const INGRESS: bool> {
     fn fragment(&self, l3: usize) -> Verdict;
     /// [`crate::redirect::redirect`], at egress.
     fn redirect(&self, l3: usize) -> Verdict;
+    /// [`crate::other::echo`], at ingress.
+    fn echo(&self, l3: usize) -> Verdict;
 }
 
 /// The way of a packet that enters the node from clients (`INGRESS`), or leaves
@@ -68,6 +72,7 @@ fn family<A: Family, F: Frame + Steps<A, INGRESS>, const INGRESS: bool>(
             return match frame.icmp(l3) {
                 Verdict::Unknown => frame.fragment(l3),
                 Verdict::Redirect => frame.redirect(l3),
+                Verdict::Pass if INGRESS && other_ports() != 0 => frame.echo(l3),
                 verdict => verdict,
             };
         }
@@ -84,21 +89,34 @@ fn family<A: Family, F: Frame + Steps<A, INGRESS>, const INGRESS: bool>(
 #[inline(always)]
 fn slow<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
     if place.is_live() {
-        let verdict = frame.live(place);
+        let verdict = live(frame, place);
         if verdict != Verdict::Unknown {
             return verdict;
         }
     }
     let mut verdict = frame.young(place);
-    if !INGRESS && verdict == Verdict::Unknown {
+    if verdict == Verdict::Grown || (!INGRESS && verdict == Verdict::Unknown) {
         // It may have moved while it was looked for.
-        verdict = frame.live(place);
+        verdict = live(frame, place);
     }
     if verdict == Verdict::Unknown {
         verdict = frame.unknown(place);
     }
-    if matches!(verdict, Verdict::Unknown | Verdict::Grown) {
-        verdict = frame.live(place);
+    if verdict == Verdict::Unknown {
+        verdict = frame.live(place.settled());
+    }
+    verdict
+}
+
+/// A packet of a live flow, unless that has given way to the client's next one.
+#[inline(always)]
+fn live<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
+    let mut verdict = frame.live(place);
+    if INGRESS && verdict == Verdict::Contested {
+        verdict = frame.successor(place);
+        if verdict == Verdict::Contested {
+            verdict = frame.live(place.settled());
+        }
     }
     verdict
 }
@@ -205,21 +223,33 @@ pub fn extensions_found(found: u64) -> Result<Walked, Reason> {
     }
 }
 
-/// Implements [`Steps`] for a frame and a family: `ingress` with seven global
+/// Implements [`Steps`] for a frame and a family: `ingress` with eight global
 /// functions, `egress` with six.
 macro_rules! steps {
     (ingress $of:ty, $context:ty, $family:ty:
-        $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident) => {
+        $fast:ident, $live:ident, $successor:ident, $young:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident, $echo:ident) => {
         $crate::steps::steps!(@common true, $of, $context, $family, $fast, $live, $young, $icmp, $fragment);
+        $crate::steps::global_function!($successor($context, frame, place: u64) -> u32
+            = $crate::successor::successor::<$family, $of>(frame, $crate::place::Place(place)) as u32);
         $crate::steps::global_function!($choose($context, frame, place: u64) -> u64
             = $crate::choose::choose::<$family, $of>(frame, $crate::place::Place(place)));
         $crate::steps::global_function!($open($context, frame, place: u64, entered: u32) -> u32
             = $crate::open::open::<$family, $of>(frame, $crate::place::Place(place), entered) as u32);
+        $crate::steps::global_function!($echo($context, frame, l3: u64) -> u32
+            = $crate::other::echo::<$family, $of>(frame, l3) as u32);
         impl $crate::steps::Steps<$family, true> for $of {
             $crate::steps::steps!(@methods $fast, $live, $young, $icmp, $fragment);
             #[inline(always)]
             fn redirect(&self, _l3: usize) -> $crate::frame::Verdict {
                 $crate::frame::Verdict::Pass
+            }
+            #[inline(always)]
+            fn echo(&self, l3: usize) -> $crate::frame::Verdict {
+                $crate::frame::Verdict::of($echo($crate::frame::Frame::context(self), l3 as u64))
+            }
+            #[inline(always)]
+            fn successor(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
+                $crate::frame::Verdict::of($successor($crate::frame::Frame::context(self), place.0))
             }
             #[inline(always)]
             fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
@@ -250,8 +280,16 @@ macro_rules! steps {
                 $crate::frame::Verdict::of($redirect(context, l3 as u64))
             }
             #[inline(always)]
+            fn successor(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
+                $crate::frame::Verdict::Contested
+            }
+            #[inline(always)]
             fn unknown(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
                 $crate::steps::untracked()
+            }
+            #[inline(always)]
+            fn echo(&self, _l3: usize) -> $crate::frame::Verdict {
+                $crate::frame::Verdict::Pass
             }
         }
     };

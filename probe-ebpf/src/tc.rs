@@ -151,9 +151,9 @@ global_function!(weir_tc_extensions(__sk_buff, frame, offset: u64, protocol: u32
 global_function!(weir_tc_options(__sk_buff, frame, offset: u64, length: u32) -> u32
     = walk_options::<TcFrame>(frame, offset, length));
 steps!(ingress TcFrame, __sk_buff, V4:
-    weir_tc_forward_fast_v4, weir_tc_forward_live_v4, weir_tc_forward_young_v4, weir_tc_forward_icmp_v4, weir_tc_forward_fragment_v4, weir_tc_forward_choose_v4, weir_tc_forward_open_v4);
+    weir_tc_forward_fast_v4, weir_tc_forward_live_v4, weir_tc_forward_successor_v4, weir_tc_forward_young_v4, weir_tc_forward_icmp_v4, weir_tc_forward_fragment_v4, weir_tc_forward_choose_v4, weir_tc_forward_open_v4, weir_tc_forward_echo_v4);
 steps!(ingress TcFrame, __sk_buff, V6:
-    weir_tc_forward_fast_v6, weir_tc_forward_live_v6, weir_tc_forward_young_v6, weir_tc_forward_icmp_v6, weir_tc_forward_fragment_v6, weir_tc_forward_choose_v6, weir_tc_forward_open_v6);
+    weir_tc_forward_fast_v6, weir_tc_forward_live_v6, weir_tc_forward_successor_v6, weir_tc_forward_young_v6, weir_tc_forward_icmp_v6, weir_tc_forward_fragment_v6, weir_tc_forward_choose_v6, weir_tc_forward_open_v6, weir_tc_forward_echo_v6);
 steps!(egress TcFrame, __sk_buff, V4:
     weir_tc_reply_fast_v4, weir_tc_reply_live_v4, weir_tc_reply_young_v4, weir_tc_reply_icmp_v4, weir_tc_reply_fragment_v4, weir_tc_reply_redirect_v4);
 steps!(egress TcFrame, __sk_buff, V6:

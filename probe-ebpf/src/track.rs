@@ -2,20 +2,25 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::{
-    CLOSING, ENDED, Entry, FIN_CLIENT, FIN_ENDPOINT, Facts, RESET, SYNCED, in_window, is_closed,
-    is_forward, opposite,
+    CLOSING, CONTESTED, ENDED, Entry, FIN_CLIENT, FIN_ENDPOINT, Facts, RESET, SYNCED, in_window,
+    is_closed, is_forward, opposite,
 };
-use probe_common::map::SubsetStats;
+use probe_common::map::{SubsetStats, subset_index};
 use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 
 use crate::family::Family;
 use crate::frame::Frame;
-use crate::maps::{ENDPOINTS, SUBSET_STATS};
+use crate::maps::{SUBSET_IDS, SUBSET_STATS};
 
-/// The counters, on this CPU, of the subset of an endpoint.
+/// The counters, on this CPU, of the subset that a flow was steered to; None if another subset has
+/// its index by now.
 #[inline(always)]
-pub fn subset_stats(endpoint: u32) -> Option<&'static mut SubsetStats> {
-    let stats = SUBSET_STATS.get_ptr_mut(ENDPOINTS.get(endpoint)?.subset)?;
+pub fn subset_stats(id: u32) -> Option<&'static mut SubsetStats> {
+    let index = subset_index(id);
+    if *SUBSET_IDS.get(index)? != id {
+        return None;
+    }
+    let stats = SUBSET_STATS.get_ptr_mut(index)?;
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
     Some(unsafe { &mut *stats })
 }
@@ -77,7 +82,7 @@ pub fn track<A: Family, F: Frame>(
     }
     if ends {
         state |= ENDED;
-        if let Some(stats) = subset_stats(entry.endpoint) {
+        if let Some(stats) = subset_stats(entry.subset) {
             stats.ended += 1;
             stats.ended_ticks += now.wrapping_sub(entry.created) as u64;
         }
@@ -103,7 +108,7 @@ fn keep_pair<A: Family>(
     now: u32,
 ) {
     // What one side says of itself alone.
-    let told = state & !SYNCED;
+    let told = state & !(SYNCED | CONTESTED);
     if let Some(other) = A::flows().get_ptr_mut(pair) {
         // SAFETY: an entry of the table. The check keeps the end of an old flow
         // from marking the new one on the same client port.
@@ -117,10 +122,13 @@ fn keep_pair<A: Family>(
     if state & CLOSING != 0 {
         return;
     }
+    let direction = opposite(entry.direction);
     let facts = Facts {
         endpoint: entry.endpoint,
-        state: told,
-        direction: opposite(entry.direction),
+        subset: entry.subset,
+        // The client may have begun anew while nothing was known of it.
+        state: if is_forward(direction) { told | CONTESTED } else { told },
+        direction,
         seen: now,
         created: entry.created,
         sequence: 0,

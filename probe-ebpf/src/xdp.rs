@@ -56,13 +56,13 @@ global_function!(weir_xdp_extensions(xdp_md, frame, offset: u64, protocol: u32) 
 global_function!(weir_xdp_options(xdp_md, frame, offset: u64, length: u32) -> u32
     = walk_options::<XdpFrame<false>>(frame, offset, length));
 steps!(ingress XdpFrame<false>, xdp_md, V4:
-    weir_xdp_fast_v4, weir_xdp_live_v4, weir_xdp_young_v4, weir_xdp_icmp_v4, weir_xdp_fragment_v4, weir_xdp_choose_v4, weir_xdp_open_v4);
+    weir_xdp_fast_v4, weir_xdp_live_v4, weir_xdp_successor_v4, weir_xdp_young_v4, weir_xdp_icmp_v4, weir_xdp_fragment_v4, weir_xdp_choose_v4, weir_xdp_open_v4, weir_xdp_echo_v4);
 steps!(ingress XdpFrame<false>, xdp_md, V6:
-    weir_xdp_fast_v6, weir_xdp_live_v6, weir_xdp_young_v6, weir_xdp_icmp_v6, weir_xdp_fragment_v6, weir_xdp_choose_v6, weir_xdp_open_v6);
+    weir_xdp_fast_v6, weir_xdp_live_v6, weir_xdp_successor_v6, weir_xdp_young_v6, weir_xdp_icmp_v6, weir_xdp_fragment_v6, weir_xdp_choose_v6, weir_xdp_open_v6, weir_xdp_echo_v6);
 steps!(ingress XdpFrame<true>, xdp_md, V4:
-    weir_xdp_virtual_fast_v4, weir_xdp_virtual_live_v4, weir_xdp_virtual_young_v4, weir_xdp_virtual_icmp_v4, weir_xdp_virtual_fragment_v4, weir_xdp_virtual_choose_v4, weir_xdp_virtual_open_v4);
+    weir_xdp_virtual_fast_v4, weir_xdp_virtual_live_v4, weir_xdp_virtual_successor_v4, weir_xdp_virtual_young_v4, weir_xdp_virtual_icmp_v4, weir_xdp_virtual_fragment_v4, weir_xdp_virtual_choose_v4, weir_xdp_virtual_open_v4, weir_xdp_virtual_echo_v4);
 steps!(ingress XdpFrame<true>, xdp_md, V6:
-    weir_xdp_virtual_fast_v6, weir_xdp_virtual_live_v6, weir_xdp_virtual_young_v6, weir_xdp_virtual_icmp_v6, weir_xdp_virtual_fragment_v6, weir_xdp_virtual_choose_v6, weir_xdp_virtual_open_v6);
+    weir_xdp_virtual_fast_v6, weir_xdp_virtual_live_v6, weir_xdp_virtual_successor_v6, weir_xdp_virtual_young_v6, weir_xdp_virtual_icmp_v6, weir_xdp_virtual_fragment_v6, weir_xdp_virtual_choose_v6, weir_xdp_virtual_open_v6, weir_xdp_virtual_echo_v6);
 
 impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
     #[inline(always)]

@@ -2,14 +2,14 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::{
-    ADOPTED, ANSWERED, ENDED, ESTABLISHED, Entry, FIN_CLIENT, FIN_ENDPOINT, RESET, SYNCED,
+    ADOPTED, ANSWERED, ENDED, ESTABLISHED, Entry, FIN_CLIENT, FIN_ENDPOINT, FORWARD, RESET, SYNCED,
     confirms, in_window, is_closed, is_forward, to_note,
 };
 use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::young::{PENDING, rank};
 
-use crate::deliver::{deliver, is_gone};
+use crate::deliver::{deliver, is_draining, is_gone};
 use crate::family::{Family, is_idle, is_over, now};
 use crate::frame::{Frame, Verdict};
 use crate::maps::count;
@@ -33,22 +33,26 @@ pub fn young<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) 
     let (now, reply) = (now(), found.reply);
     let Some(entry) = found.entry() else { return Verdict::Unknown };
     let numbers = if tuple.protocol == TCP { numbers(frame, &headers) } else { [0, 0] };
-    if !reply && starts_anew(&headers, &entry, numbers[0], now) {
+    let gone = is_gone(entry.endpoint);
+    let opens = !reply && headers.opens();
+    if gone && opens || !reply && starts_anew(&headers, &entry, numbers[0], now) {
         found.remove();
         count(Reason::FlowReused);
         return Verdict::Unknown;
     }
-    if is_gone(entry.endpoint) {
+    if gone {
         return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
     }
-    if found.is_grown(now) && found.promote() {
+    // Another one can stand beside it only if it is a live one.
+    let contested = opens && tuple.protocol == TCP && is_draining(entry.endpoint);
+    if (contested && entry.state & ESTABLISHED != 0 || found.is_grown(now)) && found.promote() {
         return Verdict::Grown;
     }
     note(&headers, &found, &entry, numbers, now);
     let verdict = deliver(frame, &headers, tuple, &entry);
     // The way through the stack is slower: what a client sends before it has
-    // an answer would come in another order.
-    if !reply && tuple.protocol != TCP && entry.state & ESTABLISHED == 0 {
+    // an answer would come in another order. Those of an endpoint to itself all go past it.
+    if entry.direction == FORWARD && tuple.protocol != TCP && entry.state & ESTABLISHED == 0 {
         verdict.by_the_stack()
     } else {
         verdict
@@ -63,16 +67,23 @@ fn numbers(frame: &impl Frame, headers: &Headers) -> [u32; 2] {
 }
 
 /// Whether a packet of the client is the first of another flow. A SYN that is
-/// sent again has the number of the first one.
+/// sent again has the number of the first one, and goes where that went unless
+/// there is nobody to be expected any more.
 #[inline(always)]
 fn starts_anew<A: Family>(headers: &Headers, entry: &Entry<A>, sequence: u32, now: u32) -> bool {
     let protocol = headers.protocol;
     if protocol != TCP {
         return is_idle(entry.seen, protocol, now);
     }
-    let pending = entry.state & ESTABLISHED == 0;
-    headers.flags & (SYN | RST) == SYN
-        && (is_over(entry, protocol, now) || pending && sequence.wrapping_add(1) != entry.sequence)
+    if headers.flags & (SYN | RST) != SYN {
+        return false;
+    }
+    if is_over(entry, protocol, now) {
+        return true;
+    }
+    let again = sequence.wrapping_add(1) == entry.sequence;
+    let silent = entry.state & ANSWERED == 0;
+    entry.state & ESTABLISHED == 0 && (!again || silent && is_draining(entry.endpoint))
 }
 
 /// Notes what the packet says of its flow.
@@ -217,7 +228,7 @@ fn tell<A: Family>(protocol: u8, from: u16, to: u16, entry: &Entry<A>, now: u32)
     if entered & (complete | ENDED) == 0 && !refused {
         return;
     }
-    let Some(stats) = subset_stats(entry.endpoint) else { return };
+    let Some(stats) = subset_stats(entry.subset) else { return };
     if entered & complete != 0 {
         stats.completed += 1;
     }

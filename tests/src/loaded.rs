@@ -1,9 +1,11 @@
 //! Programs and maps in the kernel, attached nowhere.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, MapData};
 use probe_common::map::{Interface, SubsetStats};
-use weir::datapath::{Datapath as _, Kernel, Object, Settings};
+use weir::datapath::{Addresses, Datapath as _, Kernel, Object, Settings};
 use weir::model::Split;
 use weir::plan::{Capacity, Change, Ledger, plan};
 
@@ -11,6 +13,7 @@ use weir::plan::{Capacity, Change, Ledger, plan};
 pub struct Loaded {
     object: Object,
     kernel: Kernel,
+    addresses: Addresses,
     ledger: Ledger,
 }
 
@@ -23,9 +26,10 @@ impl Loaded {
     pub fn new(settings: &Settings) -> Result<Self> {
         let mut object = Object::load(settings)?;
         let kernel = Kernel::new(object.ebpf())?;
+        let addresses = Addresses::of(object.ebpf())?;
         let (splits, endpoints, chunks) = (settings.splits, settings.endpoints, settings.chunks);
         let ledger = Ledger::new(Capacity { splits, endpoints, chunks });
-        Ok(Self { object, kernel, ledger })
+        Ok(Self { object, kernel, addresses, ledger })
     }
 
     /// Puts a split into force, as the agent does, at a time in seconds since boot.
@@ -50,6 +54,28 @@ impl Loaded {
         let map = self.object.ebpf().map_mut("INTERFACES").context("INTERFACES")?;
         let mut map: Array<&mut MapData, Interface> = map.try_into()?;
         Ok(map.set(index, known, 0)?)
+    }
+
+    /// Has what is for no split answered at these addresses, if the programs are to.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn answer_at(&mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<()> {
+        Ok(self.addresses.put(addresses)?)
+    }
+
+    /// Takes a split out of force, as the agent does.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn withdraw(&mut self, split: &Split, now: u64) -> Result<()> {
+        let change = Change { put: Vec::new(), remove: vec![split.name().clone()] };
+        let plan = plan(&self.ledger, &change, now)?;
+        self.kernel.execute_all(&plan.ops)?;
+        self.ledger = plan.ledger;
+        Ok(())
     }
 
     /// What the programs have counted of a split.

@@ -11,7 +11,7 @@ use weir_tests::agent::Setup;
 use weir_tests::client::{ports, survey, tally};
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
-use weir_tests::topology::{Topology, VIP_V4, VIP_V6, client_ip};
+use weir_tests::topology::{CLIENT_V4, NODE_V4, Topology, VIP_V4, VIP_V6, client_ip};
 
 const SUBSETS: [(&str, u32, &[&str]); 4] =
     [("v1", 60, &["v1-a", "v1-b"]), ("v2", 30, &["v2-a"]), ("v3", 10, &[]), ("v4", 0, &["v2-a"])];
@@ -79,6 +79,13 @@ fn explain_says_what_connections_get() {
         println!("{vip}/{protocol}: {seen:?}");
         // Three endpoints and the rejection; with affinity, one client has one answer.
         assert_eq!(seen.len(), if vip.port() == 9081 { 1 } else { 4 }, "{vip}: {seen:?}");
+    }
+    // A client on the node itself comes in at no interface.
+    for (from, said) in [(NODE_V4, true), (CLIENT_V4, false)] {
+        let from = format!("{from}:10000");
+        let text = scene.agent.ask(&["explain", "--from", &from, "--to", "203.0.113.10:9080"]);
+        let text = text.unwrap();
+        assert_eq!(text.contains("not steered"), said, "{from}: {text}");
     }
     for (arguments, expected) in [
         (["192.0.2.200:1", "203.0.113.99:9080"], "203.0.113.99:9080/TCP is no split's address"),

@@ -188,3 +188,54 @@ fn commands_say_that_no_agent_answers() {
         }
     }
 }
+
+/// As tools write documents: a byte order mark, a list, a merge key, and what a
+/// bundle carries beside.
+const WRITTEN_BY_TOOLS: &str = "\u{feff}apiVersion: v1
+kind: List
+items:
+- apiVersion: weir.dev/v1alpha1
+  kind: TrafficSplit
+  metadata: {name: reviews, namespace: shop, labels: {app: reviews}, annotations: {a: b}}
+  spec:
+    address: 192.0.2.10
+    port: 9080
+    subsets:
+    - &first {name: Blue, weight: 90, endpoints: [\"198.51.100.11:9080\"]}
+    - <<: *first
+      name: canaryV2
+- {apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: reviews}}
+---
+\u{feff}apiVersion: v1
+kind: ConfigMap
+metadata: {name: reviews}
+";
+
+#[test]
+fn documents_as_tools_write_them_are_valid() {
+    let directory = tempfile::tempdir().expect("directory");
+    let write = |text: &[u8]| std::fs::write(directory.path().join("x.yaml"), text).expect("write");
+    let validate = || {
+        let output = weir(directory.path(), &["validate", "x.yaml"]);
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    write(WRITTEN_BY_TOOLS.as_bytes());
+    let (code, said, notes) = validate();
+    assert_eq!((code, said.as_str()), (Some(0), "1 splits in 1 files are valid\n"), "{notes}");
+    for note in ["x.yaml:14: items[1].kind: passed over", "x.yaml:17: kind: passed over"] {
+        assert!(notes.contains(note), "{note}: {notes}");
+    }
+    write(WRITTEN_BY_TOOLS.replace("weight: 90", "weight: -1").as_bytes());
+    let (code, _, errors) = validate();
+    for error in [
+        "x.yaml:11: items[0].spec.subsets[0].weight: ",
+        "x.yaml:12: items[0].spec.subsets[1].weight: ",
+    ] {
+        assert!(code == Some(1) && errors.contains(error), "{error}: {errors}");
+    }
+    let utf16: Vec<u8> = WRITTEN_BY_TOOLS.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write(&utf16);
+    let (code, _, errors) = validate();
+    assert!(code == Some(1) && errors.contains("x.yaml: UTF-16"), "{errors}");
+}

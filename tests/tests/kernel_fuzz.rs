@@ -7,8 +7,7 @@ mod kernel;
 
 use kernel::{Cast, Hook, Node, Verdict, casts, with_port};
 use weir::model::{Affinity, Protocol};
-use weir_tests::fuzz::history::Bench;
-use weir_tests::fuzz::{Figures, history};
+use weir_tests::fuzz::{Benches, Figures, history};
 use weir_tests::icmp::IcmpError;
 use weir_tests::packet::{ACK, Ext, FIN, Packet, RST, SYN, mutate, tuple};
 use weir_tests::rng::Rng;
@@ -126,10 +125,10 @@ fn damaged_frames_pass_both_programs_alike() {
 
 #[test]
 fn what_comes_out_of_both_programs_is_what_the_model_says() {
-    let mut bench = Bench::new().expect("the object loads (root is needed)");
+    let mut benches = Benches::new().expect("the object loads (root is needed)");
     let mut figures = Figures::default();
     for number in 0..HISTORIES {
-        history(&mut bench, number, &mut figures).unwrap_or_else(|case| panic!("{case:#}"));
+        history(&mut benches, number, &mut figures).unwrap_or_else(|case| panic!("{case:#}"));
     }
     println!("{figures}; differences between TC, XDP and model: 0");
     // A generator of which nothing is steered, or all, would show nothing.

@@ -5,10 +5,12 @@ mod kernel;
 use std::net::{IpAddr, SocketAddr};
 
 use kernel::talk::{CLIENT, ENDPOINT, Talk};
-use kernel::{Hook, Node, Verdict, casts, split};
+use kernel::{FORWARD, Hook, Node, Verdict, casts, split};
 use probe_common::reason::Reason;
 use weir::model::{Affinity, Protocol};
-use weir_tests::packet::{ACK, Packet, RST, checksums_ok, payload, tcp_flags, tcp_seq_ack, tuple};
+use weir_tests::packet::{
+    ACK, FIN, Packet, RST, SYN, checksums_ok, payload, tcp_flags, tcp_seq_ack, tuple,
+};
 
 #[test]
 fn packets_of_a_flow_whose_endpoint_is_gone_are_rejected() {
@@ -44,19 +46,70 @@ fn packets_of_a_flow_whose_endpoint_is_gone_are_rejected() {
 }
 
 #[test]
-fn datagrams_of_a_flow_whose_endpoint_is_gone_are_rejected() {
+fn a_syn_or_a_datagram_on_a_flow_whose_endpoint_is_gone_begins_a_new_one() {
+    for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
+        for (protocol, young) in
+            [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(|p| [(p, false), (p, true)])
+        {
+            let what = format!("{cast} {hook:?} {protocol:?}, young: {young}");
+            let mut talk = Talk { young, ..Talk::new(cast, hook, protocol) };
+            let endpoint = talk.open();
+            let old = talk.split.clone();
+            talk.shift();
+            talk.node.set_gone(&old, endpoint, true);
+            if protocol == Protocol::Tcp {
+                // That weir has reset the flow makes no difference.
+                let data = Packet::tcp(cast.client, cast.vip).flags(ACK).seq(CLIENT).build();
+                let wanted = if hook.counts() { Verdict::Answer } else { Verdict::Pass };
+                assert_eq!(talk.node.run(hook, &data).0, wanted, "{what}: its own segments");
+            }
+            assert_eq!(talk.first(), cast.v2[0], "{what}");
+            assert_eq!(talk.node.entries(), [0, 1], "{what}: nothing is left of the old flow");
+            assert_eq!(talk.node.reason(Reason::FlowReused), 1, "{what}");
+            let answer = match protocol {
+                Protocol::Tcp => Packet::tcp(endpoint, cast.client).flags(ACK).seq(ENDPOINT),
+                Protocol::Udp => Packet::udp(endpoint, cast.client),
+            };
+            let late = answer.payload(b"late").build();
+            assert!(talk.node.pass(Hook::Reply, &late) == late, "{what}: of no known flow");
+            assert_eq!(talk.node.reason(Reason::PassReplyUntracked), 1, "{what}");
+            talk.young = false;
+            assert_eq!(talk.open(), cast.v2[0], "{what}: it goes on");
+        }
+    }
+}
+
+#[test]
+fn segments_that_speak_of_a_connection_begin_none_when_its_endpoint_is_gone() {
+    for (cast, hook) in casts().iter().flat_map(|cast| [Hook::Tc, Hook::Xdp].map(|h| (cast, h))) {
+        for young in [true, false] {
+            let mut talk = Talk { young, ..Talk::new(cast, hook, Protocol::Tcp) };
+            let endpoint = talk.open();
+            let split = talk.split.clone();
+            talk.node.set_gone(&split, endpoint, true);
+            let entries = talk.node.entries();
+            for flags in [0, ACK, FIN, FIN | ACK, SYN | ACK, SYN | FIN, RST, SYN | RST] {
+                let what = format!("{cast} {hook:?} {flags:#x}, young: {young}");
+                let sent = Packet::tcp(cast.client, cast.vip).flags(flags).seq(CLIENT).build();
+                let reset = flags & RST != 0;
+                let wanted = if reset { Verdict::Drop } else { Verdict::Answer };
+                assert_eq!(talk.node.run(hook, &sent).0, wanted, "{what}");
+                assert_eq!(talk.node.entries(), entries, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn datagrams_of_an_endpoint_that_is_gone_are_dropped_until_the_client_goes_on() {
     for (cast, hook) in casts().iter().flat_map(|cast| [Hook::Tc, Hook::Xdp].map(|h| (cast, h))) {
         let mut talk = Talk::new(cast, hook, Protocol::Udp);
         let endpoint = talk.open();
         let split = talk.split.clone();
         talk.node.set_gone(&split, endpoint, true);
-        let sent = Packet::udp(cast.client, cast.vip).payload(b"question").build();
-        let (verdict, out) = talk.node.run(hook, &sent);
-        assert_eq!(verdict, Verdict::Answer, "{cast} {hook:?}");
-        assert!(checksums_ok(out), "{cast} {hook:?}: {out:02x?}");
         let reply = Packet::udp(endpoint, cast.client).payload(b"late").build();
         assert_eq!(talk.node.run(Hook::Reply, &reply).0, Verdict::Drop, "{cast} {hook:?}");
-        assert_eq!(talk.node.reason(Reason::RejectEndpointGone), 2, "{cast} {hook:?}");
+        assert_eq!(talk.node.reason(Reason::RejectEndpointGone), 1, "{cast} {hook:?}");
         talk.node.set_gone(&split, endpoint, false);
         assert_eq!(talk.send(|p| p), endpoint, "{cast} {hook:?}: it is back");
     }

@@ -32,6 +32,37 @@ fn an_entry_that_was_lost_is_made_anew_by_the_other_direction() {
 }
 
 #[test]
+fn an_entry_that_is_made_anew_does_not_beat_a_new_flow_of_the_client() {
+    for (cast, protocol) in
+        casts().iter().flat_map(|cast| [Protocol::Tcp, Protocol::Udp].map(|p| (cast, p)))
+    {
+        for hook in FORWARD {
+            let what = format!("{cast} {hook:?} {protocol:?}");
+            let mut talk = Talk::new(cast, hook, protocol);
+            let old = talk.open();
+            talk.node.let_pass(2);
+            talk.node.lose_one_direction();
+            talk.shift();
+            let new = talk.first();
+            assert_eq!(new, cast.v2[0], "{what}");
+            // The old endpoint is not done yet, and has the client's packets sent to it again.
+            talk.reply(old, |p| p);
+            assert_eq!(talk.node.entries(), [2, 1], "{what}");
+            assert_eq!(talk.first(), new, "{what}: the first packet once more");
+            match protocol {
+                Protocol::Tcp => talk.syn_ack(new),
+                Protocol::Udp => talk.reply(new, |p| p),
+            }
+            for n in 0..3 {
+                assert_eq!(talk.send(|p| p), new, "{what}: packet {n}");
+                talk.node.let_pass(1);
+            }
+            assert_eq!(talk.node.entries(), [2, 0], "{what}");
+        }
+    }
+}
+
+#[test]
 fn a_client_that_nobody_answers_keeps_its_endpoint_while_others_come_and_go() {
     for cast in &casts() {
         // 1024 places for young flows.

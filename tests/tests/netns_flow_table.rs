@@ -162,6 +162,7 @@ fn fill(scene: &Scene) {
         let (forward, there) = (Tuple { src, ..key }, Tuple { src, ..entry.to(&key) });
         let facts = |direction| Facts {
             endpoint: entry.endpoint,
+            subset: entry.subset,
             state: ESTABLISHED | SYNCED,
             direction,
             seen: entry.seen,

@@ -18,7 +18,7 @@ use weir_fuzz::rewrite::rewrite;
 const WHERE: usize = 1 + 16 + 4;
 
 fn entry<A: Address>(key: &Tuple<A>, to: &Tuple<A>, direction: u8) -> Entry<A> {
-    let facts = Facts { endpoint: 0, state: 0, direction, seen: 0, created: 0, sequence: 0 };
+    let facts = Facts { endpoint: 0, subset: 0, state: 0, direction, seen: 0, created: 0, sequence: 0 };
     let entry = Entry::new(key, to, &facts);
     assert!(entry.to(key) == *to, "an entry leads elsewhere");
     entry

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use anyhow::Result;
 
@@ -32,7 +33,7 @@ pub enum Step {
     Frame(Sent),
     /// A service takes another shape: its number, and the shape's.
     Shape(usize, usize),
-    /// The drain time of an endpoint is over, or it is back: service, endpoint.
+    /// The drain time of a removed endpoint is over, or begins anew: service, endpoint.
     Gone(usize, usize, bool),
 }
 
@@ -86,18 +87,24 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Loads all; needs root.
+    /// Loads all; needs root. The nodes answer what is for no split, or pass it.
     ///
     /// # Errors
     ///
     /// As the kernel's.
-    pub fn new() -> Result<Self> {
+    pub fn new(answers: bool) -> Result<Self> {
         const SEED: u64 = 0x5eed;
         let services = services();
+        let addresses: Vec<IpAddr> = services.iter().map(|service| service.vip.ip()).collect();
+        let addresses = answers.then_some(addresses.as_slice());
+        let mut model = Model::new(SEED, MAC);
+        if answers {
+            model.answer_others();
+        }
         let mut bench = Self {
-            tc: Node::new(SEED)?,
-            xdp: Node::new(SEED)?,
-            model: Model::new(SEED, MAC),
+            tc: Node::new(SEED, addresses)?,
+            xdp: Node::new(SEED, addresses)?,
+            model,
             shapes: vec![0; services.len()],
             services,
             gone: Vec::new(),

@@ -78,12 +78,35 @@ impl fmt::Display for Figures {
     }
 }
 
+/// Nodes that pass what is for no split, and nodes that answer it.
+pub struct Benches {
+    passing: Bench,
+    answering: Bench,
+}
+
+impl Benches {
+    /// Loads all; needs root.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn new() -> Result<Self> {
+        Ok(Self { passing: Bench::new(false)?, answering: Bench::new(true)? })
+    }
+
+    /// Those of the history that follows from a number.
+    fn of(&mut self, seed: u64) -> &mut Bench {
+        if seed % 4 == 3 { &mut self.answering } else { &mut self.passing }
+    }
+}
+
 /// Runs the history that follows from a number.
 ///
 /// # Errors
 ///
 /// A difference, shrunk; or as the kernel's.
-pub fn history(bench: &mut Bench, seed: u64, figures: &mut Figures) -> Result<()> {
+pub fn history(benches: &mut Benches, seed: u64, figures: &mut Figures) -> Result<()> {
+    let bench = benches.of(seed);
     bench.reset(&vec![0; bench.services.len()])?;
     let mut talks = Talks::new(bench, seed);
     let shapes = bench.shapes.clone();

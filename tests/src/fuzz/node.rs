@@ -7,10 +7,10 @@ use probe_common::address::{V4, V6};
 use probe_common::fragment::{Fragment, FragmentKey};
 use probe_common::map::{Interface, MAX_MACS, device_mac};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use weir::datapath::{Datapath as _, Flows, Settings};
 use weir::model::Split;
-use weir::plan::Op;
+use weir::plan::{EndpointState, Op};
 
 use crate::loaded::Loaded;
 use crate::model::Outcome;
@@ -81,20 +81,27 @@ pub struct Node {
 }
 
 impl Node {
-    /// Loads them; needs root.
+    /// Loads them; needs root. At these addresses, if they are given, what is for no split is
+    /// answered.
     ///
     /// # Errors
     ///
     /// As the kernel's.
-    pub fn new(hash_seed: u64) -> Result<Self> {
-        let settings =
-            Settings { flows: 32_768, endpoints: ENDPOINTS, hash_seed, ..Settings::default() };
+    pub fn new(hash_seed: u64, answers: Option<&[IpAddr]>) -> Result<Self> {
+        let settings = Settings {
+            flows: 32_768,
+            endpoints: ENDPOINTS,
+            hash_seed,
+            other_ports: answers.is_some(),
+            ..Settings::default()
+        };
         let mut loaded = Loaded::new(&settings)?;
         // Programs that are attached nowhere see packets of the loopback interface.
         loaded.set_interface(
             1,
             &Interface { macs: [device_mac(MAC); MAX_MACS], ..Interface::default() },
         )?;
+        loaded.answer_at(answers.unwrap_or_default().iter().copied())?;
         let flows = Flows::new(loaded.object().ebpf())?;
         Ok(Self { loaded, flows, ids: (0..ENDPOINTS).collect(), buffer: vec![0; 4096] })
     }
@@ -112,19 +119,17 @@ impl Node {
         Ok(())
     }
 
-    /// Has the drain time of an endpoint pass, or makes it live again.
+    /// Has the drain time of a removed endpoint pass, or begin anew.
     ///
     /// # Errors
     ///
     /// If the split does not have it.
     pub fn set_gone(&mut self, split: &Split, endpoint: SocketAddr, gone: bool) -> Result<()> {
         let ledger = self.loaded.ledger();
-        let found = split.subsets().iter().find_map(|subset| {
-            let (id, _) = ledger.endpoint(split.name(), &subset.name, endpoint)?;
-            Some((id, ledger.subset_id(split.name(), &subset.name)?))
-        });
-        let (id, subset) = found.with_context(|| format!("{endpoint} of {}", split.name()))?;
-        let op = Op::Endpoint { id, address: endpoint, subset, gone };
+        let found = ledger.endpoint(split.address(), endpoint);
+        let (id, _) = found.with_context(|| format!("{endpoint} of {}", split.name()))?;
+        let state = if gone { EndpointState::Gone } else { EndpointState::Draining };
+        let op = Op::Endpoint { id, address: endpoint, state };
         Ok(self.loaded.kernel().execute(&op)?)
     }
 

@@ -27,6 +27,16 @@ struct Talk {
     next: [u32; 2],
     /// How far the handshake is: SYN, SYN-ACK, ACK.
     shaken: u8,
+    /// The connection before it, which need not have ended.
+    past: Option<Past>,
+}
+
+/// What is left of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    /// As those of a [`Talk`].
+    there: (SocketAddr, SocketAddr),
+    next: [u32; 2],
 }
 
 /// Makes frames, one after the other.
@@ -69,7 +79,7 @@ impl Talks {
             addresses.push(vip);
             addresses.extend(&bench.services[service].endpoints);
             let next = [rng.next_u64() as u32, rng.next_u64() as u32];
-            talks.push(Talk { service, client, there: None, next, shaken: 0 });
+            talks.push(Talk { service, client, there: None, next, shaken: 0, past: None });
         }
         let packets = rng.next_u64() as u32;
         let (queue, recent) = (VecDeque::new(), VecDeque::new());
@@ -141,8 +151,16 @@ impl Talks {
         if self.rng.below(8) == 0 && !self.recent.is_empty() {
             return self.complain();
         }
+        if self.rng.below(6) == 0
+            && let Some(past) = self.talks[which].past
+        {
+            return self.go_on(which, past, bench);
+        }
         let talk = self.talks[which].clone();
         let vip = bench.services[talk.service].vip;
+        if self.rng.below(24) == 0 {
+            return self.stray(talk.client, vip);
+        }
         let tcp = bench.services[talk.service].protocol == Protocol::Tcp;
         let answer = talk.there.filter(|_| match talk.shaken {
             0 if tcp => self.rng.below(16) == 0,
@@ -165,11 +183,55 @@ impl Talks {
         self.shape(packet, side, vip.is_ipv4());
     }
 
+    /// Something to a service's address that is for no split: a ping, or another port.
+    fn stray(&mut self, client: SocketAddr, vip: SocketAddr) {
+        let rng = &mut self.rng;
+        if rng.below(2) == 0 {
+            let kind = [if vip.is_ipv4() { 8 } else { 128 }, 0];
+            let rest = [0, 7, 0, rng.below(256) as u8];
+            let ping = IcmpError::new(client.ip(), vip.ip(), kind).rest(rest);
+            let frame = ping.trailer(rng.below(40) as usize).build();
+            let (side, virtual_device) = (Side::Ingress, rng.below(2) == 0);
+            self.queue.push_back(Sent { side, virtual_device, whole: frame.clone(), frame });
+            return;
+        }
+        let to = SocketAddr::new(vip.ip(), rng.below(1024) as u16);
+        let packet = if rng.below(2) == 0 {
+            let flags = [SYN, ACK, RST, FIN | ACK][rng.below(4) as usize];
+            Packet::tcp(client, to).flags(flags).seq(7).ack(8)
+        } else {
+            Packet::udp(client, to)
+        };
+        self.shape(packet, Side::Ingress, vip.is_ipv4());
+    }
+
+    /// A segment of a connection whose client, or somebody in its name, has begun another one.
+    fn go_on(&mut self, which: usize, past: Past, bench: &Bench) {
+        let talk = &self.talks[which];
+        let vip = bench.services[talk.service].vip;
+        let Past { there: (client, endpoint), next } = past;
+        let of_endpoint = self.rng.below(2) == 0;
+        let (from, to) = if of_endpoint { (endpoint, client) } else { (talk.client, vip) };
+        let flags = match self.rng.below(8) {
+            0 => RST,
+            1 => FIN | ACK,
+            2 => SYN | ACK,
+            _ => ACK,
+        };
+        let speaker = usize::from(of_endpoint);
+        let (seq, ack) = (next[speaker], next[1 - speaker]);
+        let packet = Packet::tcp(from, to).flags(flags).seq(seq).ack(ack);
+        let hairpin = of_endpoint && client.ip() == vip.ip();
+        let side = if of_endpoint && !hairpin { Side::Egress } else { Side::Ingress };
+        self.shape(packet, side, vip.is_ipv4());
+    }
+
     /// Flags and numbers of a TCP segment.
     fn segment(&mut self, which: usize, speaker: usize, packet: Packet) -> Packet {
         let rng = &mut self.rng;
         let talk = &mut self.talks[which];
-        let odd = rng.below(16);
+        // Who is steered anew begins more often.
+        let odd = rng.below(if self.changes { 12 } else { 16 });
         let flags = match (odd, talk.shaken, speaker) {
             (0, ..) => rng.next_u64() as u8,
             (1, ..) => RST | if rng.below(2) == 0 { ACK } else { 0 },
@@ -180,8 +242,11 @@ impl Talks {
         };
         if flags & SYN != 0 && speaker == 0 {
             talk.shaken = 1;
-            if rng.below(4) > 0 && talk.there.is_some() {
+            if rng.below(4) > 0
+                && let Some(there) = talk.there
+            {
                 // Another connection.
+                talk.past = Some(Past { there, next: talk.next });
                 talk.next[0] = rng.next_u64() as u32;
             }
         } else if (flags & SYN != 0 && speaker == 1) || (talk.shaken == 2 && speaker == 0) {

@@ -9,7 +9,7 @@ use super::flows::{Flow, From, Key};
 use super::quote::{is_redirect, key, quote, redirected};
 use super::sight::{ICMP, ICMPV6, Packet, Sight, TCP, UDP, be32, look};
 use super::tcp::{Connection, RST, SYN, Segment};
-use super::{Follow, Model, Side, siblings};
+use super::{Follow, Model, Removed, Side, siblings};
 
 /// What matters of a TCP header.
 fn segment(frame: &[u8], packet: &Packet) -> Option<Segment> {
@@ -37,6 +37,13 @@ fn is_one_host(ip: IpAddr) -> bool {
         IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
         IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_unspecified() || v6.is_loopback()),
     }
+}
+
+/// Whether it is an echo request (RFC 792, RFC 4443), whole, in a packet without options.
+fn is_ping(frame: &[u8], packet: &Packet) -> bool {
+    let kind = if packet.v4() { 8 } else { 128 };
+    let whole = packet.fragment.is_none() && packet.end <= frame.len();
+    whole && packet.plain && frame[packet.l4..packet.l4 + 2] == [kind, 0]
 }
 
 impl Model {
@@ -69,6 +76,9 @@ impl Model {
             return self.later_fragment(side, packet);
         }
         if matches!(packet.protocol, ICMP | ICMPV6) {
+            if side == Side::Ingress && is_ping(frame, &packet) && self.answers(&packet) {
+                return self.echo(packet);
+            }
             return self.error(side, frame, packet);
         }
         let Some(key) = key(frame, &packet) else { return Fate::Untouched };
@@ -182,29 +192,96 @@ impl Model {
         match found {
             Some((flow, From::Endpoint)) => self.of_endpoint(packet, &flow, segment),
             Some((flow, From::Client)) => {
-                let syn = segment.filter(|segment| segment.opens());
-                if !syn.is_some_and(|syn| flow.tcp.gives_way_to(syn)) {
-                    return self.of_client(packet, &flow, segment);
+                if self.is_over(&flow, segment) {
+                    self.flows.remove(&key);
+                    // Perhaps it is of the flow that was to follow.
+                    return self.packet(side, frame, packet, key, came_out);
                 }
-                self.flows.remove(&key);
-                self.first(packet, key, segment, came_out)
+                match segment {
+                    Some(segment) if flow.tcp.is_live() => {
+                        self.of_successor(packet, &flow, segment, came_out)
+                    }
+                    _ => None,
+                }
+                .unwrap_or_else(|| self.of_client(packet, &flow, segment))
             }
             None if side == Side::Ingress => self.first(packet, key, segment, came_out),
             None => Fate::Untouched,
         }
     }
 
-    fn is_gone(&self, flow: &Flow) -> bool {
+    fn removed(&self, flow: &Flow) -> Option<Removed> {
         let (sent, endpoint) = (flow.sent, flow.received.destination);
-        self.gone.contains(&(sent.protocol, sent.destination, endpoint))
+        self.removed.get(&(sent.protocol, sent.destination, endpoint)).copied()
+    }
+
+    fn is_gone(&self, flow: &Flow) -> bool {
+        self.removed(flow) == Some(Removed::Gone)
+    }
+
+    /// Whether a packet of its client shows that a flow is over.
+    fn is_over(&self, flow: &Flow, segment: Option<Segment>) -> bool {
+        let Some(segment) = segment else { return self.is_gone(flow) };
+        if !segment.opens() {
+            return false;
+        }
+        // A handshake that nobody has answered is no flow that would go on.
+        let idle = !flow.tcp.is_live() && flow.tcp.is_silent();
+        let hopeless = idle && self.removed(flow) == Some(Removed::Draining);
+        flow.tcp.gives_way_to(segment) || hopeless || (segment.opens_alone() && self.is_gone(flow))
+    }
+
+    /// A segment of a live connection's client, or of the one that is to follow it. None if it is
+    /// the former's.
+    fn of_successor(
+        &mut self,
+        packet: Packet,
+        flow: &Flow,
+        segment: Segment,
+        came_out: &[u8],
+    ) -> Option<Fate> {
+        let key = flow.sent;
+        let next = self.flows.successor(&key).cloned();
+        if segment.opens_alone() && self.removed(flow) == Some(Removed::Draining) {
+            return self.follow(packet, next, key, segment, came_out);
+        }
+        let next = next?;
+        if next.tcp.began_with(segment) {
+            return self.follow(packet, Some(next), key, segment, came_out);
+        }
+        next.tcp.is_proved_by(segment).then(|| {
+            self.flows.remove(&key);
+            self.of_client(packet, &next, Some(segment))
+        })
+    }
+
+    /// A SYN that begins the connection which is to follow a live one, or another such one. None if
+    /// there is no service to begin it with.
+    fn follow(
+        &mut self,
+        packet: Packet,
+        next: Option<Flow>,
+        key: Key,
+        syn: Segment,
+        came_out: &[u8],
+    ) -> Option<Fate> {
+        if let Some(next) = next {
+            if !self.is_over(&next, Some(syn)) {
+                return Some(self.of_client(packet, &next, Some(syn)));
+            }
+            self.flows.remove_successor(&key);
+        }
+        self.splits.get(&(key.protocol, key.destination))?;
+        Some(self.first(packet, key, Some(syn), came_out))
     }
 
     fn of_client(&mut self, packet: Packet, flow: &Flow, segment: Option<Segment>) -> Fate {
         if self.is_gone(flow) {
             return self.refuse("reject_endpoint_gone", packet, segment);
         }
-        if let (Some(segment), Some((flow, _))) = (segment, self.flows.find_mut(&flow.sent)) {
-            flow.tcp.sent(segment);
+        let replies = flow.received.reversed();
+        if let (Some(segment), Some(tcp)) = (segment, self.flows.connection(&replies)) {
+            tcp.sent(segment);
         }
         Fate::Rewritten(packet, flow.received)
     }
@@ -224,8 +301,9 @@ impl Model {
                 _ => Fate::Dropped,
             };
         }
-        if let (Some(segment), Some((flow, _))) = (segment, self.flows.find_mut(&flow.sent)) {
-            flow.tcp.answered(segment);
+        let replies = flow.received.reversed();
+        if let (Some(segment), Some(tcp)) = (segment, self.flows.connection(&replies)) {
+            tcp.answered(segment);
         }
         Fate::Rewritten(packet, to)
     }
@@ -239,6 +317,9 @@ impl Model {
         came_out: &[u8],
     ) -> Fate {
         let Some(split) = self.splits.get(&(key.protocol, key.destination)) else {
+            if self.answers(&packet) {
+                return self.refuse("answer_other", packet, segment);
+            }
             return Fate::Untouched;
         };
         let explained = weir::explain::explain(self.hash_seed, split, key.source);
@@ -277,6 +358,22 @@ impl Model {
     fn is_taken(&self, received: &Key) -> bool {
         let other = self.flows.find(&received.reversed());
         other.is_some_and(|(flow, _)| !flow.tcp.has_ended())
+    }
+
+    /// Whether what comes to that address and is for no split is answered.
+    fn answers(&self, packet: &Packet) -> bool {
+        let ip = packet.destination;
+        self.answers && self.splits.keys().any(|(_, address)| address.ip() == ip)
+    }
+
+    /// Answers a ping.
+    fn echo(&mut self, packet: Packet) -> Fate {
+        if !is_one_host(packet.source) || !packet.to_one_host {
+            self.count("reject_silent");
+            return Fate::Dropped;
+        }
+        self.count("answer_other");
+        Fate::Echoed(packet)
     }
 
     /// Refuses a packet that came from outside.

@@ -17,6 +17,8 @@ pub enum Fate {
     Following(Packet, [IpAddr; 2]),
     /// An ICMP error: it goes on with these addresses, about a packet with others.
     Translated(Packet, Quote, [IpAddr; 2], About),
+    /// An echo request: it becomes its reply.
+    Echoed(Packet),
     /// It is refused.
     Refused(Packet, Refusal),
     /// Nobody is told.

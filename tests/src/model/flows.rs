@@ -1,6 +1,7 @@
 //! Which flows there are.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 
 use super::tcp::Connection;
@@ -72,38 +73,72 @@ impl Flow {
 pub struct Flows {
     flows: HashMap<usize, Flow>,
     keys: HashMap<Key, (usize, From)>,
+    /// By the client's packets: the flow that is to follow the one which has them.
+    successors: HashMap<Key, usize>,
     next: usize,
 }
 
 impl Flows {
-    /// The flow that such a packet is of.
+    /// The flow that such a packet is of; of a client's, the one that has proved to be its.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<(&Flow, From)> {
         let (id, from) = self.keys.get(key)?;
         Some((&self.flows[id], *from))
     }
 
-    /// The same, to be changed.
-    pub fn find_mut(&mut self, key: &Key) -> Option<(&mut Flow, From)> {
-        let (id, from) = self.keys.get(key)?;
-        Some((self.flows.get_mut(id)?, *from))
+    /// The connection of such a packet, to be changed.
+    pub fn connection(&mut self, key: &Key) -> Option<&mut Connection> {
+        let (id, _) = self.keys.get(key)?;
+        Some(&mut self.flows.get_mut(id)?.tcp)
     }
 
-    /// Another flow.
+    /// The flow that is to follow the one which has a client's packets.
+    #[must_use]
+    pub fn successor(&self, sent: &Key) -> Option<&Flow> {
+        self.flows.get(self.successors.get(sent)?)
+    }
+
+    /// Another flow; if its client has one already, it is to follow that.
     pub fn insert(&mut self, flow: Flow) {
         let id = self.next;
         self.next += 1;
-        self.keys.insert(flow.sent, (id, From::Client));
+        match self.keys.entry(flow.sent) {
+            Entry::Occupied(_) => {
+                self.successors.insert(flow.sent, id);
+            }
+            Entry::Vacant(free) => {
+                free.insert((id, From::Client));
+            }
+        }
         self.keys.insert(flow.received.reversed(), (id, From::Endpoint));
         self.flows.insert(id, flow);
     }
 
-    /// One flow less.
+    /// One flow less; the one that is to follow it, if any, does.
     pub fn remove(&mut self, key: &Key) {
-        let Some((id, _)) = self.keys.get(key) else { return };
-        if let Some(flow) = self.flows.remove(id) {
-            self.keys.remove(&flow.sent);
-            self.keys.remove(&flow.received.reversed());
+        if let Some(&(id, _)) = self.keys.get(key) {
+            self.remove_by_id(id);
+        }
+    }
+
+    /// No flow is to follow that of such packets any more.
+    pub fn remove_successor(&mut self, sent: &Key) {
+        if let Some(&id) = self.successors.get(sent) {
+            self.remove_by_id(id);
+        }
+    }
+
+    fn remove_by_id(&mut self, id: usize) {
+        let Some(flow) = self.flows.remove(&id) else { return };
+        self.keys.remove(&flow.received.reversed());
+        match self.successors.remove(&flow.sent) {
+            Some(next) if next != id => {
+                self.keys.insert(flow.sent, (next, From::Client));
+            }
+            Some(_) => {}
+            None => {
+                self.keys.remove(&flow.sent);
+            }
         }
     }
 }

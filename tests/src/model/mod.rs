@@ -21,7 +21,7 @@ pub mod render;
 pub mod sight;
 pub mod tcp;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 pub use fate::{About, Fate, Refusal};
@@ -40,6 +40,7 @@ pub const COUNTED: &[&str] = &[
     "flow_adopted",
     "icmp_translated",
     "drop_redirect",
+    "answer_other",
 ];
 
 /// Where a packet is seen.
@@ -58,13 +59,30 @@ pub struct Model {
     /// The MAC address of the node's interface.
     mac: [u8; 6],
     splits: HashMap<(u8, SocketAddr), Split>,
-    /// Endpoints whose drain time is over, with their service's address.
-    gone: HashSet<(u8, SocketAddr, SocketAddr)>,
+    /// Endpoints that were removed, with their service's address.
+    removed: HashMap<(u8, SocketAddr, SocketAddr), Removed>,
+    /// Whether what comes to a service's address and is for no split is answered.
+    answers: bool,
     flows: Flows,
     fragments: HashMap<Siblings, Follow>,
     /// By what the fragments of a packet have in common when they left: what the way back is.
     turned: HashMap<Siblings, Follow>,
     counts: HashMap<&'static str, u64>,
+}
+
+/// How long ago an endpoint was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removed {
+    /// Its flows go on, new ones avoid it.
+    Draining,
+    /// Its drain time is over.
+    Gone,
+}
+
+/// All endpoints of a split.
+fn endpoints(split: Option<&Split>) -> impl Iterator<Item = SocketAddr> {
+    let subsets = split.into_iter().flat_map(Split::subsets);
+    subsets.flat_map(|subset| subset.endpoints.iter().copied())
 }
 
 /// What the fragments of a packet have in common.
@@ -85,22 +103,29 @@ impl Model {
         Self { hash_seed, mac, ..Self::default() }
     }
 
-    /// Puts a split in force.
-    pub fn publish(&mut self, split: &Split) {
-        let address = split.address();
-        let key = (address.protocol.number(), address.socket());
-        self.splits.insert(key, split.clone());
+    /// From now on, what comes to a service's address and is for no split is answered.
+    pub fn answer_others(&mut self) {
+        self.answers = true;
     }
 
-    /// The drain time of an endpoint of a split is over, or it is back.
+    /// Puts a split in force. The endpoints that it had before drain.
+    pub fn publish(&mut self, split: &Split) {
+        let address = split.address();
+        let key @ (protocol, service) = (address.protocol.number(), address.socket());
+        let old = self.splits.insert(key, split.clone());
+        for endpoint in endpoints(old.as_ref()) {
+            self.removed.entry((protocol, service, endpoint)).or_insert(Removed::Draining);
+        }
+        for endpoint in endpoints(Some(split)) {
+            self.removed.remove(&(protocol, service, endpoint));
+        }
+    }
+
+    /// The drain time of an endpoint of a split is over, or begins anew.
     pub fn set_gone(&mut self, split: &Split, endpoint: SocketAddr, gone: bool) {
         let address = split.address();
         let key = (address.protocol.number(), address.socket(), endpoint);
-        if gone {
-            self.gone.insert(key);
-        } else {
-            self.gone.remove(&key);
-        }
+        self.removed.insert(key, if gone { Removed::Gone } else { Removed::Draining });
     }
 
     /// Forgets all flows and fragments, and what was counted.

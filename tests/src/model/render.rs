@@ -168,6 +168,10 @@ impl Fate {
             Self::Translated(packet, quote, ends, about) => {
                 translate(out, packet, quote, *ends, *about);
             }
+            Self::Echoed(packet) => {
+                echo(out, packet);
+                return Outcome::Answer;
+            }
             Self::Refused(packet, Refusal::Sender) => {
                 refuse(frame, packet, out);
                 return Outcome::Answer;
@@ -182,6 +186,22 @@ impl Fate {
         }
         Outcome::Pass
     }
+}
+
+/// An echo request becomes its reply, which begins its way here.
+fn echo(out: &mut [u8], packet: &Packet) {
+    // Link-layer addresses change places.
+    let (to, from) = out[..12].split_at_mut(6);
+    to.swap_with_slice(from);
+    addresses(out, packet, [packet.destination, packet.source]);
+    if packet.v4() {
+        let growth = replace(out, packet.l3 + 8, &[64]);
+        correct(out, packet.l3 + 10, growth, 0);
+    } else {
+        out[packet.l3 + 7] = 64;
+    }
+    let growth = replace(out, packet.l4, &[if packet.v4() { 0 } else { 129 }]);
+    correct(out, packet.l4 + 2, growth, packet.protocol);
 }
 
 /// Back to the sender: RST, or port unreachable.

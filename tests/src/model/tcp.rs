@@ -46,6 +46,12 @@ impl Segment {
     pub fn opens(self) -> bool {
         self.has(SYN) && !self.has(RST)
     }
+
+    /// Whether it asks for a connection, and speaks of no other one.
+    #[must_use]
+    pub fn opens_alone(self) -> bool {
+        self.flags & (SYN | ACK | RST | FIN) == SYN
+    }
 }
 
 /// Which sequence number of a side is known: one from the first to the second.
@@ -140,6 +146,37 @@ impl Connection {
         // One that is sent again has the number of the first one.
         let next = syn.seq.wrapping_add(1);
         closing || (!self.live && self.client != Some(Known(next, next)))
+    }
+
+    /// Whether both sides have spoken.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Whether nobody has answered yet.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.endpoint.is_none()
+    }
+
+    /// Whether a SYN is the first packet of this connection once more.
+    #[must_use]
+    pub fn began_with(&self, syn: Segment) -> bool {
+        let next = syn.seq.wrapping_add(1);
+        syn.opens() && self.client == Some(Known(next, next))
+    }
+
+    /// Whether a segment, of whoever sent the SYN, shows that its sender got the answer to that,
+    /// whose number nobody else knows.
+    #[must_use]
+    pub fn is_proved_by(&self, segment: Segment) -> bool {
+        let (Some(client), Some(endpoint)) = (self.client, self.endpoint) else { return false };
+        segment.has(ACK)
+            && segment.flags & (SYN | RST) == 0
+            && !self.reset
+            && segment.ack == endpoint.0
+            && (0..BEHIND).contains(&ahead(segment.seq, client.0))
     }
 
     /// Whether it depends on which numbers were noted what a segment does.

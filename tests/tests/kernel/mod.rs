@@ -9,7 +9,7 @@ pub mod talk;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetStats, device_
 use probe_common::reason::Reason;
 use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Object, Settings};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
-use weir::plan::Op;
+use weir::plan::{EndpointState, Op};
 use weir_tests::loaded::Loaded;
 
 /// The seed of the flow hash.
@@ -215,6 +215,15 @@ impl Node {
         // Programs that are attached nowhere see packets of the loopback interface.
         let known = Interface { macs: macs.map(device_mac), ..Interface::default() };
         self.loaded.set_interface(1, &known).expect("written");
+
+    /// Has what is for no split answered at these addresses.
+    pub fn answer_at(&mut self, addresses: &[IpAddr]) {
+        self.loaded.answer_at(addresses.iter().copied()).expect("the map takes them");
+    }
+
+    /// Takes a split out of force.
+    pub fn withdraw(&mut self, split: &Split) {
+        self.loaded.withdraw(split, 0).unwrap_or_else(|e| panic!("{}: {e:#}", split.name()));
     }
 
     /// The split "reviews" of the cast, with these weights of v1 and v2.
@@ -300,25 +309,27 @@ impl Node {
         self.loaded.kernel().counters().subset(id).expect("counters of a subset")
     }
 
-    fn endpoint_id(&self, split: &Split, endpoint: SocketAddr) -> (u32, u32) {
-        let ledger = self.loaded.ledger();
-        let found = split.subsets().iter().find_map(|subset| {
-            let (id, _) = ledger.endpoint(split.name(), &subset.name, endpoint)?;
-            Some((id, ledger.subset_id(split.name(), &subset.name)?))
-        });
-        found.unwrap_or_else(|| panic!("{endpoint} is no endpoint of {}", split.name()))
+    fn endpoint_id(&self, split: &Split, endpoint: SocketAddr) -> u32 {
+        let found = self.loaded.ledger().endpoint(split.address(), endpoint);
+        found.unwrap_or_else(|| panic!("{endpoint} is no endpoint of {}", split.name())).0
     }
 
     /// Counters of an endpoint.
     pub fn endpoint(&mut self, split: &Split, endpoint: SocketAddr) -> EndpointStats {
-        let (id, _) = self.endpoint_id(split, endpoint);
+        let id = self.endpoint_id(split, endpoint);
         self.loaded.kernel().counters().endpoint(id).expect("counters of an endpoint")
     }
 
     /// Has the drain time of an endpoint pass, or makes it live again.
     pub fn set_gone(&mut self, split: &Split, endpoint: SocketAddr, gone: bool) {
-        let (id, subset) = self.endpoint_id(split, endpoint);
-        let op = Op::Endpoint { id, address: endpoint, subset, gone };
+        let state = if gone { EndpointState::Gone } else { EndpointState::Live };
+        self.set_state(split, endpoint, state);
+    }
+
+    /// Sets what becomes of an endpoint's flows.
+    pub fn set_state(&mut self, split: &Split, endpoint: SocketAddr, state: EndpointState) {
+        let id = self.endpoint_id(split, endpoint);
+        let op = Op::Endpoint { id, address: endpoint, state };
         self.loaded.kernel().execute(&op).expect("endpoint is written");
     }
 

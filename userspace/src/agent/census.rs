@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{info, warn};
 
 use super::state::State;
+use super::troubles::Work;
 use crate::datapath::{DatapathError, Swept, full_flows, young_flows};
 use crate::metrics::TableName;
 
@@ -32,6 +33,8 @@ pub(super) struct Count {
     pub tables: BTreeMap<TableName, [u64; 2]>,
     /// Live ones that are not over, by the endpoint's id.
     pub active: HashMap<u32, u64>,
+    /// The same by the id of the subset that they were steered to.
+    pub by_subset: HashMap<u32, u64>,
     /// Tables of live flows that are full, and since when: new flows push out
     /// those whose last packet is the longest ago, though they may live.
     pub full: BTreeMap<TableName, SystemTime>,
@@ -63,12 +66,13 @@ pub(super) async fn run(state: Arc<State>) -> Infallible {
     loop {
         let (counted, begun) = (Arc::clone(&state), Instant::now());
         match tokio::task::spawn_blocking(move || look(&counted)).await {
-            Ok(Ok(count)) => {
-                tell(&state.census, &count);
-                state.census.put(count);
+            Ok(result) => {
+                if let Some(count) = state.troubles.of(Work::Census, result) {
+                    tell(&state.census, &count);
+                    state.census.put(count);
+                }
             }
-            Ok(Err(error)) => warn!("counting flows: {error}"),
-            Err(error) => warn!("counting flows: {error}"),
+            Err(error) => state.troubles.note(Work::Census, Some(error.to_string())),
         }
         tokio::time::sleep(PAUSE.max(begun.elapsed() * SPARING)).await;
     }
@@ -127,7 +131,7 @@ fn tell(census: &Census, count: &Count) {
 fn count(state: &State) -> Result<Count, DatapathError> {
     let mut tables: BTreeMap<_, _> =
         state.census.room.keys().map(|&table| (table, [0; 2])).collect();
-    let mut active = HashMap::<u32, u64>::new();
+    let (mut active, mut by_subset) = (HashMap::<u32, u64>::new(), HashMap::<u32, u64>::new());
     let (at, now) = (SystemTime::now(), state.clock.now());
     state.flows.walk(|flow| {
         let family = if flow.client.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -136,9 +140,10 @@ fn count(state: &State) -> Result<Count, DatapathError> {
         tables.entry((family, table)).or_default()[usize::from(over)] += 1;
         if table == "live" && !over {
             *active.entry(flow.endpoint_id).or_default() += 1;
+            *by_subset.entry(flow.subset_id).or_default() += 1;
         }
     })?;
-    Ok(Count { at, tables, active, full: BTreeMap::new() })
+    Ok(Count { at, tables, active, by_subset, full: BTreeMap::new() })
 }
 
 #[cfg(test)]

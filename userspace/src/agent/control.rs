@@ -1,6 +1,7 @@
 //! What the API can do to the agent.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,7 +36,7 @@ fn view(inner: &Inner, split: &Split) -> SplitView {
     let subsets = split.subsets().iter().enumerate().map(|(at, subset)| {
         let (stats, flows) = since(at);
         let endpoints = subset.endpoints.iter().map(|&address| {
-            let stats = inner.steering.endpoint_stats(split, at, address);
+            let stats = inner.steering.endpoint_stats(split, address);
             EndpointView {
                 address,
                 flows: stats.flows,
@@ -73,6 +74,16 @@ fn tell(begun: Instant, Spent { disk, writes }: Spent) {
     let agent = begun.elapsed().saturating_sub(disk);
     let (agent_us, disk_us) = (agent.as_micros() as u64, disk.as_micros() as u64);
     debug!("changed agent_us={agent_us} disk_us={disk_us} map_writes={writes}");
+}
+
+/// Whether an address is one of this node's interfaces.
+fn is_own(ip: IpAddr) -> bool {
+    let own = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    own.filter_map(|interface| interface.address).any(|address| {
+        let v4 = address.as_sockaddr_in().map(|found| found.ip().into());
+        let v6 = address.as_sockaddr_in6().map(|found| found.ip().into());
+        v4.or(v6) == Some(ip)
+    })
 }
 
 fn no_split(name: &str) -> Failure {
@@ -193,6 +204,14 @@ impl Control for State {
             endpoint: found.endpoint,
             hash: found.hash,
             candidates: candidates.collect(),
+            note: is_own(request.from.ip()).then(|| {
+                format!(
+                    "{} is an address of this node: connections that the node makes itself do not \
+                     come in at an interface, and are not steered; this is what a client elsewhere \
+                     with that address gets",
+                    request.from.ip()
+                )
+            }),
         })
     }
 

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use tracing::{info, warn};
 
 use super::state::State;
+use super::troubles::Work;
 use crate::config::FastPath as Setting;
 use crate::datapath::{self, CLSACT_HANDLE, CLSACT_PRIORITY, FastPath};
 use crate::ethtool;
@@ -101,9 +102,8 @@ impl Watch {
         let mut words = BTreeMap::new();
         let found = self.found(&mut words).map_err(|error| format!("{error:#}"));
         let choice = choose(self.setting, self.checks_mtu, &found);
-        if let Err(error) = self.put(&choice, words) {
-            warn!("fast path: {error}");
-        }
+        let put = self.put(&choice, words);
+        self.state.troubles.of(Work::FastPath, put);
         let mut inner = self.state.lock();
         if inner.fast_path.as_ref() != Some(&choice) {
             let what =
@@ -139,8 +139,7 @@ impl Watch {
         let devices = devices?;
         let (names, at_xdp): (BTreeSet<String>, BTreeSet<u32>) = {
             let inner = self.state.lock();
-            let names = inner.interfaces.views().into_iter().map(|view| view.name).collect();
-            (names, inner.interfaces.xdp_sources())
+            (inner.interfaces.names(), inner.interfaces.xdp_sources())
         };
         if !at_xdp.is_empty() {
             *words = self.xdp_words(&devices, &at_xdp)?;

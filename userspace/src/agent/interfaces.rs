@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Context as _;
 use tracing::{error, info};
 
 use super::steering::Steering;
@@ -15,6 +16,10 @@ use crate::interfaces::Event;
 pub(super) struct Interfaces {
     matches: Vec<InterfaceMatch>,
     known: BTreeMap<u32, Known>,
+    /// Whether all that are there have been followed once.
+    listed: bool,
+    /// Why programs could not be taken off others.
+    unreleased: Option<String>,
 }
 
 struct Known {
@@ -22,13 +27,24 @@ struct Known {
     ethernet: bool,
     virtual_device: bool,
     forward: config::Forward,
+    /// Whether the configuration has its name, and not only a pattern that fits.
+    named: bool,
     /// How the forward direction is attached, or why it is not.
-    result: Result<datapath::Mode, String>,
+    result: Result<datapath::Mode, Unattached>,
+}
+
+/// Why programs are not on an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Unattached {
+    /// They should be; it is tried again.
+    Failed(String),
+    /// It can carry none, and nobody has asked for it by its name.
+    PassedOver(String),
 }
 
 impl Interfaces {
     pub fn new(matches: Vec<InterfaceMatch>) -> Self {
-        Self { matches, known: BTreeMap::new() }
+        Self { matches, known: BTreeMap::new(), listed: false, unreleased: None }
     }
 
     /// Follows what happened to an interface.
@@ -38,45 +54,79 @@ impl Interfaces {
                 let Some(fit) = self.matches.iter().find(|m| m.matches(&name)) else {
                     // Renamed, or left by an agent that was configured otherwise.
                     self.known.remove(&index);
-                    return release(index, steering);
+                    return self.release(index, steering);
                 };
+                let named = self.matches.iter().any(|one| one.is_name() && one.matches(&name));
                 let known = self.known.entry(index).or_insert_with(|| Known {
                     name: String::new(),
                     ethernet,
                     virtual_device: kind.is_some(),
                     forward: fit.forward(),
-                    result: Err("not attached yet".to_owned()),
+                    named,
+                    result: Err(Unattached::Failed("not attached yet".to_owned())),
                 });
-                (known.name, known.forward) = (name, fit.forward());
+                (known.name, known.forward, known.named) = (name, fit.forward(), named);
                 known.attach(index, steering);
             }
             Event::Gone { index } => {
                 if let Some(known) = self.known.remove(&index) {
                     info!("{}: gone", known.name);
                 }
-                release(index, steering);
+                self.release(index, steering);
             }
         }
     }
 
-    /// Removes pins of interfaces that are not there. Call it when all that
-    /// are there have been followed.
-    pub fn forget_others(&self, steering: &mut Steering) {
-        let pinned = steering.pins().attached().unwrap_or_default();
-        for (index, _) in pinned {
-            if !self.known.contains_key(&index) {
-                release(index, steering);
-            }
+    fn release(&mut self, index: u32, steering: &mut Steering) {
+        if let Err(error) = steering.detach(index) {
+            // Tried again with all others.
+            self.unreleased = Some(format!("interface {index}: {error}"));
         }
     }
 
-    /// Tries again where attaching failed; whether any is left.
-    pub fn retry(&mut self, steering: &mut Steering) -> bool {
-        let failed = self.known.iter_mut().filter(|(_, known)| known.result.is_err());
-        failed.fold(false, |left, (&index, known)| {
-            known.attach(index, steering);
-            left || known.result.is_err()
-        })
+    /// Follows a list of all interfaces that are there. Of those that are not, what is known is
+    /// forgotten and what is pinned is removed.
+    pub fn list(&mut self, events: Vec<Event>, steering: &mut Steering) {
+        let there: BTreeSet<u32> = events.iter().map(Event::index).collect();
+        events.into_iter().for_each(|event| self.follow(event, steering));
+        self.known.retain(|index, _| there.contains(index));
+        self.listed = true;
+        self.forget_others(steering);
+    }
+
+    /// Removes the pins of interfaces that are none of the agent's.
+    fn forget_others(&mut self, steering: &mut Steering) {
+        let result = steering.pins().attached().map_err(anyhow::Error::from).and_then(|pinned| {
+            let others: BTreeSet<u32> = pinned.into_iter().map(|(index, _)| index).collect();
+            let mut others = others.into_iter().filter(|index| !self.known.contains_key(index));
+            others.try_for_each(|index| {
+                steering.detach(index).with_context(|| format!("interface {index}"))
+            })
+        });
+        self.unreleased = result.err().map(|error| format!("{error:#}"));
+    }
+
+    /// Tries again where attaching or detaching failed.
+    pub fn retry(&mut self, steering: &mut Steering) {
+        for (&index, known) in &mut self.known {
+            if matches!(known.result, Err(Unattached::Failed(_))) {
+                known.attach(index, steering);
+            }
+        }
+        if self.listed && self.unreleased.is_some() {
+            self.forget_others(steering);
+        }
+    }
+
+    /// Why programs are still on interfaces that are none of the agent's.
+    pub fn unreleased(&self) -> Option<String> {
+        self.unreleased.clone()
+    }
+
+    /// The names of those that carry programs, or are to.
+    pub fn names(&self) -> BTreeSet<String> {
+        let carriers = self.known.values().filter(|known| !known.is_passed_over());
+        carriers.map(|known| known.name.clone()).collect()
     }
 
     /// Those from where XDP may send packets on, as far as weir's programs are concerned: where it
@@ -93,7 +143,11 @@ impl Interfaces {
             index,
             hook: known.hook().to_owned(),
             mode: known.result.as_ref().map_or("", |mode| mode.name()).to_owned(),
-            error: known.result.as_ref().err().cloned(),
+            error: known.error().map(str::to_owned),
+            passed_over: match &known.result {
+                Err(Unattached::PassedOver(why)) => Some(why.clone()),
+                _ => None,
+            },
         };
         self.known.iter().map(view).collect()
     }
@@ -118,22 +172,38 @@ impl Known {
             config::Forward::Xdp => Forward::Xdp { virtual_device: self.virtual_device },
         };
         let interface = datapath::Interface { index, name: &self.name };
+        let failed = |error: String| Err(Unattached::Failed(error));
         let result = if !self.ethernet {
-            Err("not an Ethernet interface".to_owned())
+            let why = "not an Ethernet interface".to_owned();
+            if self.named { failed(why) } else { Err(Unattached::PassedOver(why)) }
         } else if !datapath::has_tcx() && has_ingress_qdisc(index) {
-            Err("its qdisc ingress is where clsact has to be, which weir needs before Linux 6.6"
-                .to_owned())
+            let why = "its qdisc ingress is where clsact has to be, which weir needs before Linux \
+                       6.6";
+            failed(why.to_owned())
         } else {
-            steering.attach(interface, forward).map_err(|e| format!("{:#}", anyhow::Error::from(e)))
+            let result = steering.attach(interface, forward);
+            result.or_else(|error| failed(format!("{:#}", anyhow::Error::from(error))))
         };
         let (name, hook) = (&self.name, self.hook());
         match &result {
             Ok(mode) => info!("{name}: forward at {hook} ({})", mode.name()),
             // Said once, not with each attempt.
-            Err(error) if self.result.as_ref().err() != Some(error) => error!("{name}: {error}"),
-            Err(_) => {}
+            Err(same) if self.result.as_ref().err() == Some(same) => {}
+            Err(Unattached::Failed(error)) => error!("{name}: {error}; it is tried again"),
+            Err(Unattached::PassedOver(why)) => info!("{name}: passed over: {why}"),
         }
         self.result = result;
+    }
+
+    fn error(&self) -> Option<&str> {
+        match &self.result {
+            Err(Unattached::Failed(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    fn is_passed_over(&self) -> bool {
+        matches!(self.result, Err(Unattached::PassedOver(_)))
     }
 }
 
@@ -143,12 +213,6 @@ impl Known {
 fn has_ingress_qdisc(index: u32) -> bool {
     let devices = Devices::new().and_then(|mut devices| devices.list()).unwrap_or_default();
     devices.get(&index).is_some_and(|device| device.filters == Some(Filters::Ingress))
-}
-
-fn release(index: u32, steering: &mut Steering) {
-    if let Err(error) = steering.detach(index) {
-        error!("interface {index}: {error}");
-    }
 }
 
 #[cfg(test)]
@@ -163,12 +227,13 @@ mod tests {
             (Xdp, false, Ok(Mode::Native), true),
             (Xdp, true, Ok(Mode::Native), false),
             (Xdp, false, Ok(Mode::Generic), false),
-            (Xdp, false, Err("refused".to_owned()), false),
+            (Xdp, false, Err(Unattached::Failed("refused".to_owned())), false),
             (Tc, false, Ok(Mode::Tcx), false),
         ] {
             let what = format!("{forward:?}, {virtual_device}, {result:?}");
             let name = "eth0".to_owned();
-            let known = Known { name, ethernet: true, virtual_device, forward, result };
+            let (ethernet, named) = (true, false);
+            let known = Known { name, ethernet, virtual_device, forward, named, result };
             let mut interfaces = Interfaces::new(Vec::new());
             interfaces.known.insert(7, known);
             assert_eq!(interfaces.xdp_sources().contains(&7), expected, "{what}");

@@ -4,7 +4,6 @@
 //! nothing meanwhile: a client that reads slowly, or not at all, holds that
 //! many in memory, but no thread and no lock.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::stream;
@@ -15,7 +14,8 @@ use super::state::State;
 use crate::api::types::{FlowQuery, FlowState, FlowView};
 use crate::api::{Failure, FlowStream};
 use crate::datapath::{Clock, DatapathError, Flow, Idle, Walk};
-use crate::model::Protocol;
+use crate::model::{Name, Protocol, ServiceAddress};
+use crate::plan::Ledger;
 
 /// A walk through the flow tables that looks for certain flows.
 struct Listing {
@@ -28,17 +28,16 @@ struct Listing {
     over: bool,
 }
 
-/// Split and subset of endpoint ids, as they were at an epoch of the ledger.
-#[derive(Default)]
+/// Names of splits and subsets, as they were at an epoch of the ledger.
 struct Names {
-    epoch: Option<u64>,
-    by_id: HashMap<u32, (String, String)>,
+    ledger: Ledger,
 }
 
 /// The flows that fit, as a stream.
 pub(super) fn stream(state: Arc<State>, query: FlowQuery) -> FlowStream {
     let left = query.limit.unwrap_or(u64::MAX);
-    let (names, walk) = (Names::default(), Walk::new());
+    let names = Names { ledger: state.lock().steering.ledger().clone() };
+    let walk = Walk::new();
     let listing = Listing { state, query, names, walk, left, over: false };
     Box::pin(stream::try_unfold(listing, |mut listing| async {
         if listing.over {
@@ -74,21 +73,19 @@ impl Listing {
 }
 
 impl Names {
-    /// Ids are given to other endpoints, in time.
+    /// Ids are given to others, in time. A copy of the ledger costs nothing.
     fn follow(&mut self, state: &State) {
-        let ledger = {
-            let inner = state.lock();
-            let ledger = inner.steering.ledger();
-            if self.epoch == Some(ledger.epoch()) {
-                return;
-            }
-            ledger.clone()
-        };
-        let names = ledger
-            .endpoint_ids()
-            .map(|(id, split, subset, ..)| (id, (split.to_string(), subset.to_string())));
-        self.by_id = names.collect();
-        self.epoch = Some(ledger.epoch());
+        self.ledger = state.lock().steering.ledger().clone();
+    }
+
+    /// The split that has the flow's service address now, or had it when the flow began; and the
+    /// subset that the flow was steered to, while it is known.
+    fn of(&self, flow: &Flow) -> (Option<&str>, Option<&str>) {
+        let (ip, port) = (flow.service.ip(), flow.service.port());
+        let service = ServiceAddress { ip, port, protocol: protocol(flow) };
+        let names = self.ledger.subset_names(flow.subset_id);
+        let split = self.ledger.split_at(service).or(names.map(|(split, _)| split));
+        (split.map(Name::as_str), names.map(|(_, subset)| subset.as_str()))
     }
 }
 
@@ -100,11 +97,8 @@ fn fits(
     (now, idle, clock): (u32, Idle, Clock),
 ) -> Option<FlowView> {
     let state = life(flow, now, idle);
-    let (split, subset) = match names.by_id.get(&flow.endpoint_id) {
-        Some((split, subset)) => (Some(split), Some(subset)),
-        None => (None, None),
-    };
-    let named = |wanted: &Option<String>, name| wanted.is_none() || wanted.as_ref() == name;
+    let (split, subset) = names.of(flow);
+    let named = |wanted: &Option<String>, name| wanted.is_none() || wanted.as_deref() == name;
     let wanted = named(&query.split, split)
         && named(&query.subset, subset)
         && query.endpoint.is_none_or(|party| party.is(flow.endpoint))
@@ -113,19 +107,21 @@ fn fits(
     if !wanted {
         return None;
     }
-    let protocol =
-        if flow.protocol == Protocol::Tcp.number() { Protocol::Tcp } else { Protocol::Udp };
     Some(FlowView {
-        protocol: protocol.into(),
+        protocol: protocol(flow).into(),
         client: flow.client,
         service: flow.service,
-        split: split.cloned(),
-        subset: subset.cloned(),
+        split: split.map(str::to_owned),
+        subset: subset.map(str::to_owned),
         endpoint: flow.endpoint,
         state,
         idle_seconds: seconds(now, flow.seen, clock),
         age_seconds: seconds(now, flow.created, clock),
     })
+}
+
+fn protocol(flow: &Flow) -> Protocol {
+    if flow.protocol == Protocol::Tcp.number() { Protocol::Tcp } else { Protocol::Udp }
 }
 
 /// Seconds between two ticks; 0 if the second is not over.
@@ -157,6 +153,8 @@ mod tests {
     use probe_common::parse::TCP;
 
     use super::*;
+    use crate::model::{Affinity, Split, Subset};
+    use crate::plan::{Capacity, Change, plan};
 
     const IDLE: Idle = Idle { tcp: 100, udp: 10 };
 
@@ -167,10 +165,29 @@ mod tests {
             endpoint: "198.51.100.1:8080".parse().unwrap(),
             protocol: TCP,
             endpoint_id: 5,
+            subset_id: 0,
             state: ESTABLISHED | SYNCED,
             seen: 50,
             created: 40,
         }
+    }
+
+    /// Those of a split reviews with a subset v1, and the id of that.
+    fn names() -> (Names, u32) {
+        let name = |text| Name::new(text).unwrap();
+        let address = ServiceAddress {
+            ip: flow().service.ip(),
+            port: flow().service.port(),
+            protocol: Protocol::Tcp,
+        };
+        let endpoints = [flow().endpoint].into();
+        let subsets = vec![Subset { name: name("v1"), weight: 1, endpoints }];
+        let split = Split::new(name("reviews"), address, Affinity::None, subsets).unwrap();
+        let ledger = Ledger::new(Capacity { splits: 1, endpoints: 1, chunks: 1 });
+        let change = Change { put: vec![split.into()], remove: Vec::new() };
+        let ledger = plan(&ledger, &change, 0).unwrap().ledger;
+        let id = ledger.subset_id(&name("reviews"), &name("v1")).unwrap();
+        (Names { ledger }, id)
     }
 
     #[test]
@@ -197,8 +214,8 @@ mod tests {
 
     #[test]
     fn flows_are_chosen_by_all_that_is_asked() {
-        let by_id = HashMap::from([(5, ("reviews".to_owned(), "v1".to_owned()))]);
-        let names = Names { epoch: Some(0), by_id };
+        let (names, subset_id) = names();
+        let flow = || Flow { subset_id, ..flow() };
         let show = |flow: &Flow, query: &FlowQuery| {
             fits(flow, query, &names, (60, IDLE, Clock::new())).is_some()
         };
@@ -216,7 +233,11 @@ mod tests {
         ] {
             assert_eq!(show(&flow(), &query(text)), expected, "{text}");
         }
-        let unknown = Flow { endpoint_id: 6, ..flow() };
+        let renamed = Flow { subset_id: subset_id + (1 << 24), ..flow() };
+        assert!(show(&renamed, &query("split=reviews")), "by the service address");
+        assert!(!show(&renamed, &query("split=reviews&subset=v1")), "another subset has the index");
+        let service = "203.0.113.11:80".parse().unwrap();
+        let unknown = Flow { service, ..renamed };
         assert!(show(&unknown, &query("")) && !show(&unknown, &query("split=reviews")));
     }
 

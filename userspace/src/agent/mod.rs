@@ -1,7 +1,9 @@
 //! The agent: one composition root, read from top to bottom.
 
+mod backoff;
 mod census;
 mod control;
+mod files;
 mod guard;
 mod interfaces;
 mod janitor;
@@ -13,29 +15,31 @@ mod state;
 mod stats;
 mod status;
 mod steering;
+mod topology;
+mod troubles;
 
-use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::{SigHandler, Signal};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::api::{self, SocketFile};
 use crate::cli::AgentArgs;
 use crate::config::AgentConfig;
-use crate::datapath::Pins;
-use crate::interfaces::Watch;
-use crate::metrics;
+use crate::datapath::Claim;
 use crate::privilege;
-use crate::source::{Problem, Watcher};
+use crate::source::Problem;
 
+use files::Reader;
 use guard::Guard;
-use links::Links;
-use observe::Observer;
+use observe::{Observer, Scrapes};
+use topology::Topology;
 
 pub use state::State;
 
@@ -45,14 +49,19 @@ pub fn problems(problems: &[Problem]) -> anyhow::Error {
     anyhow::anyhow!("{}", lines.join("\n"))
 }
 
+/// How long the agent is not ready for want of a list of the interfaces.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Runs the agent until SIGTERM or SIGINT. The programs go on steering when it
 /// returns, unless it was told to unload them.
 pub fn run(arguments: &AgentArgs) -> Result<()> {
+    ignore_hangups()?;
     let config = AgentConfig::load(&arguments.config).map_err(|found| problems(&found))?;
     let (listener, socket) = SocketFile::bind(&config.socket, &config.access)
         .with_context(|| format!("cannot listen at {}", config.socket.display()))?;
-    let scrapes = metrics::bind(config.metrics)?;
-    let state = Arc::new(State::load(&config, arguments.replace)?);
+    let scrapes = config.metrics.map(Scrapes::at);
+    let claim = Arc::new(Claim::make(&config.bpffs)?);
+    let state = Arc::new(State::load(&config, Arc::clone(&claim), arguments.replace)?);
     // Capabilities are of threads: there is no other thread yet. And resources are not read with
     // more than is left, so that they can be read again.
     let needed = privilege::needed(config.fast_path, privilege::hooks_are_listed());
@@ -62,7 +71,7 @@ pub fn run(arguments: &AgentArgs) -> Result<()> {
     runtime.block_on(follow(&config, listener, scrapes, state))?;
     drop(socket);
     if arguments.unload_on_exit {
-        unload(&config)?;
+        take_out(&claim)?;
         info!("stopped; programs are detached, maps are gone");
     } else {
         info!("stopped; the programs go on steering (`weir unload` detaches them)");
@@ -70,22 +79,29 @@ pub fn run(arguments: &AgentArgs) -> Result<()> {
     Ok(())
 }
 
+/// Until files can be read again at SIGHUP, it is ignored: it is no reason to end.
+fn ignore_hangups() -> Result<()> {
+    // SAFETY: no handler is set, so none can do what a handler must not.
+    unsafe { nix::sys::signal::signal(Signal::SIGHUP, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
 /// Follows files, interfaces and requests until it is told to stop.
 async fn follow(
     config: &AgentConfig,
     listener: UnixListener,
-    scrapes: Option<TcpListener>,
+    scrapes: Option<Scrapes>,
     state: Arc<State>,
 ) -> Result<()> {
-    let mut interfaces = Watch::start().context("cannot watch network interfaces")?;
-    let mut files = Watcher::new(&config.resources)
-        .with_context(|| format!("cannot watch {}", config.resources.display()))?;
-    // After the watch began, so that no change falls between.
-    state.reload();
+    let files = tokio::spawn(Reader::start(config, Arc::clone(&state))?.follow());
     // Interfaces come after the splits: what is attached finds them.
-    state.list_interfaces(&mut interfaces).await?;
+    let listed = Arc::<Notify>::default();
+    let links = tokio::spawn(links::follow(Arc::clone(&state), Arc::clone(&listed)));
+    if tokio::time::timeout(PATIENCE, listed.notified()).await.is_err() {
+        warn!("the network interfaces are not known yet");
+    }
 
-    let _links = Links::start(state.lock().steering.pins().clone())?;
+    let topology = Topology::start(Arc::clone(&state))?;
     let guard = Guard::start(Arc::clone(&state), config.fast_path)?;
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
     let kernel_log = kernel_log::start(config, &state)?;
@@ -100,26 +116,18 @@ async fn follow(
     let mut interrupt = signal(SignalKind::interrupt())?;
     tell_manager(NotifyState::Ready);
     info!("running; API at {}", config.socket.display());
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            served = &mut server => {
-                return served?.context("the API's server ended");
-            }
-            Some(()) = files.changed() => tokio::task::block_in_place(|| state.reload()),
-            event = interfaces.next() => match event {
-                Some(event) => state.follow(event.context("watching network interfaces")?),
-                None => anyhow::bail!("the watch on network interfaces ended"),
-            },
-        }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        served = &mut server => return served?.context("the API's server ended"),
     }
     tell_manager(NotifyState::Stopping);
-    janitor.abort();
+    for task in [files, links, janitor, observer, kernel_log] {
+        task.abort();
+    }
     census.abort();
-    observer.abort();
     drop(guard);
-    kernel_log.abort();
+    drop(topology);
     drop(stop);
     // A client that holds a request open does not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
@@ -135,8 +143,13 @@ fn tell_manager(state: NotifyState<'_>) {
 
 /// Takes weir out of the kernel; false if it was not there.
 pub fn unload(config: &AgentConfig) -> Result<bool> {
-    let pins = Pins::of(&config.bpffs);
-    let was_there = pins.are_there();
-    steering::unload(&pins)?;
+    let Some(claim) = Claim::existing(&config.bpffs)? else { return Ok(false) };
+    let was_there = claim.pins().are_there();
+    take_out(&claim)?;
     Ok(was_there)
+}
+
+fn take_out(claim: &Claim) -> Result<()> {
+    steering::unload(claim)?;
+    Ok(claim.pins().remove()?)
 }

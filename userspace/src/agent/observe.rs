@@ -1,27 +1,43 @@
 //! What the agent tells of itself: metrics and readiness.
 
-use std::collections::HashMap;
 use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Result;
 use probe_common::map::CHUNK;
 use tokio::net::TcpListener;
-use tracing::warn;
 
+use super::backoff::Backoff;
 use super::census::Count;
 use super::state::State;
+use super::troubles::Work;
 use crate::datapath::DatapathError;
 use crate::metrics::{
     self, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Sample, Source,
     SplitSample, SubsetSample,
 };
-use crate::model::{Name, Split, total_weight};
-use crate::plan::{Ledger, Phase};
+use crate::model::{Split, total_weight};
+use crate::plan::{EndpointView, Ledger, Phase};
 
 /// Reads the agent's state and the programs' counters.
 pub(super) struct Observer {
     state: Arc<State>,
+}
+
+/// Where metrics are served.
+pub(super) struct Scrapes {
+    address: SocketAddr,
+    /// The first attempt to listen there, with all the capabilities of the start: low ports take
+    /// one.
+    first: Result<std::net::TcpListener>,
+}
+
+impl Scrapes {
+    /// Tries to listen.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, first: metrics::bind(address) }
+    }
 }
 
 /// Copied under the agent's lock, to be worked on without it.
@@ -37,20 +53,27 @@ impl Observer {
         Self { state }
     }
 
-    /// Answers scrapes, if there is where to, for as long as it is polled.
-    pub async fn run(self, listener: Option<std::net::TcpListener>) {
-        match listener.map(TcpListener::from_std) {
-            Some(Ok(listener)) => {
-                metrics::serve(listener, Arc::new(self), metrics::LIMITS).await;
+    /// Answers scrapes, if there is where to, for as long as it is polled. If the first attempt to
+    /// listen there has failed, there are more: whoever else listens there may end, and the address
+    /// may come.
+    pub async fn run(self, scrapes: Option<Scrapes>) {
+        let Some(Scrapes { address, first }) = scrapes else { return pending().await };
+        let mut backoff = Backoff::default();
+        let mut listener = first;
+        loop {
+            let ready = listener.and_then(|listener| Ok(TcpListener::from_std(listener)?));
+            if let Some(listener) = self.state.troubles.of(Work::Metrics, ready) {
+                return metrics::serve(listener, Arc::new(self), metrics::LIMITS).await;
             }
-            Some(Err(error)) => warn!("metrics are not served: {error}"),
-            None => pending().await,
+            tokio::time::sleep(backoff.pause()).await;
+            listener = metrics::bind(address);
         }
     }
 
     fn picture(&self) -> Picture {
         let inner = self.state.lock();
-        let interfaces = inner.interfaces.views().into_iter().map(|view| InterfaceSample {
+        let carriers = inner.interfaces.views().into_iter().filter(|v| v.passed_over.is_none());
+        let interfaces = carriers.map(|view| InterfaceSample {
             interface: view.name,
             hook: view.hook,
             mode: view.mode,
@@ -72,16 +95,17 @@ impl State {
         count: Option<&Count>,
         only: Option<&str>,
     ) -> Result<Vec<EndpointSample>, DatapathError> {
-        let wanted = |split: &Name| only.is_none_or(|only| only == split.as_str());
-        let mut all: Vec<_> =
-            ledger.endpoint_ids().filter(|(_, split, ..)| wanted(split)).collect();
-        all.sort_unstable_by_key(|&(_, split, subset, address, _)| (split, subset, address));
-        let sample = |(id, split, subset, address, phase): (_, &Name, &Name, _, _)| {
+        let mut all: Vec<_> = ledger.endpoint_views(only).collect();
+        all.sort_unstable_by_key(|view| (view.split, view.subset, view.address));
+        // Of one that was in two subsets, the live one is shown where both have a name.
+        all.dedup_by_key(|view| (view.split, view.subset, view.address));
+        let sample = |view: EndpointView<'_>| {
+            let id = view.id;
             Ok(EndpointSample {
-                split: split.clone(),
-                subset: subset.clone(),
-                endpoint: address,
-                phase: match phase {
+                split: view.split.clone(),
+                subset: view.subset.clone(),
+                endpoint: view.address,
+                phase: match view.phase {
                     Phase::Live => "live",
                     Phase::Draining { .. } => "draining",
                     Phase::Gone { .. } => "gone",
@@ -93,18 +117,13 @@ impl State {
         all.into_iter().map(sample).collect()
     }
 
-    /// The subsets of the splits in force, or of one, with the active flows of `endpoints`.
+    /// The subsets of the splits in force, or of one.
     pub(super) fn subsets(
         &self,
         ledger: &Ledger,
-        endpoints: &[EndpointSample],
-        counted: bool,
+        count: Option<&Count>,
         only: Option<&str>,
     ) -> Result<Vec<SubsetSample>, DatapathError> {
-        let mut active = HashMap::<_, u64>::new();
-        for one in endpoints {
-            *active.entry((&one.split, &one.subset)).or_default() += one.active.unwrap_or_default();
-        }
         let mut all = Vec::new();
         let wanted = |split: &&Arc<Split>| only.is_none_or(|only| only == split.name().as_str());
         for split in ledger.splits().filter(wanted) {
@@ -119,7 +138,8 @@ impl State {
                     weight: subset.weight,
                     wanted_share: f64::from(subset.weight) / sum,
                     stats: self.counters.subset(id)?,
-                    active: counted.then(|| active.get(&key).copied().unwrap_or_default()),
+                    active: count
+                        .map(|count| count.by_subset.get(&id).copied().unwrap_or_default()),
                 });
             }
         }
@@ -153,7 +173,7 @@ impl Source for Observer {
         let endpoints = self.state.endpoints(&ledger, count.as_deref(), None)?;
         Ok(Sample {
             splits: ledger.splits().map(|known| split(known)).collect(),
-            subsets: self.state.subsets(&ledger, &endpoints, count.is_some(), None)?,
+            subsets: self.state.subsets(&ledger, count.as_deref(), None)?,
             endpoints,
             interfaces,
             reasons: self.state.counters.reasons()?,
@@ -178,6 +198,8 @@ impl Source for Observer {
         }
         let failed = inner.interfaces.views().into_iter();
         reasons.extend(failed.filter_map(|i| Some(format!("{}: {}", i.name, i.error?))));
+        let unseen = self.state.troubles.error(Work::Interfaces);
+        reasons.extend(unseen.map(|error| format!("{}: {error}", Work::Interfaces.name())));
         reasons
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use imbl::OrdMap;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
@@ -13,11 +13,12 @@ use tracing::{error, info, warn};
 use super::census::Census;
 use super::interfaces::Interfaces;
 use super::steering::{Steering, SteeringError};
+use super::troubles::{Troubles, Work};
 use crate::api::types::FastPathView;
 use crate::config::{self, AgentConfig};
-use crate::datapath::{Clock, Counters, Feature, Flows, Idle, Pins};
+use crate::datapath::{Claim, Clock, Counters, Feature, Flows, Idle, Pins};
 use crate::fast_path::Choice;
-use crate::interfaces::{Event, Watch};
+use crate::interfaces::Event;
 use crate::model::{Desired, Name, Split};
 use crate::plan::Change;
 use crate::source::{self, Files, Problem};
@@ -47,6 +48,8 @@ pub struct State {
     files: Mutex<Files>,
     /// Something came out of force: the janitor has work.
     pub(super) changed: Notify,
+    /// What fails for now.
+    pub(super) troubles: Troubles,
 }
 
 /// What the lock guards.
@@ -117,13 +120,13 @@ pub(super) struct LastChange {
 
 impl State {
     /// Loads the programs and adopts what is pinned; attaches nothing yet.
-    pub fn load(config: &AgentConfig, replace: bool) -> Result<Self> {
-        let pins = Pins::of(&config.bpffs);
-        if replace && pins.are_there() {
+    pub fn load(config: &AgentConfig, claim: Arc<Claim>, replace: bool) -> Result<Self> {
+        if replace && claim.pins().are_there() {
             warn!("starting with empty maps, as told: flows that live now are steered anew");
-            super::steering::unload(&pins)?;
+            super::steering::unload(&claim)?;
+            Pins::make(&config.bpffs)?;
         }
-        let (steering, flows) = Steering::load(config, Pins::make(&config.bpffs)?)?;
+        let (steering, flows) = Steering::load(config, claim)?;
         let mut desired = Desired::default();
         for split in steering.ledger().splits() {
             desired.replace(split.clone());
@@ -174,6 +177,7 @@ impl State {
             clock,
             idle,
             changed: Notify::new(),
+            troubles: Troubles::default(),
         })
     }
 
@@ -188,25 +192,36 @@ impl State {
         inner.interfaces.follow(event, &mut inner.steering);
     }
 
-    /// Follows the events of the interfaces that are there, which come first.
-    pub async fn list_interfaces(&self, watch: &mut Watch) -> Result<()> {
-        for event in watch.listed().await.context("cannot list network interfaces")? {
-            self.follow(event);
-        }
+    /// Follows a list of all interfaces that are there.
+    pub fn list_interfaces(&self, events: Vec<Event>) {
         let mut inner = self.lock();
         let inner = &mut *inner;
-        inner.interfaces.forget_others(&mut inner.steering);
-        Ok(())
+        inner.interfaces.list(events, &mut inner.steering);
+        self.troubles.note(Work::Detach, inner.interfaces.unreleased());
     }
 
-    /// Reads the resources again. What is wrong is said, and changes nothing.
-    pub fn reload(&self) {
+    /// Tries again what failed with interfaces.
+    pub fn retry_interfaces(&self) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        inner.interfaces.retry(&mut inner.steering);
+        self.troubles.note(Work::Detach, inner.interfaces.unreleased());
+    }
+
+    /// Reads the resources again. What is wrong is said, and changes nothing. An
+    /// error if another attempt may do better, though nobody changes a file.
+    pub fn reload(&self) -> Result<()> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // Megabytes take a second: nobody waits for the lock meanwhile.
         *files = source::load_files(&self.resources, &files);
-        self.lock().reload(&files);
+        let result = self.lock().reload(&files);
         give_back();
         self.changed.notify_one();
+        result?;
+        match &files.failed {
+            Some(problem) => Err(anyhow::anyhow!("{problem}")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -222,22 +237,21 @@ impl Inner {
         }
     }
 
-    fn reload(&mut self, files: &Files) {
+    fn reload(&mut self, files: &Files) -> Result<()> {
         let step = self.truth.load_files(self.store.kept(), files, now());
-        match self.carry_out(step) {
-            Ok(_) => {
-                if self.last_error.is_empty() {
-                    self.reloaded = Some(SystemTime::now());
-                }
-                self.note(files);
+        if let Err(error) = self.carry_out(step) {
+            let lines = format!("{error:#}").lines().map(str::to_owned).collect();
+            let before = std::mem::replace(&mut self.last_error, lines);
+            for line in self.last_error.iter().filter(|line| !before.contains(line)) {
+                error!("no change of files is in force: {line}");
             }
-            Err(error) => {
-                self.last_error = format!("{error:#}").lines().map(str::to_owned).collect();
-                for line in &self.last_error {
-                    error!("no change of files is in force: {line}");
-                }
-            }
+            return Err(error);
         }
+        if self.last_error.is_empty() {
+            self.reloaded = Some(SystemTime::now());
+        }
+        self.note(files);
+        Ok(())
     }
 
     /// Says what is new of what is to be said about documents.

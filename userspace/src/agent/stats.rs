@@ -41,7 +41,7 @@ pub(super) fn stats(state: &State, only: Option<&str>) -> Result<StatsView, Fail
     let count = state.census.latest();
     let (time, uptime_nanos) = (Time::from(SystemTime::now()).to_string(), uptime_nanos());
     let endpoints = state.endpoints(&ledger, count.as_deref(), only).map_err(internal)?;
-    let subsets = state.subsets(&ledger, &endpoints, count.is_some(), only).map_err(internal)?;
+    let subsets = state.subsets(&ledger, count.as_deref(), only).map_err(internal)?;
     let mut endpoints = by_subset(endpoints);
     let mut of_split = HashMap::<Name, Vec<SubsetStatsView>>::new();
     for subset in subsets {

@@ -52,5 +52,6 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         reasons,
         last_error: inner.last_error.clone(),
         set_aside: inner.truth.set_aside().map(|(_, problem)| problem.to_string()).collect(),
+        troubles: state.troubles.views(),
     })
 }

@@ -1,12 +1,15 @@
 //! The splits in force: ledger and maps together.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
 use probe_common::map::{CHUNK, EndpointStats, SubsetStats};
 
 use crate::config::AgentConfig;
 use crate::datapath::{
-    Datapath as _, DatapathError, Feature, Flows, Forward, Interface, Kernel, KernelLog,
-    KernelLogError, Mode, Object, ObjectError, Pins, Settings, attach, detach_all, features,
+    Addresses, Claim, Datapath as _, DatapathError, Feature, Flows, Forward, Interface, Kernel,
+    KernelLog, KernelLogError, Mode, Object, ObjectError, Pins, Settings, attach, detach_all,
+    features,
 };
 use crate::model::Split;
 use crate::plan::{self, Capacity, Change, Ledger, Op, Plan};
@@ -14,9 +17,15 @@ use crate::plan::{self, Capacity, Change, Ledger, Op, Plan};
 /// What is in the kernel, and what is known of it.
 pub(super) struct Steering {
     object: Object,
-    pins: Pins,
+    /// Nobody else writes to the maps.
+    claim: Arc<Claim>,
     kernel: Kernel,
     ledger: Ledger,
+    /// Where what is for no split is answered, if it is.
+    addresses: Addresses,
+    answers: bool,
+    /// These are not those of the splits in force, perhaps.
+    moved: bool,
     /// An op failed: the maps have to be read anew before the next plan.
     stale: bool,
 }
@@ -41,7 +50,7 @@ pub(super) enum SteeringError {
 impl Steering {
     /// Loads the programs on the maps that are pinned, or on new ones, and
     /// adopts what is in the maps.
-    pub fn load(config: &AgentConfig, pins: Pins) -> Result<(Self, Flows)> {
+    pub fn load(config: &AgentConfig, claim: Arc<Claim>) -> Result<(Self, Flows)> {
         let settings = Settings {
             flows: config.flows.max,
             splits: config.limits.splits,
@@ -54,9 +63,10 @@ impl Steering {
             // share the kernel can read: it lives as long as the maps, in one of them.
             young_seed: getrandom::u64().context("cannot get a random number")?,
             log_rare: config.kernel_log == crate::config::KernelLog::Rare,
+            other_ports: config.other_ports == crate::config::OtherPorts::Answer,
         };
-        let adopts = pins.are_there();
-        let mut object = Object::load_pinned(&settings, &pins)?;
+        let adopts = claim.pins().are_there();
+        let mut object = Object::load_pinned(&settings, claim.pins())?;
         let flows = Flows::new(object.ebpf())?;
         let kernel = Kernel::new(object.ebpf())?;
         let capacity = Capacity {
@@ -65,8 +75,11 @@ impl Steering {
             chunks: settings.chunks,
         };
         let ledger = Ledger::new(capacity);
-        let mut steering = Self { object, pins, kernel, ledger, stale: adopts };
+        let addresses = Addresses::of(object.ebpf())?;
+        let (answers, moved, stale) = (settings.other_ports, true, adopts);
+        let mut steering = Self { object, claim, kernel, ledger, addresses, answers, moved, stale };
         steering.read_anew().context("cannot adopt the pinned maps")?;
+        steering.follow_addresses()?;
         Ok((steering, flows))
     }
 
@@ -97,7 +110,7 @@ impl Steering {
 
     /// The directory of the pins.
     pub fn pins(&self) -> &Pins {
-        &self.pins
+        self.claim.pins()
     }
 
     /// Puts these splits in force, and takes those out; how many writes to maps that took.
@@ -105,13 +118,36 @@ impl Steering {
         self.read_anew()?;
         let plan = plan::plan(&self.ledger, change, uptime())?;
         let writes = plan.ops.iter().filter(|op| !matches!(op, Op::Grace)).count();
+        self.moved |= !self.keeps_addresses(change);
         self.execute(plan)?;
+        // If that fails, it is tried again with what is due.
+        let _ = self.follow_addresses();
         Ok(writes)
+    }
+
+    /// Whether all service addresses are as before, after a change.
+    fn keeps_addresses(&self, change: &Change) -> bool {
+        let keeps = |split: &Arc<Split>| {
+            let before = self.ledger.split(split.name());
+            before.is_some_and(|before| before.address().ip == split.address().ip)
+        };
+        change.remove.is_empty() && change.put.iter().all(keeps)
+    }
+
+    /// Has what is for no split answered at the addresses of the splits in force, if at any.
+    fn follow_addresses(&mut self) -> Result<(), DatapathError> {
+        if self.moved {
+            let splits = self.ledger.splits().filter(|_| self.answers);
+            self.addresses.put(splits.map(|split| split.address().ip))?;
+            self.moved = false;
+        }
+        Ok(())
     }
 
     /// Does what is due by now; endpoint ids whose flows are to be swept.
     pub fn expire(&mut self) -> Result<Vec<u32>, DatapathError> {
         self.read_anew()?;
+        self.follow_addresses()?;
         let plan = plan::expire(&self.ledger, uptime());
         self.execute(plan)?;
         Ok(self.ledger.leaving().collect())
@@ -143,7 +179,7 @@ impl Steering {
             let snapshot = self.kernel.snapshot()?;
             let (ledger, repairs) = plan::adopt(&snapshot, self.ledger.capacity(), uptime());
             self.kernel.execute_all(&repairs)?;
-            (self.ledger, self.stale) = (ledger, false);
+            (self.ledger, self.stale, self.moved) = (ledger, false, true);
         }
         Ok(())
     }
@@ -155,13 +191,8 @@ impl Steering {
     }
 
     /// Counters of an endpoint; zero if they cannot be read.
-    pub fn endpoint_stats(
-        &self,
-        split: &Split,
-        at: usize,
-        address: std::net::SocketAddr,
-    ) -> EndpointStats {
-        let found = self.ledger.endpoint(split.name(), &split.subsets()[at].name, address);
+    pub fn endpoint_stats(&self, split: &Split, address: std::net::SocketAddr) -> EndpointStats {
+        let found = self.ledger.endpoint(split.address(), address);
         found.and_then(|(id, _)| self.counters().endpoint(id).ok()).unwrap_or_default()
     }
 
@@ -171,22 +202,23 @@ impl Steering {
         interface: Interface<'_>,
         forward: Forward,
     ) -> Result<Mode, ObjectError> {
-        attach(&mut self.object, &self.pins, interface, forward)
+        attach(&mut self.object, self.claim.pins(), interface, forward)
     }
 
     /// Detaches the programs from an interface, which may be gone.
     pub fn detach(&mut self, index: u32) -> Result<(), ObjectError> {
-        detach_all(&self.pins, index)
+        detach_all(self.claim.pins(), index)
     }
 }
 
-/// Takes weir out of the kernel: attachments, maps, pins.
-pub fn unload(pins: &Pins) -> Result<(), ObjectError> {
+/// Takes weir out of the kernel: attachments, maps, pins. The directory stays.
+pub fn unload(claim: &Claim) -> Result<(), ObjectError> {
+    let pins = claim.pins();
     let attached = pins.attached()?;
     let indices: std::collections::BTreeSet<u32> =
         attached.into_iter().map(|(index, _)| index).collect();
     for index in indices {
         detach_all(pins, index)?;
     }
-    Ok(pins.remove()?)
+    Ok(pins.clear()?)
 }

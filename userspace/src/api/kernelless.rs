@@ -176,7 +176,14 @@ impl Control for Agent {
     async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {
         let ExplainRequest { from, to, protocol } = request;
         let (split, subset) = (format!("{from} {to} {protocol}"), "v1".into());
-        Ok(ExplainView { split, subset, endpoint: None, hash: u64::MAX, candidates: vec![] })
+        Ok(ExplainView {
+            split,
+            subset,
+            endpoint: None,
+            hash: u64::MAX,
+            candidates: vec![],
+            note: None,
+        })
     }
 
     async fn flows(self: Arc<Self>, query: FlowQuery) -> Result<FlowStream, Failure> {

@@ -216,7 +216,7 @@ async fn bad_requests_are_told_what_is_wrong() {
         (put("{\"weights\":{\"v1\":4294967296}}"), "400", "u32"),
         (put("{\"weight\":{}}"), "400", "unknown field"),
         (put("{\"weights\":{\"v2\":1}}"), "400", "there is no subset"),
-        (put("{\"weights\":{\"V2\":1}}"), "400", "not a valid name"),
+        (put("{\"weights\":{\"v_2\":1}}"), "400", "not a valid name"),
         (put("{\"weights\":{\"v1\":0,\"v3\":0}}"), "400", "must not all be 0"),
         (put(&large), "413", ""),
         (get("/v1/explain?from=1.2.3.4&to=1.2.3.4:5"), "400", "from"),

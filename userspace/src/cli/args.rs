@@ -107,7 +107,7 @@ impl Action {
     }
 }
 
-/// `weir agent`.
+/// `weir agent`. At SIGHUP it reads the resources again.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct AgentArgs {
     /// The agent's configuration.
@@ -357,8 +357,12 @@ pub struct ExplainArgs {
     pub output: Output,
 }
 
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(super) fn subset_name(text: &str) -> Result<String, String> {
     Name::new(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
+}
+
+pub(super) fn name(text: &str) -> Result<String, String> {
+    Name::of_object(text).map(|name| name.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
 fn namespace(text: &str) -> Result<String, String> {

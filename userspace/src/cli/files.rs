@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::api::types::FileText;
 use crate::source;
@@ -44,6 +44,6 @@ fn standard_input() -> Result<FileText> {
     if bytes.len() as u64 > source::MAX_FILE_SIZE {
         bail!("standard input is larger than {} bytes", source::MAX_FILE_SIZE);
     }
-    let text = String::from_utf8(bytes).ok().context("standard input is not UTF-8 text")?;
+    let text = source::decode(bytes).map_err(|what| anyhow!("standard input: {what}"))?;
     Ok(FileText { name: "<stdin>".to_owned(), text })
 }

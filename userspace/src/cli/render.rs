@@ -162,10 +162,14 @@ pub(super) fn explain(view: &ExplainView) -> String {
     let columns =
         [("SUBSET", Left), ("WEIGHT", Right), ("-LOG2(U)", Right), ("SCORE", Right), ("", Left)];
     let (split, subset, hash) = (&view.split, &view.subset, view.hash);
-    format!(
+    let mut text = format!(
         "split:     {split}\nsubset:    {subset}\nendpoint:  {endpoint}\nhash:      {hash:#018x}\n\n{}",
         table(columns, &rows)
-    )
+    );
+    if let Some(note) = &view.note {
+        text.push_str(&format!("\nnote: {note}\n"));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -222,6 +226,7 @@ reviews  canary      20       20  20.00%         -      0          1        7  w
             CandidateView::new("v2", 0, 1 << 24, false),
         ];
         let view = ExplainView {
+            note: None,
             split: "reviews".into(),
             subset: "v1".into(),
             endpoint: None,

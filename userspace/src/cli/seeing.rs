@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::args::{Output, name};
+use super::args::{Output, name, subset_name};
 use crate::api::types::{FlowQuery, FlowState, Party};
 use crate::doctor::CHECKS;
 
@@ -45,7 +45,7 @@ pub struct FlowsArgs {
     #[arg(long, value_parser = name)]
     pub split: Option<String>,
     /// Only flows of subsets of this name.
-    #[arg(long, value_parser = name)]
+    #[arg(long, value_parser = subset_name)]
     pub subset: Option<String>,
     /// Only flows to this endpoint.
     #[arg(long, value_name = "ADDRESS[:PORT]")]

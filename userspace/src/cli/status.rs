@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::columns::Align::{Left, Right};
 use super::render::{share, table};
-use crate::api::types::{FastPathView, FlowTableView, StatusView};
+use crate::api::types::{FastPathView, FlowTableView, StatusView, TroubleView};
 
 /// All that there is to say, what is wrong at the end.
 pub(super) fn status(view: &StatusView) -> String {
@@ -27,6 +27,11 @@ pub(super) fn status(view: &StatusView) -> String {
     }
     complaint(&mut text, "The last configuration was refused:", &view.last_error);
     complaint(&mut text, "Applied before, and not in force:", &view.set_aside);
+    let line = |TroubleView { what, error, since }: &TroubleView| {
+        format!("{what}, since {since}: {error}")
+    };
+    let troubles: Vec<String> = view.troubles.iter().map(line).collect();
+    complaint(&mut text, "Failing for now, and tried again:", &troubles);
     text
 }
 
@@ -51,7 +56,11 @@ fn interfaces(view: &StatusView) -> String {
             interface.index.to_string(),
             interface.hook.clone(),
             or_dash(&interface.mode),
-            or_dash(interface.error.as_deref().unwrap_or_default()),
+            or_dash(&match (&interface.error, &interface.passed_over) {
+                (Some(error), _) => error.clone(),
+                (None, Some(why)) => format!("none: passed over, {why}"),
+                (None, None) => String::new(),
+            }),
         ]
     };
     let columns =
@@ -136,6 +145,7 @@ mod tests {
             hook: "tc".into(),
             mode: mode.into(),
             error: error.map(str::to_owned),
+            passed_over: (name == "lo").then(|| "not an Ethernet interface".into()),
         };
         let flow_table = |table: &str, active| FlowTableView {
             family: "ipv4".into(),
@@ -155,6 +165,7 @@ mod tests {
             interfaces: vec![
                 interface("eth0", "clsact", None),
                 interface("tun0", "", Some("not an Ethernet interface")),
+                interface("lo", "", None),
             ],
             fast_path: FastPathView {
                 used: false,
@@ -168,6 +179,11 @@ mod tests {
             reasons: [("no_endpoint".to_owned(), 12)].into(),
             last_error: vec!["weir.yaml:3: no".into()],
             set_aside: vec!["TrafficSplit/x: no".into()],
+            troubles: vec![TroubleView {
+                what: "serving metrics".into(),
+                error: "busy".into(),
+                since: "1970-01-01T00:00:02.000Z".into(),
+            }],
         };
         let expected = "\
 agent:      weir 0.1.0, map layout 3, since 1970-01-01T00:00:01.000Z
@@ -178,6 +194,7 @@ fast path:  not used (auto): something is in the way
 INTERFACE  INDEX  HOOK  MODE    ERROR
 eth0           2  tc    clsact  -
 tun0           2  tc    -       not an Ethernet interface
+lo             2  tc    -       none: passed over, not an Ethernet interface
 
 FEATURE  FOUND
 tcx      no     filters
@@ -199,6 +216,9 @@ The last configuration was refused:
 
 Applied before, and not in force:
   TrafficSplit/x: no
+
+Failing for now, and tried again:
+  serving metrics, since 1970-01-01T00:00:02.000Z: busy
 ";
         assert_eq!(status(&view), expected);
     }

@@ -58,6 +58,17 @@ impl FastPath {
     }
 }
 
+/// What becomes of what comes to a service address and is for no split: pings, and other ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtherPorts {
+    /// It is left to the node.
+    #[default]
+    Pass,
+    /// Echo reply, RST or port unreachable, in the name of the service address.
+    Answer,
+}
+
 /// What the programs in the kernel tell the agent's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +96,11 @@ impl InterfaceMatch {
     /// Whether an interface is one of these.
     pub fn matches(&self, ifname: &str) -> bool {
         self.matcher.is_match(ifname)
+    }
+
+    /// Whether it is the name of an interface, and no pattern that fits any other.
+    pub fn is_name(&self) -> bool {
+        !self.pattern().contains(['*', '?', '[', ']', '{', '}', '\\'])
     }
 
     /// Where on them packets are steered.
@@ -134,6 +150,8 @@ pub struct AgentConfig {
     pub metrics: Option<SocketAddr>,
     /// Whether steered packets go past the node's stack.
     pub fast_path: FastPath,
+    /// What becomes of what comes to a service address and is for no split.
+    pub other_ports: OtherPorts,
     /// How many flows are remembered, and for how long.
     pub flows: Flows,
     /// The seed of the hash that divides flows.
@@ -217,6 +235,7 @@ fn validate(node: &Node<'_>, lookup: Lookup<'_>) -> Result<AgentConfig, Vec<Prob
             access: access?,
             metrics: metrics?,
             fast_path: raw.fast_path,
+            other_ports: raw.other_ports,
             flows: Flows { max: max?, tcp_idle: tcp_idle?, udp_idle: udp_idle? },
             hash_seed: hash_seed?,
             kernel_log: raw.kernel_log,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::access::Written;
-use super::{FastPath, Forward, KernelLog};
+use super::{FastPath, Forward, KernelLog, OtherPorts};
 use crate::source::ranged::Ranged;
 
 #[derive(Deserialize)]
@@ -24,6 +24,8 @@ pub(super) struct Agent {
     pub metrics: Option<String>,
     #[serde(default)]
     pub fast_path: FastPath,
+    #[serde(default)]
+    pub other_ports: OtherPorts,
     #[serde(default)]
     pub flows: Flows,
     #[serde(default = "seed")]

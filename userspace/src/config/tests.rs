@@ -54,7 +54,7 @@ fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
         assert!(config.interfaces[0].pattern().len() > libc::IFNAMSIZ - 1);
     }
     let settings = all.iter().filter(|line| line.starts_with(char::is_alphabetic)).count();
-    assert_eq!(settings, 12, "every setting is there: {all:#?}");
+    assert_eq!(settings, 13, "every setting is there: {all:#?}");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn all_is_read_and_the_first_match_wins() {
         "f",
         "interfaces:\n- {match: veth-x*, forward: xdp}\n- {match: 'veth-*'}\n- {match: 'eth[0-1]', forward: tc}\n\
          resources: /r\nstate: /s\nsocket: /t\nmetrics: '[::]:80'\nfastPath: off\nflows: {max: 1024, tcpIdle: 1h 30m, udpIdle: 1s}\n\
-         hashSeed: 0x5eed\nkernelLog: rare\nlimits: {splits: 1, endpoints: 2, tableSlots: 4096}\n",
+         hashSeed: 0x5eed\nkernelLog: rare\notherPorts: answer\nlimits: {splits: 1, endpoints: 2, tableSlots: 4096}\n",
     )
     .unwrap();
     assert_eq!(config.metrics, Some("[::]:80".parse().unwrap()));
@@ -189,7 +189,7 @@ fn bad_configurations() {
         ),
         (
             "@\nflow: {}",
-            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `access`, `metrics`, `fastPath`, `flows`, `hashSeed`, `kernelLog`, `limits`",
+            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `access`, `metrics`, `fastPath`, `otherPorts`, `flows`, `hashSeed`, `kernelLog`, `limits`",
         ),
         (
             "@\nfastPath: yes",

@@ -35,13 +35,14 @@ struct Element {
     flags: u64,
 }
 
-fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+/// The result of a command that has one, such as a file descriptor.
+pub(super) fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
     let size = size_of::<A>();
     let pointer: *mut A = attributes;
     // SAFETY: the pointer is valid for `size` bytes; what the addresses in it
     // point to is the business of the callers.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Where a walk through a map is, with its buffers.
@@ -76,7 +77,7 @@ impl<K: Pod, V: Pod> Cursor<K, V> {
             // The buffers hold `count` keys and values of the map's sizes, which
             // the types of the map's owner fix, and a place of any map's size.
             let more = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
-                Ok(()) => true,
+                Ok(_) => true,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     // One bucket holds more than fits.
@@ -115,7 +116,7 @@ pub fn get<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>
     // A key and a value of the map's sizes, which the types of the map's owner fix.
     let mut element = Element { map_fd, zero: 0, key: key as u64, value: place as u64, flags: 0 };
     match bpf(BPF_MAP_LOOKUP_ELEM, &mut element) {
-        Ok(()) => Ok(Some(value)),
+        Ok(_) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
@@ -126,7 +127,7 @@ pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     let (key, map_fd): (*const K, _) = (key, map.as_raw_fd().unsigned_abs());
     let mut element = Element { map_fd, zero: 0, key: key as u64, value: 0, flags: 0 };
     match bpf(BPF_MAP_DELETE_ELEM, &mut element) {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
     }

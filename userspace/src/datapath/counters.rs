@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
-use probe_common::map::{EndpointStats, SubsetStats};
+use probe_common::map::{EndpointStats, SubsetStats, subset_index};
 use probe_common::reason::Reason;
 
 use super::kernel::{at, take};
@@ -58,7 +58,7 @@ impl Counters {
 
     /// Of the subset with that id.
     pub fn subset(&self, id: u32) -> Result<SubsetStats, DatapathError> {
-        let each = at("SUBSET_STATS", self.subsets.get(&id, 0))?;
+        let each = at("SUBSET_STATS", self.subsets.get(&subset_index(id), 0))?;
         let mut sum = SubsetStats::default();
         each.iter().for_each(|one| sum += one);
         Ok(sum)
@@ -79,7 +79,10 @@ impl Counters {
     }
 
     pub(super) fn reset_subset(&mut self, id: u32) -> Result<(), DatapathError> {
-        at("SUBSET_STATS", zero(self.cpus).and_then(|zero| self.subsets.set(id, zero, 0)))
+        at(
+            "SUBSET_STATS",
+            zero(self.cpus).and_then(|zero| self.subsets.set(subset_index(id), zero, 0)),
+        )
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Flow {
     pub protocol: u8,
     /// The id of its endpoint.
     pub endpoint_id: u32,
+    /// The id of the subset that it was steered to.
+    pub subset_id: u32,
     /// See [`probe_common::flow::ESTABLISHED`] and the like.
     pub state: u16,
     /// The tick of its client's last packet.
@@ -90,6 +92,7 @@ impl Flow {
             endpoint: socket(entry.address, entry.dport),
             protocol: key.protocol,
             endpoint_id: entry.endpoint,
+            subset_id: entry.subset,
             state: entry.state,
             seen: entry.seen,
             created: entry.created,
@@ -296,6 +299,7 @@ mod tests {
             endpoint: socket,
             protocol: TCP,
             endpoint_id: 1,
+            subset_id: 0,
             state: ESTABLISHED,
             seen: u32::MAX,
             created: 0,

@@ -1,10 +1,11 @@
-//! How an [`Identity`] is written down in the map IDENTITIES: words separated
-//! by spaces, padded with zeros. Names and addresses have no spaces.
+//! How an [`Identity`] is written down in the map IDENTITIES: JSON, padded with
+//! zeros. Fields go by name, so that a build that knows more of them reads what one
+//! that knew fewer wrote, and the other way round.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use probe_common::map;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Name, Protocol, ServiceAddress};
 use crate::plan::{Identity, IdentityKey};
@@ -19,29 +20,65 @@ pub(super) fn key(key: IdentityKey) -> map::IdentityKey {
     map::IdentityKey { kind, id }
 }
 
+/// What is written down of a split.
+#[derive(Serialize, Deserialize)]
+struct SplitText {
+    name: Name,
+    service: ServiceText,
+    drain: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
+}
+
+/// What is written down of a subset.
+#[derive(Serialize, Deserialize)]
+struct SubsetText {
+    name: Name,
+}
+
+/// What is written down of an endpoint.
+#[derive(Serialize, Deserialize)]
+struct EndpointText {
+    service: ServiceText,
+    address: SocketAddr,
+    subset: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
+}
+
+/// A service address: protocol number and socket.
+#[derive(Serialize, Deserialize)]
+struct ServiceText(u8, SocketAddr);
+
+impl From<ServiceAddress> for ServiceText {
+    fn from(address: ServiceAddress) -> Self {
+        Self(address.protocol.number(), address.socket())
+    }
+}
+
+impl ServiceText {
+    fn address(&self) -> Option<ServiceAddress> {
+        let Self(number, socket) = *self;
+        let mut known = [Protocol::Tcp, Protocol::Udp].into_iter();
+        let protocol = known.find(|protocol| protocol.number() == number)?;
+        Some(ServiceAddress { ip: socket.ip(), port: socket.port(), protocol })
+    }
+}
+
 /// The map's value; None if it is too long for the map.
 pub(super) fn encode(identity: &Identity) -> Option<map::Identity> {
-    let mut text = String::new();
-    let until = match identity {
+    let text = match identity.clone() {
         Identity::Split { name, address, drain, until } => {
-            let (socket, protocol) = (address.socket(), address.protocol);
-            write!(text, "{name} {socket} {protocol} {drain}").ok()?;
-            until
+            serde_json::to_vec(&SplitText { name, service: address.into(), drain, until })
         }
-        Identity::Subset(name) => {
-            text.push_str(name.as_str());
-            &None
-        }
-        Identity::Endpoint { split, subset, address, until } => {
-            write!(text, "{split} {subset} {address}").ok()?;
-            until
+        Identity::Subset(name) => serde_json::to_vec(&SubsetText { name }),
+        Identity::Endpoint { service, address, subset, until } => {
+            serde_json::to_vec(&EndpointText { service: service.into(), address, subset, until })
         }
     };
-    if let Some(until) = until {
-        write!(text, " {until}").ok()?;
-    }
-    let mut value: map::Identity = [0; 256];
-    value.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+    let text = text.ok()?;
+    let mut value: map::Identity = [0; size_of::<map::Identity>()];
+    value.get_mut(..text.len())?.copy_from_slice(&text);
     Some(value)
 }
 
@@ -51,27 +88,21 @@ pub(super) fn decode(
     value: &map::Identity,
 ) -> Option<(IdentityKey, Identity)> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
-    let words: Vec<&str> = text.split(' ').collect();
-    let name = |at: usize| Name::new(*words.get(at)?).ok();
-    let until = |at: usize| words.get(at).map(|word| word.parse().ok()).unwrap_or_default();
     Some(match key.kind {
         map::IDENTITY_SPLIT => {
-            let socket: SocketAddr = words.get(1)?.parse().ok()?;
-            let protocol = match *words.get(2)? {
-                "TCP" => Protocol::Tcp,
-                "UDP" => Protocol::Udp,
-                _ => return None,
-            };
-            let address = ServiceAddress { ip: socket.ip(), port: socket.port(), protocol };
-            let drain = words.get(3)?.parse().ok()?;
-            let identity = Identity::Split { name: name(0)?, address, drain, until: until(4) };
-            (IdentityKey::Split(key.id), identity)
+            let SplitText { name, service, drain, until } = serde_json::from_str(text).ok()?;
+            let address = service.address()?;
+            (IdentityKey::Split(key.id), Identity::Split { name, address, drain, until })
         }
-        map::IDENTITY_SUBSET => (IdentityKey::Subset(key.id), Identity::Subset(name(0)?)),
+        map::IDENTITY_SUBSET => {
+            let SubsetText { name } = serde_json::from_str(text).ok()?;
+            (IdentityKey::Subset(key.id), Identity::Subset(name))
+        }
         map::IDENTITY_ENDPOINT => {
-            let (split, subset, address) = (name(0)?, name(1)?, words.get(2)?.parse().ok()?);
-            let identity = Identity::Endpoint { split, subset, address, until: until(3) };
-            (IdentityKey::Endpoint(key.id), identity)
+            let EndpointText { service, address, subset, until } =
+                serde_json::from_str(text).ok()?;
+            let service = service.address()?;
+            (IdentityKey::Endpoint(key.id), Identity::Endpoint { service, address, subset, until })
         }
         _ => return None,
     })
@@ -84,10 +115,10 @@ mod tests {
     #[test]
     fn identities_come_back_as_they_were() {
         let name = |text: &str| Name::new(text).unwrap();
-        let long = name(&"x".repeat(63));
+        let long = name(&[&*"x".repeat(63), &*"y".repeat(63), &*"z".repeat(63)].join("."));
         let address = ServiceAddress {
-            ip: "2001:db8::1".parse().unwrap(),
-            port: 53,
+            ip: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
+            port: 65_535,
             protocol: Protocol::Udp,
         };
         for until in [None, Some(u64::MAX)] {
@@ -96,13 +127,13 @@ mod tests {
                     IdentityKey::Split(7),
                     Identity::Split { name: long.clone(), address, drain: u64::MAX, until },
                 ),
-                (IdentityKey::Subset(8), Identity::Subset(name("v1"))),
+                (IdentityKey::Subset(8), Identity::Subset(long.clone())),
                 (
                     IdentityKey::Endpoint(9),
                     Identity::Endpoint {
-                        split: long.clone(),
-                        subset: long.clone(),
+                        service: address,
                         address: address.socket(),
+                        subset: u32::MAX,
                         until,
                     },
                 ),
@@ -113,6 +144,16 @@ mod tests {
             }
         }
         let junk = map::IdentityKey { kind: 0, id: 1 };
-        assert_eq!(decode(&junk, &[0; 256]), None);
+        assert_eq!(decode(&junk, &[0; size_of::<map::Identity>()]), None);
+    }
+
+    #[test]
+    fn what_a_later_build_wrote_beside_is_passed_over() {
+        let mut value: map::Identity = [0; size_of::<map::Identity>()];
+        let text = br#"{"name": "v1", "later": [1, 2]}"#;
+        value[..text.len()].copy_from_slice(text);
+        let id = IdentityKey::Subset(3);
+        let identity = Identity::Subset(Name::new("v1").unwrap());
+        assert_eq!(decode(&key(id), &value), Some((id, identity)));
     }
 }

@@ -9,7 +9,9 @@ use probe_common::map::{self, CHUNK, MAX_SUBSETS, ServiceKey};
 use super::{Counters, Datapath, DatapathError, identity};
 use crate::explain::words;
 use crate::model::{Family, Protocol, ServiceAddress};
-use crate::plan::{EndpointRecord, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord};
+use crate::plan::{
+    EndpointRecord, EndpointState, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord,
+};
 
 /// Writes and reads the maps of a loaded object.
 pub struct Kernel {
@@ -18,6 +20,7 @@ pub struct Kernel {
     splits: Array<MapData, map::Split>,
     tables: Array<MapData, [u32; CHUNK]>,
     endpoints: Array<MapData, map::Endpoint>,
+    subset_ids: Array<MapData, u32>,
     service_filter: Array<MapData, u64>,
     endpoint_filter: Array<MapData, u64>,
     identities: HashMap<MapData, map::IdentityKey, map::Identity>,
@@ -53,6 +56,7 @@ impl Kernel {
             splits: take(ebpf, "SPLITS")?,
             tables: take(ebpf, "TABLES")?,
             endpoints: take(ebpf, "ENDPOINTS")?,
+            subset_ids: take(ebpf, "SUBSET_IDS")?,
             service_filter: take(ebpf, "SERVICE_FILTER")?,
             endpoint_filter: take(ebpf, "ENDPOINT_FILTER")?,
             identities: take(ebpf, "IDENTITIES")?,
@@ -131,11 +135,16 @@ impl Kernel {
         id: u32,
         identity: Identity,
     ) -> Result<(), DatapathError> {
-        let Identity::Endpoint { split, subset, address, until } = identity else { return Ok(()) };
+        let Identity::Endpoint { service, address, subset, until } = identity else {
+            return Ok(());
+        };
         let found = at("ENDPOINTS", self.endpoints.get(&id, 0))?;
-        let (gone, counts) = (found.state == map::ENDPOINT_GONE, found.subset);
-        let record = EndpointRecord { id, split, subset, address, counts, gone, until };
-        snapshot.endpoints.push(record);
+        let state = match found.state {
+            map::ENDPOINT_GONE => EndpointState::Gone,
+            map::ENDPOINT_DRAINING => EndpointState::Draining,
+            _ => EndpointState::Live,
+        };
+        snapshot.endpoints.push(EndpointRecord { id, service, address, subset, state, until });
         Ok(())
     }
 }
@@ -144,14 +153,22 @@ impl Datapath for Kernel {
     fn execute(&mut self, op: &Op) -> Result<(), DatapathError> {
         match op {
             Op::Grace => grace(),
-            Op::Endpoint { id, address, subset, gone } => {
-                let state = if *gone { map::ENDPOINT_GONE } else { map::ENDPOINT_LIVE };
+            Op::Endpoint { id, address, state } => {
+                let state = match state {
+                    EndpointState::Live => map::ENDPOINT_LIVE,
+                    EndpointState::Draining => map::ENDPOINT_DRAINING,
+                    EndpointState::Gone => map::ENDPOINT_GONE,
+                };
                 let (ip, port) = (words(address.ip()), address.port().to_be());
-                let value = map::Endpoint { address: ip, port, state, subset: *subset };
+                let value = map::Endpoint { address: ip, port, state };
                 at("ENDPOINTS", self.endpoints.set(*id, value, 0))
             }
             Op::ResetEndpoint(id) => self.counters.reset_endpoint(*id),
-            Op::ResetSubset(id) => self.counters.reset_subset(*id),
+            // What flows of the one before still count must not be added to zero.
+            Op::ResetSubset(id) => {
+                at("SUBSET_IDS", self.subset_ids.set(map::subset_index(*id), id, 0))?;
+                self.counters.reset_subset(*id)
+            }
             Op::Identity { key, identity } => self.identity(*key, identity.as_ref()),
             Op::Table { start, table } => self.table(*start, &table.slots()),
             Op::Filter { side, word, bits } => {
@@ -188,6 +205,12 @@ impl Datapath for Kernel {
                     self.read_endpoint(&mut snapshot, id, identity)?;
                 }
                 _ => return Err(DatapathError::Missing("a readable identity")),
+            }
+        }
+        for index in 0..self.subset_ids.len() {
+            let id = at("SUBSET_IDS", self.subset_ids.get(&index, 0))?;
+            if id != 0 {
+                snapshot.subset_ids.insert(index, id);
             }
         }
         let filters =

@@ -7,13 +7,17 @@ use probe_common::map::{self, CHUNK};
 
 use super::{Datapath, DatapathError};
 use crate::model::ServiceAddress;
-use crate::plan::{EndpointRecord, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord};
+use crate::plan::{
+    EndpointRecord, EndpointState, Identity, IdentityKey, Op, Side, Snapshot, SplitRecord,
+};
 
 /// The maps.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// By endpoint id: where, its subset's id, and whether it is gone.
-    pub endpoints: HashMap<u32, (SocketAddr, u32, bool)>,
+    /// By endpoint id: where, and what becomes of its flows.
+    pub endpoints: HashMap<u32, (SocketAddr, EndpointState)>,
+    /// By index.
+    pub subset_ids: BTreeMap<u32, u32>,
     /// What ids stand for.
     pub identities: BTreeMap<IdentityKey, Identity>,
     /// By chunk.
@@ -60,9 +64,12 @@ impl Datapath for Memory {
         }
         self.writes += 1;
         match op.clone() {
-            Op::Grace | Op::ResetEndpoint(_) | Op::ResetSubset(_) => {}
-            Op::Endpoint { id, address, subset, gone } => {
-                self.endpoints.insert(id, (address, subset, gone));
+            Op::Grace | Op::ResetEndpoint(_) => {}
+            Op::ResetSubset(id) => {
+                self.subset_ids.insert(map::subset_index(id), id);
+            }
+            Op::Endpoint { id, address, state } => {
+                self.endpoints.insert(id, (address, state));
             }
             Op::Identity { key, identity: Some(identity) } => {
                 self.identities.insert(key, identity);
@@ -103,6 +110,7 @@ impl Datapath for Memory {
         let mut snapshot = Snapshot {
             services: self.services.iter().map(|(&address, &id)| (address, id)).collect(),
             filters: self.filters.clone(),
+            subset_ids: self.subset_ids.clone(),
             ..Snapshot::default()
         };
         for (&key, identity) in &self.identities {
@@ -121,12 +129,12 @@ impl Datapath for Memory {
                 }
                 (
                     IdentityKey::Endpoint(id),
-                    Identity::Endpoint { split, subset, address, until },
+                    Identity::Endpoint { service, address, subset, until },
                 ) => {
                     // Written down before it is set, or after.
-                    let set = self.endpoints.get(&id).copied();
-                    let (_, counts, gone) = set.unwrap_or((address, 0, false));
-                    let record = EndpointRecord { id, split, subset, address, counts, gone, until };
+                    let set = self.endpoints.get(&id);
+                    let state = set.map_or(EndpointState::Live, |&(_, state)| state);
+                    let record = EndpointRecord { id, service, address, subset, state, until };
                     snapshot.endpoints.push(record);
                 }
                 _ => return Err(DatapathError::Missing("identity")),

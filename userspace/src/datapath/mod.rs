@@ -3,7 +3,9 @@
 //!
 //! Mechanism only: what is to be in the maps is decided in [`crate::plan`].
 
+mod addresses;
 mod batch;
+mod claim;
 mod clock;
 mod counters;
 mod ended;
@@ -17,11 +19,14 @@ mod kernel;
 mod log;
 mod mapped;
 mod memory;
+mod network;
 mod object;
 mod others;
 mod pins;
 mod strangers;
 
+pub use addresses::Addresses;
+pub use claim::{Claim, ClaimError};
 pub use clock::Clock;
 pub use counters::Counters;
 pub use ended::{Swept, full_flows};

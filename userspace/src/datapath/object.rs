@@ -35,6 +35,9 @@ pub struct Settings {
     pub young_seed: u64,
     /// Whether the programs tell rare events, see [`super::KernelLog`].
     pub log_rare: bool,
+    /// Whether what comes to a service address and is for no split is answered; see
+    /// [`super::Addresses`].
+    pub other_ports: bool,
 }
 
 impl Default for Settings {
@@ -49,6 +52,7 @@ impl Default for Settings {
             hash_seed: 0,
             young_seed: 0,
             log_rare: false,
+            other_ports: false,
         }
     }
 }
@@ -76,6 +80,7 @@ impl Settings {
             chunks: self.chunks,
             hash_seed: self.hash_seed,
             young_seed: self.young_seed,
+            network: super::network::own(),
             ..Zeroable::zeroed()
         }
     }
@@ -231,7 +236,7 @@ impl Object {
             let found = found.get(&0, 0)?;
             if found.abi_version == 0 {
                 // Its agent ended before they were complete; nothing was attached yet.
-                pins.remove()?;
+                pins.clear()?;
                 Pins::make(pins.dir())?;
             } else {
                 compatible(&found, &settings.meta())?;
@@ -264,8 +269,10 @@ impl Object {
             .map_max_entries("YOUNG_SETS_V4", young_sets)
             .map_max_entries("YOUNG_SETS_V6", young_sets)
             .map_max_entries("SERVICES", settings.splits)
+            .map_max_entries("ADDRESSES", settings.splits)
             .map_max_entries("ACTIVE", settings.splits)
             .map_max_entries("SPLITS", settings.splits * 2)
+            .map_max_entries("SUBSET_IDS", settings.splits * 16)
             .map_max_entries("SUBSET_STATS", settings.splits * 16)
             .map_max_entries("TABLES", settings.chunks)
             .map_max_entries("ENDPOINTS", settings.endpoints)
@@ -278,6 +285,7 @@ impl Object {
             .override_global("TICK_SHIFT", &clock.shift(), true)
             .override_global("YOUNG_MASK", &(young_sets - 1), true)
             .override_global("LOG_RARE", &u32::from(settings.log_rare), true)
+            .override_global("OTHER_PORTS", &u32::from(settings.other_ports), true)
             .override_global("XDP_FRAGS", &u32::from(has_xdp_frags()), true)
             .map_max_entries("AYA_LOGS", if settings.log_rare { LOG } else { NO_LOG })
             .load(super::OBJECT)?;

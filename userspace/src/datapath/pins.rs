@@ -165,9 +165,9 @@ impl Pins {
         fs::symlink_metadata(self.map("META")).is_ok()
     }
 
-    /// Removes all pins, and the directory: attachments end, maps are freed
-    /// when the last program that uses them is.
-    pub fn remove(&self) -> Result<(), PinsError> {
+    /// Removes all pins: attachments end, maps are freed when the last program
+    /// that uses them is. The directory stays, as does a lock on it.
+    pub fn clear(&self) -> Result<(), PinsError> {
         let directory = match trusted(&self.dir, None) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             directory => at(&self.dir, directory)?,
@@ -181,14 +181,21 @@ impl Pins {
                 _ => continue,
             }
         }
-        at(&self.dir, remove_files(&directory))?;
+        at(&self.dir, remove_files(&directory))
+    }
+
+    /// [`Pins::clear`], and removes the directory.
+    pub fn remove(&self) -> Result<(), PinsError> {
+        self.clear()?;
         match fs::remove_dir(&self.dir) {
             // A mount point of its own stays; so does the directory that is all that a
             // sandbox lets the agent write to.
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::ResourceBusy | io::ErrorKind::ReadOnlyFilesystem
+                    io::ErrorKind::ResourceBusy
+                        | io::ErrorKind::ReadOnlyFilesystem
+                        | io::ErrorKind::NotFound
                 ) =>
             {
                 Ok(())

@@ -1,9 +1,12 @@
 //! The checks: pure functions of facts.
 
+mod ways;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::access::Need;
+use crate::api::types::TroubleView;
 
 use super::{Agent, Facts, Finding, Interface, Level, Offloads, Report, Route};
 
@@ -41,7 +44,7 @@ impl Found {
 type Check = fn(&Facts) -> Found;
 
 /// All checks, by name.
-const ALL: [(&str, Check); 14] = [
+const ALL: [(&str, Check); 17] = [
     ("config", config),
     ("access", access),
     ("agent", agent),
@@ -55,6 +58,9 @@ const ALL: [(&str, Check); 14] = [
     ("rp_filter", rp_filter),
     ("offloads", offloads),
     ("routes", routes),
+    ("loops", ways::loops),
+    ("detours", ways::detours),
+    ("own_clients", ways::own_clients),
     ("tables", tables),
 ];
 
@@ -129,7 +135,13 @@ fn access(facts: &Facts) -> Found {
 fn agent(facts: &Facts) -> Found {
     match &facts.agent {
         Agent::Runs(status) => {
-            Found::fine(format!("weir {} runs since {}", status.version, status.started))
+            let mut found =
+                Found::fine(format!("weir {} runs since {}", status.version, status.started));
+            for TroubleView { what, error, since } in &status.troubles {
+                let text = format!("{what} fails since {since}: {error}");
+                found.problem(text, "mend what it says; the agent goes on trying");
+            }
+            found
         }
         Agent::Silent(error) => {
             let mut found = Found::default();

@@ -26,6 +26,8 @@ pub struct Facts {
     pub forward_v4: Option<bool>,
     /// `net.ipv6.conf.all.forwarding`.
     pub forward_v6: Option<bool>,
+    /// Whether the agent answers what comes to a service address and is for no split.
+    pub answers: Option<bool>,
     /// The interfaces that match the configuration, or that the agent has.
     pub interfaces: Vec<Interface>,
     /// The splits in force, or those of the files if no agent runs.
@@ -123,7 +125,12 @@ pub enum Route {
     /// To itself.
     Local,
     /// Out of this interface.
-    Via(String),
+    Via {
+        /// Its name.
+        interface: String,
+        /// To a router there, not to a neighbour.
+        gateway: bool,
+    },
     /// Nowhere, for this reason.
     None(String),
     /// That cannot be known.

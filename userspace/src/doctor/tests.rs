@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::access::{Access, Group};
-use crate::api::types::{FeatureView, FlowTableView, InterfaceView, MapView, StatusView};
+use crate::api::types::{
+    FeatureView, FlowTableView, InterfaceView, MapView, StatusView, TroubleView,
+};
 
 fn status() -> StatusView {
     let feature = |name: &str| FeatureView { name: name.into(), found: true, note: "good".into() };
@@ -20,6 +22,7 @@ fn status() -> StatusView {
         hook: "tc".into(),
         mode: "tcx".into(),
         error: None,
+        passed_over: None,
     };
     StatusView {
         version: "0.1.0".into(),
@@ -41,10 +44,10 @@ fn healthy() -> Facts {
     let split = |name: &str, address: &str, endpoints| Split {
         name: name.into(),
         address: address.parse().unwrap(),
-        route: Route::Via("eth0".into()),
+        route: Route::Via { interface: "eth0".into(), gateway: false },
         endpoints,
     };
-    let via = || Route::Via("eth1".into());
+    let via = || Route::Via { interface: "eth1".into(), gateway: true };
     Facts {
         config: Ok(()),
         access: Some(Access::default()),
@@ -55,6 +58,7 @@ fn healthy() -> Facts {
         jit: Some(1),
         forward_v4: Some(true),
         forward_v6: Some(true),
+        answers: Some(false),
         interfaces: vec![Interface {
             name: "eth0".into(),
             kind: Some("veth".into()),
@@ -92,6 +96,19 @@ fn nothing_is_found_on_a_healthy_node() {
     for finding in report.findings {
         assert_eq!((finding.level, finding.advice), (Level::Ok, None), "{}", finding.text);
     }
+}
+
+fn to_router() -> Route {
+    Route::Via { interface: "eth0".into(), gateway: true }
+}
+
+fn to_neighbour() -> Route {
+    Route::Via { interface: "eth0".into(), gateway: false }
+}
+
+fn trouble() -> TroubleView {
+    let since = "1970-01-01T00:00:02.000Z".into();
+    TroubleView { what: "serving metrics".into(), error: "busy".into(), since }
 }
 
 /// What changes, the check that finds it, how bad it is, and what it says.
@@ -208,6 +225,33 @@ const CASES: &[Case] = &[
         "no route to service address 2001:db8::10",
     ),
     (
+        |f| says(f, |s| s.troubles = vec![trouble()]),
+        "agent",
+        Level::Problem,
+        "serving metrics fails since 1970-01-01T00:00:02.000Z: busy",
+    ),
+    (
+        |f| f.splits[0].route = to_router(),
+        "loops",
+        Level::Problem,
+        "what comes to 192.0.2.10 and is for no split, such as pings, is sent on by eth0",
+    ),
+    (
+        |f| (f.answers, f.splits[1].route) = (Some(true), Route::Local),
+        "loops",
+        Level::Problem,
+        "2001:db8::10 is an address of the node itself",
+    ),
+    (
+        |f| {
+            f.interfaces[0].kind = None;
+            f.splits[0].endpoints[1].route = to_neighbour();
+        },
+        "detours",
+        Level::Note,
+        "endpoint 198.51.100.2:80 (reviews, v1) is on the clients' link eth0",
+    ),
+    (
         |f| says(f, |s| s.flow_tables[0].active = Some(801)),
         "tables",
         Level::Problem,
@@ -262,6 +306,33 @@ fn what_cannot_matter_is_no_problem() {
     let report = examine(&facts, &[]);
     assert_eq!(report.problems, 1, "{report:?}");
     assert!(report.findings.iter().any(|f| f.check == "jit" && f.level == Level::Note));
+}
+
+#[test]
+fn a_service_address_goes_round_only_where_the_node_sends_it_back() {
+    for (change, problems) in [
+        ((|_| ()) as fn(&mut Facts), 1),
+        (|f| f.answers = Some(true), 0),
+        (|f| f.forward_v4 = Some(false), 0),
+        (|f| f.splits[0].route = to_neighbour(), 0),
+        (|f| f.splits[0].route = Route::Local, 0),
+        (|f| f.splits[0].route = Route::None("unreachable".into()), 0),
+    ] {
+        let mut facts = healthy();
+        facts.splits[0].route = to_router();
+        change(&mut facts);
+        let report = examine(&facts, &["forwarding".to_owned()]);
+        let loops = report.findings.iter().filter(|one| one.check == "loops");
+        let found = loops.filter(|one| one.level == Level::Problem).count();
+        assert_eq!(found, problems, "{report:?}");
+    }
+}
+
+#[test]
+fn clients_on_the_node_itself_are_said_not_to_be_steered() {
+    let report = examine(&healthy(), &[]);
+    let found = report.findings.iter().find(|one| one.check == "own_clients").unwrap();
+    assert!(found.text.contains("connections of the node itself are not steered"), "{found:?}");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub struct Device {
     pub has_peer_elsewhere: bool,
     /// It has a queueing discipline: packets that leave have to wait for their turn.
     pub queues: bool,
+    /// It is up, and not loopback.
+    pub is_up: bool,
     /// Its MAC address, or zeros.
     pub mac: [u8; 6],
     /// What made it, as `ip -d link` says: "veth", "bridge"; none for a physical one.
@@ -82,12 +84,15 @@ fn device(message: &[u8], header: usize) -> Option<(u32, Device)> {
     let kind = kind.map(text);
     let pair = kind.as_deref() == Some("veth");
     let elsewhere = of(libc::IFLA_LINK_NETNSID).is_some();
+    // The third word of `struct ifinfomsg`.
+    let flags = message.get(8..).and_then(number)?;
     let index_of = |kind| of(kind).and_then(number).map(i32::cast_unsigned);
     let device = Device {
         name: of(libc::IFLA_IFNAME).map(text)?,
         kind,
         has_peer_elsewhere: pair && elsewhere,
         queues: of(libc::IFLA_QDISC).map(text).is_none_or(|qdisc| qdisc != "noqueue"),
+        is_up: flags & (libc::IFF_UP | libc::IFF_LOOPBACK) == libc::IFF_UP,
         mac: of(libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).unwrap_or_default(),
         master: index_of(libc::IFLA_MASTER),
         lower: if elsewhere { None } else { index_of(libc::IFLA_LINK) },
@@ -95,6 +100,13 @@ fn device(message: &[u8], header: usize) -> Option<(u32, Device)> {
         filters: None,
     };
     Some((index(message)?, device))
+}
+
+/// Whether routes may lead out of an interface: not of what is a port of another one, but of a VRF.
+pub fn is_exit(devices: &BTreeMap<u32, Device>, index: u32) -> bool {
+    let Some(device) = devices.get(&index) else { return false };
+    let is_vrf = |master| devices.get(&master).is_some_and(|m| m.kind.as_deref() == Some("vrf"));
+    device.is_up && device.master.is_none_or(is_vrf)
 }
 
 /// The interfaces that packets may be spared: those with a peer elsewhere on

@@ -32,6 +32,15 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The index of the interface.
+    pub fn index(&self) -> u32 {
+        match *self {
+            Self::Appeared { index, .. } | Self::Gone { index } => index,
+        }
+    }
+}
+
 /// A watch on the interfaces of a network namespace: those that exist, then a
 /// stream of [`Event`]s.
 #[derive(Debug)]

@@ -35,15 +35,14 @@ pub const LIMITS: Limits = Limits {
     bodies: 0,
 };
 
-/// Listens at `address`, if there is one.
-pub fn bind(address: Option<SocketAddr>) -> anyhow::Result<Option<std::net::TcpListener>> {
-    let Some(address) = address else { return Ok(None) };
+/// Listens at `address`.
+pub fn bind(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address);
     let ready = listener.and_then(|listener| {
         listener.set_nonblocking(true)?;
-        Ok(Some(listener))
+        Ok(listener)
     });
-    ready.with_context(|| format!("cannot listen at {address} for metrics"))
+    ready.with_context(|| format!("cannot listen at {address}"))
 }
 
 impl Owner for SocketAddr {

@@ -5,14 +5,16 @@
 //! no file system, no kernel.
 
 mod address;
+mod derived;
 mod key;
 mod name;
 mod split;
 mod weights;
 
 pub use address::{Family, Protocol, ServiceAddress};
+pub use derived::{derived_split, derived_subset};
 pub use key::Key;
-pub use name::{Name, NameError, is_label};
+pub use name::{Name, NameError, is_any_label, is_label};
 pub use split::{
     Affinity, DEFAULT_DRAIN, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset,
     WeightsError, total_weight,

@@ -79,7 +79,7 @@ mod tests {
         let json = serde_json::to_string(&weights).unwrap();
         assert_eq!(json, r#"{"v1":90,"v3":10}"#);
         assert_eq!(serde_json::from_str::<Weights>(&json).unwrap(), weights);
-        assert!(serde_json::from_str::<Weights>(r#"{"V1":90}"#).is_err(), "not a name");
+        assert!(serde_json::from_str::<Weights>(r#"{"v_1":90}"#).is_err(), "not a name");
         assert_eq!(Weights::default().to_string(), "-");
     }
 }

@@ -5,21 +5,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use probe_common::map::{self, CHUNK, MAX_SUBSETS};
+use probe_common::map::{self, CHUNK, MAX_SUBSETS, subset_index};
 
 use crate::explain::subset_seed;
 use crate::model::{Affinity, DEFAULT_DRAIN, Name, ServiceAddress, Split, Subset};
 
-use super::ledger::{EndpointKey, Known, Placed, Record, Retired};
-use super::{Capacity, IdentityKey, Ledger, Op, Phase, Side};
+use super::ledger::{EndpointKey, Known, Placed, Record, Retired, SubsetRecord, split_of};
+use super::{Capacity, EndpointState, IdentityKey, Ledger, Op, Phase, Side};
 
 /// What is in the maps, as it was read.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Splits that have an identity.
     pub splits: Vec<SplitRecord>,
-    /// Subset names by subset id.
+    /// Names of subsets by the index of their ids.
     pub subsets: BTreeMap<u32, Name>,
+    /// Subset ids by index, of those that were ever given.
+    pub subset_ids: BTreeMap<u32, u32>,
     /// Endpoints that have an identity.
     pub endpoints: Vec<EndpointRecord>,
     /// Service addresses in force, and the split ids to which they lead.
@@ -54,16 +56,14 @@ pub struct SplitRecord {
 pub struct EndpointRecord {
     /// Its id.
     pub id: u32,
-    /// The split that it belongs to.
-    pub split: Name,
-    /// The subset in it.
-    pub subset: Name,
+    /// The service address that it serves.
+    pub service: ServiceAddress,
     /// Where it listens.
     pub address: SocketAddr,
-    /// The subset id under which its flows count.
-    pub counts: u32,
-    /// Whether packets of its flows are rejected.
-    pub gone: bool,
+    /// The id of the subset that had it last.
+    pub subset: u32,
+    /// What becomes of its flows.
+    pub state: EndpointState,
     /// When its phase ends, if it was removed.
     pub until: Option<u64>,
 }
@@ -101,17 +101,7 @@ pub fn adopt(snapshot: &Snapshot, capacity: Capacity, now: u64) -> (Ledger, Vec<
             adoption.ops.push(Op::RemoveService(address));
         }
     }
-    let named: BTreeSet<u32> = snapshot
-        .splits
-        .iter()
-        .flat_map(|split| &split.value.subsets[..(split.value.count as usize).min(MAX_SUBSETS)])
-        .map(|subset| subset.id)
-        .collect();
-    for &id in snapshot.subsets.keys() {
-        if !named.contains(&id) {
-            adoption.ops.push(Op::Identity { key: IdentityKey::Subset(id), identity: None });
-        }
-    }
+    adoption.subsets(snapshot);
     adoption.filters(&snapshot.filters);
     (adoption.ledger, adoption.ops)
 }
@@ -134,7 +124,7 @@ impl Adoption {
         let (mut subsets, mut placed, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
         let count = (record.value.count as usize).min(MAX_SUBSETS);
         for entry in &record.value.subsets[..count] {
-            let name = snapshot.subsets.get(&entry.id)?.clone();
+            let name = snapshot.subsets.get(&subset_index(entry.id))?.clone();
             let ids: BTreeSet<u32> = match entry.len {
                 0 => BTreeSet::new(),
                 1 => BTreeSet::from([entry.table]),
@@ -144,8 +134,7 @@ impl Adoption {
                 ids.iter().map(|id| endpoints.get(id).copied()).collect();
             used.extend(ids);
             subsets.push(Subset { name, weight: entry.weight, endpoints: found? });
-            let slot = entry.id % MAX_SUBSETS as u32;
-            placed.push(Placed { slot, len: entry.len, table: entry.table });
+            placed.push(Placed { id: entry.id, len: entry.len, table: entry.table });
         }
         let affinity =
             if record.value.client_affinity != 0 { Affinity::ClientIp } else { Affinity::None };
@@ -174,6 +163,7 @@ impl Adoption {
     ) {
         let Some((known, ids)) = self.known(snapshot, record, address, endpoints) else { return };
         self.ledger.split_ids.take(record.id, 1);
+        self.ledger.split_names.insert(record.id, record.name.clone());
         used.extend(ids);
         self.ledger.service_bits.add(address.socket());
         self.ledger.addresses.insert(address, record.name.clone());
@@ -199,6 +189,7 @@ impl Adoption {
             return;
         };
         self.ledger.split_ids.take(record.id, 1);
+        self.ledger.split_names.insert(record.id, record.name.clone());
         self.ledger.service_bits.add(record.address.socket());
         let until = record.until.unwrap_or(self.now + record.drain + super::LINGER);
         self.retire(until, Retired::Split(Arc::new(known)));
@@ -210,14 +201,14 @@ impl Adoption {
     }
 
     fn endpoint(&mut self, record: &EndpointRecord, used: bool) {
-        let (split, subset) = (record.split.clone(), record.subset.clone());
-        let key = EndpointKey { split, subset, address: record.address };
+        let EndpointRecord { id, service, address, subset, .. } = *record;
+        let key = EndpointKey { service, address };
         // One that is in no table was about to come into force, or to drain.
         let until = record.until.unwrap_or(self.now + DEFAULT_DRAIN.as_secs());
-        let phase = match (used, record.gone) {
-            (true, _) => Phase::Live,
-            (false, true) => Phase::Gone { until },
-            (false, false) => Phase::Draining { until },
+        let (state, phase) = match (used, record.state) {
+            (true, _) => (EndpointState::Live, Phase::Live),
+            (false, EndpointState::Gone) => (EndpointState::Gone, Phase::Gone { until }),
+            (false, _) => (EndpointState::Draining, Phase::Draining { until }),
         };
         self.ledger.endpoint_ids.take(record.id, 1);
         self.ledger.endpoint_bits.add(record.address);
@@ -226,14 +217,30 @@ impl Adoption {
             self.ledger.leaving.insert(record.id, record.address);
             return;
         }
-        if used && record.gone {
-            let (id, address, subset) = (record.id, record.address, record.counts);
-            self.ops.push(Op::Endpoint { id, address, subset, gone: false });
+        if state != record.state {
+            self.ops.push(Op::Endpoint { id, address, state });
         }
         if !used {
-            self.ledger.deadlines.insert((until, key.clone()));
+            self.ledger.deadlines.insert((until, key));
         }
-        self.ledger.endpoints.insert(key, Record { id: record.id, subset: record.counts, phase });
+        self.ledger.endpoints.insert(key, Record { id, subset, phase });
+    }
+
+    /// Which subsets had which index, and their names; those of no split are forgotten.
+    fn subsets(&mut self, snapshot: &Snapshot) {
+        for (&index, &id) in &snapshot.subset_ids {
+            self.ledger.subsets.insert(index, SubsetRecord { id, name: None });
+        }
+        for (&index, name) in &snapshot.subsets {
+            let known = self.ledger.split_names.contains_key(&split_of(index));
+            match self.ledger.subsets.get_mut(&index) {
+                Some(record) if known => record.name = Some(name.clone()),
+                _ => {
+                    let key = IdentityKey::Subset(index);
+                    self.ops.push(Op::Identity { key, identity: None });
+                }
+            }
+        }
     }
 
     /// Bits that nobody wants are cleared, missing ones set.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap, OrdSet};
-use probe_common::map::MAX_SUBSETS;
+use probe_common::map::{MAX_SUBSETS, SUBSET_INDEX, subset_index};
 
 use crate::model::{Name, ServiceAddress, Split};
 use crate::table::Runs;
@@ -39,12 +39,12 @@ pub enum Phase {
     },
 }
 
-/// An endpoint of a subset of a split. The same address in two subsets is two
-/// endpoints, with counters of their own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// An endpoint of a service address. Flows know addresses, not names: whatever the
+/// split and its subsets are called, and whichever of them have the endpoint, it is
+/// the same one, and its flows go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct EndpointKey {
-    pub split: Name,
-    pub subset: Name,
+    pub service: ServiceAddress,
     pub address: SocketAddr,
 }
 
@@ -52,16 +52,41 @@ pub(super) struct EndpointKey {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record {
     pub id: u32,
-    /// The subset id under which its flows count.
+    /// The id of the subset that had it last.
     pub subset: u32,
+    pub phase: Phase,
+}
+
+/// What an index of subset ids stands for, or stood for.
+#[derive(Debug, Clone)]
+pub(super) struct SubsetRecord {
+    /// The id; the next subset with this index gets another generation.
+    pub id: u32,
+    /// Until the split is forgotten, also of a subset that was removed: flows that
+    /// were steered to it may live.
+    pub name: Option<Name>,
+}
+
+/// An endpoint that has an id, with the names that it has, or had last.
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointView<'a> {
+    /// Its id.
+    pub id: u32,
+    /// The split.
+    pub split: &'a Name,
+    /// The subset.
+    pub subset: &'a Name,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it is in its life.
     pub phase: Phase,
 }
 
 /// Where a subset is in the maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Placed {
-    /// Its place among the split's [`MAX_SUBSETS`] subset ids: stable, whatever the order.
-    pub slot: u32,
+    /// Its id: stable, whatever the order.
+    pub id: u32,
     /// Slots of its table; see [`probe_common::map::Subset::len`].
     pub len: u32,
     /// See [`probe_common::map::Subset::table`].
@@ -98,12 +123,16 @@ pub struct Ledger {
     /// Who has the service addresses that are in force.
     pub(super) addresses: HashMap<ServiceAddress, Name>,
     pub(super) endpoints: HashMap<EndpointKey, Record>,
+    /// By index; see [`subset_index`].
+    pub(super) subsets: HashMap<u32, SubsetRecord>,
     /// When phases end.
     pub(super) deadlines: OrdSet<(u64, EndpointKey)>,
     /// Ids whose flow entries are being swept.
     pub(super) leaving: HashMap<u32, SocketAddr>,
     /// By the time when it is over, and a number that tells them apart.
     pub(super) retired: OrdMap<(u64, u64), Retired>,
+    /// Of splits that have an id, retired ones included.
+    pub(super) split_names: HashMap<u32, Name>,
     pub(super) split_ids: Runs,
     pub(super) endpoint_ids: Runs,
     pub(super) chunks: Runs,
@@ -125,9 +154,11 @@ impl Ledger {
             splits: OrdMap::new(),
             addresses: HashMap::new(),
             endpoints: HashMap::new(),
+            subsets: HashMap::new(),
             deadlines: OrdSet::new(),
             leaving: HashMap::new(),
             retired: OrdMap::new(),
+            split_names: HashMap::new(),
             split_ids: Runs::new(capacity.splits),
             endpoint_ids: Runs::new(capacity.endpoints),
             chunks: Runs::new(capacity.chunks),
@@ -158,33 +189,49 @@ impl Ledger {
     pub fn subset_id(&self, split: &Name, subset: &Name) -> Option<u32> {
         let known = self.splits.get(split)?;
         let at = known.split.subsets().iter().position(|s| s.name == *subset)?;
-        Some(subset_id(known.id, known.placed[at].slot))
+        Some(known.placed[at].id)
     }
 
-    /// The id under which an endpoint of a subset counts, and its phase.
-    pub fn endpoint(
-        &self,
-        split: &Name,
-        subset: &Name,
-        address: SocketAddr,
-    ) -> Option<(u32, Phase)> {
-        let key = EndpointKey { split: split.clone(), subset: subset.clone(), address };
-        self.endpoints.get(&key).map(|record| (record.id, record.phase))
+    /// The id of an endpoint of a service address, and its phase.
+    pub fn endpoint(&self, service: ServiceAddress, address: SocketAddr) -> Option<(u32, Phase)> {
+        let record = self.endpoints.get(&EndpointKey { service, address })?;
+        Some((record.id, record.phase))
     }
 
-    /// Endpoints that were removed and still have an id: split, subset, address, id, phase.
-    pub fn departing(&self) -> impl Iterator<Item = (&Name, &Name, SocketAddr, u32, Phase)> {
-        self.deadlines.iter().filter_map(|(_, key)| {
-            let record = self.endpoints.get(key)?;
-            Some((&key.split, &key.subset, key.address, record.id, record.phase))
-        })
+    /// The split that has a service address now.
+    pub fn split_at(&self, service: ServiceAddress) -> Option<&Name> {
+        self.addresses.get(&service)
     }
 
-    /// All endpoints that have an id, by it.
-    pub fn endpoint_ids(&self) -> impl Iterator<Item = (u32, &Name, &Name, SocketAddr, Phase)> {
-        self.endpoints
-            .iter()
-            .map(|(key, record)| (record.id, &key.split, &key.subset, key.address, record.phase))
+    /// The names of a subset and of its split, while they are known: as long as no
+    /// other subset has its index.
+    pub fn subset_names(&self, id: u32) -> Option<(&Name, &Name)> {
+        let record = self.subsets.get(&subset_index(id)).filter(|record| record.id == id)?;
+        let split = self.split_names.get(&split_of(id))?;
+        Some((split, record.name.as_ref()?))
+    }
+
+    /// The endpoints that have an id, of all splits or of one: those in force once
+    /// for each subset that has them, and those that were removed.
+    pub fn endpoint_views(&self, only: Option<&str>) -> impl Iterator<Item = EndpointView<'_>> {
+        let wanted = move |split: &Name| only.is_none_or(|only| only == split.as_str());
+        let in_force = self.splits.values().filter(move |known| wanted(known.split.name()));
+        let live = in_force.flat_map(move |known| {
+            let split = &known.split;
+            split.subsets().iter().flat_map(move |subset| {
+                subset.endpoints.iter().filter_map(move |&address| {
+                    let (id, phase) = self.endpoint(split.address(), address)?;
+                    let (split, subset) = (split.name(), &subset.name);
+                    Some(EndpointView { id, split, subset, address, phase })
+                })
+            })
+        });
+        let departing = self.deadlines.iter().filter_map(move |(_, key)| {
+            let Record { id, subset, phase } = *self.endpoints.get(key)?;
+            let (split, subset) = self.subset_names(subset).filter(|(split, _)| wanted(split))?;
+            Some(EndpointView { id, split, subset, address: key.address, phase })
+        });
+        live.chain(departing)
     }
 
     /// Ids whose flow entries are to be deleted; see [`super::swept`].
@@ -231,7 +278,27 @@ impl Ledger {
     }
 }
 
-/// The id of the subset in that slot of a split.
-pub(super) const fn subset_id(split: u32, slot: u32) -> u32 {
+/// The index of the subset in that slot of a split.
+pub(super) const fn index_of(split: u32, slot: u32) -> u32 {
     split * MAX_SUBSETS as u32 + slot
+}
+
+/// The slot of a subset in its split.
+pub(super) const fn slot_of(id: u32) -> u32 {
+    subset_index(id) % MAX_SUBSETS as u32
+}
+
+/// The id of the split that a subset is, or was, of.
+pub(super) const fn split_of(id: u32) -> u32 {
+    subset_index(id) / MAX_SUBSETS as u32
+}
+
+/// The id of the next subset with that index: one generation, of 1 to 255, after
+/// the last one.
+pub(super) const fn next_id(index: u32, last: Option<u32>) -> u32 {
+    let generation = match last {
+        Some(last) => last >> SUBSET_INDEX.count_ones(),
+        None => 0,
+    };
+    (generation % 255 + 1) << SUBSET_INDEX.count_ones() | index
 }

@@ -24,6 +24,6 @@ mod tests;
 
 pub use adopt::{EndpointRecord, Snapshot, SplitRecord, adopt};
 pub use change::Change;
-pub use ledger::{Capacity, Ledger, Phase};
-pub use op::{Identity, IdentityKey, Op, Side, Table};
+pub use ledger::{Capacity, EndpointView, Ledger, Phase};
+pub use op::{EndpointState, Identity, IdentityKey, Op, Side, Table};
 pub use planner::{LINGER, Plan, PlanError, expire, plan, swept};

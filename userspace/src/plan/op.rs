@@ -19,14 +19,12 @@ pub enum Op {
         id: u32,
         /// Where it listens.
         address: SocketAddr,
-        /// The subset id under which its flows count.
-        subset: u32,
-        /// Its drain time is over: packets of its flows are rejected.
-        gone: bool,
+        /// What becomes of its flows.
+        state: EndpointState,
     },
     /// Set the counters of an endpoint id to zero, since another had it before.
     ResetEndpoint(u32),
-    /// The same of a subset id.
+    /// Begin a subset: its counters at zero, its index its own.
     ResetSubset(u32),
     /// Write down what an id stands for, for the next agent; or forget it.
     Identity {
@@ -76,6 +74,17 @@ pub enum Op {
     RemoveService(ServiceAddress),
 }
 
+/// What becomes of an endpoint's flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointState {
+    /// They go on, and there are new ones.
+    Live,
+    /// They go on, and new ones avoid it.
+    Draining,
+    /// Its drain time is over: their packets are rejected.
+    Gone,
+}
+
 /// A Maglev table to be: a plan for thousands of splits holds no slots.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
@@ -104,12 +113,13 @@ pub enum Side {
     Endpoint,
 }
 
-/// The key of an [`Identity`].
+/// The key of an [`Identity`]. A subset's is its index alone: see
+/// [`probe_common::map::SUBSET_INDEX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IdentityKey {
     /// A split id.
     Split(u32),
-    /// A subset id.
+    /// The index of a subset id.
     Subset(u32),
     /// An endpoint id.
     Endpoint(u32),
@@ -130,16 +140,16 @@ pub enum Identity {
         /// When its id is free.
         until: Option<u64>,
     },
-    /// A subset of the split whose id is in its own.
+    /// A subset of the split whose id is in its own; the last one with that index.
     Subset(Name),
     /// An endpoint.
     Endpoint {
-        /// The split.
-        split: Name,
-        /// The subset in it.
-        subset: Name,
+        /// The service address that it serves.
+        service: ServiceAddress,
         /// Where it listens.
         address: SocketAddr,
+        /// The id of the subset that had it last.
+        subset: u32,
         /// When its present phase (draining, gone) ends.
         until: Option<u64>,
     },

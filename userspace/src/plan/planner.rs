@@ -1,5 +1,6 @@
 //! The planner.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,8 +10,12 @@ use crate::explain::subset_seed;
 use crate::model::{Affinity, Name, ServiceAddress, Split, Subset};
 use crate::table::maglev;
 
-use super::ledger::{EndpointKey, Known, Placed, Record, Retired, subset_id};
-use super::{Capacity, Change, Identity, IdentityKey, Ledger, Op, Phase, Side, Table};
+use super::ledger::{
+    EndpointKey, Known, Placed, Record, Retired, SubsetRecord, index_of, next_id, slot_of,
+};
+use super::{
+    Capacity, Change, EndpointState, Identity, IdentityKey, Ledger, Op, Phase, Side, Table,
+};
 
 /// How long packets of the flows of a gone endpoint are rejected before the
 /// flows are forgotten, in seconds.
@@ -69,6 +74,7 @@ pub fn plan(ledger: &Ledger, change: &Change, now: u64) -> Result<Plan, PlanErro
         planner.remove(name);
     }
     planner.release_abandoned();
+    planner.drain_removed();
     Ok(planner.finish())
 }
 
@@ -101,13 +107,16 @@ struct Planner {
     now: u64,
     /// Addresses that a split had before, unless another takes them.
     abandoned: Vec<(ServiceAddress, Name, u64)>,
+    /// Versions that came out of force: their endpoints may have been removed.
+    replaced: Vec<Arc<Split>>,
 }
 
 impl Planner {
     fn new(ledger: &Ledger, now: u64) -> Self {
         let mut ledger = ledger.clone();
         ledger.epoch += 1;
-        Self { ledger, ops: Vec::new(), sweep: Vec::new(), now, abandoned: Vec::new() }
+        let (ops, sweep, abandoned, replaced) = Default::default();
+        Self { ledger, ops, sweep, now, abandoned, replaced }
     }
 
     fn finish(mut self) -> Plan {
@@ -150,7 +159,7 @@ impl Planner {
             }
         };
         let placed = self.subsets(split, id, base.as_deref())?;
-        let value = Box::new(version(split, id, &placed));
+        let value = Box::new(version(split, &placed));
         let identity = split_identity(split, None);
         if old.as_ref().is_none_or(|known| split_identity(&known.split, None) != identity) {
             self.identity(IdentityKey::Split(id), Some(identity));
@@ -158,17 +167,15 @@ impl Planner {
         self.ops.push(Op::Split { index, value });
         self.ops.push(Op::Activate { split: id, index });
         self.address(split, id, old.as_deref());
-        if let Some(old) = &old {
-            self.drain_others(old, split, split.drain().as_secs());
-        }
+        self.replaced.extend(old.as_ref().map(|old| Arc::clone(&old.split)));
         if let Some(base) = &base {
             self.loosen(base, &placed);
-            self.forget_subsets(base, &placed);
         }
         let split = Arc::clone(split);
         // The other version of a new split was never in force.
         let flipped = if base.is_some() { self.ledger.epoch } else { 0 };
         let known = Known { id, index, split, placed, flipped };
+        self.ledger.split_names.insert(id, known.split.name().clone());
         self.ledger.splits.insert(known.split.name().clone(), Arc::new(known));
         Ok(())
     }
@@ -209,44 +216,59 @@ impl Planner {
             Some((&base.split.subsets()[at], base.placed[at]))
         };
         let bits = |slots: &mut dyn Iterator<Item = u32>| slots.fold(0u32, |bits, s| bits | 1 << s);
-        let all = bits(&mut base.iter().flat_map(|base| &base.placed).map(|p| p.slot));
+        let all = bits(&mut base.iter().flat_map(|base| &base.placed).map(|p| slot_of(p.id)));
         let kept = split.subsets().iter().filter_map(|s| before(&s.name));
-        let mut taken = bits(&mut kept.map(|(_, placed)| placed.slot));
+        let mut taken = bits(&mut kept.map(|(_, placed)| slot_of(placed.id)));
+        // An endpoint of a retired split may be draining, and at another service address it is
+        // another one: else tables can be kept.
+        let address = split.address();
+        let in_force = self.ledger.splits.get(split.name());
+        let keeps = in_force.is_some_and(|known| known.split.address() == address);
         let mut placed = Vec::with_capacity(split.subsets().len());
         for subset in split.subsets() {
             let old = before(&subset.name);
-            let slot = match old {
-                Some((_, old)) => old.slot,
+            let subset_id = match old {
+                Some((_, old)) => old.id,
                 None => {
                     // Rather one that the version in force does not use: it
                     // keeps its name until then.
-                    let unused = (taken | all).trailing_ones();
-                    let limit = MAX_SUBSETS as u32;
-                    let slot = if unused < limit { unused } else { taken.trailing_ones() };
+                    let slot = self.slot(id, taken | all).or_else(|| self.slot(id, taken));
+                    // A split has no more subsets than slots.
+                    let slot = slot.unwrap_or_default();
                     taken |= 1 << slot;
-                    let subset_id = subset_id(id, slot);
-                    self.ops.push(Op::ResetSubset(subset_id));
-                    let identity = Identity::Subset(subset.name.clone());
-                    self.identity(IdentityKey::Subset(subset_id), Some(identity));
-                    slot
+                    self.begin_subset(index_of(id, slot), &subset.name)
                 }
             };
-            // An endpoint of a retired split may be draining: only a split in
-            // force has tables that can be kept.
-            let live = self.ledger.splits.contains_key(split.name());
             placed.push(match old {
-                Some((was, old)) if live && was.endpoints == subset.endpoints => old,
-                _ => self.table(split, subset, (id, slot))?,
+                Some((was, old)) if keeps && was.endpoints == subset.endpoints => old,
+                _ => self.table(split, subset, subset_id)?,
             });
         }
         Ok(placed)
+    }
+
+    /// The slot of a split, none of `taken`, that was begun anew least often: names of
+    /// removed subsets, and their generations, last longest that way.
+    fn slot(&self, split: u32, taken: u32) -> Option<u32> {
+        let free = (0..MAX_SUBSETS as u32).filter(|slot| taken & 1 << slot == 0);
+        let last = |slot: &u32| self.ledger.subsets.get(&index_of(split, *slot)).map(|r| r.id);
+        free.min_by_key(|slot| next_id(0, last(slot)))
+    }
+
+    /// Gives an index to another subset; its id.
+    fn begin_subset(&mut self, index: u32, name: &Name) -> u32 {
+        let id = next_id(index, self.ledger.subsets.get(&index).map(|record| record.id));
+        self.ledger.subsets.insert(index, SubsetRecord { id, name: Some(name.clone()) });
+        self.ops.push(Op::ResetSubset(id));
+        self.identity(IdentityKey::Subset(index), Some(Identity::Subset(name.clone())));
+        id
     }
 
     fn table(
         &mut self,
         split: &Split,
         subset: &Subset,
-        (split_id, slot): (u32, u32),
+        subset_id: u32,
     ) -> Result<Placed, PlanError> {
         let endpoints: Vec<SocketAddr> = subset.endpoints.iter().copied().collect();
         let count = endpoints.len();
@@ -256,10 +278,10 @@ impl Planner {
         })?;
         let mut ids = Vec::with_capacity(count);
         for &address in &endpoints {
-            ids.push(self.endpoint(split, subset, address, subset_id(split_id, slot))?);
+            ids.push(self.endpoint(split, address, subset_id)?);
         }
         if len <= 1 {
-            return Ok(Placed { slot, len, table: ids.first().copied().unwrap_or(0) });
+            return Ok(Placed { id: subset_id, len, table: ids.first().copied().unwrap_or(0) });
         }
         let run = len.div_ceil(CHUNK as u32);
         let mut start = self.ledger.chunks.allocate(run);
@@ -270,19 +292,17 @@ impl Planner {
         let table = start.ok_or_else(|| self.full(split.name(), "limits.tableSlots"))?;
         let seeds = endpoints.iter().map(|&e| maglev::seed(e)).collect();
         self.ops.push(Op::Table { start: table, table: Table { len, seeds, ids } });
-        Ok(Placed { slot, len, table })
+        Ok(Placed { id: subset_id, len, table })
     }
 
-    /// The id of an endpoint, which is live from now on and counts for that subset id.
+    /// The id of an endpoint, which is live from now on, and in that subset.
     fn endpoint(
         &mut self,
         split: &Split,
-        subset: &Subset,
         address: SocketAddr,
-        counts: u32,
+        subset: u32,
     ) -> Result<u32, PlanError> {
-        let (name, subset) = (split.name().clone(), subset.name.clone());
-        let key = EndpointKey { split: name, subset, address };
+        let key = EndpointKey { service: split.address(), address };
         let (id, before) = match self.ledger.endpoints.get(&key) {
             Some(record) => (record.id, Some(*record)),
             None => {
@@ -290,25 +310,25 @@ impl Planner {
                 (id.ok_or_else(|| self.full(split.name(), "limits.endpoints"))?, None)
             }
         };
-        let gone = matches!(before, Some(Record { phase: Phase::Gone { .. }, .. }));
-        if gone || before.is_none_or(|before| before.subset != counts) {
-            self.ops.push(Op::Endpoint { id, address, subset: counts, gone: false });
+        if before.is_none_or(|before| before.phase != Phase::Live) {
+            self.ops.push(Op::Endpoint { id, address, state: EndpointState::Live });
         }
+        let identity = endpoint_identity(&key, subset, None);
         match before.map(|before| before.phase) {
             Some(Phase::Live) => {}
             Some(Phase::Draining { until } | Phase::Gone { until }) => {
-                self.ledger.deadlines.remove(&(until, key.clone()));
-                self.identity(IdentityKey::Endpoint(id), Some(endpoint_identity(&key, None)));
+                self.ledger.deadlines.remove(&(until, key));
+                self.identity(IdentityKey::Endpoint(id), Some(identity));
             }
             None => {
                 self.ops.push(Op::ResetEndpoint(id));
                 if let Some((word, bits)) = self.ledger.endpoint_bits.add(address) {
                     self.ops.push(Op::Filter { side: Side::Endpoint, word, bits });
                 }
-                self.identity(IdentityKey::Endpoint(id), Some(endpoint_identity(&key, None)));
+                self.identity(IdentityKey::Endpoint(id), Some(identity));
             }
         }
-        self.ledger.endpoints.insert(key, Record { id, subset: counts, phase: Phase::Live });
+        self.ledger.endpoints.insert(key, Record { id, subset, phase: Phase::Live });
         Ok(id)
     }
 
@@ -354,43 +374,53 @@ impl Planner {
     fn remove(&mut self, name: &Name) {
         let Some(known) = self.ledger.splits.remove(name) else { return };
         self.withdraw(known.split.address(), name);
-        let drain = known.split.drain().as_secs();
-        for subset in known.split.subsets() {
-            for &address in &subset.endpoints {
-                self.start_drain(name, &subset.name, address, drain);
-            }
-        }
-        let until = self.now + drain + LINGER;
+        self.replaced.push(Arc::clone(&known.split));
+        let until = self.now + known.split.drain().as_secs() + LINGER;
         let identity = split_identity(&known.split, Some(until));
         self.identity(IdentityKey::Split(known.id), Some(identity));
         self.retire(until, Retired::Split(known));
     }
 
-    /// Drains the endpoints of the old version that the new one does not have.
-    fn drain_others(&mut self, old: &Known, new: &Split, drain: u64) {
-        for subset in old.split.subsets() {
-            let kept = new.subsets().iter().find(|s| s.name == subset.name);
-            for &address in &subset.endpoints {
-                if !kept.is_some_and(|kept| kept.endpoints.contains(&address)) {
-                    self.start_drain(new.name(), &subset.name, address, drain);
+    /// After all splits have their addresses: drains the endpoints of versions that came out of
+    /// force which the split that has their service address now does not have, whatever it is
+    /// called, in any subset.
+    fn drain_removed(&mut self) {
+        for old in std::mem::take(&mut self.replaced) {
+            let service = old.address();
+            let now = self.ledger.addresses.get(&service);
+            let now = now.and_then(|name| self.ledger.splits.get(name)).map(Arc::clone);
+            let now = now.as_ref().map(|known| &*known.split);
+            if now.is_some_and(|now| has_endpoints_of(now, &old)) {
+                continue;
+            }
+            let kept = now.map(all_endpoints).unwrap_or_default();
+            let until = self.now + now.unwrap_or(&old).drain().as_secs();
+            for &address in all_endpoints(&old).difference(&kept) {
+                let key = EndpointKey { service, address };
+                let phase = self.ledger.endpoints.get(&key).map(|record| record.phase);
+                if phase == Some(Phase::Live) {
+                    self.enter(&key, Phase::Draining { until }, until);
+                    self.tell_draining(&key);
                 }
             }
         }
     }
 
-    fn start_drain(&mut self, split: &Name, subset: &Name, address: SocketAddr, drain: u64) {
-        let key = EndpointKey { split: split.clone(), subset: subset.clone(), address };
-        let until = self.now + drain;
-        self.enter(&key, Phase::Draining { until }, until);
+    /// Has the programs know that new flows are not to go there.
+    fn tell_draining(&mut self, key: &EndpointKey) {
+        if let Some(&Record { id, .. }) = self.ledger.endpoints.get(key) {
+            let (address, state) = (key.address, EndpointState::Draining);
+            self.ops.push(Op::Endpoint { id, address, state });
+        }
     }
 
     /// Puts an endpoint in a phase that ends.
     fn enter(&mut self, key: &EndpointKey, phase: Phase, until: u64) {
         let Some(record) = self.ledger.endpoints.get_mut(key) else { return };
         record.phase = phase;
-        let id = record.id;
-        self.ledger.deadlines.insert((until, key.clone()));
-        let identity = endpoint_identity(key, Some(until));
+        let (id, subset) = (record.id, record.subset);
+        self.ledger.deadlines.insert((until, *key));
+        let identity = endpoint_identity(key, subset, Some(until));
         self.identity(IdentityKey::Endpoint(id), Some(identity));
     }
 
@@ -403,28 +433,19 @@ impl Planner {
         }
     }
 
-    /// Subsets that the new version does not have.
-    fn forget_subsets(&mut self, old: &Known, placed: &[Placed]) {
-        for gone in &old.placed {
-            if !placed.iter().any(|new| new.slot == gone.slot) {
-                self.identity(IdentityKey::Subset(subset_id(old.id, gone.slot)), None);
-            }
-        }
-    }
-
     fn expire_endpoints(&mut self) {
-        while let Some((until, key)) = self.ledger.deadlines.get_min().cloned() {
+        while let Some(&(until, key)) = self.ledger.deadlines.get_min() {
             if until > self.now {
                 return;
             }
-            self.ledger.deadlines.remove(&(until, key.clone()));
+            self.ledger.deadlines.remove(&(until, key));
             let Some(&record) = self.ledger.endpoints.get(&key) else { continue };
-            let Record { id, subset, phase } = record;
+            let Record { id, phase, .. } = record;
             match phase {
                 Phase::Live => {}
                 Phase::Draining { .. } => {
-                    let address = key.address;
-                    self.ops.push(Op::Endpoint { id, address, subset, gone: true });
+                    let (address, state) = (key.address, EndpointState::Gone);
+                    self.ops.push(Op::Endpoint { id, address, state });
                     let until = self.now + LINGER;
                     self.enter(&key, Phase::Gone { until }, until);
                 }
@@ -459,7 +480,14 @@ impl Planner {
     }
 
     fn forget_split(&mut self, known: &Known) {
-        self.forget_subsets(known, &[]);
+        for slot in 0..MAX_SUBSETS as u32 {
+            let index = index_of(known.id, slot);
+            let Some(record) = self.ledger.subsets.get_mut(&index) else { continue };
+            if record.name.take().is_some() {
+                self.identity(IdentityKey::Subset(index), None);
+            }
+        }
+        self.ledger.split_names.remove(&known.id);
         self.identity(IdentityKey::Split(known.id), None);
         self.loosen(known, &[]);
         self.ledger.split_ids.release(known.id, 1);
@@ -471,13 +499,26 @@ fn split_identity(split: &Split, until: Option<u64>) -> Identity {
     Identity::Split { name, address, drain: split.drain().as_secs(), until }
 }
 
-fn endpoint_identity(key: &EndpointKey, until: Option<u64>) -> Identity {
-    let (split, subset, address) = (key.split.clone(), key.subset.clone(), key.address);
-    Identity::Endpoint { split, subset, address, until }
+fn endpoint_identity(key: &EndpointKey, subset: u32, until: Option<u64>) -> Identity {
+    let EndpointKey { service, address } = *key;
+    Identity::Endpoint { service, address, subset, until }
+}
+
+/// The endpoints of all subsets.
+fn all_endpoints(split: &Split) -> BTreeSet<SocketAddr> {
+    split.subsets().iter().flat_map(|subset| &subset.endpoints).copied().collect()
+}
+
+/// Whether subsets of the same names, in the same order, have the same endpoints: so it is when
+/// weights alone changed, which must cost nothing.
+fn has_endpoints_of(new: &Split, old: &Split) -> bool {
+    let of = |split: &Split| split.subsets().len();
+    let mut pairs = new.subsets().iter().zip(old.subsets());
+    of(new) == of(old) && pairs.all(|(new, old)| new.endpoints == old.endpoints)
 }
 
 /// A split as the programs read it.
-fn version(split: &Split, id: u32, placed: &[Placed]) -> map::Split {
+fn version(split: &Split, placed: &[Placed]) -> map::Split {
     let mut value = map::Split {
         count: split.subsets().len() as u32,
         client_affinity: u32::from(split.affinity() == Affinity::ClientIp),
@@ -489,7 +530,7 @@ fn version(split: &Split, id: u32, placed: &[Placed]) -> map::Split {
             weight: subset.weight,
             len: placed.len,
             table: placed.table,
-            id: subset_id(id, placed.slot),
+            id: placed.id,
         };
     }
     value

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use probe_common::filter;
 use probe_common::hash::mix;
+use probe_common::map;
 
 use super::*;
 use crate::datapath::{Datapath as _, Memory};
@@ -102,8 +103,8 @@ impl Node {
                 .map(|subset| {
                     let ids: BTreeSet<u32> = self.maps.table(subset).into_iter().collect();
                     let endpoints = ids.iter().map(|id| {
-                        let (address, _, gone) = self.maps.endpoints[id];
-                        assert!(!gone, "new flows go to {address}, which is gone");
+                        let (address, state) = self.maps.endpoints[id];
+                        assert_eq!(state, EndpointState::Live, "new flows go to {address}");
                         address
                     });
                     (subset.seed, (subset.weight, endpoints.collect()))
@@ -126,11 +127,13 @@ impl Node {
             let split = self.ledger.split(known).unwrap();
             assert!(self.maps.in_force(split.address()).is_some(), "{known} is not in force");
             for subset in split.subsets() {
+                let id = self.ledger.subset_id(known, &subset.name).unwrap();
+                assert_eq!(self.ledger.subset_names(id), Some((known, &subset.name)));
+                assert_eq!(self.maps.subset_ids[&map::subset_index(id)], id);
                 for &address in &subset.endpoints {
-                    let (id, phase) = self.ledger.endpoint(known, &subset.name, address).unwrap();
+                    let (id, phase) = self.ledger.endpoint(split.address(), address).unwrap();
                     assert_eq!(phase, Phase::Live);
-                    let counts = self.ledger.subset_id(known, &subset.name).unwrap();
-                    assert_eq!(self.maps.endpoints[&id], (address, counts, false));
+                    assert_eq!(self.maps.endpoints[&id], (address, EndpointState::Live));
                     assert!(self.passes(Side::Endpoint, address), "{address}");
                 }
             }
@@ -195,14 +198,14 @@ fn a_change_of_weights_writes_one_version_and_flips_one_word() {
 fn a_removed_endpoint_drains_then_is_gone_then_its_id_is_free() {
     let mut node = Node::new();
     node.desire(&[split("a", 1, &[("v1", 1, &[1, 2])])]);
-    let (id, _) = node.ledger.endpoint(&name("a"), &name("v1"), endpoint(2)).unwrap();
+    let (id, _) = node.ledger.endpoint(address(1), endpoint(2)).unwrap();
     node.desire(&[split("a", 1, &[("v1", 1, &[1])])]);
-    let phase = |node: &Node| node.ledger.endpoint(&name("a"), &name("v1"), endpoint(2));
+    let phase = |node: &Node| node.ledger.endpoint(address(1), endpoint(2));
     assert_eq!(phase(&node), Some((id, Phase::Draining { until: 1010 })));
     node.pass(9);
-    assert!(!node.maps.endpoints[&id].2);
+    assert_eq!(node.maps.endpoints[&id].1, EndpointState::Draining);
     node.pass(1);
-    assert!(node.maps.endpoints[&id].2, "its drain time is over");
+    assert_eq!(node.maps.endpoints[&id].1, EndpointState::Gone, "its drain time is over");
     assert!(node.passes(Side::Endpoint, endpoint(2)), "its packets are to be rejected");
     node.pass(LINGER);
     assert_eq!(phase(&node), None);
@@ -217,7 +220,7 @@ fn an_endpoint_that_comes_back_keeps_its_id_while_its_flows_may_live() {
         let mut node = Node::new();
         let both = split("a", 1, &[("v1", 1, &[1, 2])]);
         node.desire(std::slice::from_ref(&both));
-        let find = |node: &Node| node.ledger.endpoint(&name("a"), &name("v1"), endpoint(2));
+        let find = |node: &Node| node.ledger.endpoint(address(1), endpoint(2));
         let before = find(&node);
         node.desire(&[split("a", 1, &[("v1", 1, &[1])])]);
         node.pass(wait);
@@ -227,6 +230,83 @@ fn an_endpoint_that_comes_back_keeps_its_id_while_its_flows_may_live() {
         assert_eq!(find(&node), before, "{phase}: the old deadline is void");
         node.agrees();
     }
+}
+
+/// The end of drain times, and of what comes after them.
+fn let_all_drain(node: &mut Node) {
+    for _ in 0..3 {
+        node.pass(DAY);
+    }
+}
+
+#[test]
+fn an_endpoint_of_the_service_address_stays_whatever_the_names() {
+    const BEFORE: Subsets<'_> = &[("v1", 1, &[1, 2]), ("v2", 1, &[3])];
+    let cases: [(&str, &str, Subsets<'_>); 6] = [
+        ("subsets renamed", "a", &[("blue", 1, &[1, 2]), ("green", 1, &[3])]),
+        ("the split renamed", "b", BEFORE),
+        ("an endpoint in another subset", "a", &[("v1", 1, &[1]), ("v2", 1, &[2, 3])]),
+        ("subsets joined", "a", &[("all", 1, &[1, 2, 3])]),
+        ("names exchanged", "a", &[("v2", 1, &[1, 2]), ("v1", 1, &[3])]),
+        ("in two subsets, and more beside", "c", &[("x", 1, &[1, 2, 3, 4]), ("y", 0, &[1])]),
+    ];
+    for (what, title, subsets) in cases {
+        for steps in 1..=2 {
+            let mut node = Node::new();
+            node.desire(&[split("a", 1, BEFORE)]);
+            let find =
+                |node: &Node| [1, 2, 3].map(|n| node.ledger.endpoint(address(1), endpoint(n)));
+            let before = find(&node);
+            assert!(before.iter().all(|found| matches!(found, Some((_, Phase::Live)))));
+            if steps == 2 {
+                // As when a file is renamed: it goes, and comes back a moment later.
+                node.desire(&[]);
+                node.pass(1);
+            }
+            node.desire(&[split(title, 1, subsets)]);
+            let_all_drain(&mut node);
+            assert_eq!(find(&node), before, "{what}, in {steps} steps");
+            node.agrees();
+            node.adopt();
+            let_all_drain(&mut node);
+            assert_eq!(find(&node), before, "{what}, in {steps} steps, adopted");
+        }
+    }
+}
+
+#[test]
+fn an_index_of_a_subset_goes_to_another_one_under_another_id() {
+    let mut node = Node::new();
+    let id = |node: &Node, of: &str| node.ledger.subset_id(&name("a"), &name(of)).unwrap();
+    node.desire(&[split("a", 1, &[("v1", 1, &[1])])]);
+    let mut seen = BTreeSet::from([id(&node, "v1")]);
+    // A slot comes to its turn again, and its generation then is another one.
+    for round in 0..100 {
+        let title = format!("n{round}");
+        node.desire(&[split("a", 1, &[(&title, 1, &[1])])]);
+        assert!(seen.insert(id(&node, &title)), "the id of a subset that flows may still carry");
+        if round % 10 == 0 {
+            node.adopt();
+        }
+    }
+    node.desire(&[]);
+    let_all_drain(&mut node);
+    node.desire(&[split("a", 1, &[("v1", 1, &[1])])]);
+    assert!(seen.insert(id(&node, "v1")), "also after the split was forgotten");
+    node.agrees();
+}
+
+#[test]
+fn an_endpoint_that_leaves_only_one_address_stays_at_the_other() {
+    let mut node = Node::new();
+    let at = |node: &Node, vip| node.ledger.endpoint(address(vip), endpoint(1));
+    node.desire(&[split("a", 1, &[("v1", 1, &[1])]), split("b", 2, &[("v1", 1, &[1])])]);
+    node.desire(&[split("a", 1, &[("v1", 1, &[2])]), split("b", 2, &[("v1", 1, &[1])])]);
+    assert!(matches!(at(&node, 1), Some((_, Phase::Draining { .. }))));
+    let_all_drain(&mut node);
+    assert_eq!(at(&node, 1), None);
+    assert!(matches!(at(&node, 2), Some((_, Phase::Live))));
+    node.agrees();
 }
 
 #[test]
@@ -348,9 +428,7 @@ fn thousands_of_changes_leak_nothing_and_never_show_half_a_split() {
         node.agrees();
     }
     node.desire(&[]);
-    for _ in 0..3 {
-        node.pass(DAY);
-    }
+    let_all_drain(&mut node);
     node.ledger.note_grace(node.ledger.epoch());
     let used = node.ledger.used();
     assert_eq!((used.splits, used.endpoints, used.chunks), (0, 0, 0));
@@ -413,11 +491,11 @@ fn adoption_changes_nothing_that_is_in_order() {
     node.desire(&[split("a", 1, &[("v0", 1, &[9]), ("v1", 9, &[1, 2])])]);
     node.desire(&splits);
     let before = node.maps.clone();
-    let (id, phase) = node.ledger.endpoint(&name("a"), &name("v0"), endpoint(9)).unwrap();
+    let (id, phase) = node.ledger.endpoint(address(1), endpoint(9)).unwrap();
     let subset = node.ledger.subset_id(&name("a"), &name("v2"));
     node.adopt();
     assert_eq!(node.maps.writes, before.writes, "no repairs");
     assert_eq!(node.desire(&splits), 0);
-    assert_eq!(node.ledger.endpoint(&name("a"), &name("v0"), endpoint(9)), Some((id, phase)));
+    assert_eq!(node.ledger.endpoint(address(1), endpoint(9)), Some((id, phase)));
     assert_eq!(node.ledger.subset_id(&name("a"), &name("v2")), subset);
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::de::DeserializeOwned;
 
-use crate::model::Name;
+use crate::model::{Name, is_any_label};
 use crate::source::{FieldPath, Node, Problem, document};
 
 /// Collects what is found while a document is read.
@@ -64,9 +64,21 @@ impl Check<'_> {
         self.keep(at, document::address(text))
     }
 
-    /// A name as splits and subsets have.
+    /// A name as objects have.
     pub(super) fn name(&mut self, at: &FieldPath, text: &str) -> Option<Name> {
-        self.keep(at, Name::new(text))
+        self.keep(at, Name::of_object(text))
+    }
+
+    /// A name as Istio's subsets have: capitals, but no dots.
+    pub(super) fn subset(&mut self, at: &FieldPath, text: &str) -> Option<Name> {
+        if is_any_label(text) {
+            return self.keep(at, Name::new(text));
+        }
+        let message = format!(
+            "\"{text}\" is not a valid name of a subset: expected 1 to 63 letters, digits or '-', starting and ending with a letter or digit"
+        );
+        self.problem(at, message);
+        None
     }
 }
 

@@ -7,13 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
 use super::check::Check;
-use super::core::{EndpointSlice, Service};
+use super::core::{EndpointSlice, Pod, Service};
 use super::gateway::{Gateway, ReferenceGrant, Route};
-use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind};
+use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind, Said};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
 use super::{Labels, table};
-use crate::model::{Key, Name, Protocol, Split, is_label};
-use crate::source::{FieldPath, Located, Node, Problem, Spot, document, stream};
+use crate::model::{Key, Protocol, Split, is_label};
+use crate::source::{FieldPath, Located, Node, Problem, Spot, document, documents};
 
 /// A document that is right by itself.
 #[derive(Debug, Clone)]
@@ -40,7 +40,8 @@ pub(super) enum Body {
     /// Of a Service or a ServiceEntry.
     Service(Service),
     Slice(EndpointSlice),
-    /// Of a Pod or Namespace: there is nothing but its labels.
+    Pod(Pod),
+    /// Of a Namespace: there is nothing but its labels.
     Labels,
 }
 
@@ -174,12 +175,12 @@ pub fn ids<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Vec<Id>, Ve
     let mut ids = Vec::new();
     let mut problems = Vec::new();
     for (file, text) in files {
-        let (nodes, found) = stream(file.as_ref(), text.as_ref());
+        let (nodes, found) = documents(file.as_ref(), text.as_ref());
         problems.extend(found);
         for node in &nodes {
             match identity::kind(node) {
-                Ok(Kind::PassedOver(_)) => {}
-                Ok(kind) => {
+                Ok(Said::PassedOver(_)) => {}
+                Ok(Said::Kind(kind)) => {
                     let mut check = check(node);
                     match header(&mut check, kind) {
                         Some((id, _)) => ids.push(id),
@@ -214,7 +215,7 @@ pub fn read(file: &str, text: &str) -> Documents {
 
 /// `good` is called for each of the documents that are right.
 fn read_into(all: &mut Documents, file: &str, text: &str, mut good: impl FnMut(&Node<'_>)) {
-    let (nodes, problems) = stream(file, text);
+    let (nodes, problems) = documents(file, text);
     all.unnamed |= !problems.is_empty();
     all.problems.extend(problems);
     for node in nodes {
@@ -223,36 +224,33 @@ fn read_into(all: &mut Documents, file: &str, text: &str, mut good: impl FnMut(&
                 all.problems.extend(found);
                 all.unnamed = true;
             }
-            Ok(Kind::PassedOver(_)) => {
-                let message = "passed over: it says nothing about steering";
-                all.notes.push(node.problem(&FieldPath::of("kind"), message));
+            Ok(Said::PassedOver(why)) => {
+                let message = format!("passed over: {why}");
+                all.notes.push(node.problem(&FieldPath::of("kind"), &message));
             }
-            Ok(Kind::TrafficSplit) => split(all, node, &mut good),
-            Ok(kind) => resource(all, node, kind, &mut good),
+            Ok(Said::Kind(Kind::TrafficSplit)) => split(all, node, &mut good),
+            Ok(Said::Kind(kind)) => resource(all, node, kind, &mut good),
         }
     }
     all.problems.sort_by_key(|problem| problem.line);
 }
 
 fn split(all: &mut Documents, node: Node<'_>, good: &mut impl FnMut(&Node<'_>)) {
-    let id = |name: &str| Id {
-        kind: Kind::TrafficSplit,
-        namespace: String::new(),
-        name: name.to_owned(),
-    };
+    let id = |name: String| Id { kind: Kind::TrafficSplit, namespace: String::new(), name };
     match document::split(&node) {
-        Ok(split) => {
+        Ok((split, labels)) => {
             good(&node);
             all.documents.push(Arc::new(Document {
-                id: id(split.name().as_str()),
+                id: id(split.name().to_string()),
                 place: node.into_located(),
-                labels: Labels::new(),
+                labels,
                 body: Body::Split(Arc::new(split)),
                 notes: Vec::new(),
             }));
         }
         Err(problems) => {
-            let name = node.value.get("metadata").and_then(|m| m.get("name")?.as_str());
+            let text = |key| node.value.get("metadata").and_then(|m| m.get(key)?.as_str());
+            let name = text("name").map(|name| document::split_name(name, text("namespace")));
             all.unnamed |= name.is_none();
             all.refused.extend(name.map(id));
             all.problems.extend(problems);
@@ -304,12 +302,13 @@ fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {
     let text = check.name(&name(), &text)?;
     let namespace = metadata.namespace.filter(|namespace| !namespace.is_empty());
     if let Some(namespace) = namespace.as_ref().filter(|namespace| !is_label(namespace)) {
-        let message = format!(
-            "\"{namespace}\" is not a valid namespace: expected 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit"
-        );
-        check.problem(&FieldPath::of("metadata.namespace"), message);
+        check.problem(&FieldPath::of("metadata.namespace"), document::no_namespace(namespace));
         return None;
     }
+    let own = match kind {
+        Kind::TrafficSplit => document::split_name(text.as_str(), namespace.as_deref()),
+        _ => text.to_string(),
+    };
     let namespace = match kind.is_namespaced() {
         false => String::new(),
         true => namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
@@ -319,7 +318,7 @@ fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {
         check.problem(&name(), message);
         return None;
     }
-    let id = Id { kind, namespace, name: Name::as_str(&text).to_owned() };
+    let id = Id { kind, namespace, name: own };
     Some((id, metadata.labels.unwrap_or_default().into_iter().collect::<BTreeMap<_, _>>()))
 }
 
@@ -336,7 +335,8 @@ fn body(check: &mut Check<'_>, kind: Kind, labels: &Labels) -> Option<Body> {
         Kind::ReferenceGrant => Body::Grant(ReferenceGrant::read(check)?),
         Kind::Service => Body::Service(Service::read(check)?),
         Kind::EndpointSlice => Body::Slice(EndpointSlice::read(check)?),
+        Kind::Pod => Body::Pod(Pod::read(check)?),
         // Not read by this function, or for their labels alone.
-        Kind::TrafficSplit | Kind::PassedOver(_) | Kind::Pod | Kind::Namespace => Body::Labels,
+        Kind::TrafficSplit | Kind::Namespace => Body::Labels,
     })
 }

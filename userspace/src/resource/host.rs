@@ -22,7 +22,7 @@ impl Host {
         if text.starts_with('*') {
             return Err(format!("\"{text}\" has a wildcard, expected the name of one service"));
         }
-        Name::new(text).map_err(|error| error.to_string())?;
+        Name::of_object(text).map_err(|error| error.to_string())?;
         let full = Self::of_service(namespace, text);
         Ok(if text.contains('.') { Self(text.to_owned()) } else { full })
     }
@@ -68,7 +68,7 @@ impl Pattern {
         match text.strip_prefix('*') {
             None => Host::parse(text, namespace).map(Self::Exact),
             Some("") => Ok(Self::Ending(String::new())),
-            Some(ending) => match ending.strip_prefix('.').map(Name::new) {
+            Some(ending) => match ending.strip_prefix('.').map(Name::of_object) {
                 Some(Ok(_)) => Ok(Self::Ending(ending.to_owned())),
                 _ => Err(format!(
                     "\"{text}\" is not a host, expected a DNS name, \"*.NAME\" or \"*\""

@@ -40,8 +40,6 @@ pub enum Kind {
     Pod,
     /// Kubernetes: read for the labels that listeners select by.
     Namespace,
-    /// A kind that is passed over with a note.
-    PassedOver(&'static str),
 }
 
 /// A kind as documents name it.
@@ -50,7 +48,7 @@ pub(super) struct Header {
     /// The API group; empty for the core one.
     pub group: &'static str,
     pub name: &'static str,
-    /// The versions that are read, the newest first; all of them if there are none here.
+    /// The versions that are read, the newest first.
     pub versions: &'static [&'static str],
 }
 
@@ -84,11 +82,7 @@ const fn header(
     Header { kind, group, name, versions }
 }
 
-const fn passed_over(group: &'static str, name: &'static str) -> Header {
-    header(Kind::PassedOver(name), group, name, &[])
-}
-
-/// Every kind that is read or passed over.
+/// Every kind that is read.
 pub(super) const HEADERS: &[Header] = &[
     header(Kind::TrafficSplit, "weir.dev", "TrafficSplit", &["v1alpha1"]),
     header(Kind::VirtualService, ISTIO, "VirtualService", ISTIO_VERSIONS),
@@ -104,18 +98,73 @@ pub(super) const HEADERS: &[Header] = &[
     header(Kind::EndpointSlice, "discovery.k8s.io", "EndpointSlice", &["v1"]),
     header(Kind::Pod, "", "Pod", &["v1"]),
     header(Kind::Namespace, "", "Namespace", &["v1"]),
-    passed_over("", "ServiceAccount"),
-    passed_over("", "ConfigMap"),
-    passed_over("", "Secret"),
-    passed_over("apps", "Deployment"),
-    passed_over("apps", "ReplicaSet"),
-    passed_over("apps", "StatefulSet"),
-    passed_over("apps", "DaemonSet"),
-    passed_over(GATEWAY, "GatewayClass"),
 ];
 
-/// Kinds of the Gateway API that are refused.
-const LAYER_7: &[&str] = &["HTTPRoute", "GRPCRoute", "TLSRoute"];
+/// Kinds that exist beside these in groups of which weir reads some, so that
+/// any other one is a mistake.
+const OTHERS: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "Binding",
+            "ComponentStatus",
+            "ConfigMap",
+            "Endpoints",
+            "Event",
+            "LimitRange",
+            "Node",
+            "PersistentVolume",
+            "PersistentVolumeClaim",
+            "PodTemplate",
+            "ReplicationController",
+            "ResourceQuota",
+            "Secret",
+            "ServiceAccount",
+            "Status",
+        ],
+    ),
+    ("discovery.k8s.io", &[]),
+    (ISTIO, &["EnvoyFilter", "ProxyConfig", "Sidecar", "WorkloadGroup"]),
+    (
+        GATEWAY,
+        &[
+            "BackendLBPolicy",
+            "BackendTLSPolicy",
+            "GRPCRoute",
+            "GatewayClass",
+            "HTTPRoute",
+            "ListenerSet",
+            "ReferencePolicy",
+            "TLSRoute",
+        ],
+    ),
+    ("weir.dev", &[]),
+];
+
+/// Why a kind that exists is passed over.
+fn passed_over(group: &str, name: &str) -> String {
+    let read: Vec<&str> =
+        HEADERS.iter().filter(|header| header.name == name).map(|header| header.group).collect();
+    match (group, name) {
+        (GATEWAY, "HTTPRoute" | "GRPCRoute" | "TLSRoute") => format!(
+            "layer 4 cannot do what {name}s ask for, so weir does not steer by it; it reads TCPRoute and UDPRoute"
+        ),
+        ("", "Endpoints") => "weir reads the EndpointSlices that say the same".to_owned(),
+        _ if !read.is_empty() => {
+            format!("weir reads no {name} of \"{group}\", only of \"{}\"", read.join("\", \""))
+        }
+        _ => "it says nothing about steering".to_owned(),
+    }
+}
+
+/// What a document says that it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// A kind that is read.
+    Kind(Kind),
+    /// Something that is not, and why.
+    PassedOver(String),
+}
 
 impl Header {
     pub(super) fn api_versions(&self) -> Vec<String> {
@@ -142,8 +191,7 @@ impl Kind {
 
     /// The kinds that are kept when they are applied.
     fn kept() -> impl Iterator<Item = Self> {
-        let kinds = HEADERS.iter().map(|header| header.kind);
-        kinds.filter(|kind| !matches!(kind, Self::PassedOver(_)))
+        HEADERS.iter().map(|header| header.kind)
     }
 
     /// The kind that somebody means who types this: its name in any case, in
@@ -166,7 +214,6 @@ impl Kind {
             // Without a group it is the Gateway API's.
             found => found.contains(&Self::Gateway).then_some(Self::Gateway),
         }
-        .filter(|kind| Self::kept().any(|kept| kept == *kind))
     }
 
     /// Whether documents of this kind have a namespace.
@@ -224,7 +271,7 @@ impl fmt::Display for Id {
 }
 
 /// The kind of a document, or what is wrong with how it says it.
-pub(crate) fn kind(node: &Node<'_>) -> Result<Kind, Vec<Problem>> {
+pub(crate) fn kind(node: &Node<'_>) -> Result<Said, Vec<Problem>> {
     if !node.value.is_mapping() {
         let message = "not a mapping, expected a document with apiVersion and kind";
         return Err(vec![node.problem(&FieldPath::root(), message)]);
@@ -252,22 +299,22 @@ pub(crate) fn kind(node: &Node<'_>) -> Result<Kind, Vec<Problem>> {
         (Err(version), Err(name)) => return Err([versions(&version), kinds(&name)].concat()),
     };
     let (group, version) = split(given);
-    let mut of_group = HEADERS.iter().filter(|h| h.group == group).peekable();
     let unknown_version = || versions(&format!("unknown apiVersion \"{given}\""));
-    if of_group.peek().is_none() {
+    let Some((_, others)) = OTHERS.iter().find(|(known, _)| *known == group) else {
+        return Ok(Said::PassedOver(passed_over(group, name)));
+    };
+    // The core group is one that is not named.
+    if group.is_empty() && version != "v1" {
         return Err(unknown_version());
     }
-    if group == GATEWAY && LAYER_7.contains(&name) {
-        let message = format!(
-            "refused: layer 4 cannot do what {name}s ask for; expected TCPRoute or UDPRoute"
-        );
-        return Err(problem("kind", message));
-    }
-    let Some(header) = of_group.find(|h| h.name == name) else {
-        return Err(kinds(&format!("unknown kind \"{name}\"")));
+    let Some(header) = HEADERS.iter().find(|h| h.group == group && h.name == name) else {
+        return match others.contains(&name) {
+            true => Ok(Said::PassedOver(passed_over(group, name))),
+            false => Err(kinds(&format!("unknown kind \"{name}\""))),
+        };
     };
-    if header.versions.is_empty() || header.versions.contains(&version) {
-        Ok(header.kind)
+    if header.versions.contains(&version) {
+        Ok(Said::Kind(header.kind))
     } else {
         Err(unknown_version())
     }
@@ -307,7 +354,17 @@ mod tests {
             assert_eq!(Id::of(&id.key()), Some(id));
         }
         let key = Key { kind: "Deployment".into(), namespace: String::new(), name: "x".into() };
-        assert_eq!(Id::of(&key), None, "it is passed over");
+        assert_eq!(Id::of(&key), None, "it is not read");
+    }
+
+    #[test]
+    fn groups_of_kinds_that_are_read_are_known() {
+        for header in HEADERS {
+            let known = OTHERS.iter().filter(|(group, _)| *group == header.group);
+            let others: Vec<_> = known.collect();
+            assert_eq!(others.len(), 1, "{}", header.name);
+            assert!(!others[0].1.contains(&header.name), "{}", header.name);
+        }
     }
 
     #[test]

@@ -114,6 +114,14 @@ impl Placement {
         winner.or_else(|| self.claims(name).next().map(Claim::planned))
     }
 
+    /// The split that has a service address.
+    pub fn owner(&self, address: &ServiceAddress) -> Option<&Planned> {
+        let claims = self.addresses.get(address).into_iter().flatten();
+        let standing = |claim: &Claim| self.standings.get(&claim.planned().name);
+        let winners = claims.filter_map(|claim| standing(claim)?.planned());
+        winners.into_iter().find(|planned| planned.address == *address)
+    }
+
     /// Those that ask for a name.
     pub fn claims(&self, name: &Name) -> impl Iterator<Item = &Claim> {
         self.names.get(name).into_iter().flatten()

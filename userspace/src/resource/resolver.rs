@@ -13,7 +13,7 @@ use super::outcome::{Condition, Origin, Provenance, Resolved};
 use super::placement::{Claim, Placement, Standing};
 use super::resolve::{self, Outcome, Planned, Rank};
 use super::set::{Key, Set, View};
-use crate::model::{DesiredError, Name, Split};
+use crate::model::{DesiredError, Name, ServiceAddress, Split};
 use crate::source::{FieldPath, Problem};
 
 /// What is resolved by itself.
@@ -138,7 +138,10 @@ impl Resolver {
             let problems = standing.iter().flat_map(|standing| &standing.problems);
             update.problems.extend(problems.cloned());
             let winner = standing.and_then(Standing::planned);
-            update.notes.extend(winner.into_iter().flat_map(|p| p.notes.iter().cloned()));
+            if let Some(planned) = winner {
+                update.notes.extend(planned.notes.iter().cloned());
+                update.notes.extend(self.chained(planned));
+            }
         }
         tidy(&mut update.problems);
         tidy(&mut update.notes);
@@ -243,6 +246,7 @@ impl Resolver {
         let planned = self.placement.standing(name).and_then(|standing| standing.planned());
         let Some(planned) = planned else { return Vec::new() };
         let mut found = planned.notes.clone();
+        found.extend(self.chained(planned));
         for id in &planned.sources {
             found.extend(self.set.get(id).into_iter().flat_map(|d| d.notes.iter().cloned()));
             found.extend(self.outcome(id).into_iter().flat_map(|o| o.notes.iter().cloned()));
@@ -283,8 +287,37 @@ impl Resolver {
             self.set.all().flat_map(|document| document.notes.iter().cloned()).collect();
         found.extend(self.solved.values().flat_map(|s| s.outcome.notes.iter().cloned()));
         let planned = self.placement.standings().filter_map(|(_, standing)| standing.planned());
-        found.extend(planned.flat_map(|planned| planned.notes.iter().cloned()));
+        for planned in planned {
+            found.extend(planned.notes.iter().cloned());
+            found.extend(self.chained(planned));
+        }
         tidy(&mut found);
+        found
+    }
+
+    /// What is to be said of endpoints that are the service addresses of other splits.
+    fn chained(&self, planned: &Planned) -> Vec<Problem> {
+        let Some(split) = &planned.split else { return Vec::new() };
+        let Some(document) = self.set.get(&planned.document) else { return Vec::new() };
+        let mut found = Vec::new();
+        for (index, subset) in split.subsets().iter().enumerate() {
+            for endpoint in &subset.endpoints {
+                let (ip, port) = (endpoint.ip(), endpoint.port());
+                let address = ServiceAddress { ip, port, protocol: split.address().protocol };
+                let Some(other) = self.placement.owner(&address) else { continue };
+                let at = match planned.rank {
+                    Rank::Written => FieldPath::of("spec.subsets").index(index).key("endpoints"),
+                    _ => name(),
+                };
+                let message = format!(
+                    "endpoint {endpoint} of subset \"{}\" of split \"{}\" is the service address of split \"{}\": what is steered there is not steered again; expected the endpoints themselves",
+                    subset.name,
+                    split.name(),
+                    other.name
+                );
+                found.push(document.problem(&at, &message));
+            }
+        }
         found
     }
 

@@ -72,7 +72,8 @@ fn keys(document: &Document) -> Vec<Key> {
         }
         Body::Workload(_) => keys.push(Key::Workloads(own.namespace.clone())),
         Body::Grant(_) => keys.push(Key::Grants(own.namespace.clone())),
-        Body::Split(_) | Body::IstioGateway(_) | Body::Gateway(_) | Body::Labels => {}
+        Body::Split(_) | Body::IstioGateway(_) | Body::Gateway(_) | Body::Pod(_) | Body::Labels => {
+        }
     }
     keys
 }

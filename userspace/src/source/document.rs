@@ -1,11 +1,11 @@
 //! weir's own documents to splits.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{FieldPath, Node, Problem, raw};
-use crate::model::{Name, ServiceAddress, Split, SplitError, Subset};
+use crate::model::{Name, ServiceAddress, Split, SplitError, Subset, derived_split, is_label};
 
 const NAME: &str = "metadata.name";
 
@@ -16,12 +16,23 @@ pub(crate) fn canonical(value: &impl serde::Serialize) -> serde_json::Result<Str
     serde_json::to_string(&value)
 }
 
-/// The split of a document that is a TrafficSplit, or everything that is wrong with it.
-pub(crate) fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
+/// The name of the split of a TrafficSplit of some name and namespace, as of the
+/// splits of a Service: NAME.NAMESPACE, shortened if that is too long; or NAME
+/// alone if it is in none.
+pub(crate) fn split_name(name: &str, namespace: Option<&str>) -> String {
+    match namespace {
+        None | Some("") => name.to_owned(),
+        Some(namespace) => derived_split(&format!("{name}.{namespace}")),
+    }
+}
+
+/// The split of a document that is a TrafficSplit, and its labels; or everything
+/// that is wrong with it.
+pub(crate) fn split(node: &Node<'_>) -> Result<(Split, BTreeMap<String, String>), Vec<Problem>> {
     let raw: raw::TrafficSplit = node.typed().map_err(|problem| vec![problem])?;
     let mut check = Check { node, problems: Vec::new() };
-    let name = Name::new(raw.metadata.name);
-    let name = check.keep(&FieldPath::of(NAME), name.map_err(|e| e.to_string()));
+    let labels = raw.metadata.labels.unwrap_or_default();
+    let name = check.name(&raw.metadata.name, raw.metadata.namespace.as_deref());
     let spec = FieldPath::of("spec");
     let ip = check.keep(&spec.key("address"), address(&raw.spec.address));
     let port = check.keep(&spec.key("port"), raw.spec.port.get());
@@ -45,7 +56,7 @@ pub(crate) fn split(node: &Node<'_>) -> Result<Split, Vec<Problem>> {
             Ok(split.with_drain(drain))
         };
         if let Some(split) = check.split(make, subsets, complete) {
-            return Ok(split);
+            return Ok((split, labels));
         }
     }
     Err(check.problems)
@@ -69,6 +80,17 @@ struct Check<'a> {
 impl Check<'_> {
     fn keep<T>(&mut self, path: &FieldPath, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.problems.push(self.node.problem(path, &message))).ok()
+    }
+
+    fn name(&mut self, name: &str, namespace: Option<&str>) -> Option<Name> {
+        let own = Name::of_object(name).map_err(|error| error.to_string());
+        self.keep(&FieldPath::of(NAME), own)?;
+        if let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) {
+            let good = if is_label(namespace) { Ok(()) } else { Err(no_namespace(namespace)) };
+            self.keep(&FieldPath::of("metadata.namespace"), good)?;
+        }
+        let name = Name::of_object(split_name(name, namespace)).map_err(|error| error.to_string());
+        self.keep(&FieldPath::of(NAME), name)
     }
 
     fn subset(&mut self, path: &FieldPath, index: usize, raw: raw::Subset) -> Option<Placed> {
@@ -144,6 +166,13 @@ impl Check<'_> {
     }
 }
 
+/// What is said of a namespace that is none.
+pub(crate) fn no_namespace(text: &str) -> String {
+    format!(
+        "\"{text}\" is not a valid namespace: expected 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit"
+    )
+}
+
 /// A unicast address.
 pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
     let expected = "expected a unicast IPv4 or IPv6 address";
@@ -178,7 +207,14 @@ fn refused(ip: IpAddr) -> Option<&'static str> {
     match ip {
         _ if ip.is_unspecified() => Some("unspecified"),
         _ if ip.is_multicast() => Some("multicast"),
+        _ if ip.is_loopback() => Some("a loopback address, at which a host speaks to itself alone"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("of 0.0.0.0/8, which is no host's"),
+        IpAddr::V4(v4) if v4.octets()[0] >= 240 => Some("of the reserved range 240.0.0.0/4"),
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("IPv4-mapped"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            Some("a link-local address, which is a different host's on every link")
+        }
         _ => None,
     }
 }

@@ -36,6 +36,8 @@ pub struct Files {
     pub unreadable: BTreeSet<String>,
     /// Whether it is not even known which files there are.
     pub unlisted: bool,
+    /// Something that the system has refused, and may do later without a change of any file.
+    pub failed: Option<Problem>,
 }
 
 /// A file that was read.
@@ -70,7 +72,9 @@ pub fn load_files(dir: &Path, before: &Files) -> Files {
     let listed = match read_all(dir) {
         Ok(listed) => listed,
         Err(error) => {
-            found.problems.push(unlisted(dir, &error));
+            let problem = unlisted(dir, &error);
+            found.failed = Some(problem.clone());
+            found.problems.push(problem);
             found.unlisted = true;
             return found;
         }
@@ -84,7 +88,10 @@ pub fn load_files(dir: &Path, before: &Files) -> Files {
                 Some(&file) if file.text == text => file.clone(),
                 _ => FileRead::new(name, text),
             }),
-            Err(problem) => {
+            Err(Unread { problem, by_system }) => {
+                if by_system {
+                    found.failed = Some(problem.clone());
+                }
                 found.problems.push(problem);
                 found.unreadable.insert(name);
             }
@@ -113,7 +120,7 @@ pub fn load_all(dir: &Path) -> Resolved {
     for Listed { path, text } in listed {
         match text {
             Ok(text) => texts.push((path.display().to_string(), text)),
-            Err(problem) => problems.push(problem),
+            Err(unread) => problems.push(unread.problem),
         }
     }
     let mut resolved = resolve_all(&texts);
@@ -125,7 +132,14 @@ pub fn load_all(dir: &Path) -> Resolved {
 /// A file of a directory.
 struct Listed {
     path: PathBuf,
-    text: Result<String, Problem>,
+    text: Result<String, Unread>,
+}
+
+/// Why a file was not read.
+struct Unread {
+    problem: Problem,
+    /// The system refused: it may do better later, though the file is the same.
+    by_system: bool,
 }
 
 /// Whether a directory's file of that name is one of its resources: `*.yaml` and
@@ -167,34 +181,38 @@ fn read_all(dir: &Path) -> io::Result<Vec<Listed>> {
     Ok(listed)
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Problem {
+fn unreadable(path: &Path, error: &io::Error) -> Unread {
+    let by_system = error.raw_os_error().is_some();
     let message = match error.kind() {
-        // Nothing that the system said.
-        io::ErrorKind::Other => error.to_string(),
+        io::ErrorKind::Other if !by_system => error.to_string(),
         _ => format!("cannot read the file: {error}"),
     };
-    Problem::of_file(&path.display().to_string(), message)
+    Unread { problem: Problem::of_file(&path.display().to_string(), message), by_system }
 }
 
 /// The text of a regular file of at most [`MAX_FILE_SIZE`].
 pub fn read(path: &Path) -> Result<String, Problem> {
     // Checked before it is opened: to open a FIFO would wait for who writes to it.
-    let found = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    let refused = |error: io::Error| unreadable(path, &error).problem;
+    let found = std::fs::metadata(path).map_err(refused)?;
     if !found.is_file() {
         return Err(Problem::of_file(&path.display().to_string(), "not a regular file"));
     }
-    text(path, File::open(path).map_err(|error| unreadable(path, &error))?)
+    text(path, File::open(path).map_err(refused)?).map_err(|unread| unread.problem)
 }
 
-fn text(path: &Path, file: File) -> Result<String, Problem> {
-    let problem = |message: String| Problem::of_file(&path.display().to_string(), message);
+fn text(path: &Path, file: File) -> Result<String, Unread> {
+    let problem = |message: String| Unread {
+        problem: Problem::of_file(&path.display().to_string(), message),
+        by_system: false,
+    };
     let mut bytes = Vec::new();
     let read = file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes);
     read.map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(problem(format!("larger than {MAX_FILE_SIZE} bytes")));
     }
-    String::from_utf8(bytes).map_err(|_| problem("not UTF-8 text".to_owned()))
+    super::decode(bytes).map_err(|what| problem(what.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Where the fields of a YAML stream are.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use saphyr_parser::{Event, Parser, Span};
+
+use super::merge;
 
 /// A place in a text; both count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,19 +105,51 @@ pub struct Positions {
     nodes: Vec<(usize, Option<Segment>, Position)>,
     children: HashMap<(usize, Segment), usize>,
     duplicates: Vec<(usize, Position)>,
+    /// What anchors are of, and the anchors that aliases name.
+    anchors: HashMap<usize, usize>,
+    aliases: HashMap<usize, usize>,
 }
 
 impl Positions {
-    /// Where `path` is, or else the innermost of its parents that exists.
+    /// Where `path` is, or else the innermost of its parents that exists. What
+    /// an alias stands for is where the alias is, and what is merged from
+    /// another mapping where that is said.
     pub fn locate(&self, path: &FieldPath) -> Position {
         let mut at = 0;
         for segment in &path.0 {
-            match self.children.get(&(at, segment.clone())) {
-                Some(&child) => at = child,
-                None => break,
+            match self.child(at, segment) {
+                Some(child) => at = child,
+                None => {
+                    at = self.merged(at, segment).unwrap_or(at);
+                    break;
+                }
             }
         }
         self.nodes.get(at).map_or(Position { line: 1, column: 1 }, |node| node.2)
+    }
+
+    fn child(&self, node: usize, segment: &Segment) -> Option<usize> {
+        self.children.get(&(node, segment.clone())).copied()
+    }
+
+    /// The merge key of a mapping by which it has a key.
+    fn merged(&self, mapping: usize, key: &Segment) -> Option<usize> {
+        let merge = self.child(mapping, &Segment::Key(merge::KEY.to_owned()))?;
+        let mut open = vec![merge];
+        let mut seen = HashSet::new();
+        while let Some(node) = open.pop() {
+            let anchor = self.aliases.get(&node).and_then(|anchor| self.anchors.get(anchor));
+            let node = anchor.copied().unwrap_or(node);
+            if !seen.insert(node) {
+                continue;
+            }
+            if self.child(node, key).is_some() {
+                return Some(merge);
+            }
+            open.extend(self.child(node, &Segment::Key(merge::KEY.to_owned())));
+            open.extend((0..).map_while(|index| self.child(node, &Segment::Index(index))));
+        }
+        None
     }
 
     /// The first keys that are in a mapping twice, at most `max`.
@@ -206,6 +240,14 @@ pub fn positions(text: &str) -> Result<Vec<Positions>, Position> {
                 None => *value.insert(current.add(*node, key, at)),
             },
         };
+        match &event {
+            Event::Alias(anchor) => _ = current.aliases.insert(node, *anchor),
+            // 0 is none.
+            Event::Scalar(_, _, anchor @ 1.., _)
+            | Event::SequenceStart(anchor @ 1.., _)
+            | Event::MappingStart(anchor @ 1.., _) => _ = current.anchors.insert(*anchor, node),
+            _ => {}
+        }
         match event {
             Event::SequenceStart(..) => open.push(Open::Sequence { node, next: 0 }),
             Event::MappingStart(..) => open.push(Open::Mapping { node, value: None }),
@@ -237,6 +279,17 @@ mod tests {
         assert_eq!(at(1, FieldPath::of("a").index(0).key("d").key("e")), (9, 5));
         assert_eq!(at(1, FieldPath::of("a").index(1).key("e")), (10, 3), "the alias");
         assert_eq!(at(1, FieldPath::of("a").index(9)), (6, 1), "its parent");
+    }
+
+    #[test]
+    fn what_is_merged_is_where_that_is_said() {
+        let text = "a: &a\n  x: {y: 1}\nb: &b\n  <<: *a\nc:\n  <<: [*b, {z: 1}]\n  w: 1\n";
+        let found = positions(text).unwrap();
+        for (path, line) in
+            [("c.x", 6), ("c.x.y", 6), ("c.z", 6), ("c.w", 7), ("c.none", 5), ("b.x", 4)]
+        {
+            assert_eq!(found[0].locate(&FieldPath::of(path)).line, line, "{path}");
+        }
     }
 
     #[test]

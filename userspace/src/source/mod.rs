@@ -7,13 +7,16 @@
 //! again.
 
 pub mod document;
+mod list;
 pub mod load;
 pub mod locate;
+mod merge;
 pub mod problem;
 pub mod ranged;
 mod raw;
 #[cfg(test)]
 mod tests;
+mod text;
 pub mod watch;
 mod yaml;
 
@@ -22,9 +25,10 @@ pub use locate::{FieldPath, Position};
 pub use problem::Problem;
 pub(crate) use raw::API_VERSION;
 pub use raw::KIND;
+pub use text::decode;
 pub use watch::Watcher;
 pub use yaml::Spot;
-pub(crate) use yaml::{Located, Node, stream};
+pub(crate) use yaml::{Located, Node, documents, stream};
 
 use crate::model::Desired;
 pub use crate::resource::resolve_all;

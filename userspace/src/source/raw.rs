@@ -1,6 +1,9 @@
 //! The documents as they are written.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::ranged::Ranged;
 use crate::model;
@@ -20,12 +23,42 @@ pub(super) struct TrafficSplit {
     pub _kind: String,
     pub metadata: Metadata,
     pub spec: Spec,
+    #[serde(rename = "status")]
+    pub _status: Option<IgnoredAny>,
 }
 
+/// What every object of Kubernetes may have. Of the labels and annotations, that
+/// they are texts is checked as Kubernetes does.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Metadata {
     pub name: String,
+    pub namespace: Option<String>,
+    pub labels: Option<BTreeMap<String, String>>,
+    #[serde(rename = "annotations")]
+    pub _annotations: Option<BTreeMap<String, String>>,
+    #[serde(rename = "creationTimestamp")]
+    pub _creation_timestamp: Option<IgnoredAny>,
+    #[serde(rename = "deletionGracePeriodSeconds")]
+    pub _deletion_grace_period_seconds: Option<IgnoredAny>,
+    #[serde(rename = "deletionTimestamp")]
+    pub _deletion_timestamp: Option<IgnoredAny>,
+    #[serde(rename = "finalizers")]
+    pub _finalizers: Option<IgnoredAny>,
+    #[serde(rename = "generateName")]
+    pub _generate_name: Option<IgnoredAny>,
+    #[serde(rename = "generation")]
+    pub _generation: Option<IgnoredAny>,
+    #[serde(rename = "managedFields")]
+    pub _managed_fields: Option<IgnoredAny>,
+    #[serde(rename = "ownerReferences")]
+    pub _owner_references: Option<IgnoredAny>,
+    #[serde(rename = "resourceVersion")]
+    pub _resource_version: Option<IgnoredAny>,
+    #[serde(rename = "selfLink")]
+    pub _self_link: Option<IgnoredAny>,
+    #[serde(rename = "uid")]
+    pub _uid: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]

@@ -46,6 +46,14 @@ fn good_documents() {
         ("[\"10.0.0.1:8080\", \"10.0.0.2:8080\"]", "[]"),
         ("    - 10.0.1.1:8080", "    - 10.0.0.1:8080"),
         ("apiVersion", "---\n# a comment\n---\napiVersion"),
+        ("apiVersion", "\u{feff}apiVersion"),
+        ("apiVersion", "\u{feff}---\n# a comment\n\u{feff}apiVersion"),
+        ("spec:", "status: {}\nspec:"),
+        ("name: v1", "name: Blue"),
+        (
+            "  name: reviews",
+            "  name: reviews\n  labels: {a: b}\n  annotations: null\n  creationTimestamp: null\n  generation: 1\n  managedFields: [{}]\n  resourceVersion: \"1\"\n  uid: u",
+        ),
     ];
     for (from, to) in edits {
         let text = GOOD.replacen(from, to, 1);
@@ -97,18 +105,28 @@ fn bad_documents() {
         ("kind: TrafficSplit", "kind: 1", "f:2: kind: not a string, expected \"TrafficSplit\""),
         (
             "metadata:",
-            "status: 1\nmetadata:",
-            "f:3: status: unknown field `status`, expected one of `apiVersion`, `kind`, `metadata`, `spec`",
+            "state: 1\nmetadata:",
+            "f:3: state: unknown field `state`, expected one of `apiVersion`, `kind`, `metadata`, `spec`, `status`",
         ),
         (
             "  name: reviews",
-            "  name: reviews\n  labels: {}",
-            "f:5: metadata.labels: unknown field `labels`, expected `name`",
+            "  name: reviews\n  lables: {}",
+            "f:5: metadata.lables: unknown field `lables`, expected one of `name`, `namespace`, `labels`, `annotations`, `creationTimestamp`, `deletionGracePeriodSeconds`, `deletionTimestamp`, `finalizers`, `generateName`, `generation`, `managedFields`, `ownerReferences`, `resourceVersion`, `selfLink`, `uid`",
+        ),
+        (
+            "  name: reviews",
+            "  name: reviews\n  labels: {version: 1}",
+            "f:5: metadata.labels.version: invalid type: integer `1`, expected a string",
+        ),
+        (
+            "  name: reviews",
+            "  name: reviews\n  namespace: a.b",
+            "f:5: metadata.namespace: \"a.b\" is not a valid namespace: expected 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit",
         ),
         (
             "reviews",
             "Reviews",
-            "f:4: metadata.name: \"Reviews\" is not a valid name: expected labels of 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit, separated by '.'",
+            "f:4: metadata.name: \"Reviews\" is not a valid name: expected at most 253 characters: lower-case letters, digits or '-', starting and ending with a letter or digit, in parts separated by '.'",
         ),
         ("reviews", "3", "f:4: metadata.name: invalid type: integer `3`, expected a string"),
         ("  name: reviews", "  {}", "f:3: metadata.name: missing required field"),
@@ -152,6 +170,36 @@ fn bad_documents() {
             "10.96.0.10",
             "ff02::1",
             "f:6: spec.address: ff02::1 is multicast, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "10.96.0.10",
+            "127.0.0.1",
+            "f:6: spec.address: 127.0.0.1 is a loopback address, at which a host speaks to itself alone, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "10.96.0.10",
+            "\"::1\"",
+            "f:6: spec.address: ::1 is a loopback address, at which a host speaks to itself alone, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "10.96.0.10",
+            "255.255.255.255",
+            "f:6: spec.address: 255.255.255.255 is the broadcast address, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "10.96.0.10",
+            "240.0.0.1",
+            "f:6: spec.address: 240.0.0.1 is of the reserved range 240.0.0.0/4, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "10.96.0.10",
+            "0.1.2.3",
+            "f:6: spec.address: 0.1.2.3 is of 0.0.0.0/8, which is no host's, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "10.96.0.10",
+            "fe80::1",
+            "f:6: spec.address: fe80::1 is a link-local address, which is a different host's on every link, expected a unicast IPv4 or IPv6 address",
         ),
         (
             "10.96.0.10",
@@ -223,6 +271,21 @@ fn bad_documents() {
             "- 10.0.1.1:8080",
             "- 224.0.0.1:80",
             "f:17: spec.subsets[1].endpoints[0]: the address of endpoint 224.0.0.1:80 is multicast, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "- 10.0.1.1:8080",
+            "- 127.0.0.2:80",
+            "f:17: spec.subsets[1].endpoints[0]: the address of endpoint 127.0.0.2:80 is a loopback address, at which a host speaks to itself alone, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "- 10.0.1.1:8080",
+            "- 255.255.255.255:80",
+            "f:17: spec.subsets[1].endpoints[0]: the address of endpoint 255.255.255.255:80 is the broadcast address, expected a unicast IPv4 or IPv6 address",
+        ),
+        (
+            "- 10.0.1.1:8080",
+            "- \"[fe80::1]:80\"",
+            "f:17: spec.subsets[1].endpoints[0]: the address of endpoint [fe80::1]:80 is a link-local address, which is a different host's on every link, expected a unicast IPv4 or IPv6 address",
         ),
         (
             "- 10.0.1.1:8080",
@@ -369,4 +432,49 @@ fn duplicates_name_both_places() {
         "c:6: spec.address: service address 10.96.0.10:80/TCP is already taken by split \"reviews\" (first at a:6)",
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_namespace_is_part_of_the_name_of_the_split() {
+    let shop = GOOD.replace("name: reviews", "name: reviews\n  namespace: shop");
+    let none = GOOD.replace("name: reviews", "name: ratings\n  namespace: \"\"");
+    let none = none.replace("10.96.0.10", "10.96.0.11");
+    let desired = resolve(&[("a", &shop), ("b", &none)]).unwrap();
+    let names: Vec<_> = desired.splits().map(|split| split.name().to_string()).collect();
+    assert_eq!(names, ["ratings", "reviews.shop"]);
+    let other = GOOD.replace("name: reviews", "name: reviews.shop").replace("0.10", "0.12");
+    let found = resolve(&[("a", &shop), ("b", &other)]).unwrap_err();
+    let expected = "b:4: metadata.name: split \"reviews.shop\" is defined twice (first at a:4)";
+    assert_eq!(found.iter().map(Problem::to_string).collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
+fn a_document_of_another_encoding_is_told() {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let text: Vec<u8> =
+        format!("\u{feff}{GOOD}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(file.path(), text).unwrap();
+    let problem = super::read(file.path()).unwrap_err();
+    assert!(problem.message.starts_with("UTF-16"), "{problem}");
+}
+
+#[test]
+fn merge_keys_are_merged_and_mistakes_in_them_have_a_place() {
+    let merged = GOOD.replace(
+        "  - name: v2\n    weight: 10\n",
+        "  - &second\n    <<: {weight: 10, name: v1}\n    name: v2\n",
+    );
+    let desired = resolve(&[("f", &merged)]).unwrap();
+    assert_eq!(desired, resolve(&[("f", GOOD)]).unwrap());
+    let bad = merged.replace("weight: 10", "weight: -1");
+    let expected = "f:15: spec.subsets[1].weight: -1 is out of range, expected an integer from 0 to 4294967295";
+    assert_eq!(problems(&bad), [expected]);
+    let bad = merged.replace("{weight: 10, name: v1}", "3");
+    let expected =
+        "f:15: spec.subsets[1].<<: nothing to merge, expected a mapping or a list of mappings";
+    assert_eq!(problems(&bad), [expected]);
+    let bomb = (1..12).fold("a0: &a0 {x: 1}\n".to_owned(), |text, n| {
+        format!("{text}a{n}: &a{n} {{<<: [{}]}}\n", vec![format!("*a{}", n - 1); 10].join(", "))
+    });
+    assert_eq!(problems(&bomb).len(), 1, "{:?}", problems(&bomb));
 }

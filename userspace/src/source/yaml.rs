@@ -9,7 +9,8 @@ use serde_path_to_error::Segment as Step;
 use serde_yaml::Value;
 
 use super::locate::{MAX_DEPTH, Positions, Segment, positions};
-use super::{FieldPath, Position, Problem};
+use super::text::{parts, unmarked};
+use super::{FieldPath, Position, Problem, list, merge};
 
 /// The most repeated keys that are reported of a document.
 const MAX_DUPLICATES: usize = 32;
@@ -31,30 +32,38 @@ pub(crate) struct Places {
     before: usize,
     /// Which of its documents.
     index: usize,
-    found: OnceLock<Arc<Positions>>,
+    /// Which part of the document: the root, but for an item of a list.
+    base: FieldPath,
+    found: Arc<OnceLock<Positions>>,
 }
 
 /// Texts of more bytes are searched once.
 const LONG: usize = 1 << 16;
 
 impl Places {
-    fn find(&self) -> Arc<Positions> {
+    fn find(&self) -> &Positions {
         let find = || positions(&self.text).ok()?.into_iter().nth(self.index);
-        self.found.get_or_init(|| Arc::new(find().unwrap_or_default())).clone()
+        self.found.get_or_init(|| find().unwrap_or_default())
     }
 
     fn locate(&self, path: &FieldPath) -> Position {
-        let at = self.find().locate(path);
+        let at = self.find().locate(&self.path(path));
         Position { line: at.line + self.before, ..at }
+    }
+
+    /// The path of a field in the whole document.
+    fn path(&self, path: &FieldPath) -> FieldPath {
+        self.base.segments().iter().chain(path.segments()).cloned().collect()
     }
 
     /// The same, to be kept: short texts are searched again when they have to be.
     fn kept(self) -> Self {
-        if self.text.len() > LONG {
+        // Items of a list share what was found.
+        if self.text.len() > LONG || self.base != FieldPath::root() {
             self.find();
             return self;
         }
-        Self { found: OnceLock::new(), ..self }
+        Self { found: Arc::default(), ..self }
     }
 }
 
@@ -108,14 +117,31 @@ impl Located {
     pub(crate) fn problem(&self, path: &FieldPath, message: &str) -> Problem {
         match self {
             Self::File { file, places } => {
-                Problem::at(file, places.clone().locate(path), path, message)
+                Problem::at(file, places.clone().locate(path), places.path(path), message)
             }
             Self::Applied(name) => Problem::of_field(name, path, message),
         }
     }
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
+    /// Whether it is a list of documents.
+    fn is_list(&self) -> bool {
+        list::is_list(&self.value)
+    }
+
+    /// The items of a list, each a document of its own; or what is wrong with them.
+    fn items(mut self) -> Result<Vec<Node<'a>>, Problem> {
+        let at = FieldPath::of(list::ITEMS);
+        let no = |node: &Self| node.problem(&at, "not a list, expected the documents");
+        let items = list::items(&mut self.value).ok_or_else(|| no(&self))?;
+        let item = |(index, value)| {
+            let base = self.places.path(&at.index(index));
+            Node { file: self.file, places: Places { base, ..self.places.clone() }, value }
+        };
+        Ok(items.into_iter().enumerate().map(item).collect())
+    }
+
     /// Where it is, without what it says.
     pub(crate) fn into_located(self) -> Located {
         Located::File { file: self.file.into(), places: self.places.kept() }
@@ -132,7 +158,7 @@ impl Node<'_> {
 
     /// A problem of a field.
     pub(crate) fn problem(&self, path: &FieldPath, message: &str) -> Problem {
-        Problem::at(self.file, self.places.locate(path), path, message)
+        Problem::at(self.file, self.places.locate(path), self.places.path(path), message)
     }
 
     /// The document as a `T`.
@@ -164,11 +190,31 @@ fn segment(step: &Step) -> Option<Segment> {
     }
 }
 
-/// The documents of a text, without the empty ones, and what is no YAML.
+/// The documents of a text, without the empty ones and with the items of lists
+/// in place of the lists; and what is no YAML.
+pub(crate) fn documents<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Problem>) {
+    let (nodes, mut problems) = stream(file, text);
+    let mut open: Vec<Node<'_>> = nodes.into_iter().rev().collect();
+    let mut found = Vec::new();
+    while let Some(node) = open.pop() {
+        if !node.is_list() {
+            found.push(node);
+            continue;
+        }
+        match node.items() {
+            // Lists may hold lists.
+            Ok(items) => open.extend(items.into_iter().rev()),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (found, problems)
+}
+
+/// The documents of a text as they are written, without the empty ones, and what is no YAML.
 pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Problem>) {
     let mut nodes = Vec::new();
     let mut problems = Vec::new();
-    for (before, part) in parts(text) {
+    for (before, part) in parts(&unmarked(text)) {
         let part = Part { file, text: part.into(), before };
         match part.documents() {
             Some(values) => nodes.extend(part.nodes(values)),
@@ -180,32 +226,6 @@ pub(crate) fn stream<'a>(file: &'a str, text: &str) -> (Vec<Node<'a>>, Vec<Probl
         }
     }
     (nodes, problems)
-}
-
-/// A text cut at the lines that begin a document, each part with the number of
-/// lines before it. No scalar can have such a line (YAML 1.2.2, section 9.1.4),
-/// so each part can be read by itself. Whole, if it may hold directives, which
-/// stand before that line, or documents that end in other ways.
-fn parts(text: &str) -> Vec<(usize, &str)> {
-    let lines = || text.split_inclusive('\n');
-    if lines().any(|line| line.starts_with('%') || line.starts_with("...")) {
-        return vec![(0, text)];
-    }
-    let begins = |line: &str| {
-        line.strip_prefix("---")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
-    };
-    let mut found = Vec::new();
-    let (mut start, mut first, mut at) = (0, 0, 0);
-    for (number, line) in lines().enumerate() {
-        if begins(line) && at > start {
-            found.push((first, &text[start..at]));
-            (start, first) = (at, number);
-        }
-        at += line.len();
-    }
-    found.push((first, &text[start..]));
-    found
 }
 
 /// A part of a file.
@@ -221,14 +241,18 @@ impl<'a> Part<'a> {
         let mut values = Vec::new();
         for document in serde_yaml::Deserializer::from_str(&self.text) {
             // A key that is there twice is an error here.
-            values
-                .push(Value::deserialize(document).ok().filter(|value| is_flat(value, MAX_DEPTH))?);
+            let mut value = Value::deserialize(document).ok()?;
+            if !is_flat(&value, MAX_DEPTH) || merge::resolve(&mut value).is_err() {
+                return None;
+            }
+            values.push(value);
         }
         Some(values)
     }
 
     fn places(&self, index: usize) -> Places {
-        Places { text: Arc::clone(&self.text), before: self.before, index, found: OnceLock::new() }
+        let (text, before) = (Arc::clone(&self.text), self.before);
+        Places { text, before, index, base: FieldPath::root(), found: Arc::default() }
     }
 
     fn nodes(&self, values: Vec<Value>) -> impl Iterator<Item = Node<'a>> {
@@ -253,7 +277,7 @@ impl<'a> Part<'a> {
             }
         };
         for (index, document) in serde_yaml::Deserializer::from_str(&self.text).enumerate() {
-            let positions = Arc::new(located.next().unwrap_or_default());
+            let positions = located.next().unwrap_or_default();
             let last = located.peek().is_none();
             let repeated = positions.duplicates(MAX_DUPLICATES);
             problems.extend(repeated.iter().map(|found| {
@@ -263,10 +287,16 @@ impl<'a> Part<'a> {
             }));
             match Value::deserialize(document) {
                 Ok(Value::Null) => {}
-                Ok(value) if repeated.is_empty() => {
-                    let places = Places { found: positions.into(), ..self.places(index) };
-                    nodes.push(Node { file: self.file, places, value });
-                }
+                Ok(mut value) if repeated.is_empty() => match merge::resolve(&mut value) {
+                    Ok(()) => {
+                        let found = Arc::new(OnceLock::from(positions));
+                        let places = Places { found, ..self.places(index) };
+                        nodes.push(Node { file: self.file, places, value });
+                    }
+                    Err(path) => {
+                        problems.push(at(positions.locate(&path), &path, merge::EXPECTED));
+                    }
+                },
                 Ok(_) => {}
                 Err(error) => {
                     let (place, message) = no_yaml(&positions, &error);

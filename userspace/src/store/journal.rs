@@ -151,7 +151,12 @@ impl Store {
         let (journal, size) = match found {
             Some((journal, size)) if notices.is_empty() && size < worth => (journal, size),
             // Written anew rather than mended: what is there may be all there is.
-            _ => rewrite(&directory, &content.kept).map_err(error("write"))?,
+            found => match (rewrite(&directory, &content.kept), found) {
+                (Ok(written), _) => written,
+                // It has only grown: there is room for that, perhaps, and later for the rest.
+                (Err(_), Some(whole)) if notices.is_empty() => whole,
+                (Err(source), _) => return Err(error("write")(source)),
+            },
         };
         let (limit, kept) = (grown(size, worth), content.kept);
         let directory = Arc::new(directory);
@@ -203,12 +208,11 @@ impl Store {
         if self.suspect || self.generation != generation {
             return Ok(());
         }
-        let result = self.catch_up(file, size, from);
-        if result.is_err() {
-            // Later is as good.
-            self.limit = grown(self.size, self.worth);
-        }
-        result.map_err(|source| StoreError::Io { what: "replace the journal by", path, source })
+        self.catch_up(file, size, from).map_err(|source| StoreError::Io {
+            what: "replace the journal by",
+            path,
+            source,
+        })
     }
 
     fn catch_up(&mut self, mut file: File, size: u64, from: u64) -> io::Result<()> {

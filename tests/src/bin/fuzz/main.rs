@@ -11,8 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::Parser;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use weir_tests::fuzz::history::Bench;
-use weir_tests::fuzz::{Figures, history, seeds};
+use weir_tests::fuzz::{Benches, Figures, history, seeds};
 
 #[derive(Parser)]
 struct Options {
@@ -96,11 +95,11 @@ fn work(options: &Options, shared: &Shared, worker: usize) -> Result<Figures> {
     let mut cpu = CpuSet::new();
     cpu.set(worker % cpus)?;
     sched_setaffinity(Pid::from_raw(0), &cpu).context("a CPU for a worker")?;
-    let mut bench = Bench::new()?;
+    let mut benches = Benches::new()?;
     let mut figures = Figures::default();
     while shared.frames.load(Relaxed) < options.frames && !shared.stop.load(Relaxed) {
         let before = figures.frames;
-        history(&mut bench, shared.next.fetch_add(1, Relaxed), &mut figures)?;
+        history(&mut benches, shared.next.fetch_add(1, Relaxed), &mut figures)?;
         shared.frames.fetch_add(figures.frames - before, Relaxed);
     }
     Ok(figures)

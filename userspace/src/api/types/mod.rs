@@ -14,7 +14,9 @@ pub use apply::{
 pub use documents::{ConditionView, DocumentView, OriginDocument};
 pub use flows::{FlowQuery, FlowState, FlowView, Party};
 pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
-pub use status::{FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView};
+pub use status::{
+    FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView, TroubleView,
+};
 pub use weights::{
     ChangeView, OriginView, OverrideView, ResetQuery, RollbackRequest, WeightsRequest,
 };
@@ -163,6 +165,9 @@ pub struct ExplainView {
     pub hash: u64,
     /// All subsets, in the order in which they were written.
     pub candidates: Vec<CandidateView>,
+    /// What is to be known besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// How a subset fared in the choice.

@@ -37,6 +37,20 @@ pub struct StatusView {
     pub last_error: Vec<String>,
     /// What was applied before and is not in force, and why.
     pub set_aside: Vec<String>,
+    /// What fails for now, and is tried again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<TroubleView>,
+}
+
+/// What fails for now, and is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TroubleView {
+    /// What the agent tries.
+    pub what: String,
+    /// Why it fails.
+    pub error: String,
+    /// Since when, as in RFC 3339.
+    pub since: String,
 }
 
 /// Which way steered packets go.
@@ -63,6 +77,10 @@ pub struct InterfaceView {
     pub mode: String,
     /// Why it could not be used.
     pub error: Option<String>,
+    /// Why it carries no programs, and need not: it can carry none, and a pattern fits its name,
+    /// but the configuration does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_over: Option<String>,
 }
 
 /// What the agent makes use of if the kernel has it.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::Handle;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp};
 use rtnetlink::packet_route::tc::TcAttribute;
 
 use super::super::{Filter, Interface};
@@ -21,6 +21,7 @@ pub struct Link {
     pub index: u32,
     pub name: String,
     kind: Option<String>,
+    ethernet: bool,
     /// The ids of its XDP programs.
     xdp: BTreeSet<u32>,
 }
@@ -55,7 +56,8 @@ fn link(message: LinkMessage) -> Option<Link> {
             _ => {}
         }
     }
-    Some(Link { index: message.header.index, name: name?, kind, xdp })
+    let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
+    Some(Link { index: message.header.index, name: name?, kind, ethernet, xdp })
 }
 
 /// Those that the agent has, or without it those that its configuration
@@ -67,9 +69,11 @@ pub fn wanted<'a>(
 ) -> Vec<(&'a Link, bool)> {
     let xdp = |link: &Link| match (status, config) {
         (Some(status), _) => {
-            let found = status.interfaces.iter().find(|view| view.index == link.index);
+            let mut carriers = status.interfaces.iter().filter(|view| view.passed_over.is_none());
+            let found = carriers.find(|view| view.index == link.index);
             found.map(|view| view.hook == "xdp")
         }
+        (None, Some(_)) if !link.ethernet => None,
         (None, Some(config)) => config.forward_for(&link.name).map(|f| f == Forward::Xdp),
         (None, None) => None,
     };

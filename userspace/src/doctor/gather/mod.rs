@@ -13,7 +13,7 @@ use super::{Agent, Endpoint, Facts, Route, Split};
 use crate::access::acl;
 use crate::api::Client;
 use crate::api::types::{SplitView, StatusView};
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, OtherPorts};
 use crate::source;
 
 /// Where maps are pinned unless the configuration says otherwise.
@@ -56,6 +56,7 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
         jit: sysctl("core/bpf_jit_enable"),
         forward_v4: sysctl("ipv4/ip_forward").map(|value: u32| value != 0),
         forward_v6: sysctl("ipv6/conf/all/forwarding").map(|value: u32| value != 0),
+        answers: config.as_ref().ok().map(|config| config.other_ports == OtherPorts::Answer),
         access_in_force: config
             .as_ref()
             .ok()

@@ -59,8 +59,11 @@ impl Routes {
             RouteAttribute::Oif(index) => Some(index),
             _ => None,
         });
+        let gateway = attributes
+            .iter()
+            .any(|one| matches!(one, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)));
         index
             .and_then(|index| self.names.get(index))
-            .map_or(Route::Unknown, |name| Route::Via(name.clone()))
+            .map_or(Route::Unknown, |name| Route::Via { interface: name.clone(), gateway })
     }
 }

@@ -34,8 +34,25 @@ pub(in crate::resource) struct Port {
 pub(in crate::resource) struct Endpoint {
     pub ip: IpAddr,
     /// The Pod that it is, of the slice's namespace.
-    pub pod: Option<String>,
+    pub pod: Option<Reference>,
     pub condition: Condition,
+    /// Whether it is about to end, whatever its condition.
+    pub terminating: bool,
+}
+
+/// A Pod as slices name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::resource) struct Reference {
+    pub name: String,
+    pub uid: Option<String>,
+}
+
+impl Reference {
+    /// Whether both may be the same Pod.
+    pub(in crate::resource) fn is_same(&self, other: &Self) -> bool {
+        let uids = self.uid.as_ref().zip(other.uid.as_ref());
+        self.name == other.name && uids.is_none_or(|(own, other)| own == other)
+    }
 }
 
 /// What an endpoint is good for.
@@ -124,7 +141,10 @@ fn endpoint(
         return None;
     }
     let pod = raw.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
-    let pod = pod.and_then(|target| target.name.clone());
+    let pod = pod.and_then(|target| {
+        let (name, uid) = (target.name.clone()?, target.uid.clone());
+        Some(Reference { name, uid })
+    });
     let given = raw.conditions.clone().unwrap_or_default();
     let serving = given.serving.or(given.ready).unwrap_or(true);
     let condition = match given.ready {
@@ -132,5 +152,5 @@ fn endpoint(
         Some(false) if serving && given.terminating == Some(true) => Condition::Draining,
         Some(false) => Condition::Unusable,
     };
-    Some(Endpoint { ip, pod, condition })
+    Some(Endpoint { ip, pod, condition, terminating: given.terminating == Some(true) })
 }

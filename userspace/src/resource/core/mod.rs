@@ -1,7 +1,11 @@
 //! Kubernetes' own kinds.
 
 mod endpoint_slice;
+mod pod;
 mod service;
 
-pub(super) use endpoint_slice::{Condition, EndpointSlice, Port as SlicePort};
-pub(super) use service::{Address, App, Endpoints, Port, Service, Target, app_of_name};
+pub(super) use endpoint_slice::{Condition, EndpointSlice, Port as SlicePort, Reference};
+pub(super) use pod::Pod;
+pub(super) use service::{
+    Address, App, Endpoints, PROTOCOLS, Port, Service, Target, app_of_port, app_of_protocol,
+};

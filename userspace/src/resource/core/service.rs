@@ -84,6 +84,10 @@ impl Service {
             let message = "refused: weir resolves no names, expected a Service with endpoints";
             check.problem(&at.key("type"), message);
         }
+        if let Some("NodePort" | "LoadBalancer") = spec.type_.as_deref() {
+            let message = "no effect: weir steers what is addressed to `clusterIPs`";
+            check.note(&at.key("type"), message);
+        }
         let addresses = addresses(check, &spec);
         let mut ports = Vec::new();
         for (index, raw) in spec.ports.unwrap_or_default().iter().enumerate() {
@@ -154,7 +158,7 @@ fn port(check: &mut Check<'_>, at: &FieldPath, raw: &v1::ServicePort) -> Option<
         Some(IntOrString::String(name)) => Target::Name(name.clone()),
     };
     let name = raw.name.clone().unwrap_or_default();
-    let app = raw.app_protocol.as_deref().map_or_else(|| app_of_name(&name), app_of_protocol);
+    let app = app_of_port(number, raw.app_protocol.as_deref().unwrap_or(&name));
     Some(Port { name, number, protocol, target, app })
 }
 
@@ -175,22 +179,36 @@ fn unique(check: &mut Check<'_>, at: &FieldPath, ports: &[Port]) {
     }
 }
 
-/// What the name of a port says, as Istio reads it: PROTOCOL or PROTOCOL-SUFFIX.
-pub(in crate::resource) fn app_of_name(name: &str) -> App {
-    match name.split_once('-') {
+/// What the name of a port or its `appProtocol` says, as Istio reads it: PROTOCOL
+/// or PROTOCOL-SUFFIX. Some ports speak for themselves.
+pub(in crate::resource) fn app_of_port(number: u16, text: &str) -> App {
+    let text = text.to_ascii_lowercase();
+    match text.as_str() {
+        "kubernetes.io/h2c" | "kubernetes.io/ws" => return App::Http,
+        "kubernetes.io/wss" => return App::Tcp,
         // The only protocol with a dash of its own.
-        Some(("grpc", _)) => App::Http,
-        Some((protocol, _)) => app_of_protocol(protocol),
-        None => app_of_protocol(name),
+        _ if text.starts_with("grpc-web") => return App::Http,
+        _ => {}
+    }
+    let protocol = text.split('-').next().unwrap_or_default();
+    match app_of_protocol(protocol) {
+        Some((app, _)) => app,
+        // Where the server speaks first, Istio does not wait for the client's first bytes.
+        None if matches!(number, 25 | 53 | 3306 | 27017) => App::Tcp,
+        None => App::Unknown,
     }
 }
 
-fn app_of_protocol(protocol: &str) -> App {
-    match protocol.to_ascii_lowercase().as_str() {
-        "http" | "http2" | "grpc" | "grpc-web" | "kubernetes.io/h2c" | "kubernetes.io/ws" => {
-            App::Http
-        }
-        "tcp" | "tls" | "https" | "mongo" | "mysql" | "redis" | "kubernetes.io/wss" => App::Tcp,
-        _ => App::Unknown,
-    }
+/// The protocols that Istio knows, in any case: which routes apply, and what they
+/// go over.
+pub(in crate::resource) fn app_of_protocol(name: &str) -> Option<(App, Protocol)> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "http" | "http2" | "http_proxy" | "grpc" | "grpc-web" => (App::Http, Protocol::Tcp),
+        "tcp" | "tls" | "https" | "mongo" | "mysql" | "redis" => (App::Tcp, Protocol::Tcp),
+        "udp" => (App::Unknown, Protocol::Udp),
+        _ => return None,
+    })
 }
+
+/// The names of these, for messages.
+pub(in crate::resource) const PROTOCOLS: &str = "\"HTTP\", \"HTTP2\", \"HTTP_PROXY\", \"GRPC\", \"GRPC-WEB\", \"TCP\", \"HTTPS\", \"TLS\", \"MONGO\", \"MYSQL\", \"REDIS\", \"UDP\"";

@@ -145,7 +145,8 @@ fn address(
 fn listener(check: &mut Check<'_>, at: &FieldPath, raw: &GatewayListeners) -> Option<Listener> {
     let name = check.name(&at.key("name"), &raw.name);
     let port = check.port(&at.key("port"), raw.port);
-    let (protocol, own) = match raw.protocol.as_str() {
+    // The API has no list of protocols, and takes any text.
+    let (protocol, own) = match raw.protocol.to_ascii_uppercase().as_str() {
         "TCP" => (Some(Protocol::Tcp), vec![Kind::TcpRoute]),
         "UDP" => (Some(Protocol::Udp), vec![Kind::UdpRoute]),
         _ => {

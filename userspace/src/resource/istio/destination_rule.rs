@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::model::{Name, is_label};
+use crate::model::Name;
 use crate::resource::Labels;
 use crate::resource::check::Check;
 use crate::resource::host::Host;
@@ -87,7 +87,7 @@ impl DestinationRule {
             let at = spec.key("subsets").index(index);
             let policy = raw.traffic_policy.as_ref();
             let by_client = policy.and_then(|p| affinity(check, &at.key("trafficPolicy"), p));
-            let Some(name) = label(check, &at.key("name"), &raw.name) else { continue };
+            let Some(name) = check.subset(&at.key("name"), &raw.name) else { continue };
             if subsets.iter().any(|other| other.name == name) {
                 check.problem(&at.key("name"), format!("subset \"{name}\" is defined twice"));
                 continue;
@@ -96,18 +96,6 @@ impl DestinationRule {
         }
         Some(Self { host: host?, subsets, by_client: by_client.unwrap_or(false) })
     }
-}
-
-/// Subsets have names without dots.
-fn label(check: &mut Check<'_>, at: &FieldPath, text: &str) -> Option<Name> {
-    if !is_label(text) {
-        let message = format!(
-            "\"{text}\" is not a valid name: expected 1 to 63 lower-case letters, digits or '-', starting and ending with a letter or digit"
-        );
-        check.problem(at, message);
-        return None;
-    }
-    check.name(at, text)
 }
 
 /// Whether a policy asks for client affinity, if it says anything about it.

@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
+use crate::model::Protocol;
 use crate::resource::Labels;
 use crate::resource::check::Check;
-use crate::resource::core::App;
+use crate::resource::core::{App, PROTOCOLS, app_of_protocol};
 use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
@@ -86,21 +87,23 @@ fn server(check: &mut Check<'_>, at: &FieldPath, raw: &RawServer) -> Option<Serv
         }
     }
     let port = check.keep(&at.key("port").key("number"), raw.port.number.get());
-    let app = match raw.port.protocol.as_str() {
-        "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" => App::Http,
-        "TCP" | "MONGO" => App::Tcp,
-        other @ ("HTTPS" | "TLS") => {
+    let here = at.key("port").key("protocol");
+    let text = raw.port.protocol.as_str();
+    let app = match app_of_protocol(text) {
+        Some(_) if matches!(text.to_ascii_uppercase().as_str(), "HTTPS" | "TLS") => {
             let message = format!(
-                "refused: layer 4 can neither end TLS nor match its server names, so not \"{other}\"; expected \"TCP\" or \"HTTP\""
+                "refused: layer 4 can neither end TLS nor match its server names, so not \"{text}\"; expected \"TCP\" or \"HTTP\""
             );
-            check.problem(&at.key("port").key("protocol"), message);
+            check.problem(&here, message);
             return None;
         }
-        other => {
-            let message = format!(
-                "\"{other}\" is unknown, expected one of \"TCP\", \"MONGO\", \"HTTP\", \"HTTP2\", \"GRPC\""
-            );
-            check.problem(&at.key("port").key("protocol"), message);
+        Some((_, Protocol::Udp)) => {
+            check.note(&here, "no effect: a VirtualService has no routes for UDP");
+            return None;
+        }
+        Some((app, Protocol::Tcp)) => app,
+        None => {
+            check.problem(&here, format!("\"{text}\" is unknown, expected one of {PROTOCOLS}"));
             return None;
         }
     };

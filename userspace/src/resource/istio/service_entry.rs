@@ -6,7 +6,9 @@ use super::workload_entry::{Raw as RawWorkload, Workload};
 use crate::model::{Affinity, Protocol};
 use crate::resource::Labels;
 use crate::resource::check::Check;
-use crate::resource::core::{Address, App, Endpoints, Port, Service, Target};
+use crate::resource::core::{
+    Address, Endpoints, PROTOCOLS, Port, Service, Target, app_of_port, app_of_protocol,
+};
 use crate::resource::host::Host;
 use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
@@ -139,19 +141,16 @@ fn port(check: &mut Check<'_>, at: &FieldPath, raw: &RawPort) -> Option<Port> {
         Some(target) => check.keep(&at.key("targetPort"), target.get()),
         None => number,
     };
-    let app = match raw.protocol.as_deref() {
-        Some("HTTP" | "HTTP2" | "GRPC") => App::Http,
-        Some("TCP" | "HTTPS" | "TLS" | "MONGO") => App::Tcp,
-        None => crate::resource::core::app_of_name(&raw.name),
-        Some(other) => {
-            let message = format!(
-                "\"{other}\" is unknown, expected one of \"HTTP\", \"HTTP2\", \"GRPC\", \"TCP\", \"HTTPS\", \"TLS\", \"MONGO\""
-            );
-            check.problem(&at.key("protocol"), message);
-            return None;
+    let number = u16::try_from(number?).ok()?;
+    let (app, protocol) = match raw.protocol.as_deref() {
+        // Istio looks at the connection's first bytes, but for what the name says.
+        None | Some("") => (app_of_port(number, &raw.name), Protocol::Tcp),
+        Some(text) => {
+            let known = app_of_protocol(text);
+            let unknown = || format!("\"{text}\" is unknown, expected one of {PROTOCOLS}");
+            check.keep(&at.key("protocol"), known.ok_or_else(unknown))?
         }
     };
-    let number = u16::try_from(number?).ok()?;
     let target = Target::Number(u16::try_from(target?).ok()?);
-    Some(Port { name: raw.name.clone(), number, protocol: Protocol::Tcp, target, app })
+    Some(Port { name: raw.name.clone(), number, protocol, target, app })
 }

@@ -142,7 +142,7 @@ fn parents(check: &mut Check<'_>, at: &FieldPath, texts: Option<&[String]>) -> V
             continue;
         }
         let (namespace, name) = text.split_once('/').unwrap_or((check.namespace, text));
-        if Name::new(namespace).is_err() || Name::new(name).is_err() {
+        if Name::of_object(namespace).is_err() || Name::of_object(name).is_err() {
             let message =
                 format!("\"{text}\" is no gateway, expected \"mesh\", NAME or NAMESPACE/NAME");
             check.problem(&at, message);
@@ -203,7 +203,7 @@ fn destinations(check: &mut Check<'_>, at: &FieldPath, raw: &[RawDestination]) -
         let here = at.key("destination");
         let host = check.keep(&here.key("host"), Host::parse(&target.host, check.namespace));
         let subset = target.subset.as_deref().filter(|subset| !subset.is_empty());
-        let subset = subset.map(|subset| check.name(&here.key("subset"), subset));
+        let subset = subset.map(|subset| check.subset(&here.key("subset"), subset));
         let number = here.key("port").key("number");
         let port = target.port.as_ref().map(|port| check.keep(&number, port.number.get()));
         let (Some(host), Some(weight)) = (host, weight) else { continue };

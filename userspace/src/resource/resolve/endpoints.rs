@@ -1,12 +1,20 @@
-//! The endpoints of a target.
+//! The endpoints of the targets of a split.
+//!
+//! An address is one endpoint's. Kubernetes gives that of a Pod which ends to the
+//! next one, perhaps of another version, while slices still name the old one:
+//! who does not have its address any more ([`Candidate::loses_to`]) is none, so
+//! that its subset's share goes to no other version.
 
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::jiff::Timestamp;
 
 use super::plan::Target;
 use crate::model::Family;
 use crate::resource::Labels;
-use crate::resource::core::{Condition, Endpoints, Port, Target as TargetPort};
+use crate::resource::core::{Condition, Endpoints, Port, Reference, Target as TargetPort};
 use crate::resource::document::Body;
 use crate::resource::identity::{Id, Kind};
 use crate::resource::istio::Workload;
@@ -18,17 +26,92 @@ struct Candidate<'a> {
     port: u16,
     labels: &'a Labels,
     condition: Condition,
+    terminating: bool,
+    /// The Pod that it is, and its namespace.
+    pod: Option<(&'a str, &'a Reference)>,
+    /// When the Pod was made.
+    created: Option<Timestamp>,
     source: Option<&'a Id>,
 }
 
-/// The endpoints of a family. `sources` gets the documents that they are in.
-pub(super) fn of(
-    view: &View<'_>,
-    target: &Target<'_>,
+impl Candidate<'_> {
+    fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
+
+    /// How likely it has its address, more being likelier.
+    fn claim(&self) -> (bool, bool) {
+        (self.condition == Condition::Ready, !self.terminating)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.pod.zip(other.pod).is_some_and(|((own_namespace, own), (namespace, pod))| {
+            own_namespace == namespace && own.is_same(pod)
+        })
+    }
+
+    /// Whether another endpoint has its address by now.
+    fn loses_to(&self, other: &Self) -> bool {
+        if self.is_same(other) {
+            return false;
+        }
+        let older = self.created.zip(other.created).is_some_and(|(own, other)| own < other);
+        match self.claim().cmp(&other.claim()) {
+            Ordering::Less => true,
+            Ordering::Equal => older,
+            Ordering::Greater => false,
+        }
+    }
+}
+
+/// The labels of a Pod of which nothing is known.
+static UNKNOWN: Labels = Labels::new();
+
+/// The endpoints of a family, of each of the targets. `sources` gets the
+/// documents that they are in.
+pub(super) fn of<'a>(
+    view: &View<'a>,
+    targets: &[Option<Target<'a>>],
     family: Family,
     sources: &mut BTreeSet<Id>,
-) -> BTreeSet<SocketAddr> {
-    let all = match &target.service.endpoints {
+) -> Vec<BTreeSet<SocketAddr>> {
+    let mut all: Vec<Vec<Candidate<'a>>> = Vec::new();
+    for target in targets {
+        let mut found = target.map_or_else(Vec::new, |target| candidates(view, &target));
+        found.retain(|candidate| Family::of(candidate.ip) == family);
+        all.push(found);
+    }
+    let mut there: HashMap<SocketAddr, Vec<&Candidate<'_>>> = HashMap::new();
+    for candidate in all.iter().flatten() {
+        there.entry(candidate.socket()).or_default().push(candidate);
+    }
+    let has_address =
+        |one: &&Candidate<'_>| !there[&one.socket()].iter().any(|other| one.loses_to(other));
+    let mut found = Vec::new();
+    for (target, candidates) in targets.iter().zip(&all) {
+        let wanted = target.as_ref().and_then(|target| target.labels);
+        let fits = |one: &&Candidate<'_>| wanted.is_none_or(|wanted| has_all(one.labels, wanted));
+        let own: Vec<_> = candidates.iter().filter(fits).filter(has_address).collect();
+        found.push(usable(&own, sources));
+    }
+    found
+}
+
+/// Those that are ready, or else those that serve until they end.
+fn usable(all: &[&Candidate<'_>], sources: &mut BTreeSet<Id>) -> BTreeSet<SocketAddr> {
+    let ready = all.iter().any(|candidate| candidate.condition == Condition::Ready);
+    let wanted = if ready { Condition::Ready } else { Condition::Draining };
+    let mut found = BTreeSet::new();
+    for candidate in all.iter().filter(|candidate| candidate.condition == wanted) {
+        sources.extend(candidate.source.cloned());
+        found.insert(candidate.socket());
+    }
+    found
+}
+
+/// All that may be endpoints of a target, whatever their labels.
+fn candidates<'a>(view: &View<'a>, target: &Target<'a>) -> Vec<Candidate<'a>> {
+    match &target.service.endpoints {
         Endpoints::Inline(workloads) => {
             workloads.iter().filter_map(|w| of_workload(w, target.port, None)).collect()
         }
@@ -42,20 +125,7 @@ pub(super) fn of(
             }
             all
         }
-    };
-    let fits = |candidate: &&Candidate<'_>| {
-        let labels = target.labels.is_none_or(|wanted| has_all(candidate.labels, wanted));
-        labels && Family::of(candidate.ip) == family
-    };
-    let all: Vec<_> = all.iter().filter(fits).collect();
-    let ready = all.iter().any(|candidate| candidate.condition == Condition::Ready);
-    let wanted = if ready { Condition::Ready } else { Condition::Draining };
-    let mut found = BTreeSet::new();
-    for candidate in all.into_iter().filter(|candidate| candidate.condition == wanted) {
-        sources.extend(candidate.source.cloned());
-        found.insert(SocketAddr::new(candidate.ip, candidate.port));
     }
-    found
 }
 
 /// Whether `labels` has all of `wanted`.
@@ -71,14 +141,29 @@ fn slices<'a>(view: &View<'a>, service: &Id, port: &Port) -> Vec<Candidate<'a>> 
             p.name == port.name && p.protocol == port.protocol
         };
         let Some(port) = slice.ports.iter().find(same) else { continue };
+        let namespace = document.id.namespace.as_str();
         for endpoint in &slice.endpoints {
             let pod = endpoint.pod.as_ref();
-            let pod = pod.and_then(|pod| view.document(&id(Kind::Pod, &service.namespace, pod)));
+            let known = pod.and_then(|pod| view.document(&id(Kind::Pod, namespace, &pod.name)));
+            let (labels, created) = match known.map(|known| (&known.body, &known.labels)) {
+                Some((Body::Pod(own), labels)) => {
+                    let uid = pod.and_then(|pod| pod.uid.as_deref());
+                    match own.is_at(endpoint.ip, uid) {
+                        true => (labels, own.created),
+                        // It has another address by now, or is another Pod of the name.
+                        false => (&UNKNOWN, None),
+                    }
+                }
+                _ => (&document.labels, None),
+            };
             all.push(Candidate {
                 ip: endpoint.ip,
                 port: port.number,
-                labels: &pod.unwrap_or(document).labels,
+                labels,
                 condition: endpoint.condition,
+                terminating: endpoint.terminating,
+                pod: pod.map(|pod| (namespace, pod)),
+                created,
                 source: Some(&document.id),
             });
         }
@@ -113,5 +198,14 @@ fn of_workload<'a>(
         TargetPort::Name(name) => workload.ports.get(name).copied(),
     })?;
     let (ip, labels) = (workload.ip, &workload.labels);
-    Some(Candidate { ip, port: number, labels, condition: Condition::Ready, source })
+    Some(Candidate {
+        ip,
+        port: number,
+        labels,
+        condition: Condition::Ready,
+        terminating: false,
+        pod: None,
+        created: None,
+        source,
+    })
 }

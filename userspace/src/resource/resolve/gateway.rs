@@ -1,7 +1,7 @@
 //! What is addressed to a Gateway, and which routes attach to what.
 
 use super::plan::{Addressed, NONE, Outcome, Plan, Rank, Share, Target, realise, share_names};
-use crate::model::{Affinity, Name, Protocol};
+use crate::model::{Affinity, Name, Protocol, derived_subset};
 use crate::resource::Labels;
 use crate::resource::core::Service;
 use crate::resource::document::{Body, Document};
@@ -283,6 +283,6 @@ fn names(reference: &BackendRef) -> Vec<String> {
     if let Some(kind) = &reference.foreign {
         names.push(format!("{}.{}", host.short(), kind.to_ascii_lowercase()));
     }
-    names.retain(|name| Name::new(name).is_ok());
+    names.retain(|name| Name::new(derived_subset(name)).is_ok());
     names
 }

@@ -11,7 +11,8 @@
 //!
 //! All ports of a service but the first add `.PORT-PROTOCOL`. All addresses but
 //! the first add `.ipv4` or `.ipv6` if they are the first of their family, else
-//! `.ip-ADDRESS` with dashes.
+//! `.ip-ADDRESS` with dashes. What is too long for a name ends in a hash, see
+//! [`derived_split`].
 //!
 //! A subset is named after the subset of the DestinationRule, or else after the
 //! service. Where two of a split would have one name, both add the service's
@@ -20,7 +21,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::model::{Family, Name, NameError};
+use crate::model::{Family, Name, NameError, derived_split};
 use crate::resource::core::Port;
 
 /// The suffix of a port of a service.
@@ -33,20 +34,25 @@ pub(super) fn of_port(index: usize, port: &Port) -> String {
 
 /// The name of the split of one of the addresses.
 pub(super) fn split(base: &str, addresses: &[IpAddr], index: usize) -> Result<Name, NameError> {
+    Name::of_object(derived_split(&format!("{base}{}", of_address(addresses, index))))
+}
+
+/// The suffix of one of the addresses.
+fn of_address(addresses: &[IpAddr], index: usize) -> String {
     let ip = addresses[index];
     let family = |ip: &IpAddr| Family::of(*ip);
     if index == 0 {
-        return Name::new(base);
+        return String::new();
     }
     if !addresses[..index].iter().map(family).any(|other| other == Family::of(ip)) {
-        return Name::new(format!("{base}.{}", Family::of(ip).to_string().to_lowercase()));
+        return format!(".{}", Family::of(ip).to_string().to_lowercase());
     }
     let text = match ip {
         IpAddr::V4(ip) => ip.to_string().replace('.', "-"),
         // Not shortened: a label must not end in a dash.
         IpAddr::V6(ip) => ip.segments().map(|part| format!("{part:x}")).join("-"),
     };
-    Name::new(format!("{base}.ip-{text}"))
+    format!(".ip-{text}")
 }
 
 /// A name for each, from its candidates, which go from the shortest to one that

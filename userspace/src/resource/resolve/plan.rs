@@ -1,11 +1,12 @@
 //! Plans of splits, and what becomes of them.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{endpoints, names};
-use crate::model::{Affinity, Family, Name, ServiceAddress, Split, SplitError, Subset};
+use crate::model::{
+    Affinity, Family, Name, ServiceAddress, Split, SplitError, Subset, derived_subset,
+};
 use crate::resource::Labels;
 use crate::resource::core::{Port, Service};
 use crate::resource::document::Document;
@@ -131,7 +132,7 @@ pub(super) fn realise(
         let name = match names::split(&addressed.base, &ips, index) {
             Ok(name) => name,
             Err(error) => {
-                let message = format!("the name of its split would be too long: {error}");
+                let message = format!("the name of its split would be wrong: {error}");
                 let at = crate::resource::document::name();
                 out.problems.push(addressed.document.problem(&at, &message));
                 return;
@@ -177,18 +178,15 @@ fn split<'a>(
     let shares = distinct(&plan.shares);
     let candidates: Vec<&[String]> = shares.iter().map(|(share, _)| &*share.names).collect();
     let place = |share: &Share<'a>| Some((share.document, share.at.clone()));
+    let targets: Vec<_> = shares.iter().map(|(share, _)| share.target).collect();
+    planned.sources.extend(targets.iter().flatten().map(|target| target.document.id.clone()));
+    let endpoints = endpoints::of(view, &targets, family, &mut planned.sources);
+    let named = names::subsets(&candidates).into_iter().zip(endpoints);
     let mut subsets: Vec<Subset> = Vec::new();
-    for (&(share, weight), name) in shares.iter().zip(names::subsets(&candidates)) {
+    for (&(share, weight), (name, endpoints)) in shares.iter().zip(named) {
         let fail = |error: &dyn std::error::Error| (place(share), error.to_string());
-        let name = Name::new(name).map_err(|error| fail(&error))?;
+        let name = Name::new(derived_subset(&name)).map_err(|error| fail(&error))?;
         let weight = u32::try_from(weight).map_err(|error| fail(&error))?;
-        let endpoints: BTreeSet<SocketAddr> = match &share.target {
-            Some(target) => {
-                planned.sources.insert(target.document.id.clone());
-                endpoints::of(view, target, family, &mut planned.sources)
-            }
-            None => BTreeSet::new(),
-        };
         if endpoints.is_empty() && weight > 0 && share.target.is_some() {
             let message = format!(
                 "subset \"{name}\" of split \"{}\" has no {family} endpoint: its share is rejected",

@@ -17,7 +17,10 @@ pub(super) const GATEWAY: &[Field] = &[
     ),
     honoured("spec.listeners[].name", "what `sectionName` names"),
     honoured("spec.listeners[].port", "the port that clients connect to"),
-    honoured("spec.listeners[].protocol", "`TCP` and `UDP`; others are noted and have no routes"),
+    honoured(
+        "spec.listeners[].protocol",
+        "`TCP` and `UDP`, in any case; others are noted and have no routes",
+    ),
     noted("spec.listeners[].hostname", "no effect: layer 4 cannot match host names"),
     noted("spec.listeners[].tls", TLS),
     honoured("spec.listeners[].allowedRoutes.namespaces.from", "`Same` is the default"),
@@ -33,8 +36,9 @@ pub(super) const GATEWAY: &[Field] = &[
     honoured("spec.listeners[].allowedRoutes.kinds[].kind", "of TCPRoute and UDPRoute"),
     noted("spec.infrastructure", "no effect: weir creates no infrastructure"),
     refused("spec.tls", TLS),
-    noted("spec.allowedListeners", "no effect: weir reads no ListenerSets"),
-    noted("spec.defaultScope", "no effect: weir has no default Gateways"),
+    noted("spec.allowedListeners", "no effect: weir reads no ListenerSets")
+        .but(&[r#"{"namespaces":{"from":"None"}}"#]),
+    noted("spec.defaultScope", "no effect: weir has no default Gateways").but(&[r#""None""#]),
     honoured("status.addresses[]", "`IPAddress`: see `spec.addresses`"),
     silent("status.attachedListenerSets", ""),
     silent("status.conditions", ""),
@@ -67,7 +71,8 @@ pub(super) const ROUTE: &[Field] = &[
         "spec.rules[].backendRefs[].weight",
         "0 to 1,000,000; share = weight / sum; 1 if there is none; all 0 rejects everything",
     ),
-    refused("spec.useDefaultGateways", "weir has no default Gateways; expected `parentRefs`"),
+    refused("spec.useDefaultGateways", "weir has no default Gateways; expected `parentRefs`")
+        .but(&[r#""None""#]),
     silent("status", ""),
 ];
 

@@ -37,7 +37,7 @@ pub(super) const VIRTUAL_SERVICE: &[Field] = &[
         "spec.gateways[]",
         "`mesh` (the default): the service addresses of the hosts; NAME or NAMESPACE/NAME: the ports of that Istio Gateway",
     ),
-    noted("spec.exportTo", EXPORT_TO),
+    noted("spec.exportTo", EXPORT_TO).but(&[r#"["*"]"#]),
     refused("spec.tls", "layer 4 cannot match the server name of a TLS handshake"),
     honoured("spec.http[].match[].port", "the port that the client connects to"),
     silent("spec.http[].match[].name", ""),
@@ -141,7 +141,7 @@ pub(super) const DESTINATION_RULE: &[Field] = &[
     refused("spec.trafficPolicy.tunnel", PROXY),
     refused("spec.trafficPolicy.proxyProtocol", PROXY),
     refused("spec.trafficPolicy.retryBudget", RETRY_BUDGET),
-    noted("spec.exportTo", EXPORT_TO),
+    noted("spec.exportTo", EXPORT_TO).but(&[r#"["*"]"#]),
     refused("spec.workloadSelector", SOURCE_MATCH_OF_RULE),
     silent("status", ""),
 ];
@@ -156,10 +156,11 @@ pub(super) const SERVICE_ENTRY: &[Field] = &[
     honoured("spec.ports[].name", "unique; what the `ports` of endpoints name"),
     honoured(
         "spec.ports[].protocol",
-        "`HTTP`, `HTTP2`, `GRPC` (`http` routes apply), `TCP`, `HTTPS`, `TLS`, `MONGO` (`tcp` routes apply)",
+        "in any case: `HTTP`, `HTTP2`, `HTTP_PROXY`, `GRPC`, `GRPC-WEB` (`http` routes apply), `TCP`, `HTTPS`, `TLS`, `MONGO`, `MYSQL`, `REDIS` (`tcp` routes apply), `UDP`; without it, as the name says",
     ),
     honoured("spec.ports[].targetPort", "the port of endpoints whose `ports` do not name it"),
-    noted("spec.location", "no effect: weir steers to endpoints wherever they are"),
+    noted("spec.location", "no effect: weir steers to endpoints wherever they are")
+        .but(&[r#""MESH_EXTERNAL""#]),
     honoured("spec.resolution", "`STATIC`; others are refused, since weir resolves no names"),
     honoured("spec.endpoints[].address", "an IP address"),
     honoured("spec.endpoints[].ports", "the endpoint's port, by name of the service's port"),
@@ -172,7 +173,7 @@ pub(super) const SERVICE_ENTRY: &[Field] = &[
         "spec.workloadSelector.labels",
         "WorkloadEntries of the namespace, in place of `endpoints`",
     ),
-    noted("spec.exportTo", EXPORT_TO),
+    noted("spec.exportTo", EXPORT_TO).but(&[r#"["*"]"#]),
     noted("spec.subjectAltNames", "no effect: weir does not look into TLS"),
     silent("status", ""),
 ];
@@ -202,7 +203,7 @@ pub(super) const GATEWAY: &[Field] = &[
     honoured("spec.servers[].port.number", "the port that clients connect to"),
     honoured(
         "spec.servers[].port.protocol",
-        "`HTTP`, `HTTP2`, `GRPC` (`http` routes apply), `TCP`, `MONGO` (`tcp` routes apply); `HTTPS` and `TLS` are refused: layer 4 can neither end TLS nor match its server names",
+        "in any case: `HTTP`, `HTTP2`, `HTTP_PROXY`, `GRPC`, `GRPC-WEB` (`http` routes apply), `TCP`, `MONGO`, `MYSQL`, `REDIS` (`tcp` routes apply); `HTTPS` and `TLS` are refused: layer 4 can neither end TLS nor match its server names; `UDP` is noted and has no routes",
     ),
     silent("spec.servers[].port.name", ""),
     refused("spec.servers[].port.targetPort", "weir listens at the port that clients connect to"),

@@ -35,22 +35,45 @@ pub(super) struct Field {
     pub treatment: Treatment,
     /// For people; of a noted or refused field, also the message.
     pub text: &'static str,
+    /// Values, as JSON, that ask for what weir does anyway: API servers fill in some of them.
+    pub fine: &'static [&'static str],
+}
+
+impl Field {
+    /// The same, but for these values.
+    const fn but(self, fine: &'static [&'static str]) -> Self {
+        Self { fine, ..self }
+    }
+
+    /// Whether nothing is to be said about a value.
+    fn is_fine(&self, value: &Value) -> bool {
+        let empty = match value {
+            Value::String(text) => text.is_empty(),
+            Value::Sequence(items) => items.is_empty(),
+            Value::Mapping(entries) => entries.is_empty(),
+            _ => false,
+        };
+        // An absent value, as tools write it.
+        value.is_null()
+            || (empty && self.treatment == Treatment::Noted)
+            || serde_json::to_string(value).is_ok_and(|json| self.fine.contains(&json.as_str()))
+    }
 }
 
 const fn honoured(path: &'static str, text: &'static str) -> Field {
-    Field { path, treatment: Treatment::Honoured, text }
+    Field { path, treatment: Treatment::Honoured, text, fine: &[] }
 }
 
 const fn noted(path: &'static str, text: &'static str) -> Field {
-    Field { path, treatment: Treatment::Noted, text }
+    Field { path, treatment: Treatment::Noted, text, fine: &[] }
 }
 
 const fn refused(path: &'static str, text: &'static str) -> Field {
-    Field { path, treatment: Treatment::Refused, text }
+    Field { path, treatment: Treatment::Refused, text, fine: &[] }
 }
 
 const fn silent(path: &'static str, text: &'static str) -> Field {
-    Field { path, treatment: Treatment::Silent, text }
+    Field { path, treatment: Treatment::Silent, text, fine: &[] }
 }
 
 /// The fields that every Kubernetes object has.
@@ -91,7 +114,7 @@ pub(super) fn fields(kind: Kind) -> Option<&'static [Field]> {
         Kind::ReferenceGrant => gateway::REFERENCE_GRANT,
         Kind::Service => core::SERVICE,
         Kind::EndpointSlice => core::ENDPOINT_SLICE,
-        Kind::TrafficSplit | Kind::Pod | Kind::Namespace | Kind::PassedOver(_) => return None,
+        Kind::TrafficSplit | Kind::Pod | Kind::Namespace => return None,
     })
 }
 
@@ -148,20 +171,28 @@ impl Walk<'_> {
             let below = f.path.strip_prefix(path).filter(|_| !path.is_empty());
             below.is_some_and(|rest| rest.starts_with(['.', '[']))
         };
-        match exact.map(|f| (f.treatment, f.text)) {
-            Some((Treatment::Honoured | Treatment::Silent, _)) => {}
-            // An absent value, as tools write it.
-            Some(_) if value.is_null() => {}
-            Some((Treatment::Noted, text)) => self.found.notes.push(self.node.problem(at, text)),
-            Some((Treatment::Refused, text)) => {
-                let message = format!("refused: {text}");
-                self.found.problems.push(self.node.problem(at, &message));
-            }
+        match exact {
+            Some(field) => self.listed(field, value, at),
             None if all().any(inner) => self.below(value, path, at),
             None => {
                 let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
                 let siblings = siblings(all(), parent);
                 let message = format!("unknown field `{key}`, expected one of {siblings}");
+                self.found.problems.push(self.node.problem(at, &message));
+            }
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// What is said of a field that is in the list.
+    fn listed(&mut self, field: &Field, value: &Value, at: &FieldPath) {
+        match field.treatment {
+            Treatment::Honoured | Treatment::Silent => {}
+            _ if field.is_fine(value) => {}
+            Treatment::Noted => self.found.notes.push(self.node.problem(at, field.text)),
+            Treatment::Refused => {
+                let message = format!("refused: {}", field.text);
                 self.found.problems.push(self.node.problem(at, &message));
             }
         }

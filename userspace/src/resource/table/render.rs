@@ -35,6 +35,13 @@ fn rows(out: &mut String, fields: &[Field]) {
             Treatment::Refused => "refused",
             Treatment::Silent => "of no meaning",
         };
-        writeln!(out, "| `{}` | {treatment} | {} |", field.path, field.text).expect("a string");
+        let fine: Vec<String> =
+            field.fine.iter().map(|value| format!("`{}`", value.replace('"', ""))).collect();
+        let fine = match fine.as_slice() {
+            [] => String::new(),
+            fine => format!("; nothing is said of {}", fine.join(" and ")),
+        };
+        writeln!(out, "| `{}` | {treatment} | {}{fine} |", field.path, field.text)
+            .expect("a string");
     }
 }

@@ -3,8 +3,11 @@
 mod documents;
 mod fuzz;
 mod gateway;
+mod ghosts;
+mod given;
 mod increments;
 mod istio;
+mod shapes;
 mod table;
 mod together;
 
