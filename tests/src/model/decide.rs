@@ -368,7 +368,7 @@ impl Model {
 
     /// Answers a ping.
     fn echo(&mut self, packet: Packet) -> Fate {
-        if !is_one_host(packet.source) || !packet.to_one_host {
+        if !is_one_host(packet.source) {
             self.count("reject_silent");
             return Fate::Dropped;
         }

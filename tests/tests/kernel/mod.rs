@@ -215,6 +215,7 @@ impl Node {
         // Programs that are attached nowhere see packets of the loopback interface.
         let known = Interface { macs: macs.map(device_mac), ..Interface::default() };
         self.loaded.set_interface(1, &known).expect("written");
+    }
 
     /// Has what is for no split answered at these addresses.
     pub fn answer_at(&mut self, addresses: &[IpAddr]) {
