@@ -126,9 +126,9 @@ impl Errors for V4 {
     #[inline(always)]
     fn is_redirect(frame: &(impl Bytes + ?Sized), l3: usize) -> bool {
         let Some((icmp, ip)) = v4(frame, l3) else { return false };
+        let Some([kind, ..]) = frame.load::<[u8; HEADER]>(icmp) else { return false };
         let whole = icmp + HEADER <= l3 + u16::from_be(ip.total) as usize;
-        let kind: Option<[u8; HEADER]> = frame.load(icmp);
-        ip.protocol == ICMP && !is_later(&ip) && whole && kind.is_some_and(|[kind, ..]| kind == 5)
+        ip.protocol == ICMP && !is_later(&ip) && whole && kind == 5
     }
 
     #[inline(always)]
@@ -191,9 +191,9 @@ impl Errors for V6 {
     #[inline(always)]
     fn is_redirect(frame: &(impl Bytes + ?Sized), l3: usize) -> bool {
         let Some((icmp, ip)) = v6(frame, l3) else { return false };
+        let Some([kind, ..]) = frame.load::<[u8; HEADER]>(icmp) else { return false };
         let whole = u16::from_be(ip.payload) as usize >= HEADER;
-        let kind: Option<[u8; HEADER]> = frame.load(icmp);
-        ip.next == ICMPV6 && whole && kind.is_some_and(|[kind, ..]| kind == 137)
+        ip.next == ICMPV6 && whole && kind == 137
     }
 
     /// In an option (RFC 4861, section 4.6.3), behind other ones.
