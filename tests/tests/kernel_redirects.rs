@@ -5,9 +5,9 @@ mod kernel;
 
 use std::net::{IpAddr, SocketAddr};
 
-use kernel::{Cast, FORWARD, Hook, Node, Verdict, casts, with_port};
+use kernel::{Cast, FORWARD, Hook, Node, Verdict, casts, split, with_port};
 use probe_common::reason::Reason;
-use weir::model::Protocol;
+use weir::model::{Affinity, Protocol};
 use weir_tests::icmp::IcmpError;
 use weir_tests::packet::{Packet, tuple};
 
@@ -32,45 +32,48 @@ fn redirect(cast: &Cast, about: &[u8], bytes: usize) -> Vec<u8> {
     IcmpError::redirect(node, sender, router, about, bytes).build()
 }
 
-#[test]
-fn a_redirect_about_a_steered_packet_or_to_an_endpoint_does_not_leave_the_node() {
-    for cast in &casts() {
-        for (protocol, hook) in
-            [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(|p| FORWARD.map(|hook| (p, hook)))
-        {
-            let mut node = Node::new();
-            node.reviews(cast, protocol, [1, 1]);
-            let out = node.pass(hook, &packet(protocol, cast.client, cast.vip).build()).to_vec();
-            let endpoint = tuple(&out).expect("a tuple").destination;
-            let reply = packet(protocol, endpoint, cast.client).build();
-            // What else the endpoint sends to the client takes the same way.
-            let other = Packet::udp(with_port(endpoint, 53), with_port(cast.client, 53)).build();
-            let mut dropped = 0;
-            for (what, about) in
-                [("steered", &out), ("a reply", &reply), ("something else of an endpoint", &other)]
-            {
-                for bytes in [64, 104, 500] {
-                    let frame = redirect(cast, about, bytes);
-                    let what = format!("{cast} {protocol:?} {hook:?}: about {what}, {bytes} bytes");
-                    assert_eq!(node.run(Hook::Reply, &frame).0, Verdict::Drop, "{what}");
-                    dropped += 1;
-                    assert_eq!(node.reason(Reason::DropRedirect), dropped, "{what}");
-                }
-            }
-        }
+/// Splits of both protocols.
+fn node(cast: &Cast) -> Node {
+    let mut node = Node::new();
+    let subsets: [(&str, u32, &[SocketAddr]); 2] = [("v1", 1, &cast.v1), ("v2", 1, &cast.v2)];
+    for (protocol, name) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
+        node.publish(&split(name, (cast.vip, protocol), Affinity::None, &subsets));
     }
+    node
 }
 
 #[test]
-fn a_redirect_about_a_later_fragment_of_a_steered_packet_does_not_leave_either() {
+fn a_redirect_that_would_have_somebody_pass_by_the_node_does_not_leave_it() {
     for cast in &casts() {
-        let mut node = Node::new();
-        node.reviews(cast, Protocol::Udp, [1, 0]);
+        let mut node = node(cast);
+        let mut dropped = 0;
+        let mut is_dropped = |node: &mut Node, about: &[u8], bytes, what: &str| {
+            let frame = redirect(cast, about, bytes);
+            assert_eq!(node.run(Hook::Reply, &frame).0, Verdict::Drop, "{what}");
+            dropped += 1;
+            assert_eq!(node.reason(Reason::DropRedirect), dropped, "{what}");
+        };
+        let ways = [Protocol::Tcp, Protocol::Udp].into_iter();
+        for (n, (protocol, hook)) in (0..).zip(ways.flat_map(|p| FORWARD.map(|hook| (p, hook)))) {
+            let client = with_port(cast.client, 50_000 + n);
+            let out = node.pass(hook, &packet(protocol, client, cast.vip).build()).to_vec();
+            let endpoint = tuple(&out).expect("a tuple").destination;
+            let reply = packet(protocol, endpoint, client).build();
+            // What else the endpoint sends to the client takes the same way.
+            let other = Packet::udp(with_port(endpoint, 53), with_port(client, 53)).build();
+            for (name, about) in
+                [("steered", &out), ("a reply", &reply), ("something else of an endpoint", &other)]
+            {
+                for bytes in [64, 104, 500] {
+                    let what = format!("{cast} {protocol:?} {hook:?}: about {name}, {bytes} bytes");
+                    is_dropped(&mut node, about, bytes, &what);
+                }
+            }
+        }
         let fragments = Packet::udp(cast.client, cast.vip).payload(&[5; 200]).build_fragments(64);
-        let out: Vec<_> = fragments.iter().map(|f| node.pass(Hook::Tc, f).to_vec()).collect();
-        for (n, about) in out.iter().enumerate() {
-            let frame = redirect(cast, about, 104);
-            assert_eq!(node.run(Hook::Reply, &frame).0, Verdict::Drop, "{cast}: fragment {n}");
+        for (n, fragment) in fragments.iter().enumerate() {
+            let about = node.pass(Hook::Tc, fragment).to_vec();
+            is_dropped(&mut node, &about, 104, &format!("{cast}: fragment {n}"));
         }
     }
 }
@@ -78,8 +81,7 @@ fn a_redirect_about_a_later_fragment_of_a_steered_packet_does_not_leave_either()
 #[test]
 fn other_redirects_pass_untouched() {
     for cast in &casts() {
-        let mut node = Node::new();
-        node.reviews(cast, Protocol::Tcp, [1, 1]);
+        let mut node = node(cast);
         let out = node.pass(Hook::Tc, &Packet::tcp(cast.client, cast.vip).build()).to_vec();
         let endpoint = tuple(&out).expect("a tuple").destination;
         let elsewhere = with_port(kernel::client_number(cast, 99), 80);

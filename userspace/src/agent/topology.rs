@@ -15,7 +15,7 @@ use probe_common::map::{HAS_UNSEEN_EXIT, Interface, LEAVES_UNSEEN};
 use super::state::State;
 use super::troubles::Work;
 use crate::datapath::{Interfaces, Pins, carriers_of_replies};
-use crate::fast_path::{Device, Devices, Notices, RouteMtus, Routes, is_exit, macs};
+use crate::fast_path::{Device, Devices, Notices, RouteMtus, Routes, macs, unseen};
 
 /// How often is looked, at least.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -95,11 +95,7 @@ fn words(
 ) -> BTreeMap<u32, Interface> {
     let macs = macs(devices);
     let anywhere = mtus.get(&0).copied();
-    let unseen: BTreeSet<u32> = devices
-        .keys()
-        .copied()
-        .filter(|&index| is_exit(devices, index) && !carriers.contains(&index))
-        .collect();
+    let unseen = unseen(devices, carriers);
     let flags = |index: u32| {
         let other = unseen.iter().any(|&exit| exit != index);
         let of = |holds, flag| if holds { flag } else { 0 };

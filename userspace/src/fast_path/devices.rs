@@ -32,6 +32,17 @@ pub struct Device {
     pub filters: Option<Filters>,
 }
 
+/// Interfaces whose frames come in and leave by the interface below them, as they are or with a
+/// VLAN tag. Not macvtap, whose frames are a virtual machine's.
+pub(super) const UPPERS: [&str; 3] = ["vlan", "macvlan", "ipvlan"];
+
+impl Device {
+    /// Whether it is of one of these kinds.
+    pub(super) fn is_a(&self, kinds: &[&str]) -> bool {
+        self.kind.as_deref().is_some_and(|kind| kinds.contains(&kind))
+    }
+}
+
 /// Lists the interfaces of a network namespace.
 pub struct Devices(Netlink);
 
@@ -102,11 +113,30 @@ fn device(message: &[u8], header: usize) -> Option<(u32, Device)> {
     Some((index(message)?, device))
 }
 
-/// Whether routes may lead out of an interface: not of what is a port of another one, but of a VRF.
-pub fn is_exit(devices: &BTreeMap<u32, Device>, index: u32) -> bool {
-    let Some(device) = devices.get(&index) else { return false };
-    let is_vrf = |master| devices.get(&master).is_some_and(|m| m.kind.as_deref() == Some("vrf"));
-    device.is_up && device.master.is_none_or(is_vrf)
+/// The interfaces out of which routes may lead, and where none of `carriers` sees what leaves:
+/// neither themselves nor what is below them.
+pub fn unseen(devices: &BTreeMap<u32, Device>, carriers: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let is_vrf = |index| devices.get(&index).is_some_and(|device| device.is_a(&["vrf"]));
+    // No route leads to a port of a bridge or a bond, but to one of a VRF.
+    let is_exit = |device: &Device| device.is_up && device.master.is_none_or(is_vrf);
+    let mut seen = carriers.clone();
+    // What is seen of one below is seen of the one above, and so on up.
+    loop {
+        let above = |(index, device): (&u32, &Device)| {
+            let lower = device.lower.filter(|_| device.is_a(&UPPERS));
+            let ports = devices.iter().filter(|(_, port)| port.master == Some(*index));
+            let mut below = lower.into_iter().chain(ports.map(|(&port, _)| port));
+            !seen.contains(index) && !is_vrf(*index) && below.any(|below| seen.contains(&below))
+        };
+        let more: Vec<u32> =
+            devices.iter().filter(|&one| above(one)).map(|(&index, _)| index).collect();
+        if more.is_empty() {
+            break;
+        }
+        seen.extend(more);
+    }
+    let unseen = devices.iter().filter(|(index, device)| is_exit(device) && !seen.contains(index));
+    unseen.map(|(&index, _)| index).collect()
 }
 
 /// The interfaces that packets may be spared: those with a peer elsewhere on
@@ -165,6 +195,37 @@ mod tests {
             message.extend(more);
             let (index, found) = device(&message, 16).unwrap();
             assert_eq!((index, found.has_peer_elsewhere), (7, expected), "{kind}: {what}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_is_seen_by_what_is_below() {
+        let device = |kind: &str, master, lower| Device {
+            kind: Some(kind.into()),
+            is_up: true,
+            master,
+            lower,
+            ..Device::default()
+        };
+        let devices = BTreeMap::from([
+            (2, device("veth", Some(4), None)),
+            (3, device("veth", Some(4), None)),
+            (4, device("bridge", None, None)),
+            (5, device("vlan", None, Some(4))),
+            (6, device("vxlan", None, Some(2))),
+            (7, device("veth", Some(8), None)),
+            (8, device("vrf", None, None)),
+            (9, Device { is_up: false, ..device("veth", None, None) }),
+        ]);
+        let cases: [(&[u32], &[u32], &str); 4] = [
+            (&[], &[4, 5, 6, 7, 8], "nothing is seen; ports of a bridge have no routes"),
+            (&[2], &[6, 7, 8], "a port sees what leaves its bridge and VLANs on top; not a tunnel"),
+            (&[4], &[6, 7, 8], "a bridge"),
+            (&[7], &[4, 5, 6, 8], "a VRF sends nothing"),
+        ];
+        for (carriers, expected, what) in cases {
+            let found = unseen(&devices, &carriers.iter().copied().collect());
+            assert_eq!(found, expected.iter().copied().collect(), "{what}");
         }
     }
 

@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use probe_common::map::{MAX_MACS, device_mac};
 
 use super::Device;
+use super::devices::UPPERS;
 
 /// Masters of which the frames to their own address are the node's, whichever port they come to.
 /// VRFs have no say in that. Others, such as Open vSwitch, have addresses that nobody here knows.
 const MASTERS: [&str; 4] = ["bridge", "bond", "team", "vrf"];
-/// Interfaces that get the frames to their own address of what comes in below them. Not
-/// macvtap, whose frames go to a virtual machine.
-const UPPERS: [&str; 3] = ["vlan", "macvlan", "ipvlan"];
 
 /// The addresses of each interface, its own first; those of which nothing can be said are
 /// missing. See [`probe_common::map::Interface::macs`].
@@ -19,7 +17,7 @@ pub fn macs(devices: &BTreeMap<u32, Device>) -> BTreeMap<u32, [u64; MAX_MACS]> {
     let mut uppers = BTreeMap::<u32, Vec<u32>>::new();
     for (&index, device) in devices {
         if let Some(lower) = device.lower
-            && is_one_of(device, &UPPERS)
+            && device.is_a(&UPPERS)
         {
             uppers.entry(lower).or_default().push(index);
         }
@@ -35,10 +33,6 @@ pub fn macs(devices: &BTreeMap<u32, Device>) -> BTreeMap<u32, [u64; MAX_MACS]> {
         })?
     };
     devices.iter().filter_map(of).collect()
-}
-
-fn is_one_of(device: &Device, kinds: &[&str]) -> bool {
-    device.kind.as_deref().is_some_and(|kind| kinds.contains(&kind))
 }
 
 struct Search<'a> {
@@ -61,7 +55,7 @@ impl Search<'_> {
             self.found.push(mac);
         }
         if let Some(master) = device.master {
-            self.devices.get(&master).filter(|master| is_one_of(master, &MASTERS))?;
+            self.devices.get(&master).filter(|master| master.is_a(&MASTERS))?;
             self.visit(master)?;
         }
         let uppers = self.uppers.get(&index).map(Vec::as_slice).unwrap_or_default();

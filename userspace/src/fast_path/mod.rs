@@ -16,7 +16,7 @@ mod survey;
 mod xdp_devices;
 
 pub use choice::{Choice, choose};
-pub use devices::{Device, Devices, is_exit, peers};
+pub use devices::{Device, Devices, peers, unseen};
 pub use filters::{Filter, Filters};
 pub use macs::macs;
 pub use netlink::Netlink;

@@ -59,11 +59,12 @@ impl Routes {
         for family in [libc::AF_INET, libc::AF_INET6] {
             let mut request = [0; MESSAGE];
             request[0] = family as u8;
-            for message in self.netlink.list(libc::RTM_GETROUTE, &request)? {
-                for (index, mtu) in mtus(&message) {
+            // What changes meanwhile is noticed.
+            self.netlink.visit(libc::RTM_GETROUTE, &request, |message| {
+                for (index, mtu) in mtus(message) {
                     found.entry(index).and_modify(|least| *least = mtu.min(*least)).or_insert(mtu);
                 }
-            }
+            })?;
         }
         Ok(found)
     }
@@ -74,8 +75,7 @@ impl Routes {
         let mut changed = false;
         loop {
             match self.notices.recv_from_full() {
-                // A route that replaces one with an MTU says nothing of that.
-                Ok((datagram, _)) => changed |= known || tells_of_mtu(&datagram),
+                Ok((datagram, _)) => changed |= tells_of_mtu(&datagram, known),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return changed,
                 // Some were lost. The next error is that there are no more.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
@@ -85,10 +85,12 @@ impl Routes {
     }
 }
 
-/// Whether a route in a datagram of notices has an MTU.
-fn tells_of_mtu(mut datagram: &[u8]) -> bool {
+/// Whether a datagram of notices tells of a route with an MTU that has come or gone. One that
+/// replaces another says nothing of that one: perhaps it had an MTU, if any route has.
+fn tells_of_mtu(mut datagram: &[u8], known: bool) -> bool {
     while let Ok(message) = NetlinkBuffer::new_checked(datagram) {
-        if !mtus(message.payload()).is_empty() {
+        let replaces = i32::from(message.flags()) & libc::NLM_F_REPLACE != 0;
+        if (known && replaces) || !mtus(message.payload()).is_empty() {
             return true;
         }
         let length = (message.length() as usize).next_multiple_of(4);
@@ -124,6 +126,31 @@ mod tests {
 
     fn message(attributes: &[Vec<u8>]) -> Vec<u8> {
         [vec![libc::AF_INET as u8; MESSAGE], attributes.concat()].concat()
+    }
+
+    #[test]
+    fn routes_are_read_again_only_if_one_with_an_mtu_may_have_changed() {
+        let notice = |flags: i32, attributes: &[Vec<u8>]| {
+            let message = message(attributes);
+            let length = (16 + message.len()) as u32;
+            let kind_and_flags = [libc::RTM_NEWROUTE, flags as u16].map(u16::to_ne_bytes).concat();
+            [&length.to_ne_bytes()[..], &kind_and_flags, &[0; 8], &message].concat()
+        };
+        let mtu = encode(libc::RTA_METRICS, &encode(MTU, &1000_u32.to_ne_bytes()));
+        let out = encode(libc::RTA_OIF, &2_u32.to_ne_bytes());
+        let plain = notice(0, std::slice::from_ref(&out));
+        let replacing = notice(libc::NLM_F_REPLACE, std::slice::from_ref(&out));
+        let with_mtu = notice(0, &[out, mtu]);
+        let behind = [plain.clone(), with_mtu.clone()].concat();
+        for (what, datagram, [none_known, known]) in [
+            ("a plain route", plain, [false, false]),
+            ("one in place of another", replacing, [false, true]),
+            ("one with an MTU", with_mtu, [true, true]),
+            ("the same behind another", behind, [true, true]),
+        ] {
+            assert_eq!(tells_of_mtu(&datagram, false), none_known, "{what}");
+            assert_eq!(tells_of_mtu(&datagram, true), known, "{what}");
+        }
     }
 
     #[test]
