@@ -102,7 +102,8 @@ pub fn extensions(
             }
         }
         if protocol == DESTINATION
-            && frame.load::<[u8; 2]>(l4 + HOME_ADDRESS_AT).ok_or(Reason::PassUnparsed)? == HOME_ADDRESS
+            && frame.load::<[u8; 2]>(l4 + HOME_ADDRESS_AT).ok_or(Reason::PassUnparsed)?
+                == HOME_ADDRESS
         {
             return Err(Reason::PassRouteLeft);
         }

@@ -244,9 +244,7 @@ pub fn leaves_unseen<A: Routed>(frame: &TcFrame) -> bool {
     // Whether it has to be cut does not matter.
     route.length = 0;
     match ask(frame, route) {
-        SUCCESS | NO_NEIGHBOUR | TOO_LONG => {
-            has_flag(route.ifindex, LEAVES_UNSEEN)
-        }
+        SUCCESS | NO_NEIGHBOUR | TOO_LONG => has_flag(route.ifindex, LEAVES_UNSEEN),
         _ => false,
     }
 }

@@ -111,8 +111,11 @@ fn check(hook: &'static str) {
     pod.ns.ip(&["link set pod0 up"]).expect("up");
     pod.ns.ip(&back).expect("routes");
     // Hosts that are there by their MAC addresses alone.
-    for (ends, mac) in [(["192.0.2.9", "2001:db8:2::9"], VRRP_MAC), (["192.0.2.8", "2001:db8:2::8"], POD_MAC)] {
-        let neighbours = ends.map(|ip| format!("neigh add {ip} lladdr {mac} dev {ETH} nud permanent"));
+    for (ends, mac) in
+        [(["192.0.2.9", "2001:db8:2::9"], VRRP_MAC), (["192.0.2.8", "2001:db8:2::8"], POD_MAC)]
+    {
+        let neighbours =
+            ends.map(|ip| format!("neigh add {ip} lladdr {mac} dev {ETH} nud permanent"));
         client.ip(&neighbours).expect("neighbours");
     }
     let forward = [("veth-*", hook), ("port-*", hook), ("br0", "tc")];
@@ -142,7 +145,11 @@ fn check(hook: &'static str) {
     send_by(&near, by_node);
     let deadline = Instant::now() + PATIENCE;
     for vip in vips() {
-        let follows = || answers(&near, vip, Duration::from_secs(1)).iter().all(|a| matches!(a, Ok(a) if a == "a"));
+        let follows = || {
+            answers(&near, vip, Duration::from_secs(1))
+                .iter()
+                .all(|a| matches!(a, Ok(a) if a == "a"))
+        };
         while !follows() {
             assert!(Instant::now() < deadline, "{hook}, {vip}: to the bridge's new address");
         }

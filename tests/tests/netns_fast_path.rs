@@ -188,8 +188,9 @@ fn what_exceeds_the_mtu_is_the_stacks() {
 fn routes_with_an_mtu(scene: &Scene) {
     const MTU: usize = 1300;
     let endpoint = scene.topology.endpoint("a");
-    let routes = vips()
-        .map(|vip| format!("route add {} dev {} mtu {MTU}", endpoint.ip(vip), endpoint.node_ifname));
+    let routes = vips().map(|vip| {
+        format!("route add {} dev {} mtu {MTU}", endpoint.ip(vip), endpoint.node_ifname)
+    });
     scene.topology.node.ip(&routes).expect("routes");
     for (vip, port) in vips().into_iter().zip(20_010..) {
         let socket = udp_flow(&scene.topology.client, vip, port);

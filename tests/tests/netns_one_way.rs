@@ -16,8 +16,7 @@ use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
 use weir_tests::server::Server;
 use weir_tests::topology::{
-    CLIENT_V4, CLIENT_V6, ETH, EndpointSpec, NODE_V4, NODE_V6, Topology, client_ip,
-    vips,
+    CLIENT_V4, CLIENT_V6, ETH, EndpointSpec, NODE_V4, NODE_V6, Topology, client_ip, vips,
 };
 
 /// A service whose endpoint has nobody at its port.
@@ -204,7 +203,8 @@ fn a_node_with_one_arm_tells_neither_clients_nor_endpoints_to_go_round_it() {
     let mut agent = setup.start(&all.node).expect("agent");
     // The stack of the node sends redirects: a packet that is none of weir's business gets one.
     let direct = |port| {
-        let (from, to) = (SocketAddr::new(CLIENT_V4.into(), port), SocketAddr::new(ENDPOINT_V4.into(), 9));
+        let (from, to) =
+            (SocketAddr::new(CLIENT_V4.into(), port), SocketAddr::new(ENDPOINT_V4.into(), 9));
         let socket = all.client.run(|| udp_from(from, to)).expect("socket");
         socket.set_read_timeout(Some(LOST)).expect("time-out");
         let _ = exchange(&socket, b"x");
@@ -217,7 +217,11 @@ fn a_node_with_one_arm_tells_neither_clients_nor_endpoints_to_go_round_it() {
         echo(stream).expect("an old connection, without an agent");
     }
     serves(&all.client, 22_000, "without an agent");
-    assert_eq!([&all.client, &all.endpoint].map(redirects), [0, 0], "redirects to client, endpoint");
+    assert_eq!(
+        [&all.client, &all.endpoint].map(redirects),
+        [0, 0],
+        "redirects to client, endpoint"
+    );
     assert!(counted(&agent, "drop_redirect") > 0, "there would have been some");
     direct(30_000);
     assert!(redirects(&all.client) > 0, "others are told a shorter way");
