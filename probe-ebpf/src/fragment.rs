@@ -87,7 +87,7 @@ pub fn fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3
         let from_endpoint =
             || frame.load(ends).is_some_and(|src: A| listed_at_all(&ENDPOINT_FILTER, src));
         let stray = INGRESS && F::SHORTCUTS && from_endpoint();
-        return if stray { Verdict::Stray } else { Verdict::Pass };
+        return if stray { Verdict::StrayFragment } else { Verdict::Pass };
     }
     match follow::<A, F, INGRESS>(frame, l3) {
         Some(Ok(())) => Verdict::Pass,

@@ -25,11 +25,12 @@ pub enum Verdict {
     Grown = 6,
     /// Of a live flow, or of another one with its tuple. Never the last word.
     Contested = 7,
-    /// At ingress: an ICMP error or a fragment other than the first, perhaps an endpoint's or
-    /// about a packet to one.
+    /// At ingress: an ICMP error that is perhaps an endpoint's or about a packet to one.
     Stray = 8,
     /// At egress: an ICMP redirect. Never the last word.
     Redirect = 9,
+    /// At ingress: a fragment other than the first, perhaps an endpoint's.
+    StrayFragment = 10,
 }
 
 impl Verdict {
@@ -52,6 +53,7 @@ impl Verdict {
             7 => Self::Contested,
             8 => Self::Stray,
             9 => Self::Redirect,
+            10 => Self::StrayFragment,
             _ => Self::Unknown,
         }
     }

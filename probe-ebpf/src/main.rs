@@ -97,7 +97,9 @@ mod entry {
         match walk::<_, true>(&frame) {
             Verdict::Steered => shortcut::forward(&frame),
             Verdict::FromEndpoint => shortcut::reply(&frame),
-            Verdict::Stray => shortcut::stray(&frame),
+            verdict @ (Verdict::Stray | Verdict::StrayFragment) => {
+                shortcut::stray(&frame, verdict == Verdict::StrayFragment)
+            }
             verdict => tc(&frame, verdict),
         }
     }

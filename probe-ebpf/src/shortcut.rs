@@ -23,6 +23,8 @@ const FOUND: u32 = u32::MAX;
 
 global_function!(weir_tc_route_v4(__sk_buff, frame,) -> u32 = number(look_up::<V4, TcFrame>(frame)));
 global_function!(weir_tc_route_v6(__sk_buff, frame,) -> u32 = number(look_up::<V6, TcFrame>(frame)));
+global_function!(weir_tc_resolve_v4(__sk_buff, frame,) -> u32 = number(resolved(look_up::<V4, TcFrame>(frame))));
+global_function!(weir_tc_resolve_v6(__sk_buff, frame,) -> u32 = number(resolved(look_up::<V6, TcFrame>(frame))));
 global_function!(weir_tc_unseen_v4(__sk_buff, frame,) -> u32 = leaves_unseen::<V4>(frame) as u32);
 global_function!(weir_tc_unseen_v6(__sk_buff, frame,) -> u32 = leaves_unseen::<V6>(frame) as u32);
 global_function!(weir_tc_send_v4(__sk_buff, frame,) -> i32 = send::<V4>(frame));
@@ -39,9 +41,21 @@ fn number(found: Result<(), Reason>) -> u32 {
     }
 }
 
+/// What is sent is kept until the neighbour has answered.
+#[inline(always)]
+fn resolved(found: Result<(), Reason>) -> Result<(), Reason> {
+    match found {
+        Err(Reason::StackNoNeighbour) => Ok(()),
+        found => found,
+    }
+}
+
 /// A family with its global functions.
 trait Shortcut: Routed {
-    fn route(frame: &TcFrame) -> bool;
+    /// [`FOUND`], or the number of a reason.
+    fn route(frame: &TcFrame) -> u32;
+    /// As [`Shortcut::route`], also if the neighbour is not known yet.
+    fn resolve(frame: &TcFrame) -> bool;
     /// [`leaves_unseen`], in a global function.
     fn unseen(frame: &TcFrame) -> bool;
     fn send(frame: &TcFrame) -> i32;
@@ -49,8 +63,13 @@ trait Shortcut: Routed {
 
 impl Shortcut for V4 {
     #[inline(always)]
-    fn route(frame: &TcFrame) -> bool {
-        weir_tc_route_v4(frame.context()) == FOUND
+    fn route(frame: &TcFrame) -> u32 {
+        weir_tc_route_v4(frame.context())
+    }
+
+    #[inline(always)]
+    fn resolve(frame: &TcFrame) -> bool {
+        weir_tc_resolve_v4(frame.context()) == FOUND
     }
 
     #[inline(always)]
@@ -66,8 +85,13 @@ impl Shortcut for V4 {
 
 impl Shortcut for V6 {
     #[inline(always)]
-    fn route(frame: &TcFrame) -> bool {
-        weir_tc_route_v6(frame.context()) == FOUND
+    fn route(frame: &TcFrame) -> u32 {
+        weir_tc_route_v6(frame.context())
+    }
+
+    #[inline(always)]
+    fn resolve(frame: &TcFrame) -> bool {
+        weir_tc_resolve_v6(frame.context()) == FOUND
     }
 
     #[inline(always)]
@@ -105,7 +129,7 @@ pub fn forward(frame: &TcFrame) -> i32 {
 
 #[inline(always)]
 fn forward_of<A: Shortcut>(frame: &TcFrame) -> i32 {
-    if A::route(frame) { A::send(frame) } else { TC_ACT_UNSPEC }
+    if A::route(frame) == FOUND { A::send(frame) } else { TC_ACT_UNSPEC }
 }
 
 /// What may be a reply of an endpoint. Two things are decided.
@@ -116,7 +140,9 @@ fn forward_of<A: Shortcut>(frame: &TcFrame) -> i32 {
 ///
 /// Whether it goes past the stack: if it may now. What no program sees leave still does when no
 /// agent says so any more, if it did before: through the stack, its new source would fail as
-/// above, and nobody here knows where. The requests of its connection go through the stack.
+/// above, and nobody here knows where. The requests of its connection go through the stack. Nor
+/// does it wait for the stack to ask for the neighbour, which for want of this packet it would
+/// never do.
 #[inline(always)]
 pub fn reply(frame: &TcFrame) -> i32 {
     match ethertype(frame) {
@@ -135,12 +161,17 @@ where
         return TC_ACT_UNSPEC;
     }
     let on = is_on();
-    let mut past = on && A::route(frame);
+    let found = if on { A::route(frame) } else { 0 };
+    let mut past = on && found == FOUND;
     if !past {
         if !is_unseen::<A>(frame) {
             return TC_ACT_UNSPEC;
         }
-        past = !on && was_on() && A::route(frame);
+        past = if on {
+            found == Reason::StackNoNeighbour as u32
+        } else {
+            was_on() && A::resolve(frame)
+        };
     }
     match entering_reply::<A, _>(frame, L3) {
         Verdict::Steered if past => A::send(frame),
@@ -158,23 +189,26 @@ fn is_unseen<A: Shortcut>(frame: &TcFrame) -> bool {
 /// An ICMP error, or a fragment other than the first, that is perhaps an endpoint's or about a
 /// packet to one: if no program sees it leave, it is dealt with here.
 #[inline(always)]
-pub fn stray(frame: &TcFrame) -> i32 {
+pub fn stray(frame: &TcFrame, fragment: bool) -> i32 {
     match ethertype(frame) {
-        V4::ETHERTYPE => stray_of::<V4>(frame),
-        V6::ETHERTYPE => stray_of::<V6>(frame),
+        V4::ETHERTYPE => stray_of::<V4>(frame, fragment),
+        V6::ETHERTYPE => stray_of::<V6>(frame, fragment),
         _ => TC_ACT_UNSPEC,
     }
 }
 
 #[inline(always)]
-fn stray_of<A: Shortcut>(frame: &TcFrame) -> i32
+fn stray_of<A: Shortcut>(frame: &TcFrame, fragment: bool) -> i32
 where
     TcFrame: Steps<A, false>,
 {
     if !frame.is_to_node() || !is_unseen::<A>(frame) {
         return TC_ACT_UNSPEC;
     }
-    let mut verdict = Steps::<A, false>::icmp(frame, L3);
+    let mut verdict = Verdict::Unknown;
+    if !fragment {
+        verdict = Steps::<A, false>::icmp(frame, L3);
+    }
     if verdict == Verdict::Unknown {
         verdict = Steps::<A, false>::fragment(frame, L3);
     }

@@ -3,7 +3,7 @@
 
 mod fast_path;
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use fast_path::{DATAGRAMS, LINES, TIMEOUT, setup};
@@ -30,12 +30,19 @@ impl Beside {
     fn new(name: &str) -> Self {
         let ns = Netns::new().expect("namespace");
         let own = [VIP_V4.to_string(), VIP_V6.to_string()];
-        ns.ip(&own.map(|ip| format!("address add {ip} dev lo"))).expect("addresses");
-        let at = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-        let servers = vec![
-            Server::tcp(&ns, at(LINES), name).expect("TCP"),
-            Server::udp(&ns, at(DATAGRAMS), name).expect("UDP"),
-        ];
+        ns.ip(&own.map(|ip| {
+            format!("address add {ip} dev lo{}", if ip.contains(":") { " nodad" } else { "" })
+        }))
+        .expect("addresses");
+        // At the addresses themselves, which are to be the source of answers to datagrams.
+        let servers = vips()
+            .iter()
+            .flat_map(|&vip| {
+                let tcp = Server::tcp(&ns, SocketAddr::new(vip, LINES), name);
+                let udp = Server::udp(&ns, SocketAddr::new(vip, DATAGRAMS), name);
+                [tcp.expect("TCP"), udp.expect("UDP")]
+            })
+            .collect();
         Self { ns, servers }
     }
 }
@@ -132,7 +139,8 @@ fn check(hook: &'static str) {
     node.ip(&["link set br0 promisc on"]).expect("promiscuous");
     assert_answers(&near, "b", &format!("{hook}: bridged, and seen by the bridge"));
     assert_eq!(served(), before, "{hook}: nothing bridged comes to the endpoint");
-    assert_eq!(other.servers[0].served(), 4, "{hook}");
+    let asked: u64 = other.servers.iter().map(Server::served).sum();
+    assert_eq!(asked, 8, "{hook}: each asked once");
 
     send_by(client, ["192.0.2.9", "2001:db8:2::9"]);
     assert_answers(client, "a", &format!("{hook}: to a macvlan of the node"));
