@@ -91,7 +91,9 @@ mod entry {
     /// Forward direction, TC ingress of a client-facing interface. Replies too,
     /// of endpoints behind that interface, if they can go past the stack, or leave
     /// where no program is.
+    // Else it is a function of its own, which costs 32 bytes of stack.
     #[classifier]
+    #[inline(always)]
     pub fn weir_tc_forward(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
         match walk::<_, true>(&frame) {
