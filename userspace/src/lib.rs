@@ -11,6 +11,8 @@ pub mod doctor;
 pub mod ethtool;
 pub mod explain;
 pub mod fast_path;
+#[cfg(test)]
+mod histories;
 pub mod http;
 pub mod interfaces;
 pub mod metrics;

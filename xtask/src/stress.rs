@@ -12,13 +12,29 @@ use crate::{root, run};
 pub enum Subject {
     /// Ten million packets of each kind of flood: tests/tests/kernel_flood.rs. Some minutes.
     Floods,
+    /// A hundred thousand histories of documents: userspace/src/histories. Half an hour.
+    Documents,
+}
+
+/// A test that can be made long.
+struct Test {
+    /// What cargo is to run of it.
+    arguments: &'static [&'static str],
+    /// The variable that says how long, and its value.
+    length: (&'static str, &'static str),
 }
 
 impl Subject {
-    /// The test, and the variable that makes it long, with its value.
-    fn test(self) -> (&'static str, &'static str, &'static str) {
+    fn test(self) -> Test {
         match self {
-            Self::Floods => ("kernel_flood", "WEIR_FLOOD_PACKETS", "10000000"),
+            Self::Floods => Test {
+                arguments: &["-p", "weir-tests", "--test", "kernel_flood", "--"],
+                length: ("WEIR_FLOOD_PACKETS", "10000000"),
+            },
+            Self::Documents => Test {
+                arguments: &["-p", "weir", "--lib", "--", "histories::"],
+                length: ("WEIR_HISTORIES", "100000"),
+            },
         }
     }
 }
@@ -28,10 +44,10 @@ impl Subject {
 pub fn stress(subjects: &[Subject]) -> Result<()> {
     let subjects = if subjects.is_empty() { Subject::value_variants() } else { subjects };
     for subject in subjects {
-        let (test, name, value) = subject.test();
+        let Test { arguments, length: (name, value) } = subject.test();
         let mut command = Command::new("cargo");
-        command.args(["test", "--release", "-p", "weir-tests", "--test", test]);
-        command.args(["--", "--test-threads=1", "--nocapture"]).current_dir(root());
+        command.args(["test", "--release"]).args(arguments);
+        command.args(["--test-threads=1", "--nocapture"]).current_dir(root());
         if std::env::var_os(name).is_none() {
             command.env(name, value);
         }

@@ -11,6 +11,7 @@ use crate::explain::subset_seed;
 use crate::model::{Affinity, DEFAULT_DRAIN, Name, ServiceAddress, Split, Subset};
 
 use super::ledger::{EndpointKey, Known, Placed, Record, Retired, SubsetRecord, split_of};
+use super::planner::{endpoint_identity, split_identity};
 use super::{Capacity, EndpointState, IdentityKey, Ledger, Op, Phase, Side};
 
 /// What is in the maps, as it was read.
@@ -192,6 +193,11 @@ impl Adoption {
         self.ledger.split_names.insert(record.id, record.name.clone());
         self.ledger.service_bits.add(record.address.socket());
         let until = record.until.unwrap_or(self.now + record.drain + super::LINGER);
+        if record.until.is_none() {
+            let identity = split_identity(&known.split, Some(until));
+            let key = IdentityKey::Split(record.id);
+            self.ops.push(Op::Identity { key, identity: Some(identity) });
+        }
         self.retire(until, Retired::Split(Arc::new(known)));
     }
 
@@ -222,6 +228,12 @@ impl Adoption {
         }
         if !used {
             self.ledger.deadlines.insert((until, key));
+            if record.until.is_none() {
+                // Or the drain time would begin again with every agent that starts.
+                let identity = endpoint_identity(&key, subset, Some(until));
+                let key = IdentityKey::Endpoint(id);
+                self.ops.push(Op::Identity { key, identity: Some(identity) });
+            }
         }
         self.ledger.endpoints.insert(key, Record { id, subset, phase });
     }

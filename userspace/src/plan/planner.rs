@@ -494,12 +494,12 @@ impl Planner {
     }
 }
 
-fn split_identity(split: &Split, until: Option<u64>) -> Identity {
+pub(super) fn split_identity(split: &Split, until: Option<u64>) -> Identity {
     let (name, address) = (split.name().clone(), split.address());
     Identity::Split { name, address, drain: split.drain().as_secs(), until }
 }
 
-fn endpoint_identity(key: &EndpointKey, subset: u32, until: Option<u64>) -> Identity {
+pub(super) fn endpoint_identity(key: &EndpointKey, subset: u32, until: Option<u64>) -> Identity {
     let EndpointKey { service, address } = *key;
     Identity::Endpoint { service, address, subset, until }
 }

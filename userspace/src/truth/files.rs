@@ -7,7 +7,7 @@ use super::settle::Settled;
 use super::sources::{Base, Intent, Truth};
 use super::{Cause, Kept, Step, Time};
 use crate::model::{Name, Split};
-use crate::resource::{self, Document, Id};
+use crate::resource::{self, Document, Documents, Id, Kind};
 use crate::source::{Files, Problem};
 
 impl Truth {
@@ -17,7 +17,9 @@ impl Truth {
     /// - the last good version of a document that is wrong stays in force;
     /// - so do all documents of a file that cannot be read, or in which something
     ///   does not even say what it is, unless they are found elsewhere;
-    /// - a split that cannot be goes on as it was.
+    /// - a split that cannot be goes on as it was;
+    /// - so does one that ran when the agent started, if it would be otherwise while a
+    ///   document that may be part of it was never read without a mistake.
     pub fn load_files(&self, kept: &Kept, files: &Files, now: Time) -> Step {
         let mut intent = Intent::new(Cause::File, now);
         let mut base = self.base.clone();
@@ -30,6 +32,8 @@ impl Truth {
         if !self.base.loaded {
             names.extend(base.resolver.names().cloned());
         }
+        names.extend(self.base.unsure.keys().cloned());
+        base.unsure = self.unsure(files, &base);
         let Settled { mut definitions, waiting } = self.settle(&base, names);
         base.waiting = waiting;
         if base.is_faultless() {
@@ -110,6 +114,33 @@ impl Truth {
         kept.object(&key).is_some() && !self.base.idle.contains_key(&key)
     }
 
+    /// Splits that what is missing may be part of: a Service whose VirtualService
+    /// cannot be read would be balanced over all its endpoints.
+    fn unsure(&self, files: &Files, base: &Base) -> BTreeMap<Name, Problem> {
+        if !lacks_parts(files) {
+            return BTreeMap::new();
+        }
+        let first = !self.base.loaded;
+        let (running, held) = (&self.adopted, &self.base.unsure);
+        let names = running.keys().filter(|_| first).chain(held.keys());
+        let mut unsure = BTreeMap::new();
+        for name in names {
+            let runs = self.defined.get(name).or_else(|| self.adopted.get(name));
+            let wanted = base.resolver.wanted(name).and_then(|wanted| wanted.split);
+            let differs = wanted.is_some() && wanted.as_ref() != runs;
+            let parts = base.resolver.provenance(name).map(|found| found.documents);
+            if differs && parts.is_some_and(|parts| !parts.is_empty()) {
+                let message = format!(
+                    "split \"{name}\" goes on as it was when the agent started, since what cannot be read may be part of it"
+                );
+                let problem = base.resolver.address_problem(name, &message);
+                let problem = problem.unwrap_or_else(|| Problem::of_file("", message));
+                unsure.insert(name.clone(), problem);
+            }
+        }
+        unsure
+    }
+
     /// Ends what nobody defines any more: splits that were adopted, and what is
     /// remembered of such that vanished while no agent ran.
     fn retire(
@@ -141,6 +172,17 @@ impl Truth {
             }
         }
     }
+}
+
+/// Whether documents are missing that splits may be made of together with others. A
+/// TrafficSplit is all of its split.
+fn lacks_parts(files: &Files) -> bool {
+    let lacks = |documents: &Documents| {
+        documents.unnamed || documents.refused.iter().any(|id| id.kind != Kind::TrafficSplit)
+    };
+    files.unlisted
+        || !files.unreadable.is_empty()
+        || files.files.iter().any(|file| lacks(&file.documents))
 }
 
 /// Whether a document that is not found any more stays in force all the same.

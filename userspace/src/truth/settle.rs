@@ -27,6 +27,12 @@ impl Truth {
         let mut held = BTreeMap::new();
         for name in names {
             let old = self.defined.get(&name);
+            if base.unsure.contains_key(&name) {
+                if let (None, Some(running)) = (old, self.adopted.get(&name)) {
+                    held.insert(name, Arc::clone(running));
+                }
+                continue;
+            }
             match base.resolver.wanted(&name) {
                 None if old.is_some() => _ = new.insert(name, None),
                 None => {}

@@ -50,6 +50,9 @@ pub(super) struct Base {
     pub shadowed: BTreeMap<Id, (Arc<Document>, Problem)>,
     /// Splits whose address is still another's.
     pub waiting: BTreeMap<Name, Problem>,
+    /// Splits that go on as they ran when the agent started, since documents that it
+    /// has never seen right may be part of them.
+    pub unsure: BTreeMap<Name, Problem>,
     /// What is wrong with files.
     pub problems: Vec<Problem>,
     /// Whether files were ever loaded.
@@ -157,7 +160,8 @@ impl Truth {
     /// Why a split is not what documents say, or not at all.
     pub fn problems_of(&self, split: &Name) -> Vec<Problem> {
         let mut found = self.base.resolver.problems_of(split);
-        found.extend(self.base.waiting.get(split).cloned());
+        let own = [&self.base.waiting, &self.base.unsure];
+        found.extend(own.into_iter().filter_map(|problems| problems.get(split).cloned()));
         found
     }
 
@@ -245,7 +249,8 @@ impl Base {
     pub fn all_problems(&self) -> Vec<Problem> {
         let mut found = self.resolver.problems();
         let shadowed = self.shadowed.values().map(|(_, problem)| problem);
-        found.extend(self.problems.iter().chain(self.waiting.values()).chain(shadowed).cloned());
+        let splits = self.waiting.values().chain(self.unsure.values());
+        found.extend(self.problems.iter().chain(splits).chain(shadowed).cloned());
         found.sort();
         found
     }
@@ -254,6 +259,7 @@ impl Base {
     pub fn is_faultless(&self) -> bool {
         self.problems.is_empty()
             && self.waiting.is_empty()
+            && self.unsure.is_empty()
             && self.shadowed.is_empty()
             && self.resolver.is_faultless()
     }

@@ -199,6 +199,35 @@ fn a_split_whose_documents_no_longer_fit_goes_on_as_it_was() {
 }
 
 #[test]
+fn an_agent_that_starts_beside_a_mistake_balances_nothing_that_was_routed() {
+    let good = routes("tcp", &[("v1", 1), ("v2", 0)]);
+    let all = |routes: String| [services(), vec![rule(&["v1", "v2"]), routes]].concat();
+    for bad in [good.replace("tcp:", "tls: [], tcp:"), "[\n".to_owned()] {
+        let mut world = world();
+        world.files(&all(good.clone()));
+        assert_eq!(world.now_has(NAME), "v1=1 v2=0");
+        // Without the routes it would be balanced over all endpoints.
+        for again in 0..2 {
+            if again == 0 {
+                world.restart(&all(bad.clone()));
+            } else {
+                world.files(&[all(bad.clone()), vec![split("a", 5, 5)]].concat());
+            }
+            assert_eq!(world.now_has(NAME), "v1=1 v2=0", "{again}");
+            assert!(world.truth.is_held(NAME));
+            let said = world.complaints().join("\n");
+            let expected = "spec.clusterIP: split \"reviews.default\" goes on as it was when the \
+                agent started, since what cannot be read may be part of it";
+            assert!(said.contains(expected), "{said}");
+        }
+        assert_eq!(world.now_has("a"), "v1=5 v2=5");
+        // Once all is read, what it says counts.
+        world.files(&services());
+        assert_eq!((world.complaints(), world.now_has(NAME)), (vec![], "reviews=1".into()));
+    }
+}
+
+#[test]
 fn the_last_good_version_of_a_wrong_document_follows_everything_else() {
     let mut world = world();
     let good = routes("tcp", &[("v1", 1), ("v2", 1)]);
