@@ -85,7 +85,8 @@ mod tests {
     fn a_frame_is_the_nodes_if_it_is_to_an_address_that_the_node_takes_there() {
         let eth = || (1, device(1, "", None, None));
         let port = || (1, device(1, "veth", Some(2), None));
-        let cases: [(&str, Vec<(u32, Device)>, Option<&[u8]>); 12] = [
+        type Case<'a> = (&'a str, Vec<(u32, Device)>, Option<&'a [u8]>);
+        let cases: [Case<'_>; 12] = [
             ("alone", vec![eth()], Some(&[1])),
             ("no Ethernet", vec![(1, device(0, "tun", None, None))], None),
             (

@@ -165,7 +165,8 @@ mod tests {
         };
         let several = encode(libc::RTA_MULTIPATH, &[hop(3), hop(4)].concat());
         let hop_limit = encode(libc::RTA_METRICS, &encode(10, &64_u32.to_ne_bytes()));
-        let cases: [(&[Vec<u8>], &[(u32, u32)]); 6] = [
+        type Case<'a> = (&'a [Vec<u8>], &'a [(u32, u32)]);
+        let cases: [Case<'_>; 6] = [
             (&[out(2), mtu.clone()], &[(2, 1000)]),
             (&[mtu.clone(), several], &[(3, 1000), (4, 1000)]),
             (&[mtu], &[(0, 1000)]),
