@@ -220,6 +220,37 @@ pub const LEAVES_UNSEEN: u32 = 1;
 /// may leave there.
 pub const HAS_UNSEEN_EXIT: u32 = 2;
 
+/// [`STAGE_OWN`] and the like are values of STAGE: which generation has the say
+/// while two are there. All packets are dealt with by the programs that read it.
+pub const STAGE_OWN: u32 = 0;
+/// All packets are the other generation's.
+pub const STAGE_OTHER: u32 = 1;
+/// What is of no flow in the own tables is the other generation's, unless it
+/// begins a flow: that begins in the own tables.
+pub const STAGE_BEGINS_HERE: u32 = 2;
+/// What is of no flow in the own tables is the other generation's.
+pub const STAGE_BEGINS_THERE: u32 = 3;
+
+/// What [`Settle`] asks for: adds numbers to the counters of an endpoint.
+pub const SETTLE_ENDPOINT: u32 = 0;
+/// Of a subset.
+pub const SETTLE_SUBSET: u32 = 1;
+/// Of a reason.
+pub const SETTLE_REASON: u32 = 2;
+
+/// What the program `weir_settle` is given, in place of a packet's payload:
+/// numbers to be added to counters which other programs add to at the same time.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+pub struct Settle {
+    /// [`SETTLE_ENDPOINT`] and the like.
+    pub kind: u32,
+    /// Index of the counters.
+    pub id: u32,
+    /// What is added to each, in order.
+    pub numbers: [u64; 6],
+}
+
 /// The only value of META: what an agent must know of maps that it finds.
 /// Written and read by user space alone.
 #[repr(C)]
@@ -246,8 +277,10 @@ pub struct Meta {
     pub pad: u32,
     /// Seed of the sets of young flows.
     pub young_seed: u64,
+    /// A sum of the names of all reasons, in order: which of REASONS counts what.
+    pub reasons: u32,
     /// Zero, for what later versions add.
-    pub zero: [u32; 2],
+    pub zero: u32,
     /// The network namespace that the attachments are in; 0 if it is not known,
     /// as of versions that did not write it.
     pub network: u64,
@@ -260,6 +293,7 @@ const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<EndpointStats>() == 40);
 const _: () = assert!(size_of::<SubsetStats>() == 48);
 const _: () = assert!(size_of::<IdentityKey>() == 8);
+const _: () = assert!(size_of::<Settle>() == 56);
 const _: () = assert!(size_of::<Meta>() == 64);
 const _: () = assert!(size_of::<Interface>() == 8 * MAX_MACS + 8);
 

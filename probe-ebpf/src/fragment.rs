@@ -15,6 +15,7 @@ use crate::deliver::{passed, tally};
 use crate::family::{Family, goes_here, now};
 use crate::filter::listed_at_all;
 use crate::frame::{Frame, Verdict};
+use crate::generations::are_two;
 use crate::icmp::about_fragment;
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
 use crate::rewrite::addresses;
@@ -95,6 +96,7 @@ pub fn fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3
             count(Reason::RewriteFailed);
             Verdict::Drop
         }
+        None if are_two() => Verdict::Elsewhere,
         None => {
             passed::<F>(Reason::PassFragment);
             Verdict::Pass

@@ -25,12 +25,14 @@ pub enum Verdict {
     Grown = 6,
     /// Of a live flow, or of another one with its tuple. Never the last word.
     Contested = 7,
+    /// Untouched, and for the other generation to deal with; see [`crate::generations`].
+    Elsewhere = 8,
     /// At ingress: an ICMP error that is perhaps an endpoint's or about a packet to one.
-    Stray = 8,
+    Stray = 9,
     /// At egress: an ICMP redirect. Never the last word.
-    Redirect = 9,
+    Redirect = 10,
     /// At ingress: a fragment other than the first, perhaps an endpoint's.
-    StrayFragment = 10,
+    StrayFragment = 11,
 }
 
 impl Verdict {
@@ -51,9 +53,10 @@ impl Verdict {
             5 => Self::FromEndpoint,
             6 => Self::Grown,
             7 => Self::Contested,
-            8 => Self::Stray,
-            9 => Self::Redirect,
-            10 => Self::StrayFragment,
+            8 => Self::Elsewhere,
+            9 => Self::Stray,
+            10 => Self::Redirect,
+            11 => Self::StrayFragment,
             _ => Self::Unknown,
         }
     }

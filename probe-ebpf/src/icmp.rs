@@ -23,6 +23,7 @@ use crate::family::{Family, is_here, read};
 use crate::filter::{listed, listed_at_all};
 use crate::fragment::remembered;
 use crate::frame::{Frame, Verdict};
+use crate::generations::are_two;
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
 use crate::sets::{AT_EGRESS, AT_INGRESS, find};
 
@@ -62,6 +63,7 @@ impl Outcome {
         match self {
             Self::Foreign if INGRESS && F::SHORTCUTS => return Verdict::Stray,
             Self::Foreign => {}
+            Self::Untracked if are_two() => return Verdict::Elsewhere,
             Self::Untracked => passed::<F>(Reason::PassIcmpUntracked),
             Self::Translated => count(Reason::IcmpTranslated),
             Self::Failed => {

@@ -23,6 +23,8 @@ mod fragment;
 #[cfg(target_arch = "bpf")]
 mod frame;
 #[cfg(target_arch = "bpf")]
+mod generations;
+#[cfg(target_arch = "bpf")]
 mod icmp;
 #[cfg(target_arch = "bpf")]
 mod live;
@@ -49,6 +51,8 @@ mod route;
 #[cfg(target_arch = "bpf")]
 mod sets;
 #[cfg(target_arch = "bpf")]
+mod settle;
+#[cfg(target_arch = "bpf")]
 mod shortcut;
 #[cfg(target_arch = "bpf")]
 mod steps;
@@ -74,13 +78,16 @@ mod entry {
     use aya_ebpf::programs::{TcContext, XdpContext};
 
     use crate::frame::Verdict;
+    use crate::generations::{self, FORWARD, PHYSICAL, REPLY, VIRTUAL};
     use crate::steps::walk;
     use crate::tc::TcFrame;
     use crate::xdp::XdpFrame;
-    use crate::{shortcut, xdp_redirect};
+    use crate::{settle, shortcut, xdp_redirect};
 
-    fn tc(frame: &TcFrame, verdict: Verdict) -> i32 {
+    #[inline(always)]
+    fn tc(frame: &TcFrame, verdict: Verdict, slot: u32) -> i32 {
         match verdict {
+            Verdict::Elsewhere => generations::hand_over(frame, slot),
             // Not TC_ACT_OK: programs behind this one have their say.
             Verdict::Answer => frame.send_back(),
             Verdict::Drop => TC_ACT_SHOT,
@@ -96,13 +103,16 @@ mod entry {
     #[inline(always)]
     pub fn weir_tc_forward(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
+        if generations::all_are_others() {
+            return generations::hand_over(&frame, FORWARD);
+        }
         match walk::<_, true>(&frame) {
             Verdict::Steered => shortcut::forward(&frame),
             Verdict::FromEndpoint => shortcut::reply(&frame),
             verdict @ (Verdict::Stray | Verdict::StrayFragment) => {
                 shortcut::stray(&frame, verdict == Verdict::StrayFragment)
             }
-            verdict => tc(&frame, verdict),
+            verdict => tc(&frame, verdict, FORWARD),
         }
     }
 
@@ -110,12 +120,24 @@ mod entry {
     #[classifier]
     pub fn weir_tc_reply(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
+        if generations::all_are_others() {
+            return generations::hand_over(&frame, REPLY);
+        }
         let verdict = walk::<_, false>(&frame);
-        tc(&frame, verdict)
+        tc(&frame, verdict, REPLY)
     }
 
-    fn xdp(verdict: Verdict) -> u32 {
+    /// Does what user space cannot do beside programs that run: see [`settle`].
+    /// Attached nowhere.
+    #[classifier]
+    pub fn weir_settle(ctx: TcContext) -> i32 {
+        settle::settle(&TcFrame::new(ctx))
+    }
+
+    #[inline(always)]
+    fn xdp<const KIND: bool>(frame: &XdpFrame<KIND>, verdict: Verdict, slot: u32) -> u32 {
         match verdict {
+            Verdict::Elsewhere => generations::hand_over_xdp(frame, slot),
             Verdict::Answer => xdp_action::XDP_TX,
             Verdict::Drop => xdp_action::XDP_DROP,
             _ => xdp_action::XDP_PASS,
@@ -125,10 +147,23 @@ mod entry {
     #[inline(always)]
     fn physical(ctx: XdpContext) -> u32 {
         let frame = XdpFrame::<false>::new(ctx);
+        if generations::all_are_others() {
+            return generations::hand_over_xdp(&frame, PHYSICAL);
+        }
         match walk::<_, true>(&frame) {
             Verdict::Steered => xdp_redirect::forward(&frame),
-            verdict => xdp(verdict),
+            verdict => xdp(&frame, verdict, PHYSICAL),
         }
+    }
+
+    #[inline(always)]
+    fn on_virtual(ctx: XdpContext) -> u32 {
+        let frame = XdpFrame::<true>::new(ctx);
+        if generations::all_are_others() {
+            return generations::hand_over_xdp(&frame, VIRTUAL);
+        }
+        let verdict = walk::<_, true>(&frame);
+        xdp(&frame, verdict, VIRTUAL)
     }
 
     /// Forward direction, XDP of a physical interface. Packets may be in several
@@ -149,13 +184,13 @@ mod entry {
     /// when the peer has no NAPI.
     #[xdp(frags)]
     pub fn weir_xdp_forward_virtual(ctx: XdpContext) -> u32 {
-        xdp(walk::<_, true>(&XdpFrame::<true>::new(ctx)))
+        on_virtual(ctx)
     }
 
     /// The same for older kernels.
     #[xdp]
     pub fn weir_xdp_forward_virtual_linear(ctx: XdpContext) -> u32 {
-        xdp(walk::<_, true>(&XdpFrame::<true>::new(ctx)))
+        on_virtual(ctx)
     }
 
     #[panic_handler]

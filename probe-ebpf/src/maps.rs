@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use probe_common::address::{Tuple, V4, V6};
 use probe_common::filter;
 use probe_common::flow::Entry;
@@ -140,6 +140,17 @@ pub static INTERFACES: Array<map::Interface> = Array::with_max_entries(map::INTE
 #[map]
 pub static ROUTE: PerCpuArray<Route> = PerCpuArray::with_max_entries(1, 0);
 
+/// Which generation has the say, see [`map::STAGE_OWN`]; read by programs that are loaded as
+/// transitional, and pinned with their maps.
+#[map]
+pub static STAGE: Array<u32> = Array::with_max_entries(1, 0);
+/// The other generation's programs at TC; see [`crate::generations`].
+#[map]
+pub static OTHER_TC: ProgramArray = ProgramArray::with_max_entries(2, 0);
+/// The other generation's programs at XDP.
+#[map]
+pub static OTHER_XDP: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
 /// Seed of the flow hash.
 #[unsafe(no_mangle)]
 static HASH_SEED: u64 = 0;
@@ -167,6 +178,10 @@ static XDP_FRAGS: u32 = 0;
 /// Whether what comes to a service address and is for no split is answered.
 #[unsafe(no_mangle)]
 static OTHER_PORTS: u32 = 0;
+
+/// Whether another generation of programs and maps is there as well.
+#[unsafe(no_mangle)]
+static TRANSITIONAL: u32 = 0;
 
 macro_rules! constant {
     ($(#[$doc:meta])* $function:ident, $static:ident, $type:ty) => {
@@ -196,6 +211,9 @@ constant!(/// Whether the kernel has packets in several buffers at XDP.
     xdp_frags, XDP_FRAGS, u32);
 constant!(/// Whether what comes to a service address and is for no split is answered.
     other_ports, OTHER_PORTS, u32);
+
+constant!(/// Whether another generation of programs and maps is there as well.
+    transitional, TRANSITIONAL, u32);
 
 /// Counts a packet under `reason`.
 #[inline(always)]

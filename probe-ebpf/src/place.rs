@@ -1,7 +1,7 @@
 //! What a global function is told of a packet.
 
 use probe_common::address::Tuple;
-use probe_common::parse::{self, Headers};
+use probe_common::parse::{self, Headers, RST, SYN, TCP};
 
 use crate::family::Family;
 use crate::frame::{Frame, Verdict};
@@ -46,6 +46,14 @@ impl Place {
     #[inline(always)]
     pub fn is_live(self) -> bool {
         self.0 & LIVE != 0
+    }
+
+    /// Whether a packet of no known flow begins one, rather than being of one
+    /// whose beginning was not seen.
+    #[inline(always)]
+    pub fn begins(self) -> bool {
+        let (protocol, flags) = ((self.0 >> 32) as u8, (self.0 >> 40) as u8);
+        protocol != TCP || flags & (SYN | RST) == SYN
     }
 
     /// The same place, of a packet that is of the live flow with its tuple and of no

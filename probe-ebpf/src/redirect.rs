@@ -15,6 +15,7 @@ use crate::family::Family;
 use crate::filter::listed_at_all;
 use crate::fragment::remembered;
 use crate::frame::{Frame, Verdict};
+use crate::generations::are_two;
 use crate::icmp::entry;
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
 
@@ -29,7 +30,7 @@ pub fn redirect<A: Family + Errors, F: Frame>(frame: &F, l3: u64) -> Verdict {
         listed_at_all(&ENDPOINT_FILTER, to) || listed_at_all(&SERVICE_FILTER, to)
     });
     if !to_ours && is_about_steered::<A>(frame, l3) != Some(true) {
-        return Verdict::Pass;
+        return if are_two() { Verdict::Elsewhere } else { Verdict::Pass };
     }
     count(Reason::DropRedirect);
     Verdict::Drop

@@ -11,6 +11,7 @@ use probe_common::map::HAS_UNSEEN_EXIT;
 use probe_common::reason::Reason;
 
 use crate::frame::{Frame as _, Verdict};
+use crate::generations::{FORWARD, are_two, hand_over};
 use crate::maps::{PEERS, count};
 use crate::route::{
     Departing as _, L3, Routed, ethertype, has_flag, is_on, leaves_unseen, look_up, scratch, was_on,
@@ -176,6 +177,7 @@ where
     match entering_reply::<A, _>(frame, L3) {
         Verdict::Steered if past => A::send(frame),
         Verdict::Drop => TC_ACT_SHOT,
+        Verdict::Unknown if are_two() => hand_over(frame, FORWARD),
         _ => TC_ACT_UNSPEC,
     }
 }
@@ -212,7 +214,11 @@ where
     if verdict == Verdict::Unknown {
         verdict = Steps::<A, false>::fragment(frame, L3);
     }
-    if verdict == Verdict::Drop { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
+    match verdict {
+        Verdict::Elsewhere => hand_over(frame, FORWARD),
+        Verdict::Drop => TC_ACT_SHOT,
+        _ => TC_ACT_UNSPEC,
+    }
 }
 
 /// Sends a packet whose route is in [`scratch`].

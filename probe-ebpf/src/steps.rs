@@ -12,6 +12,7 @@ use probe_common::reason::Reason;
 use crate::family::Family;
 use crate::filter::{self, Sorted};
 use crate::frame::{Frame, Verdict};
+use crate::generations;
 use crate::log;
 use crate::maps::{count, other_ports};
 use crate::place::Place;
@@ -150,6 +151,9 @@ pub fn entering_reply<A: Family, F: Frame + Steps<A, false>>(frame: &F, l3: usiz
 /// A reply of no known flow.
 #[inline(always)]
 pub fn untracked() -> Verdict {
+    if generations::are_two() {
+        return Verdict::Elsewhere;
+    }
     count(Reason::PassReplyUntracked);
     Verdict::Pass
 }
@@ -253,6 +257,9 @@ macro_rules! steps {
             }
             #[inline(always)]
             fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
+                if $crate::generations::is_others(place) {
+                    return $crate::frame::Verdict::Elsewhere;
+                }
                 let chosen = $choose($crate::frame::Frame::context(self), place.0);
                 if chosen & $crate::choose::CHOSEN == 0 {
                     return $crate::frame::Verdict::of(chosen as u32);

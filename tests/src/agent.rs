@@ -50,6 +50,7 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     resources: Vec<(String, String)>,
+    program: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -57,8 +58,8 @@ impl Default for Setup {
     fn default() -> Self {
         let lines = "hashSeed: 0x5eed\n".to_owned();
         let interfaces = vec![("veth-*".to_owned(), "tc")];
-        let (arguments, environment, resources) = Default::default();
-        Self { interfaces, lines, arguments, environment, resources }
+        let (arguments, environment, resources, program) = Default::default();
+        Self { interfaces, lines, arguments, environment, resources, program }
     }
 }
 
@@ -94,6 +95,13 @@ impl Setup {
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Another build than [`program`].
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
         self
     }
 
@@ -143,7 +151,7 @@ impl Setup {
             environment: self.environment.clone(),
             process: None,
             stderr: Arc::default(),
-            program: program()?,
+            program: self.program.clone().map_or_else(program, Ok)?,
             directory,
             pins,
         };
@@ -227,6 +235,33 @@ impl Agent {
     ///
     /// As [`Setup::start`].
     pub fn start_again(&mut self, node: &Netns) -> Result<()> {
+        self.spawn(node)?;
+        self.await_ready(node)
+    }
+
+    /// Starts it once more, and kills it after that time, wherever it is by then.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started.
+    pub fn start_for(&mut self, node: &Netns, time: Duration) -> Result<()> {
+        self.spawn(node)?;
+        std::thread::sleep(time);
+        self.end(Signal::SIGKILL).map(drop)
+    }
+
+    /// The build that is started.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Has another build be started from now on.
+    pub fn becomes(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
+    fn spawn(&mut self, node: &Netns) -> Result<()> {
         if self.process.is_some() {
             bail!("the agent is running");
         }
@@ -242,7 +277,7 @@ impl Agent {
             .name("weir agent".to_owned())
             .spawn(move || collect(pipe, &text))?;
         self.process = Some(Process { child, reader });
-        self.await_ready(node)
+        Ok(())
     }
 
     /// Waits until the API answers and knows of all interfaces that match.
@@ -260,9 +295,9 @@ impl Agent {
                 self.reap()?;
                 bail!("weir agent ended at once, {status}:\n{}", self.stderr());
             }
-            let status = self.status();
+            let status = self.interfaces();
             if let Ok(status) = &status
-                && wanted.iter().all(|name| status.interfaces.iter().any(|i| i.name == *name))
+                && wanted.iter().all(|name| status.contains(name.as_str()))
             {
                 return Ok(());
             }
@@ -271,6 +306,16 @@ impl Agent {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// A text that names the interfaces that it knows of.
+    fn interfaces(&self) -> Result<String> {
+        if self.program != program()? {
+            // Its own command line knows what its API says.
+            return self.ask(&["status"]);
+        }
+        let interfaces = self.status()?.interfaces.into_iter();
+        Ok(interfaces.map(|interface| interface.name).collect::<Vec<_>>().join(" "))
     }
 
     /// Runs `weir` with these arguments, for this agent, to its end.

@@ -195,6 +195,13 @@ fn connections_survive_upgrade_crash_and_stop_and_removal_leaves_nothing_in_the_
         await_rounds("crash");
         node.check_new(31_000);
 
+        // Live flows move to maps of another size, within the sandbox.
+        let sizes = "printf 'flows: {max: 65536}\\n' >> /etc/weir/agent.yaml";
+        machine.run(&format!("{sizes} && systemctl restart weir"));
+        let moved = "journalctl --boot -o cat -u weir | grep 'live flows are in the new maps'";
+        machine.run(moved);
+        await_rounds("other sizes");
+
         machine.run("systemctl stop weir");
         await_rounds("stop");
         node.check_new(32_000);

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Action::Doctor(arguments) => return cli::doctor(&socket, &arguments).into(),
         Action::Agent(arguments) => run_agent(&arguments),
         Action::Unload(arguments) => unload(&arguments.config),
+        Action::Downgrade(arguments) => downgrade(&arguments.config, arguments.to),
         Action::Validate(arguments) => validate(&arguments.files),
         Action::Translate(arguments) => translate(&arguments.files),
         Action::Completions(shell) => cli::completions(shell, &mut std::io::stdout()),
@@ -52,6 +53,16 @@ fn unload(config: &Path) -> Result<()> {
     println!(
         "{}",
         if was_there { "weir is out of the kernel" } else { "weir was not in the kernel" }
+    );
+    Ok(())
+}
+
+fn downgrade(config: &Path, layout: u32) -> Result<()> {
+    let config = AgentConfig::load(config).map_err(|found| agent::problems(&found))?;
+    let moved = agent::downgrade(&config, layout)?;
+    println!(
+        "{}",
+        if moved { "the earlier build can be started" } else { "there was nothing to give back" }
     );
     Ok(())
 }

@@ -4,6 +4,7 @@ mod fuzz;
 mod kernels;
 mod package;
 mod peers;
+mod previous;
 mod setup;
 mod stress;
 mod test;
@@ -32,7 +33,8 @@ enum Task {
         #[arg(default_value = "all")]
         selection: test::Selection,
     },
-    /// Run tests with ten times the load, and show their figures; root.
+    /// Run tests with ten times the load, or with a real build of the layout before, and show
+    /// their figures; root.
     Stress {
         /// Which: all unless said.
         subjects: Vec<stress::Subject>,

@@ -1,11 +1,13 @@
-//! `cargo xtask stress`: tests of the usual tiers, many times as long.
+//! `cargo xtask stress`: tests of the usual tiers, many times as long, or with what takes long
+//! to be made.
 
+use std::ffi::OsString;
 use std::process::Command;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{root, run};
+use crate::{build_programs, previous, root, run};
 
 /// What is to be stressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -14,28 +16,39 @@ pub enum Subject {
     Floods,
     /// A hundred thousand histories of documents: userspace/src/histories. Half an hour.
     Documents,
+    /// Upgrade from the real build of the layout before, and back: tests/tests/netns_upgrade.rs.
+    /// The first time, that is built: a quarter of an hour.
+    Upgrade,
 }
 
-/// A test that can be made long.
+/// A test that can be made long, or real.
 struct Test {
     /// What cargo is to run of it.
     arguments: &'static [&'static str],
-    /// The variable that says how long, and its value.
-    length: (&'static str, &'static str),
+    /// The variable that says how, and its value.
+    variable: (&'static str, OsString),
 }
 
 impl Subject {
-    fn test(self) -> Test {
-        match self {
+    fn test(self) -> Result<Test> {
+        Ok(match self {
             Self::Floods => Test {
                 arguments: &["-p", "weir-tests", "--test", "kernel_flood", "--"],
-                length: ("WEIR_FLOOD_PACKETS", "10000000"),
+                variable: ("WEIR_FLOOD_PACKETS", "10000000".into()),
             },
             Self::Documents => Test {
                 arguments: &["-p", "weir", "--lib", "--", "histories::"],
-                length: ("WEIR_HISTORIES", "100000"),
+                variable: ("WEIR_HISTORIES", "100000".into()),
             },
-        }
+            Self::Upgrade => {
+                let previous = previous::build()?;
+                build_programs()?;
+                Test {
+                    arguments: &["-p", "weir-tests", "--test", "netns_upgrade", "--", "--ignored"],
+                    variable: ("WEIR_PREVIOUS", previous.into()),
+                }
+            }
+        })
     }
 }
 
@@ -44,7 +57,7 @@ impl Subject {
 pub fn stress(subjects: &[Subject]) -> Result<()> {
     let subjects = if subjects.is_empty() { Subject::value_variants() } else { subjects };
     for subject in subjects {
-        let Test { arguments, length: (name, value) } = subject.test();
+        let Test { arguments, variable: (name, value) } = subject.test()?;
         let mut command = Command::new("cargo");
         command.args(["test", "--release"]).args(arguments);
         command.args(["--test-threads=1", "--nocapture"]).current_dir(root());

@@ -32,7 +32,7 @@ use tracing::{info, warn};
 use crate::api::{self, SocketFile};
 use crate::cli::AgentArgs;
 use crate::config::AgentConfig;
-use crate::datapath::Claim;
+use crate::datapath::{self, Claim};
 use crate::privilege;
 use crate::source::Problem;
 
@@ -107,13 +107,14 @@ async fn follow(
     let kernel_log = kernel_log::start(config, &state)?;
     let census = tokio::spawn(census::run(Arc::clone(&state)));
     let observer = tokio::spawn(Observer::new(Arc::clone(&state)).run(scrapes));
+    // Before anybody can see that it runs, and tell it to stop.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let access = config.access.clone();
     let mut server = tokio::spawn(api::serve(listener, access, Arc::clone(&state), async {
         let _ = stopped.await;
     }));
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     tell_manager(NotifyState::Ready);
     info!("running; API at {}", config.socket.display());
     tokio::select! {
@@ -139,6 +140,14 @@ fn tell_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!("cannot tell the service manager: {error}");
     }
+}
+
+/// Gives the maps back to a build of an earlier layout; false if they have it, or
+/// there are none.
+pub fn downgrade(config: &AgentConfig, layout: u32) -> Result<bool> {
+    let Some(claim) = Claim::existing(&config.bpffs)? else { return Ok(false) };
+    let pins = claim.pins();
+    Ok(pins.are_there() && datapath::downgrade(&steering::settings(config)?, pins, layout)?)
 }
 
 /// Takes weir out of the kernel; false if it was not there.

@@ -47,24 +47,29 @@ pub(super) enum SteeringError {
     Datapath(#[from] DatapathError),
 }
 
+/// What the programs and maps are made for.
+pub(super) fn settings(config: &AgentConfig) -> Result<Settings> {
+    Ok(Settings {
+        flows: config.flows.max,
+        splits: config.limits.splits,
+        endpoints: config.limits.endpoints,
+        chunks: config.limits.table_slots.div_ceil(CHUNK as u32),
+        tcp_idle: config.flows.tcp_idle,
+        udp_idle: config.flows.udp_idle,
+        hash_seed: config.hash_seed,
+        // Not one of the configuration, which is the same on many nodes, nor of what all who
+        // share the kernel can read: it lives as long as the maps, in one of them.
+        young_seed: getrandom::u64().context("cannot get a random number")?,
+        log_rare: config.kernel_log == crate::config::KernelLog::Rare,
+        other_ports: config.other_ports == crate::config::OtherPorts::Answer,
+    })
+}
+
 impl Steering {
     /// Loads the programs on the maps that are pinned, or on new ones, and
     /// adopts what is in the maps.
     pub fn load(config: &AgentConfig, claim: Arc<Claim>) -> Result<(Self, Flows)> {
-        let settings = Settings {
-            flows: config.flows.max,
-            splits: config.limits.splits,
-            endpoints: config.limits.endpoints,
-            chunks: config.limits.table_slots.div_ceil(CHUNK as u32),
-            tcp_idle: config.flows.tcp_idle,
-            udp_idle: config.flows.udp_idle,
-            hash_seed: config.hash_seed,
-            // Not one of the configuration, which is the same on many nodes, nor of what all who
-            // share the kernel can read: it lives as long as the maps, in one of them.
-            young_seed: getrandom::u64().context("cannot get a random number")?,
-            log_rare: config.kernel_log == crate::config::KernelLog::Rare,
-            other_ports: config.other_ports == crate::config::OtherPorts::Answer,
-        };
+        let settings = settings(config)?;
         let adopts = claim.pins().are_there();
         let mut object = Object::load_pinned(&settings, claim.pins())?;
         let flows = Flows::new(object.ebpf())?;

@@ -32,6 +32,10 @@ enum Command {
     Agent(AgentArgs),
     /// Take weir out of the kernel: detach its programs, drop its maps and flows.
     Unload(UnloadArgs),
+    /// Give what lives back to an earlier build, before that is installed: maps of
+    /// its layout and its programs take the place of this build's, and no
+    /// connection is lost. The agent must be stopped.
+    Downgrade(DowngradeArgs),
     /// Check files without applying them.
     Validate(ValidateArgs),
     /// Print the traffic splits that resources become.
@@ -83,6 +87,8 @@ pub enum Action {
     Agent(AgentArgs),
     /// Take weir out of the kernel.
     Unload(UnloadArgs),
+    /// Give the maps back to an earlier build.
+    Downgrade(DowngradeArgs),
     /// Check files.
     Validate(ValidateArgs),
     /// Print what files become.
@@ -117,8 +123,10 @@ pub struct AgentArgs {
     /// unload` does. Without this the programs go on steering.
     #[arg(long)]
     pub unload_on_exit: bool,
-    /// Start with empty maps where the pinned ones cannot be adopted, or should
-    /// not be: live flows are steered anew.
+    /// Start with empty maps where the pinned ones cannot be adopted or converted (a
+    /// layout that this build does not know, or maps that are damaged), or should not
+    /// be: live flows are steered anew. Other sizes, and the layout before, need none of
+    /// this.
     #[arg(long)]
     pub replace: bool,
 }
@@ -129,6 +137,18 @@ pub struct UnloadArgs {
     /// The agent's configuration, which says where its maps are pinned.
     #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
     pub config: PathBuf,
+}
+
+/// `weir downgrade`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DowngradeArgs {
+    /// The agent's configuration, which says where its maps are pinned.
+    #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
+    pub config: PathBuf,
+    /// The layout of the earlier build's maps: its `weir agent` names it when it
+    /// refuses those of this build.
+    #[arg(long, value_name = "LAYOUT")]
+    pub to: u32,
 }
 
 /// `weir validate`.
@@ -430,6 +450,7 @@ impl Cli {
         Ok(match self.command {
             Command::Agent(args) => Action::Agent(args),
             Command::Unload(args) => Action::Unload(args),
+            Command::Downgrade(args) => Action::Downgrade(args),
             Command::Validate(args) => Action::Validate(args),
             Command::Translate(args) => Action::Translate(args),
             Command::Apply(args) => Action::ask(Question::Apply(args)),

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use bytemuck::Pod;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
@@ -130,5 +131,109 @@ pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// How [`Bytes::put`] treats what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is written over.
+    Over,
+    /// It stays.
+    New,
+}
+
+/// A map whose keys and values are bytes: of a layout that no type here has.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes<'a> {
+    map: BorrowedFd<'a>,
+    key: usize,
+    value: usize,
+}
+
+impl<'a> Bytes<'a> {
+    /// A map with keys and values of these sizes, which is not one of values for each CPU.
+    pub fn new(map: BorrowedFd<'a>, key: usize, value: usize) -> Self {
+        Self { map, key, value }
+    }
+
+    /// Calls `each` with every entry, some `batch` at a time, as [`walk`].
+    pub fn walk(self, batch: usize, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let (mut place, mut begun, mut batch) = ([0u32; 16], false, batch);
+        // The kernel copies arrays in steps of eight bytes, to buffers of whole values.
+        let (mut keys, mut values) = (vec![0; batch * self.key], vec![0; batch * self.value]);
+        loop {
+            let mut next = [0u32; 16];
+            let mut attributes = Attributes {
+                in_batch: if begun { place.as_ptr() as u64 } else { 0 },
+                out_batch: next.as_mut_ptr() as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: batch as u32,
+                map_fd: self.map.as_raw_fd().unsigned_abs(),
+                ..Attributes::default()
+            };
+            // The buffers hold `batch` keys and values, and a place of any map's size.
+            let more = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+                Ok(_) => true,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    // One bucket holds more than fits.
+                    batch *= 2;
+                    keys.resize(batch * self.key, 0);
+                    values.resize(batch * self.value, 0);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let found = keys.chunks_exact(self.key).zip(values.chunks_exact(self.value));
+            found.take(attributes.count as usize).for_each(|(key, value)| each(key, value));
+            if !more {
+                return Ok(());
+            }
+            (place, begun) = (next, true);
+        }
+    }
+
+    /// The value of a key, if it is there.
+    pub fn get(self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let mut value = vec![0; self.value];
+        let mut element = self.element(key, value.as_mut_ptr() as u64, 0)?;
+        match bpf(BPF_MAP_LOOKUP_ELEM, &mut element) {
+            Ok(_) => Ok(Some(value)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes an entry; false if it was there and stays.
+    pub fn put(self, key: &[u8], value: &[u8], how: Put) -> io::Result<bool> {
+        if value.len() != self.value {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        const BPF_NOEXIST: u64 = 1;
+        let flags = if how == Put::New { BPF_NOEXIST } else { 0 };
+        match bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value.as_ptr() as u64, flags)?) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes an entry; whether it was there.
+    pub fn remove(self, key: &[u8]) -> io::Result<bool> {
+        match bpf(BPF_MAP_DELETE_ELEM, &mut self.element(key, 0, 0)?) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn element(self, key: &[u8], value: u64, flags: u64) -> io::Result<Element> {
+        if key.len() != self.key {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let map_fd = self.map.as_raw_fd().unsigned_abs();
+        Ok(Element { map_fd, zero: 0, key: key.as_ptr() as u64, value, flags })
     }
 }

@@ -141,9 +141,44 @@ pub fn attach(
 
 /// The interfaces where replies that leave are seen.
 pub fn carriers_of_replies(pins: &Pins) -> Result<BTreeSet<u32>, ObjectError> {
-    let replies = |hook: &str| hook.strip_suffix(CLSACT).unwrap_or(hook) == REPLY;
     let attached = pins.attached()?.into_iter();
-    Ok(attached.filter(|(_, hook)| replies(hook)).map(|(index, _)| index).collect())
+    let replies = attached.filter(|(_, hook)| tc_hook(hook) == Some(REPLY));
+    Ok(replies.map(|(index, _)| index).collect())
+}
+
+/// Has the programs of an object take the place of those that are attached by all
+/// pins, whosever they are. Interfaces that are gone are passed over.
+pub(super) fn replace_all(object: &mut Object, pins: &Pins) -> Result<(), ObjectError> {
+    let attached = pins.attached()?;
+    for (index, hook) in &attached {
+        let Ok(name) = nix::net::if_::if_indextoname(*index) else { continue };
+        let name = name.to_string_lossy();
+        let has_forward =
+            |(of, hook): &(u32, String)| of == index && tc_hook(hook).is_some_and(|h| h == FORWARD);
+        let interface = Interface { index: *index, name: &name };
+        match tc_hook(hook) {
+            Some(FORWARD) => {
+                let place = (FORWARD, TcAttachType::Ingress);
+                attach_tc(object, pins, "weir_tc_forward", interface, place)?;
+            }
+            Some(_) => {
+                let place = (REPLY, TcAttachType::Egress);
+                attach_tc(object, pins, "weir_tc_reply", interface, place)?;
+            }
+            None => {
+                // Virtual devices have the program at TC as well, see `attach`.
+                let name = Object::xdp(attached.iter().any(has_forward));
+                attach_xdp(object, pins, name, *index)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The hook at TC of a pin; None if it is of XDP.
+fn tc_hook(hook: &str) -> Option<&str> {
+    let hook = hook.strip_suffix(CLSACT).unwrap_or(hook);
+    [FORWARD, REPLY].contains(&hook).then_some(hook)
 }
 
 /// Detaches what is attached to the interface of that index, if anything is.

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod batch;
+mod builds;
 mod claim;
 mod clock;
 mod counters;
@@ -19,10 +20,12 @@ mod kernel;
 mod log;
 mod mapped;
 mod memory;
+mod migration;
 mod network;
 mod object;
 mod others;
 mod pins;
+mod shape;
 mod strangers;
 
 pub use addresses::Addresses;
@@ -41,7 +44,8 @@ pub use interfaces::Interfaces;
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;
-pub use object::{Incompatible, Object, ObjectError, Settings, young_flows};
+pub use migration::{MigrationError, downgrade};
+pub use object::{Object, ObjectError, Settings, young_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
 pub use strangers::{netfilter_links, other_at_ingress, other_behind, others_at_egress};

@@ -1,16 +1,21 @@
 //! Loading the object.
 
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::Zeroable;
-use probe_common::map::{ABI_VERSION, Meta};
+use probe_common::map::{ABI_VERSION, MAX_SUBSETS, Meta};
+use probe_common::reason::Reason;
 use probe_common::young::WAYS;
 
+use super::builds::Build;
 use super::features::has_xdp_frags;
+use super::migration::{self, MigrationError};
+use super::shape::{is_of_transition, is_pinned, shapes};
 use super::{Clock, Pins, PinsError};
 
 /// What is fixed when the object is loaded.
@@ -63,15 +68,53 @@ pub fn young_flows(flows: u32) -> u32 {
     (flows / 2).clamp(1024, 1 << 24).next_power_of_two()
 }
 
+/// A sum of what the counters by reason count, in order.
+pub(super) fn reasons<'a>(names: impl Iterator<Item = &'a str>) -> u32 {
+    crc32fast::hash(names.collect::<Vec<_>>().join(" ").as_bytes())
+}
+
 impl Settings {
     fn young(&self) -> u32 {
         young_flows(self.flows)
     }
 
+    /// The sizes that maps are given when they are made; all others have theirs in
+    /// the object.
+    pub(super) fn entries(&self) -> [(&'static str, u32); 17] {
+        let sets = self.young() / WAYS as u32;
+        [
+            ("FLOWS_V4", self.flows * 2),
+            ("FLOWS_V6", self.flows * 2),
+            ("YOUNG_V4", self.young()),
+            ("YOUNG_V6", self.young()),
+            ("YOUNG_SETS_V4", sets),
+            ("YOUNG_SETS_V6", sets),
+            ("SERVICES", self.splits),
+            ("ADDRESSES", self.splits),
+            ("ACTIVE", self.splits),
+            ("SPLITS", self.splits * 2),
+            ("SUBSET_IDS", self.splits * MAX_SUBSETS as u32),
+            ("SUBSET_STATS", self.splits * MAX_SUBSETS as u32),
+            ("TABLES", self.chunks),
+            ("ENDPOINTS", self.endpoints),
+            ("ENDPOINT_STATS", self.endpoints),
+            ("IDENTITIES", self.splits * (MAX_SUBSETS as u32 + 1) + self.endpoints),
+            ("AYA_LOGS", if self.log_rare { LOG } else { NO_LOG }),
+        ]
+    }
+
+    /// These, for maps that were made as `found`.
+    pub(super) fn of(self, found: &Meta) -> Self {
+        let Meta { flows, splits, endpoints, chunks, hash_seed, young_seed, .. } = *found;
+        Self { flows, splits, endpoints, chunks, hash_seed, young_seed, ..self }
+    }
+
     /// What the maps are made for.
-    fn meta(&self) -> Meta {
+    pub(super) fn meta(&self, layout: u32) -> Meta {
+        // Layout 7 knew nothing of these.
+        let reasons = reasons(Reason::ALL.iter().map(|reason| reason.name()));
         Meta {
-            abi_version: ABI_VERSION,
+            abi_version: layout,
             tick_shift: Clock::new().shift(),
             flows: self.flows,
             young: self.young(),
@@ -80,37 +123,17 @@ impl Settings {
             chunks: self.chunks,
             hash_seed: self.hash_seed,
             young_seed: self.young_seed,
-            network: super::network::own(),
+            reasons: if layout > 7 { reasons } else { 0 },
+            network: if layout > 7 { super::network::own() } else { 0 },
             ..Zeroable::zeroed()
         }
     }
 }
 
-/// Maps that belong to the programs of one agent: what is in them has no
-/// layout that the next one would know.
-const NOT_PINNED: [&str; 9] = [
-    "AYA_LOGS",
-    "LOG_NOTES",
-    "LOG_BUDGETS",
-    "FIRST_FRAGMENT_V4",
-    "FIRST_FRAGMENT_V6",
-    "NEWCOMER_V4",
-    "NEWCOMER_V6",
-    "SOUGHT_V4",
-    "SOUGHT_V6",
-];
 /// Bytes of AYA_LOGS while nothing is told: the least that the kernel takes.
 const NO_LOG: u32 = 4096;
 /// Bytes of AYA_LOGS else: some hundred events.
 const LOG: u32 = 1 << 17;
-
-/// The maps of the object that are pinned: all but its read-only data and
-/// [`NOT_PINNED`].
-fn map_names() -> Result<Vec<String>, ObjectError> {
-    let object = aya_obj::Object::parse(super::OBJECT).map_err(aya::EbpfError::ParseError)?;
-    let pinned = |name: &String| !name.starts_with('.') && !NOT_PINNED.contains(&name.as_str());
-    Ok(object.maps.into_keys().filter(pinned).collect())
-}
 
 /// Why the object could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -140,58 +163,50 @@ pub enum ObjectError {
     /// The map that says what the others are.
     #[error("cannot access map META: {0}")]
     Meta(#[from] MapError),
-    /// What is pinned was made for something else.
+    /// What is pinned was made for something else, and cannot be taken over.
     #[error(transparent)]
-    Incompatible(#[from] Incompatible),
+    Migration(#[from] Box<MigrationError>),
 }
 
-/// Why the maps that another agent left cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Incompatible {
-    /// Another layout.
-    #[error(
-        "the pinned maps have layout {found}, this build has layout {ABI_VERSION}: \
-         they cannot be adopted. `weir agent --replace` starts with empty maps: live flows are \
-         then steered anew, by today's weights, and those that go to another endpoint than \
-         before are reset"
-    )]
-    Layout {
-        /// The layout that was found.
-        found: u32,
-    },
-    /// Another size.
-    #[error(
-        "the pinned maps were made for {name}: {found}, now it is {wanted}, and maps cannot be \
-         resized. Either configure {found}, or `weir agent --replace` starts with empty maps: \
-         live flows are then steered anew, by today's weights, and those that go to another \
-         endpoint than before are reset"
-    )]
-    Size {
-        /// The key in the agent's configuration.
-        name: &'static str,
-        /// The size that was found.
-        found: u32,
-        /// The size that is configured.
-        wanted: u32,
-    },
+impl From<MigrationError> for ObjectError {
+    fn from(error: MigrationError) -> Self {
+        Self::Migration(Box::new(error))
+    }
 }
 
-/// Whether maps that were made as `found` serve where `wanted` is.
-pub fn compatible(found: &Meta, wanted: &Meta) -> Result<(), Incompatible> {
-    if found.abi_version != wanted.abi_version {
-        return Err(Incompatible::Layout { found: found.abi_version });
+/// The program that does what user space cannot do beside running programs.
+pub(super) const SETTLE: &str = "weir_settle";
+
+/// What an object is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// To deal with packets by itself.
+    Ordinary,
+    /// To do so together with the programs of another generation; see STAGE in
+    /// [`probe_common::map`].
+    Transitional,
+    /// To add to counters, whatever else is in the maps: [`SETTLE`] alone.
+    Counters,
+}
+
+impl Role {
+    /// Whether an object that is loaded for this takes the pinned map of that name.
+    fn pins(self, name: &str) -> bool {
+        match self {
+            Self::Ordinary => is_pinned(name),
+            Self::Transitional => is_pinned(name) || is_of_transition(name),
+            Self::Counters => COUNTERS.contains(&name),
+        }
     }
-    let slots = |chunks: u32| chunks.saturating_mul(probe_common::map::CHUNK as u32);
-    let sizes = [
-        ("flows.max", found.flows, wanted.flows),
-        ("limits.splits", found.splits, wanted.splits),
-        ("limits.endpoints", found.endpoints, wanted.endpoints),
-        ("limits.tableSlots", slots(found.chunks), slots(wanted.chunks)),
-    ];
-    match sizes.into_iter().find(|(_, found, wanted)| found != wanted) {
-        Some((name, found, wanted)) => Err(Incompatible::Size { name, found, wanted }),
-        None => Ok(()),
-    }
+}
+
+/// Maps of counters.
+pub(super) const COUNTERS: [&str; 3] = ["ENDPOINT_STATS", "SUBSET_STATS", "REASONS"];
+
+/// What is said of maps in the META that is pinned there.
+pub(super) fn meta(path: &Path) -> Result<Meta, ObjectError> {
+    let found: Array<MapData, Meta> = aya::maps::Map::Array(MapData::from_pin(path)?).try_into()?;
+    Ok(found.get(&0, 0)?)
 }
 
 /// The object, with all its programs in the kernel and attached to nothing.
@@ -202,7 +217,7 @@ pub struct Object {
 
 impl Object {
     /// The programs for the forward direction and the reply direction at TC.
-    const TC: [&str; 2] = ["weir_tc_forward", "weir_tc_reply"];
+    pub(super) const TC: [&'static str; 2] = ["weir_tc_forward", "weir_tc_reply"];
 
     /// The program for the forward direction at XDP, on physical or on virtual
     /// devices, which the running kernel can have.
@@ -223,78 +238,96 @@ impl Object {
 
     /// Loads the object and its programs, with maps of its own.
     pub fn load(settings: &Settings) -> Result<Self, ObjectError> {
-        Self::load_with(settings, None)
+        let mut object = Self::load_of(Build::current(), settings, None, Role::Ordinary)?;
+        object.complete(settings, ABI_VERSION)?;
+        Ok(object)
     }
 
     /// Loads the object and its programs, with the pinned maps; pins new maps
-    /// if there are none.
+    /// if there are none, and moves what lives to new ones where these maps were
+    /// made for another layout or for other sizes.
     pub fn load_pinned(settings: &Settings, pins: &Pins) -> Result<Self, ObjectError> {
         let mut settings = *settings;
+        migration::resume(&settings, pins)?;
         if pins.are_there() {
-            let found: Array<MapData, Meta> =
-                aya::maps::Map::Array(MapData::from_pin(pins.map("META"))?).try_into()?;
-            let found = found.get(&0, 0)?;
+            let found = meta(&pins.map("META"))?;
             if found.abi_version == 0 {
                 // Its agent ended before they were complete; nothing was attached yet.
                 pins.clear()?;
                 Pins::make(pins.dir())?;
             } else {
-                compatible(&found, &settings.meta())?;
                 settings.young_seed = found.young_seed;
+                if let Some(difference) = migration::difference(&settings, pins, &found)? {
+                    return Ok(migration::upgrade(&settings, pins, &found, &difference)?);
+                }
             }
         }
-        Self::load_with(&settings, Some(pins))
+        let current = Build::current();
+        let mut object = Self::load_of(current, &settings, Some(&pins.maps()), Role::Ordinary)?;
+        object.complete(&settings, ABI_VERSION)?;
+        Ok(object)
     }
 
-    fn load_with(settings: &Settings, pins: Option<&Pins>) -> Result<Self, ObjectError> {
+    /// Loads a build's object and its programs, on the maps that are pinned in a
+    /// directory, and pins there those that are missing. Their META is not written.
+    pub(super) fn load_of(
+        build: &Build,
+        settings: &Settings,
+        maps: Option<&Path>,
+        role: Role,
+    ) -> Result<Self, ObjectError> {
         let clock = Clock::new();
         let tcp_idle = clock.ticks(settings.tcp_idle);
         let udp_idle = clock.ticks(settings.udp_idle);
-        let names = match pins {
-            Some(_) => map_names()?,
-            None => Vec::new(),
-        };
-        let young_sets = settings.young() / WAYS as u32;
+        let shift = clock.shift();
+        let young_mask = settings.young() / WAYS as u32 - 1;
+        let (log_rare, frags) = (u32::from(settings.log_rare), u32::from(has_xdp_frags()));
+        let other_ports = u32::from(settings.other_ports);
+        let transitional = u32::from(role == Role::Transitional);
+        let names: Vec<_> = shapes(build.object(), settings)?.into_keys().collect();
         let mut loader = EbpfLoader::new();
-        if let Some(pins) = pins {
-            for name in &names {
-                loader.map_pin_path(name, pins.map(name));
+        if let Some(maps) = maps {
+            for name in names.iter().filter(|name| role.pins(name)) {
+                loader.map_pin_path(name, maps.join(name));
             }
         }
+        for (name, entries) in settings.entries() {
+            loader.map_max_entries(name, entries);
+        }
         let mut ebpf = loader
-            .map_max_entries("FLOWS_V4", settings.flows * 2)
-            .map_max_entries("FLOWS_V6", settings.flows * 2)
-            .map_max_entries("YOUNG_V4", settings.young())
-            .map_max_entries("YOUNG_V6", settings.young())
-            .map_max_entries("YOUNG_SETS_V4", young_sets)
-            .map_max_entries("YOUNG_SETS_V6", young_sets)
-            .map_max_entries("SERVICES", settings.splits)
-            .map_max_entries("ADDRESSES", settings.splits)
-            .map_max_entries("ACTIVE", settings.splits)
-            .map_max_entries("SPLITS", settings.splits * 2)
-            .map_max_entries("SUBSET_IDS", settings.splits * 16)
-            .map_max_entries("SUBSET_STATS", settings.splits * 16)
-            .map_max_entries("TABLES", settings.chunks)
-            .map_max_entries("ENDPOINTS", settings.endpoints)
-            .map_max_entries("ENDPOINT_STATS", settings.endpoints)
-            .map_max_entries("IDENTITIES", settings.splits * 17 + settings.endpoints)
             .override_global("HASH_SEED", &settings.hash_seed, true)
             .override_global("YOUNG_SEED", &settings.young_seed, true)
             .override_global("TCP_IDLE", &tcp_idle, true)
             .override_global("UDP_IDLE", &udp_idle, true)
-            .override_global("TICK_SHIFT", &clock.shift(), true)
-            .override_global("YOUNG_MASK", &(young_sets - 1), true)
-            .override_global("LOG_RARE", &u32::from(settings.log_rare), true)
-            .override_global("OTHER_PORTS", &u32::from(settings.other_ports), true)
-            .override_global("XDP_FRAGS", &u32::from(has_xdp_frags()), true)
-            .map_max_entries("AYA_LOGS", if settings.log_rare { LOG } else { NO_LOG })
-            .load(super::OBJECT)?;
-        Self::load_programs(&mut ebpf)?;
-        if let Some(map) = ebpf.map_mut("META") {
-            let mut meta: Array<&mut MapData, Meta> = map.try_into()?;
-            meta.set(0, settings.meta(), 0)?;
+            .override_global("TICK_SHIFT", &shift, true)
+            .override_global("YOUNG_MASK", &young_mask, true)
+            .override_global("LOG_RARE", &log_rare, true)
+            .override_global("XDP_FRAGS", &frags, true)
+            // Earlier layouts have none of these.
+            .override_global("OTHER_PORTS", &other_ports, build.is_current())
+            .override_global("TRANSITIONAL", &transitional, build.is_current())
+            .load(build.object())?;
+        match role {
+            Role::Counters => load_program(&mut ebpf, SETTLE)?,
+            _ => Self::load_programs(&mut ebpf)?,
         }
         Ok(Self { ebpf })
+    }
+
+    /// Loads the program that adds to the counters that are pinned in a directory.
+    pub(super) fn load_settle(settings: &Settings, maps: &Path) -> Result<Self, ObjectError> {
+        // No flow is looked for: the least tables will do.
+        let least = Settings { flows: 1, splits: 1, endpoints: 1, chunks: 1, ..*settings };
+        Self::load_of(Build::current(), &least, Some(maps), Role::Counters)
+    }
+
+    /// Says in META what the maps are: from now on they may be adopted.
+    pub(super) fn complete(&mut self, settings: &Settings, layout: u32) -> Result<(), ObjectError> {
+        if let Some(map) = self.ebpf.map_mut("META") {
+            let mut meta: Array<&mut MapData, Meta> = map.try_into()?;
+            meta.set(0, settings.meta(layout), 0)?;
+        }
+        Ok(())
     }
 
     /// Has the kernel verify the programs, which takes most of the time of a
@@ -331,6 +364,11 @@ impl Object {
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ObjectError> {
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded);
+    program.and_then(load).map_err(|source| ObjectError::Program { name, source })
 }
 
 fn load(program: &mut Program) -> Result<(), ProgramError> {

@@ -1,7 +1,9 @@
 //! Where maps and links outlive the agent: a directory on bpffs.
 //!
 //! `maps/NAME` are the maps; `links/INDEX-HOOK` the attachments of interfaces,
-//! by interface index. (bpffs takes no name with a dot.)
+//! by interface index. (bpffs takes no name with a dot.) `next/NAME` are maps
+//! that take the place of those in `maps`, while flows go over to them, and
+//! `former/NAME` those whose place was taken.
 //!
 //! Everybody may make directories on a bpffs that is mounted as usual. So this
 //! one is used only if nobody else can change it, and holds pins, no symbolic
@@ -23,6 +25,10 @@ use crate::directory::{names, trusted};
 const PRIVATE: u32 = 0o700;
 /// Of maps.
 const MAPS: &str = "maps";
+/// Of maps that are to take their place.
+const NEXT: &str = "next";
+/// Of maps whose place was taken.
+const FORMER: &str = "former";
 /// Of attachments.
 const LINKS: &str = "links";
 
@@ -123,8 +129,58 @@ impl Pins {
         &self.dir
     }
 
-    fn maps(&self) -> PathBuf {
+    /// Where the maps are.
+    pub fn maps(&self) -> PathBuf {
         self.dir.join(MAPS)
+    }
+
+    /// Where those are that are to take their place.
+    pub fn next(&self) -> PathBuf {
+        self.dir.join(NEXT)
+    }
+
+    /// Makes an empty directory for maps that are to take the others' place.
+    pub fn make_next(&self) -> Result<(), PinsError> {
+        self.remove_maps(NEXT)?;
+        let directory = at(&self.dir, trusted(&self.dir, Some(PRIVATE)))?;
+        at(&self.next(), pins_in(&directory, NEXT))
+    }
+
+    /// Removes the maps that were to take the others' place.
+    pub fn remove_next(&self) -> Result<(), PinsError> {
+        self.remove_maps(NEXT)
+    }
+
+    /// Has the next maps take the place of the maps. Where this is interrupted, it
+    /// is done when it is called again.
+    pub fn promote_next(&self) -> Result<(), PinsError> {
+        let (maps, next, former) = (self.maps(), self.next(), self.dir.join(FORMER));
+        if fs::symlink_metadata(&next).is_ok() {
+            if fs::symlink_metadata(&maps).is_ok() {
+                self.remove_maps(FORMER)?;
+                at(&maps, fs::rename(&maps, former))?;
+            }
+            at(&next, fs::rename(&next, maps))?;
+        }
+        self.remove_maps(FORMER)
+    }
+
+    /// Whether maps are about to take the others' place, or to be removed since
+    /// theirs was taken.
+    pub fn are_in_transition(&self) -> bool {
+        [NEXT, FORMER].iter().any(|name| fs::symlink_metadata(self.dir.join(name)).is_ok())
+    }
+
+    fn remove_maps(&self, name: &str) -> Result<(), PinsError> {
+        let path = self.dir.join(name);
+        let directory = match trusted(&self.dir, None) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            directory => at(&self.dir, directory)?,
+        };
+        match kind(&directory, OsStr::new(name)) {
+            Ok(FileType::Directory) => at(&path, remove_below(&directory, OsStr::new(name))),
+            _ => Ok(()),
+        }
     }
 
     fn links(&self) -> PathBuf {
@@ -173,7 +229,7 @@ impl Pins {
             directory => at(&self.dir, directory)?,
         };
         // Links first: no program runs on maps that are half gone.
-        for path in [self.links(), self.maps()] {
+        for path in [self.links(), self.next(), self.maps(), self.dir.join(FORMER)] {
             let name = path.file_name().unwrap_or_default();
             match kind(&directory, name) {
                 Ok(FileType::Directory) => at(&path, remove_below(&directory, name))?,
