@@ -41,20 +41,20 @@ fn package() -> PathBuf {
     path
 }
 
-/// The package once more, with a higher version and another default configuration.
-fn newer(package: &Path, directory: &Path) -> PathBuf {
-    let (tree, path) = (directory.join("tree"), directory.join("newer.deb"));
+/// The package once more, with another version and another default configuration.
+fn versioned(package: &Path, version: &str, directory: &Path) -> PathBuf {
+    let (tree, path) = (directory.join(version), directory.join(format!("{version}.deb")));
     output(Command::new("dpkg-deb").arg("-R").arg(package).arg(&tree));
     let edit = |file: &str, edit: &dyn Fn(String) -> String| {
         let path = tree.join(file);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
         std::fs::write(&path, edit(text)).unwrap_or_else(|e| panic!("{file}: {e}"));
     };
-    let version = env!("CARGO_PKG_VERSION");
+    let own = env!("CARGO_PKG_VERSION");
     edit("DEBIAN/control", &|text| {
-        text.replace(&format!("Version: {version}-1"), &format!("Version: {version}-2"))
+        text.replace(&format!("Version: {own}-1"), &format!("Version: {version}"))
     });
-    edit("etc/weir/agent.yaml", &|text| text + "# A newer default.\n");
+    edit("etc/weir/agent.yaml", &|text| text + "# Another default.\n");
     let build = ["--root-owner-group", "-Znone", "-b"];
     output(Command::new("dpkg-deb").args(build).arg(&tree).arg(&path));
     path
@@ -87,7 +87,10 @@ impl Installed {
             std::fs::copy(from, machine.path(to)).unwrap_or_else(|e| panic!("{to}: {e}"));
         };
         copy(&package, "/var/tmp/weir.deb");
-        copy(&newer(&package, directory.path()), "/var/tmp/newer.deb");
+        let newer = concat!(env!("CARGO_PKG_VERSION"), "-2");
+        copy(&versioned(&package, newer, directory.path()), "/var/tmp/newer.deb");
+        // The last version whose maps have layout 7: what it would find is what counts here.
+        copy(&versioned(&package, "0.1.0-1", directory.path()), "/var/tmp/older.deb");
         let said = machine.run("dpkg --install /var/tmp/weir.deb");
         assert!(said.contains("edit /etc/weir/agent.yaml"), "{said}");
         Self { machine, _servers: servers, topology, _directory: directory }
@@ -143,7 +146,7 @@ fn echo((stream, endpoint): &mut (TcpStream, String), round: u32) {
 }
 
 #[test]
-fn connections_survive_upgrade_crash_and_stop_and_removal_leaves_nothing_in_the_kernel() {
+fn connections_survive_upgrade_downgrade_crash_and_stop_and_removal_leaves_nothing_in_the_kernel() {
     let node = Installed::new();
     let machine = &node.machine;
     assert_eq!(machine.run("systemctl is-enabled weir"), "enabled");
@@ -201,6 +204,12 @@ fn connections_survive_upgrade_crash_and_stop_and_removal_leaves_nothing_in_the_
         let moved = "journalctl --boot -o cat -u weir | grep 'live flows are in the new maps'";
         machine.run(moved);
         await_rounds("other sizes");
+
+        machine.run("dpkg --install --force-confold /var/tmp/older.deb");
+        machine.run("systemctl is-active weir");
+        let given_back = "journalctl --boot -o cat -u weir | grep 'they have layout 7'";
+        machine.run(given_back);
+        await_rounds("an earlier version");
 
         machine.run("systemctl stop weir");
         await_rounds("stop");

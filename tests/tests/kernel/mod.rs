@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, loaded_maps};
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use probe_common::map::{EndpointStats, SubsetStats};
+use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetStats, device_mac};
 use probe_common::reason::Reason;
 use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Object, Settings};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
@@ -208,6 +208,13 @@ impl Node {
     /// Puts a split into force.
     pub fn publish(&mut self, split: &Split) {
         self.loaded.publish(split, 0).unwrap_or_else(|error| panic!("{}: {error:#}", split.name()));
+    }
+
+    /// Says to which MAC addresses frames are the node's.
+    pub fn set_macs(&mut self, macs: [[u8; 6]; MAX_MACS]) {
+        // Programs that are attached nowhere see packets of the loopback interface.
+        let known = Interface { macs: macs.map(device_mac), ..Interface::default() };
+        self.loaded.set_interface(1, &known).expect("written");
     }
 
     /// Has what is for no split answered at these addresses.

@@ -5,6 +5,7 @@
 //! packet. Kernels without TCX get a clsact filter of a fixed place instead,
 //! for which the pinned program stands.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use aya::pin::PinError;
@@ -136,6 +137,13 @@ pub fn attach(
         }
     }
     Ok(mode)
+}
+
+/// The interfaces where replies that leave are seen.
+pub fn carriers_of_replies(pins: &Pins) -> Result<BTreeSet<u32>, ObjectError> {
+    let attached = pins.attached()?.into_iter();
+    let replies = attached.filter(|(_, hook)| tc_hook(hook) == Some(REPLY));
+    Ok(replies.map(|(index, _)| index).collect())
 }
 
 /// Has the programs of an object take the place of those that are attached by all
