@@ -167,6 +167,7 @@ fn memory(map: &Map) -> u64 {
     | Map::HashMap(map)
     | Map::LruHashMap(map)
     | Map::PerCpuArray(map)
+    | Map::ProgramArray(map)
     | Map::RingBuf(map)) = map
     else {
         panic!("a map of another type: {map:?}");
