@@ -89,7 +89,7 @@ pub fn test(selection: Selection) -> Result<()> {
             // Always with weir-tests: what they need of other crates is then the same for all that
             // is built, and nothing is built twice.
             let packages = ["-p", "probe-common", "-p", "weir", "-p", "xtask", "-p", "weir-tests"];
-            cargo(["test", "--release", "--lib"].iter().chain(&packages))?;
+            cargo(["test", "--release", "--lib"].iter().chain(&UNOPTIMIZED).chain(&packages))?;
             cargo(["test", "--release", "--bins", "-p", "xtask", "-p", "weir-tests"])?;
         }
         let of_tier: Vec<&str> = of_tier(&files, tier).collect();
@@ -111,6 +111,8 @@ pub fn test(selection: Selection) -> Result<()> {
     Ok(())
 }
 
+/// Unit tests of weir take seconds to run and, optimized, minutes to build.
+const UNOPTIMIZED: [&str; 2] = ["--config", "profile.release.package.weir.opt-level=0"];
 /// Those of the kernel tier that choose where their threads run.
 const NEED_ALL_CPUS: [&str; 2] = ["kernel_flood", "kernel_races"];
 /// For tests that share what there is once: names of links in bpffs, the CPUs for their traffic.

@@ -43,6 +43,8 @@ use observe::{Observer, Scrapes};
 use topology::Topology;
 
 pub use state::State;
+#[cfg(test)]
+pub(crate) use state::change;
 
 /// Problems as one error, a line each.
 pub fn problems(problems: &[Problem]) -> anyhow::Error {

@@ -90,7 +90,8 @@ pub(super) fn now() -> Time {
     SystemTime::now().into()
 }
 
-fn change(splits: &[SplitChange]) -> Change {
+/// What splits that are not to be what they were are to the planner.
+pub(crate) fn change(splits: &[SplitChange]) -> Change {
     let mut change = Change::default();
     for SplitChange { name, after, .. } in splits {
         match after {

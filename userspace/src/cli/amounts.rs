@@ -42,6 +42,15 @@ impl FromStr for Amount {
     }
 }
 
+/// The weights, if no percentage is among what was typed.
+pub(super) fn plain(typed: &[(String, Amount)]) -> Option<BTreeMap<String, u32>> {
+    let weight = |(name, amount): &(String, Amount)| match *amount {
+        Amount::Weight(weight) => Some((name.clone(), weight)),
+        Amount::Part(_) => None,
+    };
+    typed.iter().map(weight).collect()
+}
+
 /// The weights that a split gets, of the subsets that change.
 ///
 /// Percentages are exact: the others keep their proportions among each other, in

@@ -24,6 +24,7 @@ mod watch;
 use std::io::{self, Write};
 use std::path::Path;
 
+use anyhow::bail;
 use serde::Serialize;
 
 pub use amounts::Amount;
@@ -118,9 +119,9 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
         Question::Rollback(RollbackArgs { name, to, expected, output }) => {
             let expect = expected.expect.into_iter().collect();
             let request = RollbackRequest { to, expect, version: expected.expect_version };
-            let before = client.split(&name).await?;
+            let before = client.split(&name).await;
             let after = client.rollback(&name, &request).await?;
-            let shifted = Shifted { before, after, typed: Vec::new(), dry_run: false };
+            let shifted = Shifted::of(before, after, Vec::new());
             show(output, &shifted.after, |_| shifted.text())?
         }
         Question::Get(args) => get(&client, args).await?,
@@ -164,27 +165,32 @@ fn show<T: Serialize>(
 
 async fn weights(client: &Client, args: WeightsArgs) -> anyhow::Result<Shifted> {
     let WeightsArgs { name, weights: typed, reset, dry_run, expected, .. } = args;
-    let before = client.split(&name).await?;
+    let before = client.split(&name).await;
     let mut version = expected.expect_version;
     if reset {
         let pairs = expected.expect.iter().map(|(name, weight)| format!("{name}={weight}"));
         let pairs = pairs.collect::<Vec<_>>().join(",");
         let expect = (!pairs.is_empty()).then_some(pairs);
         let after = client.reset_weights(&name, &ResetQuery { expect, version }).await?;
-        return Ok(Shifted { before, after, typed, dry_run });
+        return Ok(Shifted::of(before, after, typed));
     }
-    let weights = amounts::resolve(&typed, &before)?;
-    if dry_run {
-        let after = shifted::proposed(&before, &weights)?;
-        return Ok(Shifted { before, after, typed, dry_run });
+    let weights = match (amounts::plain(&typed), &before) {
+        // Whether they fit is for the agent to say, and whether who asks may change them.
+        (Some(weights), _) if !dry_run => weights,
+        (_, Ok(before)) => amounts::resolve(&typed, before)?,
+        (_, Err(error)) => bail!("{error}"),
+    };
+    if let (true, Ok(before)) = (dry_run, &before) {
+        let after = shifted::proposed(before, &weights)?;
+        return Ok(Shifted { before: before.clone(), after, typed, dry_run });
     }
-    if typed.iter().any(|(_, amount)| matches!(amount, Amount::Part(_))) {
+    if let (None, Ok(before)) = (amounts::plain(&typed), &before) {
         // Percentages are of the weights that were read.
         version.get_or_insert(before.origin.version);
     }
     let expect = expected.expect.into_iter().collect();
     let after = client.set_weights(&name, &WeightsRequest { weights, expect, version }).await?;
-    Ok(Shifted { before, after, typed, dry_run })
+    Ok(Shifted::of(before, after, typed))
 }
 
 async fn get(client: &Client, args: GetArgs) -> anyhow::Result<String> {

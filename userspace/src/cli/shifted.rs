@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::bail;
 
 use super::amounts::Amount;
 use super::render::{self, share};
@@ -20,7 +20,10 @@ pub(super) struct Shifted {
 }
 
 /// A split with other weights, of those that are named.
-pub(super) fn proposed(split: &SplitView, weights: &BTreeMap<String, u32>) -> Result<SplitView> {
+pub(super) fn proposed(
+    split: &SplitView,
+    weights: &BTreeMap<String, u32>,
+) -> anyhow::Result<SplitView> {
     let mut after = split.clone();
     for subset in &mut after.subsets {
         subset.weight = weights.get(&subset.name).copied().unwrap_or(subset.weight);
@@ -36,6 +39,17 @@ pub(super) fn proposed(split: &SplitView, weights: &BTreeMap<String, u32>) -> Re
 }
 
 impl Shifted {
+    /// A change that was made. Who may change a split may look at it: what it was is
+    /// missing only if the agent failed to say.
+    pub fn of<E>(
+        before: Result<SplitView, E>,
+        after: SplitView,
+        typed: Vec<(String, Amount)>,
+    ) -> Self {
+        let before = before.unwrap_or_else(|_| after.clone());
+        Self { before, after, typed, dry_run: false }
+    }
+
     /// The split, what moves, what may not be meant, and how to undo it.
     pub fn text(&self) -> String {
         let mut lines = vec![self.moves()];

@@ -10,12 +10,13 @@ use probe_common::map::subset_index;
 
 use super::manifest::Manifest;
 use super::model::{Counts, Label};
+use crate::agent::change as changed;
 use crate::datapath::{Datapath as _, Memory};
 use crate::model::{Desired, Key, Name, ServiceAddress};
 use crate::plan::{self, Capacity, Change, EndpointState, Ledger, Op, Plan};
 use crate::resource::{self, DEFAULT_NAMESPACE};
 use crate::source::{FileRead, Files};
-use crate::truth::{Guard, Kept, SplitChange, Step, Time, Truth};
+use crate::truth::{Guard, Kept, Step, Time, Truth};
 
 const CAPACITY: Capacity = Capacity { splits: 64, endpoints: 512, chunks: 1024 };
 
@@ -283,17 +284,6 @@ pub fn state(maps: &Memory, flow: &Flow) -> Result<EndpointState, String> {
         Some(&(address, state)) if address == flow.address => Ok(state),
         found => Err(format!("{flow:?} has an id that is now {found:?}")),
     }
-}
-
-fn changed(changes: &[SplitChange]) -> Change {
-    let mut change = Change::default();
-    for SplitChange { name, after, .. } in changes {
-        match after {
-            Some(split) => change.put.push(Arc::clone(split)),
-            None => change.remove.push(name.clone()),
-        }
-    }
-    change
 }
 
 fn key(kind: &str, name: &str) -> Key {
