@@ -277,7 +277,7 @@ macro_rules! steps {
     (egress $of:ty, $context:ty, $family:ty:
         $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident, $redirect:ident) => {
         $crate::steps::global_function!($redirect($context, frame, l3: u64) -> u32
-            = $crate::redirect::redirect::<$family, $of>(frame, l3) as u32);
+            = $crate::redirect::redirect::<$family>(frame, l3) as u32);
         $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $young, $icmp, $fragment);
         impl $crate::steps::Steps<$family, false> for $of {
             $crate::steps::steps!(@methods $fast, $live, $young, $icmp, $fragment);

@@ -12,7 +12,7 @@ use probe_common::checksum::update;
 use probe_common::parse::{Bytes, ETHERNET, TCP, UDP, Walked};
 use probe_common::reason::Reason;
 
-use crate::frame::{ChecksumChange, Frame, fresh, has_mac_of, interface, pointer};
+use crate::frame::{ChecksumChange, Frame, fresh, has_mac_of, interface, opaque, pointer};
 use crate::route::Departing;
 use crate::steps::{extensions_found, global_function, steps, walk_extensions, walk_options};
 
@@ -86,6 +86,12 @@ impl TcFrame {
     #[inline(always)]
     pub fn is_tagged(&self) -> bool {
         self.skb().vlan_present != 0
+    }
+
+    /// Whether the node itself sends it, rather than forwarding it.
+    #[inline(always)]
+    pub fn is_own(&self) -> bool {
+        self.skb().ingress_ifindex == 0
     }
 
     /// Sets what queues sort it by.
@@ -174,6 +180,11 @@ impl Bytes for TcFrame {
     #[inline(always)]
     fn has_route_left(&self, offset: usize, length: usize) -> bool {
         weir_tc_options(self.context(), offset as u64, length as u32) != 0
+    }
+
+    #[inline(always)]
+    fn opaque(&self, number: usize) -> usize {
+        opaque(number as u64) as usize
     }
 
     #[inline(always)]

@@ -81,6 +81,11 @@ impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
         weir_xdp_options(self.context(), offset as u64, length as u32) != 0
     }
 
+    #[inline(always)]
+    fn opaque(&self, number: usize) -> usize {
+        opaque(number as u64) as usize
+    }
+
     /// No device receives such a frame. A virtual one may be handed it, and TC, which
     /// comes next, knows its length without asking.
     #[inline(always)]

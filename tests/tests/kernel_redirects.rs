@@ -92,6 +92,14 @@ fn other_redirects_pass_untouched() {
             let frame = redirect(cast, &about.build(), 64);
             assert!(node.pass(Hook::Reply, &frame) == frame, "{cast}: {what}");
         }
+        // Those of other routers are theirs, whatever they are about.
+        for about in [&out, &Packet::tcp(endpoint, cast.client).build()] {
+            let frame = redirect(cast, about, 64);
+            assert!(
+                node.run_forwarded(&frame) == (Verdict::Pass, &frame[..]),
+                "{cast}: forwarded"
+            );
+        }
         // What other routers tell the node is for its stack.
         for hook in FORWARD {
             let frame = redirect(cast, &out, 64);

@@ -270,9 +270,28 @@ impl Node {
 
     /// Runs a frame through a program; what came out is valid until the next run.
     pub fn run(&mut self, hook: Hook, frame: &[u8]) -> (Verdict, &[u8]) {
+        self.run_with(hook, frame, None)
+    }
+
+    /// As [`Node::run`] at egress, of a packet that the node forwards: without this, it is one of
+    /// its own.
+    pub fn run_forwarded(&mut self, frame: &[u8]) -> (Verdict, &[u8]) {
+        // `struct __sk_buff` as far as the index of the interface where the packet came in.
+        let mut context = [0; 40];
+        context[36..].copy_from_slice(&1_u32.to_ne_bytes());
+        self.run_with(Hook::Reply, frame, Some(&context))
+    }
+
+    fn run_with(
+        &mut self,
+        hook: Hook,
+        frame: &[u8],
+        context: Option<&[u8]>,
+    ) -> (Verdict, &[u8]) {
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut self.buffer),
+            ctx_in: context,
             ..TestRunOptions::default()
         };
         let program = self.loaded.object().ebpf().program(hook.program()).expect("a program");
