@@ -1,6 +1,7 @@
 //! Test harness of weir.
 //!
 //! * [`applies`]: what is written to a state directory under crashes.
+//! * [`attachment`]: what others can do to an attachment.
 //! * [`agent`]: the real `weir agent` in a namespace, and its command line.
 //! * [`client`]: many flows from chosen addresses and ports.
 //! * [`flood`]: packets of invented clients by the million.
@@ -27,6 +28,7 @@
 
 pub mod agent;
 pub mod applies;
+pub mod attachment;
 pub mod client;
 pub mod content;
 pub mod flood;

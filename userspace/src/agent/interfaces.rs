@@ -1,16 +1,23 @@
 //! The interfaces that carry the programs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use tracing::{error, info};
+use aya::programs::TcAttachType;
+use tracing::{error, info, warn};
 
 use super::steering::Steering;
 use crate::api::types::InterfaceView;
 use crate::config::{self, InterfaceMatch};
-use crate::datapath::{self, Forward};
+use crate::datapath::{self, CLSACT_HANDLE, CLSACT_PRIORITY, Forward};
 use crate::fast_path::{Devices, Filters};
 use crate::interfaces::Event;
+use crate::truth::Time;
+
+/// How long it is a reason not to be well that programs were detached.
+const LATELY: Duration = Duration::from_secs(60);
 
 /// Which interfaces there are, of those that the configuration matches.
 pub(super) struct Interfaces {
@@ -31,6 +38,10 @@ struct Known {
     named: bool,
     /// How the forward direction is attached, or why it is not.
     result: Result<datapath::Mode, Unattached>,
+    /// How often somebody else detached programs from it.
+    detached: u64,
+    /// When that was seen last.
+    last_detached: Option<SystemTime>,
 }
 
 /// Why programs are not on an interface.
@@ -64,6 +75,8 @@ impl Interfaces {
                     forward: fit.forward(),
                     named,
                     result: Err(Unattached::Failed("not attached yet".to_owned())),
+                    detached: 0,
+                    last_detached: None,
                 });
                 (known.name, known.forward, known.named) = (name, fit.forward(), named);
                 known.attach(index, steering);
@@ -118,6 +131,25 @@ impl Interfaces {
         }
     }
 
+    /// Looks whether the programs are still where they were attached, and attaches them again
+    /// where somebody else has detached them.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say of one; the others are looked at all the same.
+    pub fn verify(&mut self, steering: &mut Steering) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        for (&index, known) in &mut self.known {
+            let Ok(mode) = known.result else { continue };
+            match known.detached(index, mode, steering) {
+                Ok(places) if places.is_empty() => {}
+                Ok(places) => known.attach_again(index, &places.join(" and "), steering),
+                Err(error) => result = Err(error).with_context(|| known.name.clone()),
+            }
+        }
+        result
+    }
+
     /// Why programs are still on interfaces that are none of the agent's.
     pub fn unreleased(&self) -> Option<String> {
         self.unreleased.clone()
@@ -136,6 +168,18 @@ impl Interfaces {
         native.map(|(&index, _)| index).collect()
     }
 
+    /// Sentences about those from which somebody else has detached programs within the last
+    /// minute.
+    pub fn lately_detached(&self) -> Vec<String> {
+        let is_late = |at: SystemTime| at.elapsed().is_ok_and(|ago| ago < LATELY);
+        let late = self.known.values().filter(|known| known.last_detached.is_some_and(is_late));
+        let say = |known: &Known| {
+            let times = if known.detached == 1 { "once" } else { "repeatedly" };
+            format!("{}: somebody else detached the programs {times}", known.name)
+        };
+        late.map(say).collect()
+    }
+
     /// For status.
     pub fn views(&self) -> Vec<InterfaceView> {
         let view = |(&index, known): (&u32, &Known)| InterfaceView {
@@ -144,6 +188,8 @@ impl Interfaces {
             hook: known.hook().to_owned(),
             mode: known.result.as_ref().map_or("", |mode| mode.name()).to_owned(),
             error: known.error().map(str::to_owned),
+            detached: known.detached,
+            last_detached: known.last_detached.map(|at| Time::from(at).to_string()),
             passed_over: match &known.result {
                 Err(Unattached::PassedOver(why)) => Some(why.clone()),
                 _ => None,
@@ -166,11 +212,38 @@ impl Known {
         }
     }
 
-    fn attach(&mut self, index: u32, steering: &mut Steering) {
-        let forward = match self.forward {
+    /// Where programs are attached no more, though nobody here has detached them.
+    fn detached(
+        &self,
+        index: u32,
+        mode: datapath::Mode,
+        steering: &Steering,
+    ) -> io::Result<Vec<&'static str>> {
+        let how = (self.forward(), mode);
+        let places = datapath::detached(steering.pins(), index, how, |at| has_filter(index, at))?;
+        // With an interface that has just gone or become another, they went, too.
+        let name = nix::net::if_::if_indextoname(index).ok();
+        let is_there = name.is_some_and(|name| name.to_bytes() == self.name.as_bytes());
+        Ok(if is_there { places } else { Vec::new() })
+    }
+
+    fn attach_again(&mut self, index: u32, places: &str, steering: &mut Steering) {
+        warn!("{}: somebody else has detached the programs at {places}", self.name);
+        self.detached += 1;
+        self.last_detached = Some(SystemTime::now());
+        self.result = Err(Unattached::Failed(format!("detached at {places}")));
+        self.attach(index, steering);
+    }
+
+    fn forward(&self) -> Forward {
+        match self.forward {
             config::Forward::Tc => Forward::Tc,
             config::Forward::Xdp => Forward::Xdp { virtual_device: self.virtual_device },
-        };
+        }
+    }
+
+    fn attach(&mut self, index: u32, steering: &mut Steering) {
+        let forward = self.forward();
         let interface = datapath::Interface { index, name: &self.name };
         let failed = |error: String| Err(Unattached::Failed(error));
         let result = if !self.ethernet {
@@ -207,6 +280,16 @@ impl Known {
     }
 }
 
+/// Whether weir's clsact filter is at a hook of an interface.
+fn has_filter(index: u32, at: TcAttachType) -> io::Result<bool> {
+    let mut devices = Devices::new()?;
+    let filters = match at {
+        TcAttachType::Egress => devices.egress_filters(index),
+        _ => devices.ingress_filters(index),
+    };
+    Ok(filters?.iter().any(|filter| filter.is_at(CLSACT_PRIORITY, CLSACT_HANDLE)))
+}
+
 /// Whether an interface has the classic qdisc, which has no egress, and where
 /// the kernel takes filters for egress to ingress. If that cannot be told,
 /// attaching has a try.
@@ -233,7 +316,17 @@ mod tests {
             let what = format!("{forward:?}, {virtual_device}, {result:?}");
             let name = "eth0".to_owned();
             let (ethernet, named) = (true, false);
-            let known = Known { name, ethernet, virtual_device, forward, named, result };
+            let (detached, last_detached) = (0, None);
+            let known = Known {
+                name,
+                ethernet,
+                virtual_device,
+                forward,
+                named,
+                result,
+                detached,
+                last_detached,
+            };
             let mut interfaces = Interfaces::new(Vec::new());
             interfaces.known.insert(7, known);
             assert_eq!(interfaces.xdp_sources().contains(&7), expected, "{what}");

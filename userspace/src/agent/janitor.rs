@@ -1,6 +1,7 @@
 //! What has to be done some time after a change, off the agent's lock: grace
-//! periods, drain times that end, a journal that has grown, and another try for
-//! interfaces that failed. What fails holds up nothing else.
+//! periods, drain times that end, a journal that has grown, a look at whether the
+//! programs are still attached, and another try for interfaces that failed. What
+//! fails holds up nothing else.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub(super) async fn run(state: Arc<State>) {
         tokio::select! {
             _ = ticks.tick() => {
                 count = count.wrapping_add(1);
+                state.verify_interfaces();
                 if count.is_multiple_of(RETRY) {
                     state.retry_interfaces();
                 }

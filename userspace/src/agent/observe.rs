@@ -77,6 +77,7 @@ impl Observer {
             interface: view.name,
             hook: view.hook,
             mode: view.mode,
+            detached: view.detached,
         });
         let problems = inner.last_error.len() + inner.truth.set_aside().len();
         Picture {

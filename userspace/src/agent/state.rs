@@ -201,7 +201,16 @@ impl State {
         self.troubles.note(Work::Detach, inner.interfaces.unreleased());
     }
 
-    /// Tries again what failed with interfaces.
+    /// Looks whether what was attached and pinned is still there.
+    pub fn verify_interfaces(&self) {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let verified = inner.interfaces.verify(&mut inner.steering);
+        self.troubles.of(Work::Attachments, verified);
+        self.troubles.of(Work::Pins, inner.steering.check_pins());
+    }
+
+    /// Tries again where the programs could not be attached or detached.
     pub fn retry_interfaces(&self) {
         let mut inner = self.lock();
         let inner = &mut *inner;

@@ -56,7 +56,9 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         set_aside: inner.truth.set_aside().map(|(_, problem)| problem.to_string()).collect(),
         troubles: state.troubles.views(),
     };
-    view.health = HealthView::of(&view, inner.desired.splits().flat_map(rejecting).collect());
+    let mut also = inner.interfaces.lately_detached();
+    also.extend(inner.desired.splits().flat_map(rejecting));
+    view.health = HealthView::of(&view, also);
     Ok(view)
 }
 

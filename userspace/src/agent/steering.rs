@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use probe_common::map::{CHUNK, EndpointStats, SubsetStats};
 
 use crate::config::AgentConfig;
@@ -208,6 +208,22 @@ impl Steering {
         forward: Forward,
     ) -> Result<Mode, ObjectError> {
         attach(&mut self.object, self.claim.pins(), interface, forward)
+    }
+
+    /// Whether the next agent will find the maps.
+    ///
+    /// # Errors
+    ///
+    /// If somebody removed their pins.
+    pub fn check_pins(&self) -> Result<()> {
+        if self.pins().are_there() {
+            return Ok(());
+        }
+        bail!(
+            "somebody removed the maps from {}: weir goes on, but an agent that starts anew knows \
+             none of the live flows",
+            self.pins().dir().display()
+        )
     }
 
     /// Detaches the programs from an interface, which may be gone.

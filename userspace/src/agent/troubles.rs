@@ -19,6 +19,10 @@ pub(super) enum Work {
     Watch,
     /// To be told which interfaces there are.
     Interfaces,
+    /// To see whether the programs are where they were attached.
+    Attachments,
+    /// To have the maps where the next agent finds them.
+    Pins,
     /// To detach from interfaces that are not the agent's any more.
     Detach,
     /// To listen where metrics are served.
@@ -44,6 +48,8 @@ impl Work {
             Self::Files => "putting files into force",
             Self::Watch => "watching the directory of resources",
             Self::Interfaces => "watching network interfaces",
+            Self::Attachments => "verifying that the programs are attached",
+            Self::Pins => "keeping the maps for the next agent",
             Self::Detach => "detaching from interfaces",
             Self::Metrics => "serving metrics",
             Self::Grace => "waiting for a grace period",

@@ -102,16 +102,26 @@ fn interfaces(view: &StatusView) -> String {
             interface.index.to_string(),
             interface.hook.clone(),
             or_dash(&interface.mode),
-            or_dash(&match (&interface.error, &interface.passed_over) {
-                (Some(error), _) => error.clone(),
-                (None, Some(why)) => format!("none: passed over, {why}"),
-                (None, None) => String::new(),
+            or_dash(&match (&interface.error, &interface.passed_over, &interface.last_detached) {
+                (Some(error), _, _) => error.clone(),
+                (None, Some(why), _) => format!("none: passed over, {why}"),
+                (None, None, Some(at)) => {
+                    format!(
+                        "none: attached again, detached {} last {at}",
+                        times(interface.detached)
+                    )
+                }
+                (None, None, None) => String::new(),
             }),
         ]
     };
     let columns =
         [("INTERFACE", Left), ("INDEX", Right), ("HOOK", Left), ("MODE", Left), ("ERROR", Left)];
     table(columns, &view.interfaces.iter().map(row).collect::<Vec<_>>())
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once,".to_owned() } else { format!("{count} times,") }
 }
 
 fn features(view: &StatusView) -> String {
@@ -193,6 +203,8 @@ mod tests {
             mode: mode.into(),
             error: error.map(str::to_owned),
             passed_over: (name == "lo").then(|| "not an Ethernet interface".into()),
+            detached: if name == "eth1" { 2 } else { 0 },
+            last_detached: (name == "eth1").then(|| "1970-01-01T00:00:03.000Z".into()),
         };
         let flow_table = |table: &str, active| FlowTableView {
             family: "ipv4".into(),
@@ -212,6 +224,7 @@ mod tests {
             reloaded: None,
             interfaces: vec![
                 interface("eth0", "clsact", None),
+                interface("eth1", "tcx", None),
                 interface("tun0", "", Some("not an Ethernet interface")),
                 interface("lo", "", None),
             ],
@@ -246,6 +259,7 @@ fast path:  not used (auto): something is in the way
 
 INTERFACE  INDEX  HOOK  MODE    ERROR
 eth0           2  tc    clsact  -
+eth1           2  tc    tcx     none: attached again, detached 2 times, last 1970-01-01T00:00:03.000Z
 tun0           2  tc    -       not an Ethernet interface
 lo             2  tc    -       none: passed over, not an Ethernet interface
 

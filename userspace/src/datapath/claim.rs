@@ -159,7 +159,8 @@ fn made_in(pins: &Pins) -> Option<u64> {
 fn is_in_force(pins: &Pins) -> bool {
     let attached = pins.attached().unwrap_or_default();
     attached.into_iter().any(|(index, hook)| {
-        hook.ends_with(NOT_LINKS) || network::is_attached(&pins.link(index, &hook)).unwrap_or(true)
+        hook.ends_with(NOT_LINKS)
+            || network::interface_of(&pins.link(index, &hook)).map_or(true, |at| at != 0)
     })
 }
 

@@ -6,6 +6,7 @@
 //! for which the pinned program stands.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 
 use aya::pin::PinError;
@@ -16,6 +17,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, t
 
 use super::Pins;
 use super::features::has_tcx;
+use super::network::interface_of;
 use super::object::{Object, ObjectError, program};
 
 /// How an interface got its programs.
@@ -89,7 +91,7 @@ pub enum AttachError {
     Pin(#[from] PinError),
     /// A pin cannot be removed.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
 }
 
 /// An interface of the calling thread's network namespace.
@@ -144,6 +146,50 @@ pub fn carriers_of_replies(pins: &Pins) -> Result<BTreeSet<u32>, ObjectError> {
     let attached = pins.attached()?.into_iter();
     let replies = attached.filter(|(_, hook)| tc_hook(hook) == Some(REPLY));
     Ok(replies.map(|(index, _)| index).collect())
+}
+
+/// What [`attach`] attached to an interface and somebody else has detached since, for
+/// people; none if all is there. Of a clsact filter, `has_filter` says whether it is there.
+pub fn detached(
+    pins: &Pins,
+    index: u32,
+    (forward, mode): (Forward, Mode),
+    mut has_filter: impl FnMut(TcAttachType) -> io::Result<bool>,
+) -> io::Result<Vec<&'static str>> {
+    use TcAttachType::{Egress, Ingress};
+    let at_ingress = forward != Forward::Xdp { virtual_device: false };
+    let tc = [(REPLY, Egress, "TC egress"), (FORWARD, Ingress, "TC ingress")];
+    let mut missing = Vec::new();
+    for (hook, direction, place) in tc {
+        let is_wanted = direction == Egress || at_ingress;
+        let mut is_there = || match has_tcx() {
+            true => is_at(&pins.link(index, hook), index),
+            false => has_filter(direction),
+        };
+        if is_wanted && !is_there()? {
+            missing.push(place);
+        }
+    }
+    let xdp = match mode {
+        Mode::Native => Some(XDP_NATIVE),
+        Mode::Generic => Some(XDP_GENERIC),
+        Mode::Tcx | Mode::Clsact => None,
+    };
+    if let Some(hook) = xdp
+        && !is_at(&pins.link(index, hook), index)?
+    {
+        missing.push("XDP");
+    }
+    Ok(missing)
+}
+
+/// Whether the link of that pin is at the interface. It is not once the pin is gone, which
+/// alone holds it.
+fn is_at(pin: &Path, index: u32) -> io::Result<bool> {
+    match interface_of(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        at => at.map(|at| at == index),
+    }
 }
 
 /// Has the programs of an object take the place of those that are attached by all

@@ -38,7 +38,7 @@ pub use features::{Feature, features, has_route_mtu, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};
 pub use hooks::{
     AttachError, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, Interface, Mode, attach,
-    carriers_of_replies, detach_all,
+    carriers_of_replies, detach_all, detached,
 };
 pub use interfaces::Interfaces;
 pub use kernel::{Kernel, grace};

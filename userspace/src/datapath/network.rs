@@ -66,9 +66,10 @@ struct LinkInfo {
     more: [u32; 15],
 }
 
-/// Whether the link that is pinned there is at an interface, in whatever network
-/// namespace: it is no more when the interface is gone.
-pub fn is_attached(pin: &Path) -> io::Result<bool> {
+/// The index of the interface that the link that is pinned there is at, in whatever
+/// network namespace; 0 if it is at none any more, since it was detached or the
+/// interface is gone.
+pub fn interface_of(pin: &Path) -> io::Result<u32> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut get = Get { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     let fd = bpf(BPF_OBJ_GET, &mut get)?;
@@ -80,7 +81,7 @@ pub fn is_attached(pin: &Path) -> io::Result<bool> {
     let size = size_of::<LinkInfo>() as u32;
     let mut ask = Ask { fd: link.as_raw_fd().unsigned_abs(), size, info: place as u64 };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut ask)?;
-    Ok(info.interface != 0)
+    Ok(info.interface)
 }
 
 #[cfg(test)]

@@ -254,6 +254,14 @@ fn interfaces(facts: &Facts) -> Found {
             let text = format!("{}: the programs are not attached: {error}", view.name);
             found.problem(text, "the agent tries again every 5 seconds; mend what it says");
         }
+        if let (Some(at), times) = (&view.last_detached, view.detached) {
+            let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+            found.problem(
+                format!("{}: somebody else detached the programs {times}, last {at}", view.name),
+                "the agent attached them again, but connections are not steered meanwhile: find \
+                 who uses `bpftool link detach`, `tc filter del` or removes pins",
+            );
+        }
     }
     found
 }

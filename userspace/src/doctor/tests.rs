@@ -21,8 +21,7 @@ fn status() -> StatusView {
         index: 2,
         hook: "tc".into(),
         mode: "tcx".into(),
-        error: None,
-        passed_over: None,
+        ..InterfaceView::default()
     };
     StatusView {
         version: "0.1.0".into(),

@@ -76,7 +76,16 @@ impl Devices {
 
     /// The TC filters at the ingress of an interface; none if it has no room for any.
     pub fn ingress_filters(&mut self, index: u32) -> io::Result<Vec<Filter>> {
-        let messages = self.0.list(libc::RTM_GETTFILTER, &filters::at_ingress(index))?;
+        self.filters(&filters::at_ingress(index))
+    }
+
+    /// Those at its egress; none if it has no room for any.
+    pub fn egress_filters(&mut self, index: u32) -> io::Result<Vec<Filter>> {
+        self.filters(&filters::at_egress(index))
+    }
+
+    fn filters(&mut self, at: &[u8]) -> io::Result<Vec<Filter>> {
+        let messages = self.0.list(libc::RTM_GETTFILTER, at)?;
         Ok(messages.iter().filter_map(|message| Filter::of(message)).collect())
     }
 }

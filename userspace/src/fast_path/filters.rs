@@ -10,6 +10,8 @@ pub(super) const MESSAGE: usize = 20;
 const KIND: u16 = 1;
 /// TC_H_CLSACT with TC_H_MIN_INGRESS: where filters at ingress hang, of both qdiscs.
 const INGRESS: u32 = 0xffff_fff2;
+/// TC_H_CLSACT with TC_H_MIN_EGRESS.
+const EGRESS: u32 = 0xffff_fff3;
 
 /// A qdisc that has room for filters. An interface has one of them at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,11 +90,20 @@ impl fmt::Display for Filter {
     }
 }
 
+/// Asks for the filters at the egress of an interface.
+pub(super) fn at_egress(index: u32) -> [u8; MESSAGE] {
+    at(index, EGRESS)
+}
+
 /// Asks for the filters at the ingress of an interface.
 pub(super) fn at_ingress(index: u32) -> [u8; MESSAGE] {
+    at(index, INGRESS)
+}
+
+fn at(index: u32, parent: u32) -> [u8; MESSAGE] {
     let mut message = [0; MESSAGE];
     message[4..8].copy_from_slice(&index.to_ne_bytes());
-    message[12..16].copy_from_slice(&INGRESS.to_ne_bytes());
+    message[12..16].copy_from_slice(&parent.to_ne_bytes());
     message
 }
 

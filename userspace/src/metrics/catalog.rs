@@ -64,6 +64,8 @@ catalog! {
         "When resource files were last put into force by this agent. Absent before that.";
     INTERFACE_ATTACHED: Gauge "weir_interface_attached" ["interface", "hook", "mode"]
         "Whether the programs are attached to a matching interface. Where they are not, mode is empty.";
+    INTERFACE_DETACHED: Counter "weir_interface_detached" ["interface", "hook"]
+        "How often this agent found that somebody else had detached programs from an interface, and attached them again.";
     IDS_USED: Gauge "weir_ids_used" ["kind"]
         "Places in the kernel's maps that are taken, those of what drains included.";
     IDS_LIMIT: Gauge "weir_ids_limit" ["kind"]

@@ -105,6 +105,9 @@ fn agent(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
         (labels, Value::Whole(u64::from(!found.mode.is_empty())))
     });
     writer.family(catalog::INTERFACE_ATTACHED, interfaces)?;
+    let detached = sample.interfaces.iter();
+    let detached = detached.map(|i| ([i.interface.as_str(), &i.hook], Value::Whole(i.detached)));
+    writer.family(catalog::INTERFACE_DETACHED, detached)?;
     let limits = sample.limits.iter();
     writer.family(catalog::IDS_USED, limits.clone().map(|l| ([l.kind], Value::Whole(l.used))))?;
     writer.family(catalog::IDS_LIMIT, limits.map(|l| ([l.kind], Value::Whole(l.limit))))

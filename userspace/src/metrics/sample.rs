@@ -88,6 +88,8 @@ pub struct InterfaceSample {
     pub hook: String,
     /// How the hook is used; empty if it is not.
     pub mode: String,
+    /// How often somebody else detached the programs.
+    pub detached: u64,
 }
 
 /// Places of which there is a limited number.

@@ -31,6 +31,11 @@ fn subset(subset: &str, weight: u32, flows: u64) -> SubsetSample {
     }
 }
 
+fn interface(name: &str, hook: &str, mode: &str, detached: u64) -> InterfaceSample {
+    let (interface, hook, mode) = (name.to_owned(), hook.to_owned(), mode.to_owned());
+    InterfaceSample { interface, hook, mode, detached }
+}
+
 fn sample() -> Sample {
     let stats = EndpointStats {
         flows: 8,
@@ -55,10 +60,7 @@ fn sample() -> Sample {
             stats,
             active: Some(4),
         }],
-        interfaces: vec![
-            InterfaceSample { interface: "eth0".into(), hook: "xdp".into(), mode: "native".into() },
-            InterfaceSample { interface: "a\"b\\".into(), hook: "tc".into(), mode: String::new() },
-        ],
+        interfaces: vec![interface("eth0", "xdp", "native", 2), interface("a\"b\\", "tc", "", 0)],
         reasons: BTreeMap::from([("pass_fragment".to_owned(), 0), ("reject_silent".to_owned(), 7)]),
         limits: vec![Limit { kind: "splits", used: 1, limit: 1024 }],
         flows: FlowTables {
@@ -96,6 +98,8 @@ fn a_sample_becomes_text() {
         "weir_config_last_reload_success_timestamp_seconds 1700000000.0",
         r#"weir_interface_attached{interface="eth0",hook="xdp",mode="native"} 1"#,
         r#"weir_interface_attached{interface="a\"b\\",hook="tc",mode=""} 0"#,
+        r#"weir_interface_detached_total{interface="eth0",hook="xdp"} 2"#,
+        r#"weir_interface_detached_total{interface="a\"b\\",hook="tc"} 0"#,
         r#"weir_ids_used{kind="splits"} 1"#,
         r#"weir_ids_limit{kind="splits"} 1024"#,
         r#"weir_flow_table_limit{family="ipv4",table="live"} 4096"#,

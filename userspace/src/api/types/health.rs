@@ -38,9 +38,9 @@ pub struct HealthView {
 }
 
 impl HealthView {
-    /// Judges a status. `rejecting` are sentences about shares of splits that are
-    /// rejected for want of an endpoint.
-    pub fn of(status: &StatusView, rejecting: Vec<String>) -> Self {
+    /// Judges a status. `also` are sentences about what is not in it: shares of splits that
+    /// are rejected for want of an endpoint, and the like.
+    pub fn of(status: &StatusView, also: Vec<String>) -> Self {
         let attached = status.interfaces.iter().any(|interface| !interface.mode.is_empty());
         let mut reasons = Vec::new();
         if status.interfaces.iter().all(|interface| interface.passed_over.is_some()) {
@@ -60,7 +60,7 @@ impl HealthView {
         reasons.extend(status.troubles.iter().map(|t| format!("{}: {}", t.what, t.error)));
         let full = status.flow_tables.iter().filter(|table| table.full_since.is_some());
         reasons.extend(full.map(|table| format!("the {} flow table is full", table.family)));
-        reasons.extend(rejecting);
+        reasons.extend(also);
         let verdict = match (attached, reasons.is_empty()) {
             (false, _) => Verdict::Failed,
             (true, true) => Verdict::Ok,
@@ -92,7 +92,7 @@ mod tests {
     fn interface(name: &str, mode: &str, error: Option<&str>) -> InterfaceView {
         let error = error.map(str::to_owned);
         let (name, hook, mode) = (name.to_owned(), "tc".to_owned(), mode.to_owned());
-        InterfaceView { name, index: 2, hook, mode, error, passed_over: None }
+        InterfaceView { name, index: 2, hook, mode, error, ..InterfaceView::default() }
     }
 
     fn judged(change: impl FnOnce(&mut StatusView), rejecting: &[&str]) -> (Verdict, String) {

@@ -70,7 +70,7 @@ pub struct FastPathView {
 }
 
 /// An interface and the programs on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceView {
     /// Its name.
     pub name: String,
@@ -82,6 +82,13 @@ pub struct InterfaceView {
     pub mode: String,
     /// Why it could not be used.
     pub error: Option<String>,
+    /// How often this agent found that somebody else had detached programs from it, and attached
+    /// them again.
+    #[serde(default)]
+    pub detached: u64,
+    /// When it found that last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_detached: Option<String>,
     /// Why it carries no programs, and need not: it can carry none, and a pattern fits its name,
     /// but the configuration does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
