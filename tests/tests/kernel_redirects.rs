@@ -95,10 +95,7 @@ fn other_redirects_pass_untouched() {
         // Those of other routers are theirs, whatever they are about.
         for about in [&out, &Packet::tcp(endpoint, cast.client).build()] {
             let frame = redirect(cast, about, 64);
-            assert!(
-                node.run_forwarded(&frame) == (Verdict::Pass, &frame[..]),
-                "{cast}: forwarded"
-            );
+            assert!(node.run_forwarded(&frame) == (Verdict::Pass, &frame[..]), "{cast}: forwarded");
         }
         // What other routers tell the node is for its stack.
         for hook in FORWARD {

@@ -282,12 +282,7 @@ impl Node {
         self.run_with(Hook::Reply, frame, Some(&context))
     }
 
-    fn run_with(
-        &mut self,
-        hook: Hook,
-        frame: &[u8],
-        context: Option<&[u8]>,
-    ) -> (Verdict, &[u8]) {
+    fn run_with(&mut self, hook: Hook, frame: &[u8], context: Option<&[u8]>) -> (Verdict, &[u8]) {
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut self.buffer),
