@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::{Domain, Socket, Type};
+use weir::api::types::ChangeView;
 use weir_tests::agent::{Agent, Setup, Somebody};
 use weir_tests::netns::Netns;
 use weir_tests::prometheus::get;
@@ -99,6 +101,36 @@ fn groups_decide_who_may_look_and_who_may_change() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.starts_with("weir: user 64001 may look, but not change anything"), "{said}");
+}
+
+#[test]
+fn who_changed_what_and_why_is_known_after_a_restart() {
+    let node = node();
+    let mut agent = start(&node, &format!("access: {{operators: {OPERATORS}}}\n"));
+    let operator = user(OPERATORS, &[]);
+    let why = "p99 is 2 s, não 1; \"v1\" again";
+    let change = ["weights", "reviews", "v1=100", "v2=0", "--reason", why];
+    assert!(agent.weir_as(&operator, &change).status.success());
+    agent.ask(&["rollback", "reviews"]).expect("back");
+    let two_lines = agent.weir(&["rollback", "reviews", "--reason", "a\nb"]);
+    assert_eq!(two_lines.status.code(), Some(2), "{two_lines:?}");
+    let said = agent.stderr();
+    assert!(said.contains(&format!("split reviews: changed by user 64001: {why}")), "{said}");
+    let late = agent.weir(&["weights", "reviews", "v1=1", "--expect-version", "2"]);
+    let late = String::from_utf8_lossy(&late.stderr).into_owned();
+    assert!(late.contains(" by root (rollback)), expected version 2"), "{late}");
+
+    agent.end(Signal::SIGKILL).expect("killed");
+    agent.start_again(&node).expect("started");
+    let json = agent.ask(&["history", "reviews", "-o", "json"]).expect("history");
+    let changes: Vec<ChangeView> = serde_json::from_str(&json).expect("JSON");
+    let told = changes.iter().map(|c| (c.cause.as_str(), c.by.as_deref(), c.reason.as_deref()));
+    let expected = [
+        ("file", None, None),
+        ("weights", Some("user 64001"), Some(why)),
+        ("rollback", Some("root"), None),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected, "{json}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::api::types::{
     ApplyView, CandidateView, ChangeView, DocumentView, EndpointView, ExplainRequest, ExplainView,
@@ -15,7 +15,7 @@ use crate::api::{Control, Failure, FlowStream, history};
 use crate::explain::explain;
 use crate::model::{Desired, Key, Name, Split, total_weight};
 use crate::resource::Declarations;
-use crate::truth::{Guard, Kept, Refusal, Step, Truth};
+use crate::truth::{Author, Guard, Kept, Refusal, Step, Truth};
 
 use super::state::{Inner, Spent, State, now};
 use super::{listing, stats, status};
@@ -99,9 +99,13 @@ fn no_split(desired: &Desired, name: &str) -> Failure {
 }
 
 impl State {
-    fn carry_out(&self, inner: &mut Inner, step: Step) -> Result<Spent, Failure> {
-        let spent = inner.carry_out(step);
+    fn carry_out(&self, inner: &mut Inner, step: Step, author: &Author) -> Result<Spent, Failure> {
+        let shifted = step.shifted();
+        let spent = inner.carry_out(step.by(author));
         let spent = spent.map_err(|error| Failure::Internal(format!("{error:#}")))?;
+        for name in shifted {
+            info!("split {name}: changed by {author}");
+        }
         self.changed.notify_one();
         Ok(spent)
     }
@@ -111,13 +115,14 @@ impl State {
         &self,
         how: impl FnOnce(&Truth, &Kept) -> Result<Step, Refusal>,
         dry: bool,
+        author: &Author,
     ) -> Result<ApplyView, Failure> {
         let mut inner = self.lock();
         let begun = Instant::now();
         let step = how(&inner.truth, inner.store.kept())?;
         let view = ApplyView::of(&step, dry);
         if !dry {
-            let spent = self.carry_out(&mut inner, step)?;
+            let spent = self.carry_out(&mut inner, step, author)?;
             tell(begun, spent);
         }
         Ok(view)
@@ -127,12 +132,13 @@ impl State {
     fn shift(
         &self,
         name: &str,
+        author: &Author,
         how: impl FnOnce(&Truth, &Kept) -> Result<Step, Refusal>,
     ) -> Result<SplitView, Failure> {
         let mut inner = self.lock();
         let begun = Instant::now();
         let step = how(&inner.truth, inner.store.kept())?;
-        let spent = self.carry_out(&mut inner, step)?;
+        let spent = self.carry_out(&mut inner, step, author)?;
         let split = inner.desired.get(name).map(|split| view(&inner, split));
         tell(begun, spent);
         split.ok_or_else(|| no_split(&inner.desired, name))
@@ -156,12 +162,22 @@ impl Control for State {
         Ok(DocumentView::all(&inner.truth, inner.store.kept()))
     }
 
-    async fn apply(&self, documents: Declarations, dry_run: bool) -> Result<ApplyView, Failure> {
-        self.objects(|truth, kept| truth.apply(kept, documents, now()), dry_run)
+    async fn apply(
+        &self,
+        documents: Declarations,
+        dry_run: bool,
+        author: Author,
+    ) -> Result<ApplyView, Failure> {
+        self.objects(|truth, kept| truth.apply(kept, documents, now()), dry_run, &author)
     }
 
-    async fn delete(&self, keys: Vec<Key>, dry_run: bool) -> Result<ApplyView, Failure> {
-        self.objects(|truth, kept| truth.delete(kept, &keys, now()), dry_run)
+    async fn delete(
+        &self,
+        keys: Vec<Key>,
+        dry_run: bool,
+        author: Author,
+    ) -> Result<ApplyView, Failure> {
+        self.objects(|truth, kept| truth.delete(kept, &keys, now()), dry_run, &author)
     }
 
     async fn set_weights(
@@ -169,12 +185,20 @@ impl Control for State {
         name: String,
         weights: BTreeMap<Name, u32>,
         guard: Guard,
+        author: Author,
     ) -> Result<SplitView, Failure> {
-        self.shift(&name, |truth, kept| truth.set_weights(kept, &name, &weights, &guard, now()))
+        self.shift(&name, &author, |truth, kept| {
+            truth.set_weights(kept, &name, &weights, &guard, now())
+        })
     }
 
-    async fn reset_weights(&self, name: String, guard: Guard) -> Result<SplitView, Failure> {
-        self.shift(&name, |truth, kept| truth.reset(kept, &name, &guard, now()))
+    async fn reset_weights(
+        &self,
+        name: String,
+        guard: Guard,
+        author: Author,
+    ) -> Result<SplitView, Failure> {
+        self.shift(&name, &author, |truth, kept| truth.reset(kept, &name, &guard, now()))
     }
 
     async fn rollback(
@@ -182,8 +206,9 @@ impl Control for State {
         name: String,
         to: Option<u64>,
         guard: Guard,
+        author: Author,
     ) -> Result<SplitView, Failure> {
-        self.shift(&name, |truth, kept| truth.rollback(kept, &name, to, &guard, now()))
+        self.shift(&name, &author, |truth, kept| truth.rollback(kept, &name, to, &guard, now()))
     }
 
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderName;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
+use super::author::{REASON, SUDO_USER};
 use super::lines::Lines;
 use super::types::{
     ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, ExplainRequest,
@@ -73,12 +76,28 @@ impl ClientError {
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    /// What headers say of who asks, and why.
+    author: Vec<(HeaderName, String)>,
 }
 
 impl Client {
     /// A client of the agent that listens at `socket`.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), author: Vec::new() }
+    }
+
+    /// The same, whose changes are made for that reason.
+    #[must_use]
+    pub fn because(mut self, reason: &str) -> Self {
+        self.author.push((REASON, escape(reason)));
+        self
+    }
+
+    /// The same, whose changes are made by root for that user, who has become root by `sudo`.
+    #[must_use]
+    pub fn on_behalf_of(mut self, user: &str) -> Self {
+        self.author.push((SUDO_USER, escape(user)));
+        self
     }
 
     /// All splits.
@@ -154,7 +173,7 @@ impl Client {
     /// The flows in the flow tables, as they come.
     pub async fn flows(&self, query: &FlowQuery) -> Result<Lines<FlowView>, ClientError> {
         let query = serde_urlencoded::to_string(query).map_err(ClientError::protocol)?;
-        let request = Self::request(Method::GET, &format!("/v1/flows?{query}"), Vec::new())?;
+        let request = self.request(Method::GET, &format!("/v1/flows?{query}"), Vec::new())?;
         let begun = tokio::time::timeout(TIMEOUT, self.begin(request)).await;
         let (response, connection) = begun.map_err(|_| self.timeout(TIMEOUT))??;
         if !response.status().is_success() {
@@ -200,7 +219,7 @@ impl Client {
             Some(body) => serde_json::to_vec(body).map_err(ClientError::protocol)?,
             None => Vec::new(),
         };
-        let request = Self::request(method, path, body)?;
+        let request = self.request(method, path, body)?;
         let (status, bytes) = tokio::time::timeout(timeout, self.send(request))
             .await
             .map_err(|_| self.timeout(timeout))??;
@@ -215,17 +234,20 @@ impl Client {
     }
 
     fn request(
+        &self,
         method: Method,
         path: &str,
         body: Vec<u8>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
-        Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "weir")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(ClientError::protocol)
+            .header(header::CONTENT_TYPE, "application/json");
+        for (name, value) in &self.author {
+            request = request.header(name, value);
+        }
+        request.body(Full::new(Bytes::from(body))).map_err(ClientError::protocol)
     }
 
     /// Sends a request over a connection of its own, and reads the whole answer.
@@ -286,14 +308,7 @@ fn weights_of(split: &str) -> String {
 
 /// Percent-encodes all but RFC 3986's unreserved characters.
 fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                escaped.push(char::from(byte));
-            }
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
+    const RESERVED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, RESERVED).to_string()
 }

@@ -11,7 +11,7 @@ use super::types::{
 };
 use crate::model::{self, Desired, Key, Name, Split};
 use crate::resource::Declarations;
-use crate::truth::{Guard, Kept, Refusal};
+use crate::truth::{Author, Guard, Kept, Refusal};
 
 /// Why the agent does not do what it was asked for. Each has a text for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +73,7 @@ pub trait Control: Send + Sync + 'static {
         &self,
         documents: Declarations,
         dry_run: bool,
+        author: Author,
     ) -> impl Future<Output = Result<ApplyView, Failure>> + Send;
 
     /// Deletes applied objects, all or none; with `dry_run` only says what that
@@ -81,6 +82,7 @@ pub trait Control: Send + Sync + 'static {
         &self,
         objects: Vec<Key>,
         dry_run: bool,
+        author: Author,
     ) -> impl Future<Output = Result<ApplyView, Failure>> + Send;
 
     /// Overrides weights of a split, and returns it as it is then. See
@@ -90,6 +92,7 @@ pub trait Control: Send + Sync + 'static {
         name: String,
         weights: BTreeMap<Name, u32>,
         guard: Guard,
+        author: Author,
     ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
 
     /// Ends the override of a split's weights, and returns it as it is then.
@@ -98,6 +101,7 @@ pub trait Control: Send + Sync + 'static {
         &self,
         name: String,
         guard: Guard,
+        author: Author,
     ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
 
     /// Goes back to weights of before, and returns the split as it is then.
@@ -107,6 +111,7 @@ pub trait Control: Send + Sync + 'static {
         name: String,
         to: Option<u64>,
         guard: Guard,
+        author: Author,
     ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
 
     /// The last changes of a split's weights, oldest first. There may be some

@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 
+use super::author::Signed;
 use super::types::{
     ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, ExplainRequest,
     ExplainView, FileText, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery,
@@ -120,23 +121,30 @@ pub(super) async fn documents<C: Control>(
 ///
 /// The answer says what becomes of each object, and what part of new flows
 /// moves between which subsets.
-#[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest, responses(
+#[utoipa::path(post, path = "/v1/apply", params(
+    ("weir-reason" = Option<String>, Header, description = "Why, percent-encoded"),
+    ("weir-sudo-user" = Option<String>, Header, description = "For whom root asks"),
+), request_body = ApplyRequest, responses(
     (status = 200, body = ApplyView),
     (status = 400, body = ApiError, description = "A line for each thing wrong: FILE:LINE: FIELD: message"),
     (status = 413, body = ApiError, description = "More than 64 MiB"),
 ))]
 pub(super) async fn apply<C: Control>(
     State(control): State<Arc<C>>,
+    Signed(author): Signed,
     body: Body<ApplyRequest>,
 ) -> Answer<ApplyView> {
     let Json(ApplyRequest { files, dry_run }) = body?;
     let documents = read(files, resource::declarations).await?;
     bounded(documents.documents.len())?;
-    Ok(Json(control.apply(documents, dry_run).await?))
+    Ok(Json(control.apply(documents, dry_run, author).await?))
 }
 
 /// Deletes applied objects, all or none.
-#[utoipa::path(post, path = "/v1/delete", request_body = DeleteRequest, responses(
+#[utoipa::path(post, path = "/v1/delete", params(
+    ("weir-reason" = Option<String>, Header, description = "Why, percent-encoded"),
+    ("weir-sudo-user" = Option<String>, Header, description = "For whom root asks"),
+), request_body = DeleteRequest, responses(
     (status = 200, body = ApplyView),
     (status = 400, body = ApiError, description = "The request makes no sense"),
     (status = 404, body = ApiError, description = "An object was not applied"),
@@ -144,6 +152,7 @@ pub(super) async fn apply<C: Control>(
 ))]
 pub(super) async fn delete<C: Control>(
     State(control): State<Arc<C>>,
+    Signed(author): Signed,
     body: Body<DeleteRequest>,
 ) -> Answer<ApplyView> {
     let Json(DeleteRequest { objects, files, dry_run }) = body?;
@@ -155,7 +164,7 @@ pub(super) async fn delete<C: Control>(
     if keys.is_empty() {
         return Err(Failure::Invalid("the request names no object".into()).into());
     }
-    Ok(Json(control.delete(keys, dry_run).await?))
+    Ok(Json(control.delete(keys, dry_run, author).await?))
 }
 
 /// Overrides weights of a split.
@@ -163,6 +172,8 @@ pub(super) async fn delete<C: Control>(
 /// They last until they are reset or the weights in the split's definition change.
 #[utoipa::path(put, path = "/v1/splits/{name}/weights", params(
     ("name" = String, Path, description = "The split"),
+    ("weir-reason" = Option<String>, Header, description = "Why, percent-encoded"),
+    ("weir-sudo-user" = Option<String>, Header, description = "For whom root asks"),
 ), request_body = WeightsRequest, responses(
     (status = 200, body = SplitView),
     (status = 400, body = ApiError, description = "The weights make no sense"),
@@ -172,6 +183,7 @@ pub(super) async fn delete<C: Control>(
 pub(super) async fn set_weights<C: Control>(
     State(control): State<Arc<C>>,
     name: Name,
+    Signed(author): Signed,
     body: Body<WeightsRequest>,
 ) -> Answer<SplitView> {
     let (Path(name), Json(request)) = (name?, body?);
@@ -179,12 +191,14 @@ pub(super) async fn set_weights<C: Control>(
         return Err(Failure::Invalid("\"weights\" names no subset".into()).into());
     }
     let (weights, guard) = (names(request.weights)?, guard(request.expect, request.version)?);
-    Ok(Json(control.set_weights(name, weights, guard).await?))
+    Ok(Json(control.set_weights(name, weights, guard, author).await?))
 }
 
 /// Ends the override of a split's weights, if there is one.
 #[utoipa::path(delete, path = "/v1/splits/{name}/weights", params(
     ("name" = String, Path, description = "The split"), ResetQuery,
+    ("weir-reason" = Option<String>, Header, description = "Why, percent-encoded"),
+    ("weir-sudo-user" = Option<String>, Header, description = "For whom root asks"),
 ), responses(
     (status = 200, body = SplitView),
     (status = 404, body = ApiError, description = "There is no such split"),
@@ -193,16 +207,19 @@ pub(super) async fn set_weights<C: Control>(
 pub(super) async fn reset_weights<C: Control>(
     State(control): State<Arc<C>>,
     name: Name,
+    Signed(author): Signed,
     query: Result<Query<ResetQuery>, QueryRejection>,
 ) -> Answer<SplitView> {
     let (Path(name), Query(ResetQuery { expect, version })) = (name?, query?);
     let expect = pairs(expect.as_deref().unwrap_or_default())?;
-    Ok(Json(control.reset_weights(name, guard(expect, version)?).await?))
+    Ok(Json(control.reset_weights(name, guard(expect, version)?, author).await?))
 }
 
 /// Goes back to weights that a split had before.
 #[utoipa::path(post, path = "/v1/splits/{name}/rollback", params(
     ("name" = String, Path, description = "The split"),
+    ("weir-reason" = Option<String>, Header, description = "Why, percent-encoded"),
+    ("weir-sudo-user" = Option<String>, Header, description = "For whom root asks"),
 ), request_body = RollbackRequest, responses(
     (status = 200, body = SplitView),
     (status = 400, body = ApiError, description = "There is no way back"),
@@ -212,10 +229,11 @@ pub(super) async fn reset_weights<C: Control>(
 pub(super) async fn rollback<C: Control>(
     State(control): State<Arc<C>>,
     name: Name,
+    Signed(author): Signed,
     body: Body<RollbackRequest>,
 ) -> Answer<SplitView> {
     let (Path(name), Json(RollbackRequest { to, expect, version })) = (name?, body?);
-    Ok(Json(control.rollback(name, to, guard(expect, version)?).await?))
+    Ok(Json(control.rollback(name, to, guard(expect, version)?, author).await?))
 }
 
 /// The last changes of a split's weights, oldest first.

@@ -25,7 +25,7 @@ use crate::model::{Key, Name, Split, total_weight};
 use crate::resource::Declarations;
 use crate::source::Files;
 use crate::store::Store;
-use crate::truth::{Guard, Refusal, Step, Time, Truth};
+use crate::truth::{Author, Guard, Refusal, Step, Time, Truth};
 
 /// What steers nothing.
 pub(crate) struct Agent {
@@ -124,16 +124,28 @@ impl Control for Agent {
         Ok(DocumentView::all(&inner.truth, inner.store.kept()))
     }
 
-    async fn apply(&self, documents: Declarations, dry_run: bool) -> Result<ApplyView, Failure> {
+    async fn apply(
+        &self,
+        documents: Declarations,
+        dry_run: bool,
+        author: Author,
+    ) -> Result<ApplyView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
-        inner.carry_out(inner.truth.apply(inner.store.kept(), documents, now), dry_run)
+        let step = inner.truth.apply(inner.store.kept(), documents, now);
+        inner.carry_out(step.map(|step| step.by(&author)), dry_run)
     }
 
-    async fn delete(&self, objects: Vec<Key>, dry_run: bool) -> Result<ApplyView, Failure> {
+    async fn delete(
+        &self,
+        objects: Vec<Key>,
+        dry_run: bool,
+        author: Author,
+    ) -> Result<ApplyView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
-        inner.carry_out(inner.truth.delete(inner.store.kept(), &objects, now), dry_run)
+        let step = inner.truth.delete(inner.store.kept(), &objects, now);
+        inner.carry_out(step.map(|step| step.by(&author)), dry_run)
     }
 
     async fn set_weights(
@@ -141,18 +153,25 @@ impl Control for Agent {
         name: String,
         weights: BTreeMap<Name, u32>,
         guard: Guard,
+        author: Author,
     ) -> Result<SplitView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
         let step = inner.truth.set_weights(inner.store.kept(), &name, &weights, &guard, now);
-        inner.carry_out(step, false)?;
+        inner.carry_out(step.map(|step| step.by(&author)), false)?;
         inner.view(&name)
     }
 
-    async fn reset_weights(&self, name: String, guard: Guard) -> Result<SplitView, Failure> {
+    async fn reset_weights(
+        &self,
+        name: String,
+        guard: Guard,
+        author: Author,
+    ) -> Result<SplitView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
-        inner.carry_out(inner.truth.reset(inner.store.kept(), &name, &guard, now), false)?;
+        let step = inner.truth.reset(inner.store.kept(), &name, &guard, now);
+        inner.carry_out(step.map(|step| step.by(&author)), false)?;
         inner.view(&name)
     }
 
@@ -161,10 +180,12 @@ impl Control for Agent {
         name: String,
         to: Option<u64>,
         guard: Guard,
+        author: Author,
     ) -> Result<SplitView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
-        inner.carry_out(inner.truth.rollback(inner.store.kept(), &name, to, &guard, now), false)?;
+        let step = inner.truth.rollback(inner.store.kept(), &name, to, &guard, now);
+        inner.carry_out(step.map(|step| step.by(&author)), false)?;
         inner.view(&name)
     }
 

@@ -3,6 +3,7 @@
 //! The agent implements [`Control`] and hands it to [`serve`]; the command
 //! line asks through [`Client`]. Both speak the types of [`types`].
 
+mod author;
 pub mod client;
 mod control;
 mod handlers;

@@ -113,8 +113,10 @@ impl Desk for Reception {
         Ok(if documents { MAX_DOCUMENTS } else { MAX_BODY })
     }
 
-    async fn answer(&self, request: Request<Bytes>) -> Response<Body> {
-        match self.routes.call(request.map(Body::from)).await {
+    async fn answer(&self, client: &Credentials, request: Request<Bytes>) -> Response<Body> {
+        let mut request = request.map(Body::from);
+        request.extensions_mut().insert(client.clone());
+        match self.routes.call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }

@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod changes;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +18,11 @@ use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
 use crate::config::DEFAULT_FILE;
 use crate::model::{Key, Name, is_label};
-use crate::resource::{DEFAULT_NAMESPACE, Id, Kind};
+use crate::resource::{Id, Kind};
+
+pub use changes::{
+    ApplyArgs, DeleteArgs, DiffArgs, Expected, HistoryArgs, RollbackArgs, WeightsArgs,
+};
 
 /// Shifts traffic between the versions of a service, in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -200,123 +206,6 @@ pub struct Files {
     /// Files, directories of *.yaml and *.yml files, or - for standard input.
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE|DIR|-")]
     pub files: Vec<PathBuf>,
-}
-
-/// `weir apply`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct ApplyArgs {
-    /// What to apply.
-    #[command(flatten)]
-    pub files: Files,
-    /// Only show what would happen.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// How to show what happened.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `weir diff`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct DiffArgs {
-    /// What would be applied.
-    #[command(flatten)]
-    pub files: Files,
-    /// How to show what would happen.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `weir delete`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct DeleteArgs {
-    /// What to delete: KIND/NAME, KIND/NAMESPACE/NAME, or a kind and names.
-    #[arg(value_name = "KIND/NAME", required_unless_present = "files", conflicts_with = "files")]
-    pub objects: Vec<String>,
-    /// The namespace of objects that are named without one.
-    #[arg(short = 'n', long, default_value = DEFAULT_NAMESPACE, value_parser = namespace)]
-    pub namespace: String,
-    /// Delete what the documents of these are about: files, directories, or -
-    /// for standard input.
-    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-")]
-    pub files: Vec<PathBuf>,
-    /// Only show what would happen.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// How to show what happened.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// What must be so for a change to happen.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
-pub struct Expected {
-    /// Refuse unless these weights are in force, such as v1=90,v3=10.
-    #[arg(long, value_name = "SUBSET=WEIGHT,...", value_delimiter = ',', value_parser = weight)]
-    pub expect: Vec<(String, u32)>,
-    /// Refuse unless this is the version of the split's last change.
-    #[arg(long, value_name = "VERSION")]
-    pub expect_version: Option<u64>,
-}
-
-/// `weir weights`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct WeightsArgs {
-    /// The split.
-    #[arg(value_parser = name)]
-    pub name: String,
-    /// Subsets and their weights, such as v1=80 v2=20, while others keep theirs; or
-    /// their parts of new connections, such as v3=10%, while others share the rest
-    /// in the proportions that they have.
-    #[arg(
-        required_unless_present = "reset",
-        conflicts_with = "reset",
-        value_name = "SUBSET=WEIGHT|PERCENT%",
-        value_delimiter = ',',
-        value_parser = amount
-    )]
-    pub weights: Vec<(String, Amount)>,
-    /// Go back to the weights of the split's definition.
-    #[arg(long)]
-    pub reset: bool,
-    /// Only show what would happen.
-    #[arg(long, conflicts_with = "reset")]
-    pub dry_run: bool,
-    /// What must be so.
-    #[command(flatten)]
-    pub expected: Expected,
-    /// How to show the split.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `weir history`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct HistoryArgs {
-    /// The split.
-    #[arg(value_parser = name)]
-    pub name: String,
-    /// How to show its changes.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `weir rollback`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct RollbackArgs {
-    /// The split.
-    #[arg(value_parser = name)]
-    pub name: String,
-    /// The version of the change to whose weights to return, as `weir history`
-    /// shows it; without it, to the weights before the last change.
-    #[arg(long, value_name = "VERSION")]
-    pub to: Option<u64>,
-    /// What must be so.
-    #[command(flatten)]
-    pub expected: Expected,
-    /// How to show the split.
-    #[command(flatten)]
-    pub output: Output,
 }
 
 /// `weir status`.

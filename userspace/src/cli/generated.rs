@@ -79,7 +79,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     ("weir-get-documents", "Show what was applied:", "weir get documents --applied"),
     ("weir-get-routes", "See whether routes are accepted:", "weir get routes"),
-    ("weir-history", "Show who changed the weights, when and how:", "weir history reviews"),
+    ("weir-history", "Show who changed the weights, when, how and why:", "weir history reviews"),
     ("weir-rollback", "Return to the weights before the last change:", "weir rollback reviews"),
     (
         "weir-weights",
@@ -95,6 +95,11 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "weir-weights",
         "Change them only if nobody else was faster:",
         "weir weights reviews v1=50 v2=50 --expect v1=80,v2=20",
+    ),
+    (
+        "weir-weights",
+        "Say why, for the history and the log:",
+        "weir weights reviews v3=10% --reason canary-1.4",
     ),
     ("weir-get-splits", "Show all splits:", "weir get splits"),
     (

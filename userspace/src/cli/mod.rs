@@ -87,13 +87,31 @@ pub enum Question {
     Status(StatusArgs),
 }
 
-/// Asks the agent that listens at `socket` and writes its answer to `out`; the exit
+impl Question {
+    /// Why it is asked, if somebody said.
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Apply(args) => args.reason.as_deref(),
+            Self::Delete(args, _) => args.reason.as_deref(),
+            Self::Weights(args) => args.reason.as_deref(),
+            Self::Rollback(args) => args.reason.as_deref(),
+            Self::Diff(_)
+            | Self::History(_)
+            | Self::Get(_)
+            | Self::Explain(_)
+            | Self::Status(_) => None,
+        }
+    }
+}
+
+/// Asks the agent of `client` and writes its answer to `out`; the exit
 /// code.
-pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> anyhow::Result<u8> {
-    let client = Client::new(socket);
+pub async fn ask(client: &Client, question: Question, out: &mut impl Write) -> anyhow::Result<u8> {
+    let client =
+        question.reason().map_or_else(|| client.clone(), |text| client.clone().because(text));
     let mut code = EXIT_DONE;
     let text = match question {
-        Question::Apply(ApplyArgs { files, dry_run, output }) => {
+        Question::Apply(ApplyArgs { files, dry_run, output, .. }) => {
             let request = ApplyRequest { files: files::read(&files.files)?, dry_run };
             show(output, &client.apply(&request).await?, difference::apply)?
         }
@@ -116,7 +134,7 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
         Question::History(HistoryArgs { name, output }) => {
             show(output, &client.history(&name).await?, |changes| render::history(changes))?
         }
-        Question::Rollback(RollbackArgs { name, to, expected, output }) => {
+        Question::Rollback(RollbackArgs { name, to, expected, output, .. }) => {
             let expect = expected.expect.into_iter().collect();
             let request = RollbackRequest { to, expect, version: expected.expect_version };
             let before = client.split(&name).await;
@@ -140,13 +158,21 @@ pub async fn ask(socket: &Path, question: Question, out: &mut impl Write) -> any
     Ok(code)
 }
 
-/// Writes to `out` what comes bit by bit from the agent that listens at `socket`.
-pub async fn see(socket: &Path, seeing: Seeing, out: &mut impl Write) -> anyhow::Result<()> {
-    let client = Client::new(socket);
+/// Writes to `out` what comes bit by bit from the agent of `client`.
+pub async fn see(client: Client, seeing: Seeing, out: &mut impl Write) -> anyhow::Result<()> {
     match seeing {
         Seeing::Flows(args) => flows::show(&client, args, out).await,
         Seeing::Watch(args) => watch::show(&client, args, out).await,
         Seeing::Top(TopArgs { split, interval }) => top::run(client, split, interval).await,
+    }
+}
+
+/// A client of the agent that listens at `socket`, of whoever runs this command.
+fn client(socket: &Path) -> Client {
+    let client = Client::new(socket);
+    match std::env::var("SUDO_USER") {
+        Ok(user) => client.on_behalf_of(&user),
+        Err(_) => client,
     }
 }
 
@@ -225,8 +251,8 @@ pub fn run(socket: &Path, asked: Asked) -> u8 {
     };
     finish(failed, async {
         match asked {
-            Asked::Question(question) => ask(socket, question, out).await,
-            Asked::Seeing(seeing) => see(socket, seeing, out).await.map(|()| EXIT_DONE),
+            Asked::Question(question) => ask(&client(socket), question, out).await,
+            Asked::Seeing(seeing) => see(client(socket), seeing, out).await.map(|()| EXIT_DONE),
         }
     })
 }

@@ -115,23 +115,26 @@ pub(super) fn history(changes: &[ChangeView]) -> String {
     let columns = [
         ("VERSION", Right),
         ("TIME", Left),
+        ("CAUSE", Left),
         ("BY", Left),
         ("FROM", Left),
         ("TO", Left),
-        ("", Left),
+        ("REASON", Left),
     ];
-    let rows: Vec<[String; 6]> = changes
+    let rows: Vec<[String; 7]> = changes
         .iter()
         .map(|change| {
             let ended = change.ended.as_ref();
             let ended = ended.map(|ended| format!("ended the override {}", weights(ended)));
+            let said: Vec<String> = change.reason.clone().into_iter().chain(ended).collect();
             [
                 change.version.to_string(),
                 change.time.clone(),
                 change.cause.clone(),
+                change.by.clone().unwrap_or_else(|| "-".to_owned()),
                 weights(&change.from),
                 weights(&change.to),
-                ended.unwrap_or_default(),
+                said.join("; "),
             ]
         })
         .collect();

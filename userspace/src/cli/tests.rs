@@ -27,10 +27,10 @@ async fn weir(running: &Running, line: &str) -> Result<String, String> {
     let mut out = Vec::new();
     let result = match cli.action() {
         Ok(Action::Ask(Asked::Question(question))) => {
-            ask(&running.socket, question, &mut out).await
+            ask(&Client::new(&running.socket), question, &mut out).await
         }
         Ok(Action::Ask(Asked::Seeing(seeing))) => {
-            see(&running.socket, seeing, &mut out).await.map(|()| EXIT_DONE)
+            see(Client::new(&running.socket), seeing, &mut out).await.map(|()| EXIT_DONE)
         }
         other => panic!("{line}: {other:?}"),
     };
@@ -117,26 +117,35 @@ undo: weir rollback reviews --expect-version 2
     let line = "weights reviews v1=50 v3=50 --expect v1=90,v3=10";
     assert_eq!(weir(&running, line).await.unwrap(), format!("{shifted}{moved}"));
     assert_eq!(weir(&running, "get splits reviews").await.unwrap(), shifted);
-    let late = "split \"reviews\" has v1=50 v3=50 (version 2, 1970-01-01T00:00:02.000Z by weights), \
-                expected v1=90 v3=10";
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    let late = format!(
+        "split \"reviews\" has v1=50 v3=50 (version 2, 1970-01-01T00:00:02.000Z by {user} (weights)), \
+         expected v1=90 v3=10"
+    );
     assert_eq!(weir(&running, line).await.unwrap_err(), late);
     let line = "weights reviews --reset --expect v1=90,v3=10";
     assert_eq!(weir(&running, line).await.unwrap_err(), late);
     weir(&running, "weights reviews --reset --expect v1=50,v3=50 --expect-version 2")
         .await
         .unwrap();
-    weir(&running, "rollback reviews --to 2 --expect v1=90").await.unwrap();
-    let history = "\
-VERSION  TIME                      BY        FROM         TO
-      1  1970-01-01T00:00:01.000Z  file      -            v1=90 v3=10
-      2  1970-01-01T00:00:02.000Z  weights   v1=90 v3=10  v1=50 v3=50
-      3  1970-01-01T00:00:05.000Z  reset     v1=50 v3=50  v1=90 v3=10
-      4  1970-01-01T00:00:06.000Z  rollback  v1=90 v3=10  v1=50 v3=50
-";
+    weir(&running, "rollback reviews --to 2 --expect v1=90 --reason not-it").await.unwrap();
+    let wide = user.len().max(2);
+    let history = format!(
+        "\
+VERSION  TIME                      CAUSE     {:wide$}  FROM         TO           REASON
+      1  1970-01-01T00:00:01.000Z  file      {:wide$}  -            v1=90 v3=10
+      2  1970-01-01T00:00:02.000Z  weights   {user:wide$}  v1=90 v3=10  v1=50 v3=50
+      3  1970-01-01T00:00:05.000Z  reset     {user:wide$}  v1=50 v3=50  v1=90 v3=10
+      4  1970-01-01T00:00:06.000Z  rollback  {user:wide$}  v1=90 v3=10  v1=50 v3=50  not-it
+",
+        "BY", "-"
+    );
     assert_eq!(weir(&running, "history reviews").await.unwrap(), history);
     let json = weir(&running, "history reviews -o json").await.unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json[1]["to"], serde_json::json!({"v1": 50, "v3": 50}));
+    assert_eq!((json[3]["by"].as_str(), &json[3]["reason"]), (Some(&*user), &"not-it".into()));
+    assert_eq!(json[0].get("by"), None, "nobody knows who wrote a file");
 }
 
 #[tokio::test]
@@ -148,7 +157,7 @@ async fn a_diff_tells_scripts_whether_there_is_one() {
         let files = Files { files: vec![file.clone()] };
         let output = Output { format: Format::Table };
         let diff = Question::Diff(DiffArgs { files, output });
-        let code = ask(&running.socket, diff, &mut Vec::new()).await.unwrap();
+        let code = ask(&Client::new(&running.socket), diff, &mut Vec::new()).await.unwrap();
         assert_eq!(code, expected);
         if apply {
             weir(&running, "apply -f $D/a.yaml").await.unwrap();

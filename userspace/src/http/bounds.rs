@@ -56,7 +56,11 @@ pub trait Desk: Send + Sync + 'static {
     fn admit(&self, client: &Self::Client, head: &Parts) -> Result<usize, Refusal>;
 
     /// Answers a request that was admitted.
-    fn answer(&self, request: Request<Bytes>) -> impl Future<Output = Response<Body>> + Send;
+    fn answer(
+        &self,
+        client: &Self::Client,
+        request: Request<Bytes>,
+    ) -> impl Future<Output = Response<Body>> + Send;
 
     /// The type and the text of an answer that only says that.
     fn text(&self, message: &str) -> (&'static str, String);

@@ -157,7 +157,7 @@ impl<D: Desk> Exchange<D> {
             Ok((bytes, permits)) => {
                 self.reach(Stage::All);
                 self.place.enter(Phase::Working);
-                let answer = desk.answer(Request::from_parts(head, bytes)).await;
+                let answer = desk.answer(&self.client, Request::from_parts(head, bytes)).await;
                 drop(permits);
                 answer
             }

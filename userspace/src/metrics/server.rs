@@ -73,7 +73,7 @@ impl Desk for Scrapes {
         Ok(0)
     }
 
-    async fn answer(&self, request: Request<Bytes>) -> Response {
+    async fn answer(&self, _: &SocketAddr, request: Request<Bytes>) -> Response {
         match self.0.call(request.map(Body::from)).await {
             Ok(response) => response,
             Err(never) => match never {},

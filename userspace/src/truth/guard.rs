@@ -40,7 +40,11 @@ impl Guard {
         }
         let is = crate::model::Weights::of(split);
         let by = last.map_or_else(String::new, |last| {
-            format!(" (version {}, {} by {})", last.version, last.time, last.cause)
+            let by = match &last.author {
+                Some(author) => format!("{} ({})", author.by, last.cause),
+                None => last.cause.to_string(),
+            };
+            format!(" (version {}, {} by {by})", last.version, last.time)
         });
         let (name, wrong) = (split.name(), wrong.join(" and "));
         Err(Refusal::Conflict(format!("split \"{name}\" has {is}{by}, expected {wrong}")))

@@ -7,7 +7,7 @@ use imbl::OrdMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{Author, Time};
 use crate::model::{Key, Name, Weights};
 
 /// The most changes that are remembered of a split.
@@ -86,6 +86,9 @@ pub struct Change {
     /// The weights of an override that ended because the definition's weights changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Weights>,
+    /// Who made it; of files nobody knows. There may be a million changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Box<Author>>,
 }
 
 /// One step of a transaction. Each holds all that it sets, so that what is
@@ -240,7 +243,7 @@ mod tests {
     fn change(version: u64, from: &[(&str, u32)], to: &[(&str, u32)]) -> Change {
         let time = std::time::SystemTime::UNIX_EPOCH.into();
         let (from, to) = (weights(from), weights(to));
-        Change { version, time, cause: Cause::Apply, from, to, ended: None }
+        Change { version, time, cause: Cause::Apply, from, to, ended: None, author: None }
     }
 
     fn changed(version: u64, name: &str, from: &[(&str, u32)], to: &[(&str, u32)]) -> Transaction {

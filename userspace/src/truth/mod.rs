@@ -5,6 +5,7 @@
 //! Everything here is pure: no file system, no clock, no kernel. What has to
 //! outlive the agent is [`Kept`]; [`crate::store`] writes it to disk.
 
+mod author;
 pub mod difference;
 mod files;
 mod guard;
@@ -21,6 +22,7 @@ mod step;
 mod tests;
 mod time;
 
+pub use author::{Author, MAX_REASON, reason};
 pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
 pub use guard::{Guard, version_of};
 pub use kept::{Cause, Change, Kept, MAX_CHANGES, Object, Op, Override, Transaction};

@@ -226,7 +226,9 @@ impl Truth {
             ops.extend(outcome.override_op(kept, name, now));
             ops.extend(outcome.change(kept, name).map(|(from, to)| {
                 let ended = outcome.ended.clone();
-                Op::Changed(name.clone(), Change { version, time: now, cause, from, to, ended })
+                let author = None;
+                let change = Change { version, time: now, cause, from, to, ended, author };
+                Op::Changed(name.clone(), change)
             }));
             events.extend(outcome.ended.map(|overridden| Event::OverrideEnded {
                 split: name.clone(),

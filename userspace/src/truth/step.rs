@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::sources::Base;
-use super::{Difference, Transaction};
+use super::{Author, Difference, Op, Transaction};
 use crate::model::{Key, Name, Split, Weights};
 use crate::source::Problem;
 
@@ -84,6 +84,26 @@ pub struct Step {
 }
 
 impl Step {
+    /// The same, of that author.
+    #[must_use]
+    pub fn by(mut self, author: &Author) -> Self {
+        for op in &mut self.transaction.ops {
+            if let Op::Changed(_, change) = op {
+                change.author = Some(Box::new(author.clone()));
+            }
+        }
+        self
+    }
+
+    /// The splits whose weights it changes, for the log.
+    pub fn shifted(&self) -> Vec<Name> {
+        let name = |op: &Op| match op {
+            Op::Changed(name, _) => Some(name.clone()),
+            _ => None,
+        };
+        self.transaction.ops.iter().filter_map(name).collect()
+    }
+
     /// Whether it may change what is wrong with documents.
     pub fn is_about_documents(&self) -> bool {
         self.base.is_some()

@@ -62,6 +62,12 @@ pub struct ChangeView {
     pub time: String,
     /// What made it: `file`, `apply`, `delete`, `weights`, `reset` or `rollback`.
     pub cause: String,
+    /// The user who made it; of files nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What the user said about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The weights before; empty if there was no such split.
     pub from: BTreeMap<String, u32>,
     /// The weights after; empty if there is no such split any more.
@@ -77,6 +83,8 @@ impl From<&Change> for ChangeView {
             version: change.version,
             time: change.time.to_string(),
             cause: change.cause.to_string(),
+            by: change.author.as_ref().map(|author| author.by.clone()),
+            reason: change.author.as_ref().and_then(|author| author.reason.clone()),
             from: plain(&change.from),
             to: plain(&change.to),
             ended: change.ended.as_ref().map(plain),

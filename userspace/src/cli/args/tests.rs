@@ -17,6 +17,7 @@ fn commands_are_understood() {
         weights,
         reset: false,
         dry_run: false,
+        reason: None,
         expected: Expected::default(),
         output: Output { format: Format::Table },
     };
