@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::filter::is_mistaken;
-use super::node::{MAC, Node, Program, fits_tc};
+use super::node::{MACS, Node, Program, fits_tc};
 use super::world::{Service, services};
 use crate::model::sight::{Sight, look};
 use crate::model::{COUNTED, Fate, Model, Outcome, Side, looks_partial};
@@ -97,7 +97,7 @@ impl Bench {
         let services = services();
         let addresses: Vec<IpAddr> = services.iter().map(|service| service.vip.ip()).collect();
         let addresses = answers.then_some(addresses.as_slice());
-        let mut model = Model::new(SEED, MAC);
+        let mut model = Model::new(SEED, MACS);
         if answers {
             model.answer_others();
         }

@@ -68,7 +68,7 @@ impl Model {
     /// program.
     pub fn decide(&mut self, side: Side, frame: &[u8], came_out: &[u8]) -> Fate {
         let Sight::Packet(packet) = look(frame) else { return Fate::Untouched };
-        if side == Side::Ingress && frame[..6] != self.mac {
+        if side == Side::Ingress && self.macs.iter().all(|mac| frame[..6] != mac[..]) {
             // Another host's, or many hosts'.
             return Fate::Untouched;
         }

@@ -56,8 +56,8 @@ pub enum Side {
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     hash_seed: u64,
-    /// The MAC address of the node's interface.
-    mac: [u8; 6],
+    /// The MAC addresses of the node's interface.
+    macs: [[u8; 6]; 2],
     splits: HashMap<(u8, SocketAddr), Split>,
     /// Endpoints that were removed, with their service's address.
     removed: HashMap<(u8, SocketAddr, SocketAddr), Removed>,
@@ -97,10 +97,10 @@ pub(crate) struct Follow {
 }
 
 impl Model {
-    /// A node without splits, whose interface has that MAC address.
+    /// A node without splits, whose interface has these MAC addresses.
     #[must_use]
-    pub fn new(hash_seed: u64, mac: [u8; 6]) -> Self {
-        Self { hash_seed, mac, ..Self::default() }
+    pub fn new(hash_seed: u64, macs: [[u8; 6]; 2]) -> Self {
+        Self { hash_seed, macs, ..Self::default() }
     }
 
     /// From now on, what comes to a service's address and is for no split is answered.
