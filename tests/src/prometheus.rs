@@ -18,6 +18,8 @@ use crate::netns::Netns;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often is looked.
 const POLL: Duration = Duration::from_millis(100);
+/// The recorded expressions and alerts of weir.
+const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus/weir.rules.yaml");
 /// Where it listens, in its namespace.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
@@ -76,7 +78,8 @@ impl<'a> Prometheus<'a> {
         let directory = tempfile::Builder::new().prefix("weir-prometheus-").tempdir()?;
         let path = |name: &str| directory.path().join(name);
         let config = format!(
-            "global: {{scrape_interval: 2s, scrape_timeout: 2s}}\n\
+            "global: {{scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}}\n\
+             rule_files: [{RULES}]\n\
              scrape_configs:\n- job_name: weir\n  static_configs: [{{targets: ['{target}']}}]\n"
         );
         std::fs::write(path("prometheus.yml"), config)?;
@@ -147,6 +150,35 @@ impl<'a> Prometheus<'a> {
             Ok(Series { labels, value: value(&one["value"])? })
         });
         series.collect()
+    }
+
+    /// Waits until all of weir's rules have been evaluated, and returns their expressions.
+    ///
+    /// # Panics
+    ///
+    /// With what Prometheus says of one that is not good, after a minute.
+    #[track_caller]
+    pub fn await_rules(&self) -> Vec<String> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            match self.rules() {
+                Ok(expressions) => return expressions,
+                Err(_) if Instant::now() <= deadline => std::thread::sleep(POLL),
+                Err(error) => panic!("{error:#}"),
+            }
+        }
+    }
+
+    fn rules(&self) -> Result<Vec<String>> {
+        let (_, body) = get(self.ns, ADDRESS, "/api/v1/rules")?;
+        let body: Value = serde_json::from_str(&body).with_context(|| body.clone())?;
+        let groups = body["data"]["groups"].as_array().context("no groups")?;
+        let rules = groups.iter().flat_map(|group| group["rules"].as_array().into_iter().flatten());
+        let expression = |rule: &Value| match rule["health"].as_str() {
+            Some("ok") => Ok(rule["query"].as_str().unwrap_or_default().to_owned()),
+            _ => bail!("not evaluated: {rule}"),
+        };
+        rules.map(expression).collect()
     }
 
     /// Waits until `done` says so of the result of a query, and returns that.

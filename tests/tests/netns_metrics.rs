@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Range;
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -201,6 +203,27 @@ fn check_dashboard(prometheus: &Prometheus<'_>) {
     }
 }
 
+/// All that the alerts speak of is there.
+fn check_rules(prometheus: &Prometheus<'_>) {
+    let rules = prometheus.await_rules();
+    assert_eq!(rules.len(), 9, "{rules:?}");
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    for word in rules.iter().flat_map(|rule| rule.split(|c| !is_word(c))) {
+        if word.starts_with("weir_") {
+            assert!(!prometheus.query(word).unwrap().is_empty(), "{word}");
+        }
+    }
+}
+
+#[test]
+fn alerts_wake_who_should_be_woken_and_nobody_else() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules.test.yaml");
+    let mut promtool = Command::new("promtool");
+    let output = promtool.args(["test", "rules"]).arg(rules).output().expect("promtool");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}{said}", String::from_utf8_lossy(&output.stdout));
+}
+
 /// Connections that are open, and the endpoint that each reached.
 type Open = Vec<(TcpStream, String)>;
 
@@ -250,12 +273,14 @@ fn prometheus_sees_shares_and_counts_that_survive_a_crash() {
     check_traffic(&prometheus, &seen);
     check_handshakes(&prometheus, &seen, open_now);
     check_agent(&prometheus);
+    check_rules(&prometheus);
 
     // Nothing is forgotten, and what happens while the agent is dead counts.
     let reloaded = "weir_config_last_reload_success_timestamp_seconds";
     let before = prometheus.query(reloaded).unwrap()[0].value;
     scene.agent.end(Signal::SIGKILL).unwrap();
     prometheus.await_value("up", 0.0);
+    prometheus.await_query("ALERTS{alertname=\"WeirAgentDown\"}", |all| !all.is_empty());
     send(&scene, &mut seen, "reviews", 21_000..21_100);
     scene.agent.start_again(&scene.topology.node).unwrap();
     prometheus.await_query(reloaded, |all| matches!(all, [one] if one.value > before));
@@ -276,6 +301,13 @@ fn prometheus_sees_shares_and_counts_that_survive_a_crash() {
     assert_eq!(found[0].label("endpoint"), v1_b.to_string());
     let live = format!("weir_endpoint_active_flows{{endpoint=\"{v1_b}\"}}");
     prometheus.await_value(&live, draining as f64);
+    let view = scene.agent.split("reviews").unwrap().draining;
+    let [shown] = view.as_slice() else { panic!("{view:?}") };
+    assert_eq!((shown.subset.as_str(), shown.address), ("v1", v1_b));
+    assert_eq!(shown.active_flows, Some(draining as u64));
+    assert!((1..=300).contains(&shown.seconds_left), "five minutes, unless told: {shown:?}");
+    let text = scene.agent.ask(&["get", "reviews"]).unwrap();
+    assert!(text.contains(&format!("reviews: {v1_b} of subset v1 drains for ")), "{text}");
 
     check_dashboard(&prometheus);
 

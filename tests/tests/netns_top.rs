@@ -1,7 +1,10 @@
 //! `weir top` and `weir watch`, with traffic: the one in a terminal, with keys pressed.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -232,8 +235,21 @@ fn without_a_terminal_there_are_lines() {
     assert!(low < v3 as f64 / 200.0 && v3 as f64 / 200.0 < high, "{json}");
 
     // What was counted under weights that a new agent does not know is not compared with its own.
+    // Who watches meanwhile goes on.
+    let mut watcher = Command::new(program().unwrap());
+    watcher.arg("--socket").arg(scene.agent.socket()).args(["watch", "reviews", "-o", "json"]);
+    watcher.args(["--count", "6", "--interval", "500ms"]);
+    let mut watcher = watcher.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    lines.next().expect("a first sample").unwrap();
     scene.agent.end(Signal::SIGKILL).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
     scene.agent.start_again(&scene.topology.node).unwrap();
+    let output = watcher.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("; waiting for it").count(), 1, "{said}");
+    assert_eq!(1 + lines.count(), 2 * 6, "six samples of two subsets");
     let json = scene.agent.ask(&watch).unwrap();
     let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     assert_eq!(

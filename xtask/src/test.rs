@@ -1,7 +1,9 @@
 //! `cargo xtask lint` and `cargo xtask test`.
 
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
@@ -71,44 +73,77 @@ pub fn lint() -> Result<()> {
 /// The selected tests.
 pub fn test(selection: Selection) -> Result<()> {
     let files = integration_tests(&root().join("tests/tests"))?;
+    let mut stopwatch = Stopwatch::start();
     if selection == Selection::All {
         lint()?;
+        stopwatch.lap("lint");
     }
     // The tests of other tiers run the command.
     if selection != Selection::Pure {
         build_programs()?;
+        stopwatch.lap("build");
     }
-    for tier in Selection::TIERS {
-        if !selection.includes(tier) {
-            continue;
-        }
-        if tier == Selection::Package {
-            package::build()?;
-        }
-        if tier == Selection::Pure {
-            // Always with weir-tests: what they need of other crates is then the same for all that
-            // is built, and nothing is built twice.
-            let packages = ["-p", "probe-common", "-p", "weir", "-p", "xtask", "-p", "weir-tests"];
-            cargo(["test", "--release", "--lib"].iter().chain(&UNOPTIMIZED).chain(&packages))?;
-            cargo(["test", "--release", "--bins", "-p", "xtask", "-p", "weir-tests"])?;
-        }
-        let of_tier: Vec<&str> = of_tier(&files, tier).collect();
-        if of_tier.is_empty() {
-            eprintln!("note: there are no tests/tests/{}*.rs", tier.prefix());
-            continue;
-        }
-        match tier {
-            Selection::Pure => run_tests(&of_tier, None)?,
-            Selection::Kernel => {
-                let (alone, beside): (Vec<&str>, Vec<&str>) =
-                    of_tier.iter().partition(|name| NEED_ALL_CPUS.contains(name));
-                run_tests(&beside, Some("--test-threads=2"))?;
-                run_tests(&alone, ONE_AT_A_TIME)?;
-            }
-            _ => run_tests(&of_tier, ONE_AT_A_TIME)?,
-        }
+    for tier in Selection::TIERS.into_iter().filter(|&tier| selection.includes(tier)) {
+        run_tier(tier, &files)?;
+        stopwatch.lap(tier.prefix().trim_end_matches('_'));
     }
+    eprintln!("minutes: {stopwatch}");
     Ok(())
+}
+
+fn run_tier(tier: Selection, files: &[String]) -> Result<()> {
+    if tier == Selection::Package {
+        package::build()?;
+    }
+    if tier == Selection::Pure {
+        // Always with weir-tests: what they need of other crates is then the same for all that
+        // is built, and nothing is built twice.
+        let packages = ["-p", "probe-common", "-p", "weir", "-p", "xtask", "-p", "weir-tests"];
+        cargo(["test", "--release", "--lib"].iter().chain(&UNOPTIMIZED).chain(&packages))?;
+        cargo(["test", "--release", "--bins", "-p", "xtask", "-p", "weir-tests"])?;
+    }
+    let of_tier: Vec<&str> = of_tier(files, tier).collect();
+    if of_tier.is_empty() {
+        eprintln!("note: there are no tests/tests/{}*.rs", tier.prefix());
+        return Ok(());
+    }
+    match tier {
+        Selection::Pure => run_tests(&of_tier, None),
+        Selection::Kernel => {
+            let (alone, beside): (Vec<&str>, Vec<&str>) =
+                of_tier.iter().partition(|name| NEED_ALL_CPUS.contains(name));
+            run_tests(&beside, Some("--test-threads=2"))?;
+            run_tests(&alone, ONE_AT_A_TIME)
+        }
+        _ => run_tests(&of_tier, ONE_AT_A_TIME),
+    }
+}
+
+/// How long each part takes.
+struct Stopwatch {
+    since: Instant,
+    laps: Vec<(&'static str, Duration)>,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self { since: Instant::now(), laps: Vec::new() }
+    }
+
+    fn lap(&mut self, of: &'static str) {
+        let now = Instant::now();
+        self.laps.push((of, now - std::mem::replace(&mut self.since, now)));
+    }
+}
+
+impl fmt::Display for Stopwatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (of, time) in &self.laps {
+            write!(f, "{of} {:.1}, ", time.as_secs_f64() / 60.0)?;
+        }
+        let sum: Duration = self.laps.iter().map(|(_, time)| time).sum();
+        write!(f, "together {:.1}", sum.as_secs_f64() / 60.0)
+    }
 }
 
 /// Unit tests of weir take seconds to run and, optimized, minutes to build.

@@ -8,20 +8,40 @@ use std::time::Instant;
 use tracing::{debug, info};
 
 use crate::api::types::{
-    ApplyView, CandidateView, ChangeView, DocumentView, EndpointView, ExplainRequest, ExplainView,
-    FlowQuery, OriginView, SplitView, StatsQuery, StatsView, StatusView, SubsetView,
+    ApplyView, CandidateView, ChangeView, DocumentView, DrainingView, EndpointView, ExplainRequest,
+    ExplainView, FlowQuery, OriginView, SplitView, StatsQuery, StatsView, StatusView, SubsetView,
 };
 use crate::api::{Control, Failure, FlowStream, history};
 use crate::explain::explain;
+
 use crate::model::{Desired, Key, Name, Split, total_weight};
+use crate::plan::Phase;
 use crate::resource::Declarations;
 use crate::truth::{Author, Guard, Kept, Refusal, Step, Truth};
 
+use super::census::Count;
 use super::state::{Inner, Spent, State, now};
+use super::steering::uptime;
 use super::{listing, stats, status};
 
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// Endpoints that drain, by split, with their live flows at the last count.
+fn draining(inner: &Inner, count: Option<&Count>) -> BTreeMap<Name, Vec<DrainingView>> {
+    let now = uptime();
+    let mut found = BTreeMap::<Name, Vec<DrainingView>>::new();
+    for endpoint in inner.steering.ledger().removed_endpoints() {
+        let Phase::Draining { until } = endpoint.phase else { continue };
+        found.entry(endpoint.split.clone()).or_default().push(DrainingView {
+            subset: endpoint.subset.to_string(),
+            address: endpoint.address,
+            active_flows: count.map(|c| c.active.get(&endpoint.id).copied().unwrap_or_default()),
+            seconds_left: until.saturating_sub(now),
+        });
+    }
+    found
 }
 
 fn view(inner: &Inner, split: &Split) -> SplitView {
@@ -66,6 +86,7 @@ fn view(inner: &Inner, split: &Split) -> SplitView {
         changed: change.map_or(0, |change| change.at.elapsed().as_secs()),
         origin: OriginView::of(&inner.truth, inner.store.kept(), split.name().as_str()),
         subsets: subsets.collect(),
+        draining: Vec::new(),
     }
 }
 
@@ -147,13 +168,24 @@ impl State {
 
 impl Control for State {
     async fn splits(&self) -> Result<Vec<SplitView>, Failure> {
+        let count = self.census.latest();
         let inner = self.lock();
-        Ok(inner.desired.splits().map(|split| view(&inner, split)).collect())
+        let mut draining = draining(&inner, count.as_deref());
+        let with_draining = |split: &Split| {
+            let draining = draining.remove(split.name()).unwrap_or_default();
+            SplitView { draining, ..view(&inner, split) }
+        };
+        Ok(inner.desired.splits().map(with_draining).collect())
     }
 
     async fn split(&self, name: String) -> Result<SplitView, Failure> {
+        let count = self.census.latest();
         let inner = self.lock();
-        let split = inner.desired.get(&name).map(|split| view(&inner, split));
+        let mut draining = draining(&inner, count.as_deref());
+        let split = inner.desired.get(&name).map(|split| SplitView {
+            draining: draining.remove(split.name()).unwrap_or_default(),
+            ..view(&inner, split)
+        });
         split.ok_or_else(|| no_split(&inner.desired, &name))
     }
 

@@ -67,6 +67,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether there may be an answer later, since an agent that is restarted gives none.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NotRunning(_) | Self::Timeout(..) | Self::Protocol(_))
+    }
+
     pub(super) fn protocol(error: impl std::fmt::Display) -> Self {
         Self::Protocol(error.to_string())
     }

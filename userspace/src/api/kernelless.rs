@@ -99,6 +99,7 @@ impl Inner {
             changed: 0,
             origin: OriginView::of(&self.truth, self.store.kept(), name),
             subsets: subsets.collect(),
+            draining: Vec::new(),
         })
     }
 }

@@ -153,6 +153,7 @@ mod tests {
             changed: 0,
             origin: Default::default(),
             subsets: weights.iter().map(subset).collect(),
+            draining: Vec::new(),
         }
     }
 

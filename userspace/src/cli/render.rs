@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::columns::{
     Align::{self, Left, Right},
     Columns,
 };
 use super::documents;
-use crate::api::types::{ChangeView, ConditionView, ExplainView, SplitView};
+use crate::api::types::{ChangeView, ConditionView, DrainingView, ExplainView, SplitView};
 
 /// Aligned columns with a header.
 pub(super) fn table<const N: usize>(
@@ -93,7 +94,22 @@ fn said(split: &SplitView) -> Vec<String> {
         .problems
         .iter()
         .map(|problem| format!("{}: goes on as it was: {problem}", split.name));
-    note(split).into_iter().chain(held).collect()
+    note(split)
+        .into_iter()
+        .chain(held)
+        .chain(split.draining.iter().map(|d| drains(split, d)))
+        .collect()
+}
+
+fn drains(split: &SplitView, endpoint: &DrainingView) -> String {
+    let DrainingView { subset, address, active_flows, seconds_left } = endpoint;
+    let flows = match active_flows {
+        None => "its flows are not counted yet".to_owned(),
+        Some(1) => "1 live flow at the last count".to_owned(),
+        Some(count) => format!("{count} live flows at the last count"),
+    };
+    let left = humantime::format_duration(Duration::from_secs(*seconds_left));
+    format!("{}: {address} of subset {subset} drains for {left} more: {flows}", split.name)
 }
 
 /// What is to be said of a split's weights.
@@ -212,11 +228,19 @@ mod tests {
             changed: 1,
             origin: OriginView { source: "weir.yaml:4".into(), version: 7, ..Default::default() },
             subsets: vec![subset("v1", 80, Some(0.80123), 80123), subset("canary", 20, None, 0)],
+            draining: vec![DrainingView {
+                subset: "v1".into(),
+                address: "10.1.0.7:80".parse().unwrap(),
+                active_flows: Some(12),
+                seconds_left: 3599,
+            }],
         };
         let expected = "\
 NAME     SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
 reviews  v1          80       80  80.00%    80.12%  80123          1        7  weir.yaml:4
 reviews  canary      20       20  20.00%         -      0          1        7  weir.yaml:4
+
+reviews: 10.1.0.7:80 of subset v1 drains for 59m 59s more: 12 live flows at the last count
 ";
         assert_eq!(splits(std::slice::from_ref(&split)), expected);
         assert_eq!(splits(&[]).lines().count(), 1);

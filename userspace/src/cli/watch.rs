@@ -35,11 +35,23 @@ pub(super) async fn show(
     // Without a sample before it, it has no rates.
     ticks.tick().await;
     sampler.sample().await?;
+    let mut absent = false;
     let mut table = Columns::new(columns());
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         ticks.tick().await;
-        let sample = sampler.sample().await?;
+        let sample = match sampler.sample().await {
+            Ok(sample) => sample,
+            // Of an agent that is restarted, there will be more to see.
+            Err(error) if error.is_absence() => {
+                if !std::mem::replace(&mut absent, true) {
+                    eprintln!("weir: {error}; waiting for it");
+                }
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        absent = false;
         let text = match args.output.format {
             LineFormat::Table => table.lines(&rows(&sample)),
             LineFormat::Json => json(&sample)?,

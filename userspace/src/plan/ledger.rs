@@ -226,12 +226,17 @@ impl Ledger {
                 })
             })
         });
-        let departing = self.deadlines.iter().filter_map(move |(_, key)| {
+        live.chain(self.removed_endpoints().filter(move |view| wanted(view.split)))
+    }
+
+    /// The endpoints that were removed and still have an id, by the time until which they keep
+    /// their phase.
+    pub fn removed_endpoints(&self) -> impl Iterator<Item = EndpointView<'_>> {
+        self.deadlines.iter().filter_map(move |(_, key)| {
             let Record { id, subset, phase } = *self.endpoints.get(key)?;
-            let (split, subset) = self.subset_names(subset).filter(|(split, _)| wanted(split))?;
+            let (split, subset) = self.subset_names(subset)?;
             Some(EndpointView { id, split, subset, address: key.address, phase })
-        });
-        live.chain(departing)
+        })
     }
 
     /// Ids whose flow entries are to be deleted; see [`super::swept`].

@@ -96,6 +96,24 @@ pub struct SplitView {
     pub origin: OriginView,
     /// Its subsets, in the order in which they were written.
     pub subsets: Vec<SubsetView>,
+    /// Endpoints that were removed and keep their live flows for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<DrainingView>,
+}
+
+/// An endpoint that was removed: new flows avoid it, live ones keep it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainingView {
+    /// The subset that had it.
+    pub subset: String,
+    /// Where it listens.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+    /// Its live flows at the last count; none if there was no count yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_flows: Option<u64>,
+    /// Seconds until its drain time is over, and the flows that are left are rejected.
+    pub seconds_left: u64,
 }
 
 /// A subset, with what it received.
