@@ -8,87 +8,17 @@ use std::time::Instant;
 use tracing::{debug, info};
 
 use crate::api::types::{
-    ApplyView, CandidateView, ChangeView, DocumentView, DrainingView, EndpointView, ExplainRequest,
-    ExplainView, FlowQuery, OriginView, SplitView, StatsQuery, StatsView, StatusView, SubsetView,
+    ApplyView, CandidateView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery,
+    SplitView, StatsQuery, StatsView, StatusView,
 };
 use crate::api::{Control, Failure, FlowStream, history};
 use crate::explain::explain;
-
-use crate::model::{Desired, Key, Name, Split, total_weight};
-use crate::plan::Phase;
+use crate::model::{Desired, Key, Name};
 use crate::resource::Declarations;
 use crate::truth::{Author, Guard, Kept, Refusal, Step, Truth};
 
-use super::census::Count;
 use super::state::{Inner, Spent, State, now};
-use super::steering::uptime;
 use super::{listing, stats, status};
-
-fn share(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
-}
-
-/// Endpoints that drain, by split, with their live flows at the last count.
-fn draining(inner: &Inner, count: Option<&Count>) -> BTreeMap<Name, Vec<DrainingView>> {
-    let now = uptime();
-    let mut found = BTreeMap::<Name, Vec<DrainingView>>::new();
-    for endpoint in inner.steering.ledger().removed_endpoints() {
-        let Phase::Draining { until } = endpoint.phase else { continue };
-        found.entry(endpoint.split.clone()).or_default().push(DrainingView {
-            subset: endpoint.subset.to_string(),
-            address: endpoint.address,
-            active_flows: count.map(|c| c.active.get(&endpoint.id).copied().unwrap_or_default()),
-            seconds_left: until.saturating_sub(now),
-        });
-    }
-    found
-}
-
-fn view(inner: &Inner, split: &Split) -> SplitView {
-    let sum = total_weight(split.subsets());
-    let change = inner.last_changes.get(split.name().as_str());
-    let since = |at: usize| {
-        let stats = inner.steering.subset_stats(split, at);
-        let before = change.and_then(|c| c.flows.get(&split.subsets()[at].name)).copied();
-        (stats, stats.flows - before.unwrap_or(0).min(stats.flows))
-    };
-    let fresh: u64 = (0..split.subsets().len()).map(|at| since(at).1).sum();
-    let subsets = split.subsets().iter().enumerate().map(|(at, subset)| {
-        let (stats, flows) = since(at);
-        let endpoints = subset.endpoints.iter().map(|&address| {
-            let stats = inner.steering.endpoint_stats(split, address);
-            EndpointView {
-                address,
-                flows: stats.flows,
-                packets_forward: stats.forward_packets,
-                bytes_forward: stats.forward_bytes,
-                packets_reply: stats.reply_packets,
-                bytes_reply: stats.reply_bytes,
-            }
-        });
-        SubsetView {
-            name: subset.name.to_string(),
-            weight: subset.weight,
-            target_share: share(subset.weight.into(), sum).unwrap_or(0.0),
-            observed_share: share(flows, fresh),
-            flows,
-            total_flows: stats.flows,
-            rejected: stats.rejected,
-            endpoints: endpoints.collect(),
-        }
-    });
-    SplitView {
-        name: split.name().to_string(),
-        address: split.address().ip,
-        port: split.address().port,
-        protocol: split.address().protocol.into(),
-        affinity: split.affinity().to_string(),
-        changed: change.map_or(0, |change| change.at.elapsed().as_secs()),
-        origin: OriginView::of(&inner.truth, inner.store.kept(), split.name().as_str()),
-        subsets: subsets.collect(),
-        draining: Vec::new(),
-    }
-}
 
 /// Says what a change took.
 fn tell(begun: Instant, Spent { disk, writes }: Spent) {
@@ -113,10 +43,6 @@ fn is_own(ip: IpAddr) -> bool {
         let v6 = address.as_sockaddr_in6().map(|found| found.ip().into());
         v4.or(v6) == Some(ip)
     })
-}
-
-fn no_split(desired: &Desired, name: &str) -> Failure {
-    Failure::NotFound(desired.no_split(name))
 }
 
 impl State {
@@ -160,38 +86,25 @@ impl State {
         let begun = Instant::now();
         let step = how(&inner.truth, inner.store.kept())?;
         let spent = self.carry_out(&mut inner, step, author)?;
-        let split = inner.desired.get(name).map(|split| view(&inner, split));
+        let after = self.snapshot_of(&inner);
+        drop(inner);
         tell(begun, spent);
-        split.ok_or_else(|| no_split(&inner.desired, name))
+        after.split(name, &self.counters)
     }
 }
 
 impl Control for State {
     async fn splits(&self) -> Result<Vec<SplitView>, Failure> {
-        let count = self.census.latest();
-        let inner = self.lock();
-        let mut draining = draining(&inner, count.as_deref());
-        let with_draining = |split: &Split| {
-            let draining = draining.remove(split.name()).unwrap_or_default();
-            SplitView { draining, ..view(&inner, split) }
-        };
-        Ok(inner.desired.splits().map(with_draining).collect())
+        Ok(self.snapshot().splits(&self.counters))
     }
 
     async fn split(&self, name: String) -> Result<SplitView, Failure> {
-        let count = self.census.latest();
-        let inner = self.lock();
-        let mut draining = draining(&inner, count.as_deref());
-        let split = inner.desired.get(&name).map(|split| SplitView {
-            draining: draining.remove(split.name()).unwrap_or_default(),
-            ..view(&inner, split)
-        });
-        split.ok_or_else(|| no_split(&inner.desired, &name))
+        self.snapshot().split(&name, &self.counters)
     }
 
     async fn documents(&self) -> Result<Vec<DocumentView>, Failure> {
-        let inner = self.lock();
-        Ok(DocumentView::all(&inner.truth, inner.store.kept()))
+        let now = self.snapshot();
+        Ok(DocumentView::all(&now.truth, &now.kept))
     }
 
     async fn apply(
@@ -244,22 +157,24 @@ impl Control for State {
     }
 
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
-        let inner = self.lock();
-        history(&inner.desired, inner.store.kept(), &name)
+        let now = self.snapshot();
+        history(&now.desired, &now.kept, &name)
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {
-        let inner = self.lock();
+        let (seed, desired) = {
+            let inner = self.lock();
+            (inner.seed, Arc::clone(&inner.desired))
+        };
         let protocol = request.protocol.into();
-        let split = inner
-            .desired
+        let split = desired
             .splits()
             .find(|s| s.address().socket() == request.to && s.address().protocol == protocol)
             .ok_or_else(|| {
-                let (to, near) = (request.to, at_other_port(&inner.desired, request.to.ip()));
+                let (to, near) = (request.to, at_other_port(&desired, request.to.ip()));
                 Failure::NotFound(format!("{to}/{protocol} is no split's address{near}"))
             })?;
-        let found = explain(inner.seed, split, request.from).ok_or_else(|| {
+        let found = explain(seed, split, request.from).ok_or_else(|| {
             Failure::Invalid(format!("{} and {} differ in family", request.from, request.to))
         })?;
         let candidates = split.subsets().iter().zip(&found.draws).map(|(subset, &draw)| {

@@ -11,6 +11,7 @@ mod kernel_log;
 mod links;
 mod listing;
 mod observe;
+mod snapshot;
 mod state;
 mod stats;
 mod status;

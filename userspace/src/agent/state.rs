@@ -58,9 +58,9 @@ pub(super) struct Inner {
     pub steering: Steering,
     pub interfaces: Interfaces,
     /// What runs.
-    pub desired: Desired,
+    pub desired: Arc<Desired>,
     /// What is to run, and who says so.
-    pub truth: Truth,
+    pub truth: Arc<Truth>,
     pub store: Store,
     pub last_changes: OrdMap<Name, LastChange>,
     /// What is wrong with documents, or why the last change of files failed.
@@ -148,8 +148,8 @@ impl State {
             seed: config.hash_seed,
             steering,
             interfaces: Interfaces::new(config.interfaces.clone()),
-            desired,
-            truth,
+            desired: Arc::new(desired),
+            truth: Arc::new(truth),
             store,
             last_changes: OrdMap::new(),
             last_error: Vec::new(),
@@ -291,7 +291,7 @@ impl Inner {
             change(&step.changes)
         } else {
             // What was adopted may be anything: what is not in the truth goes now.
-            let mut after = self.truth.clone();
+            let mut after = Truth::clone(&self.truth);
             after.accept(step.clone());
             Change::towards(after.desired(), self.steering.ledger())
         };
@@ -309,7 +309,8 @@ impl Inner {
             info!("{event}");
         }
         let about_documents = step.is_about_documents();
-        self.truth.accept(step);
+        // Whoever looks goes on looking at what was.
+        Arc::make_mut(&mut self.truth).accept(step);
         if about_documents {
             self.complain();
         }
@@ -332,8 +333,9 @@ impl Inner {
     /// Puts a change into force; how many writes to maps that took.
     pub fn apply(&mut self, change: &Change) -> Result<usize, SteeringError> {
         let writes = self.steering.change(change)?;
+        let desired = Arc::make_mut(&mut self.desired);
         for name in &change.remove {
-            self.desired.remove(name.as_str());
+            desired.remove(name.as_str());
             self.last_changes.remove(name);
             info!("split {name}: removed, its flows drain");
         }
@@ -341,7 +343,7 @@ impl Inner {
             let flows = self.flows(split);
             let last = LastChange { at: Instant::now(), flows };
             self.last_changes.insert(split.name().clone(), last);
-            self.desired.replace(split.clone());
+            Arc::make_mut(&mut self.desired).replace(split.clone());
             let weights: Vec<String> =
                 split.subsets().iter().map(|s| format!("{}={}", s.name, s.weight)).collect();
             info!("split {}: {}", split.name(), weights.join(" "));

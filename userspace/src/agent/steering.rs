@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use probe_common::map::{CHUNK, EndpointStats, SubsetStats};
+use probe_common::map::{CHUNK, SubsetStats};
 
 use crate::config::AgentConfig;
 use crate::datapath::{
@@ -193,12 +193,6 @@ impl Steering {
     pub fn subset_stats(&self, split: &Split, at: usize) -> SubsetStats {
         let id = self.ledger.subset_id(split.name(), &split.subsets()[at].name);
         id.and_then(|id| self.counters().subset(id).ok()).unwrap_or_default()
-    }
-
-    /// Counters of an endpoint; zero if they cannot be read.
-    pub fn endpoint_stats(&self, split: &Split, address: std::net::SocketAddr) -> EndpointStats {
-        let found = self.ledger.endpoint(split.address(), address);
-        found.and_then(|(id, _)| self.counters().endpoint(id).ok()).unwrap_or_default()
     }
 
     /// Attaches the programs to an interface, or replaces those there.

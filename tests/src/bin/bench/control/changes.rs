@@ -29,8 +29,8 @@ pub struct Changes {
 /// In milliseconds.
 #[derive(Serialize)]
 pub struct Times {
-    median: f64,
-    p99: f64,
+    pub median: f64,
+    pub p99: f64,
 }
 
 impl Times {
@@ -69,7 +69,7 @@ pub fn apply(scene: &mut Scene<'_>, rounds: usize) -> Result<Changes> {
     })
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 

@@ -3,6 +3,7 @@
 
 mod changes;
 mod load;
+mod lookers;
 pub mod scene;
 
 use anyhow::Result;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use crate::report::Table;
 use changes::Changes;
 use load::Load;
+use lookers::Lookers;
 use scene::Stage;
 
 /// Splits of each step; the last one is what the limits are stated for.
@@ -20,6 +22,7 @@ const SPLITS: [u32; 4] = [10, 100, 1_000, 10_000];
 #[derive(Serialize)]
 pub struct Report {
     steps: Vec<Step>,
+    lookers: Lookers,
 }
 
 /// With so many splits.
@@ -48,7 +51,9 @@ pub fn run(rounds: usize) -> Result<Report> {
         let load = Load { resident_mib: scene.resident_mib()?, ..load };
         steps.push(Step { splits, endpoints, load, weights, apply });
     }
-    Ok(Report { steps })
+    eprintln!("{} splits, and one who looks at them", lookers::SPLITS);
+    let lookers = lookers::measure(&mut stage.agent(lookers::SPLITS)?, rounds)?;
+    Ok(Report { steps, lookers })
 }
 
 impl Report {
@@ -93,6 +98,6 @@ impl Report {
                 ]);
             }
         }
-        vec![load, changes]
+        vec![load, changes, self.lookers.table()]
     }
 }
