@@ -74,7 +74,7 @@ mod tests {
     fn root_may_say_for_whom_and_anybody_why() {
         let why = (REASON, "p99%20n%C3%A3o, 2 s");
         assert_eq!(of(0, &[]), Ok("root".into()));
-        assert_eq!(of(0, std::slice::from_ref(&why)), Ok("root: p99 não, 2 s".into()));
+        assert_eq!(of(0, &[why.clone()]), Ok("root: p99 não, 2 s".into()));
         assert_eq!(
             of(0, &[(SUDO_USER, "alice"), why]),
             Ok("root (sudo: alice): p99 não, 2 s".into())
