@@ -18,14 +18,10 @@ pub struct ChecksumChange {
     pub udp: bool,
     /// Over IPv6; the kernel's helpers want to know.
     pub v6: bool,
-    /// Sum of the pseudo-header as it was; only for frames with [`Frame::PARTIAL`].
-    pub pseudo: u64,
 }
 
 /// What the rewrite needs of a frame; as in the programs.
 pub trait Frame: Bytes {
-    /// Whether checksums may be partial.
-    const PARTIAL: bool;
     /// Writes at an offset; None past the end.
     fn store<T: Pod>(&self, offset: usize, value: T) -> Option<()>;
     /// Updates a TCP or UDP checksum.
@@ -33,9 +29,9 @@ pub trait Frame: Bytes {
 }
 
 /// A frame in memory, with checksums as at XDP.
-pub struct Memory<const PARTIAL: bool>(pub RefCell<Vec<u8>>);
+pub struct Memory(pub RefCell<Vec<u8>>);
 
-impl<const PARTIAL: bool> Memory<PARTIAL> {
+impl Memory {
     /// A copy of a frame.
     #[must_use]
     pub fn new(frame: &[u8]) -> Self {
@@ -59,15 +55,17 @@ fn store<T: NoUninit>(frame: &mut [u8], offset: usize, value: &T) -> Option<()> 
     Some(())
 }
 
-impl<const PARTIAL: bool> Bytes for Memory<PARTIAL> {
+impl Bytes for Memory {
     fn load<T: Pod>(&self, offset: usize) -> Option<T> {
         load(&self.0.borrow(), offset)
     }
+
+    fn is_beyond_length(&self) -> bool {
+        self.0.borrow().is_beyond_length()
+    }
 }
 
-impl<const PARTIAL_: bool> Frame for Memory<PARTIAL_> {
-    const PARTIAL: bool = PARTIAL_;
-
+impl Frame for Memory {
     fn store<T: Pod>(&self, offset: usize, value: T) -> Option<()> {
         store(&mut self.0.borrow_mut(), offset, &value)
     }
@@ -78,13 +76,9 @@ impl<const PARTIAL_: bool> Frame for Memory<PARTIAL_> {
             return Some(());
         }
         let (addresses, ports) = (u64::from(change.address_delta), u64::from(change.port_delta));
-        let new = if PARTIAL_ && field == fold(change.pseudo) {
-            fold(u64::from(field) + addresses)
-        } else {
-            match update(field, fold(addresses + ports)) {
-                0 if change.udp => 0xffff,
-                new => new,
-            }
+        let new = match update(field, fold(addresses + ports)) {
+            0 if change.udp => 0xffff,
+            new => new,
         };
         Frame::store(self, change.offset, new)
     }

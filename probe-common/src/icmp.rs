@@ -17,6 +17,9 @@ const HEADER: usize = 8;
 /// Bytes of the TCP or UDP header that are quoted at least.
 const LEAST: usize = 8;
 
+/// The most options of a redirect before the one that quotes.
+const MAX_NDP_OPTIONS: usize = 4;
+
 /// Where things are in an error about a TCP or UDP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quote {
@@ -53,6 +56,12 @@ pub trait Errors: Parse {
     /// Where an IP packet has its ICMP header, and where it ends; None if it is
     /// no error.
     fn error(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)>;
+
+    /// Whether an IP packet is a redirect: a shorter way for its receiver.
+    fn is_redirect(frame: &(impl Bytes + ?Sized), l3: usize) -> bool;
+
+    /// Where the packet begins that a redirect quotes.
+    fn redirected(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<usize>;
 
     /// What an echo reply has where its request has another word: type and code.
     const ECHO_REPLY: u16;
@@ -115,6 +124,19 @@ impl Errors for V4 {
     }
 
     #[inline(always)]
+    fn is_redirect(frame: &(impl Bytes + ?Sized), l3: usize) -> bool {
+        let Some((icmp, ip)) = v4(frame, l3) else { return false };
+        let Some([kind, ..]) = frame.load::<[u8; HEADER]>(icmp) else { return false };
+        let whole = icmp + HEADER <= l3 + u16::from_be(ip.total) as usize;
+        ip.protocol == ICMP && !is_later(&ip) && whole && kind == 5
+    }
+
+    #[inline(always)]
+    fn redirected(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<usize> {
+        v4(frame, l3).map(|(icmp, _)| icmp + HEADER)
+    }
+
+    #[inline(always)]
     fn quoted(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<Quoted> {
         let (l4, ip) = v4(frame, l3)?;
         Some(Quoted { l4, protocol: ip.protocol, later: is_later(&ip) })
@@ -163,6 +185,34 @@ impl Errors for V6 {
         // Unreachable, too big, time exceeded, parameter problem.
         let is_error = protocol == ICMPV6 && matches!(kind, 1..=4);
         is_error.then_some((icmp, l3 + 40 + u16::from_be(ip.payload) as usize))
+    }
+
+    /// Without extension headers, as nodes send them.
+    #[inline(always)]
+    fn is_redirect(frame: &(impl Bytes + ?Sized), l3: usize) -> bool {
+        let Some((icmp, ip)) = v6(frame, l3) else { return false };
+        let Some([kind, ..]) = frame.load::<[u8; HEADER]>(icmp) else { return false };
+        let whole = u16::from_be(ip.payload) as usize >= HEADER;
+        ip.next == ICMPV6 && whole && kind == 137
+    }
+
+    /// In an option (RFC 4861, section 4.6.3), behind other ones.
+    #[inline(always)]
+    fn redirected(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<usize> {
+        const OPTIONS: usize = HEADER + 2 * 16;
+        const REDIRECTED_HEADER: u8 = 4;
+        let mut at = l3 + 40 + OPTIONS;
+        for _ in 0..MAX_NDP_OPTIONS {
+            let [kind, units]: [u8; 2] = frame.load(at)?;
+            if kind == REDIRECTED_HEADER {
+                return Some(at + 8);
+            }
+            if units == 0 {
+                return None;
+            }
+            at += units as usize * 8;
+        }
+        None
     }
 
     #[inline(always)]

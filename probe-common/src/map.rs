@@ -193,6 +193,33 @@ pub const fn device_mac(mac: [u8; 6]) -> u64 {
     u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) & DEVICE_MAC
 }
 
+/// Values of INTERFACES, one for each interface, by its index. Of interfaces with a
+/// higher index, nothing is known.
+pub const INTERFACES: u32 = 1 << 16;
+/// The most MAC addresses that an interface may have, its own included.
+pub const MAX_MACS: usize = 4;
+
+/// What programs know of an interface, in INTERFACES; all zeros if nothing is.
+/// It stays as it is without an agent.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct Interface {
+    /// The MAC addresses, see [`device_mac`], to which a frame is the node's if it comes in
+    /// here: the interface's own, that of the bridge or bond which it is a port of, those of
+    /// virtual interfaces on top of it. The last one is repeated.
+    pub macs: [u64; MAX_MACS],
+    /// [`LEAVES_UNSEEN`], [`HAS_UNSEEN_EXIT`].
+    pub flags: u32,
+    /// The least MTU of a route that leads out here and has one of its own; 0 if none has.
+    pub route_mtu: u32,
+}
+
+/// [`Interface::flags`]: routes may lead out here, and no program at its egress sees replies leave.
+pub const LEAVES_UNSEEN: u32 = 1;
+/// [`Interface::flags`]: another interface has [`LEAVES_UNSEEN`], so that replies which come in here
+/// may leave there.
+pub const HAS_UNSEEN_EXIT: u32 = 2;
+
 /// [`STAGE_OWN`] and the like are values of STAGE: which generation has the say
 /// while two are there. All packets are dealt with by the programs that read it.
 pub const STAGE_OWN: u32 = 0;
@@ -268,6 +295,7 @@ const _: () = assert!(size_of::<SubsetStats>() == 48);
 const _: () = assert!(size_of::<IdentityKey>() == 8);
 const _: () = assert!(size_of::<Settle>() == 56);
 const _: () = assert!(size_of::<Meta>() == 64);
+const _: () = assert!(size_of::<Interface>() == 8 * MAX_MACS + 8);
 
 #[cfg(feature = "user")]
 mod user {
@@ -287,6 +315,8 @@ mod user {
     unsafe impl aya::Pod for IdentityKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Meta {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Interface {}
     // SAFETY: as above.
     unsafe impl aya::Pod for EndpointStats {}
     // SAFETY: as above.

@@ -28,6 +28,15 @@ const ROUTING: u8 = 43;
 pub(crate) const FRAGMENT: u8 = 44;
 /// IPv6 destination options, as protocol number.
 const DESTINATION: u8 = 60;
+/// The option of destination options that says who the packet is from (RFC 6275, section 6.3),
+/// and its length.
+const HOME_ADDRESS: [u8; 2] = [0xc9, 16];
+/// Where it is in a header of options: its address is to be aligned.
+const HOME_ADDRESS_AT: usize = 6;
+/// IPv4 options: loose and strict source route (RFC 791).
+const SOURCE_ROUTES: [u8; 2] = [131, 137];
+/// The most bytes of IPv4 options.
+const MAX_OPTIONS: usize = 40;
 
 /// The most IPv6 extension headers that are walked.
 pub const MAX_EXTENSIONS: usize = 6;
@@ -46,6 +55,22 @@ pub trait Bytes {
     fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, Reason> {
         extensions(self, offset, protocol)
     }
+
+    /// [`has_route_left`], apart from the rest as well.
+    #[inline(always)]
+    fn has_route_left(&self, offset: usize, length: usize) -> bool {
+        has_route_left(self, offset, length)
+    }
+
+    /// The same number, of which the compiler forgets what it knew.
+    #[inline(always)]
+    fn opaque(&self, number: usize) -> usize {
+        number
+    }
+
+    /// Whether the frame is too long for the length field of its IP header, which is 0 then
+    /// (Linux: BIG TCP).
+    fn is_beyond_length(&self) -> bool;
 }
 
 /// What is behind IPv6 extension headers.
@@ -60,8 +85,9 @@ pub struct Walked {
 }
 
 /// Walks IPv6 extension headers, of which the first is at `offset` and has the
-/// number `protocol`. An error is [`Reason::PassUnparsed`], or for a fragment
-/// other than the first [`Reason::PassFragment`].
+/// number `protocol`. An error is [`Reason::PassUnparsed`], for a fragment
+/// other than the first [`Reason::PassFragment`], or [`Reason::PassRouteLeft`]
+/// if the addresses are not those that the packet goes between.
 #[inline(always)]
 pub fn extensions(
     frame: &(impl Bytes + ?Sized),
@@ -75,6 +101,18 @@ pub fn extensions(
             return Err(Reason::PassUnparsed);
         }
         first = false;
+        if protocol == ROUTING {
+            let [_, left]: [u8; 2] = frame.load(l4 + 2).ok_or(Reason::PassUnparsed)?;
+            if left != 0 {
+                return Err(Reason::PassRouteLeft);
+            }
+        }
+        if protocol == DESTINATION
+            && frame.load::<[u8; 2]>(l4 + HOME_ADDRESS_AT).ok_or(Reason::PassUnparsed)?
+                == HOME_ADDRESS
+        {
+            return Err(Reason::PassRouteLeft);
+        }
         let mut length = (units as usize + 1) * 8;
         if protocol == FRAGMENT {
             let place = u16::from_be(frame.load(l4 + 2).ok_or(Reason::PassUnparsed)?);
@@ -91,7 +129,38 @@ pub fn extensions(
     Ok(Walked { l4, protocol, first })
 }
 
+/// Whether a source route among IPv4 options of so many bytes has hops left: the
+/// destination is the next of them. A malformed list ends where it is malformed.
+#[inline(always)]
+pub fn has_route_left(frame: &(impl Bytes + ?Sized), offset: usize, length: usize) -> bool {
+    let mut at = 0;
+    for _ in 0..MAX_OPTIONS {
+        // For the verifier, which else would tell apart all ways of getting here.
+        let length = frame.opaque(length) & 0x3f;
+        if at >= length || at >= MAX_OPTIONS {
+            return false;
+        }
+        at = frame.opaque(at) & 0x3f;
+        // Behind the last place where one can be, this may be past the end.
+        let Some([kind, size, pointer]) = frame.load::<[u8; 3]>(offset + at) else {
+            return false;
+        };
+        match kind {
+            0 => return false,
+            1 => at += 1,
+            _ if SOURCE_ROUTES.contains(&kind) && at + 3 <= length => return pointer <= size,
+            _ if size < 2 => return false,
+            _ => at += size as usize,
+        }
+    }
+    false
+}
+
 impl Bytes for [u8] {
+    fn is_beyond_length(&self) -> bool {
+        self.len() > u16::MAX as usize
+    }
+
     fn load<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
         let end = offset.checked_add(size_of::<T>())?;
         self.get(offset..end).map(bytemuck::pod_read_unaligned)
@@ -232,6 +301,12 @@ impl Parse for V4 {
 
     #[inline(always)]
     fn parse(frame: &(impl Bytes + ?Sized), l3: usize) -> Result<Headers, NoTuple> {
+        let [version, _]: [u8; 2] = frame.load(l3).ok_or(UNPARSED)?;
+        let header = (version as usize & 15) * 4;
+        // Before the rest is loaded: an entry point has no stack for it.
+        if header > 20 && frame.has_route_left(l3 + 20, header - 20) {
+            return Err(NoTuple::Reason(Reason::PassRouteLeft));
+        }
         // At once: of a load of one byte at a variable offset, the kernel's
         // verifier learns nothing.
         let ip: V4Header = frame.load(l3).ok_or(UNPARSED)?;
@@ -239,7 +314,6 @@ impl Parse for V4 {
         if protocol != TCP && protocol != UDP {
             return Err(Other);
         }
-        let header = (ip.version as usize & 15) * 4;
         if ip.version >> 4 != 4 || header < 20 {
             return Err(UNPARSED);
         }
@@ -247,12 +321,9 @@ impl Parse for V4 {
         if fragment & 0x1fff != 0 {
             return Err(NoTuple::Reason(Reason::PassFragment));
         }
-        let total = u16::from_be(ip.total) as usize;
-        if total != 0 && total < header + minimum(protocol) {
-            return Err(UNPARSED);
-        }
+        let room = (ip.total != 0).then(|| u16::from_be(ip.total) as usize);
         let walked = Walked { l4: l3 + header, protocol, first: fragment != 0 };
-        transport(frame, l3, walked, header == 20)
+        transport(frame, l3, walked, header == 20, room)
     }
 }
 
@@ -274,33 +345,37 @@ impl Parse for V6 {
                 return Err(Other);
             }
         }
-        let payload = u16::from_be(ip.payload) as usize;
-        if payload != 0 && payload + 40 < walked.l4 - l3 + minimum(walked.protocol) {
-            return Err(UNPARSED);
-        }
-        transport(frame, l3, walked, plain)
+        let room = (ip.payload != 0).then(|| u16::from_be(ip.payload) as usize + 40);
+        transport(frame, l3, walked, plain, room)
     }
 }
 
-#[inline(always)]
-const fn minimum(protocol: u8) -> usize {
-    if protocol == TCP { 20 } else { 8 }
-}
-
+/// `room` is for so many bytes in the IP packet, as it says itself; None if it does not.
 #[inline(always)]
 fn transport(
     frame: &(impl Bytes + ?Sized),
     l3: usize,
     Walked { l4, protocol, first }: Walked,
     plain: bool,
+    room: Option<usize>,
 ) -> Result<Headers, NoTuple> {
     // The checksum field is the last that is needed: the whole of UDP, and of TCP 18 bytes.
-    let flags = if protocol == TCP {
+    let (flags, length) = if protocol == TCP {
         let header: [u8; 18] = frame.load(l4).ok_or(UNPARSED)?;
-        header[13]
+        // One of fewer words than there are is for the endpoint to find out.
+        let length = (header[12] >> 4) as usize * 4;
+        (header[13], if length < 20 { 20 } else { length })
     } else {
         let _: [u8; 8] = frame.load(l4).ok_or(UNPARSED)?;
-        0
+        (0, 8)
     };
+    // What is behind the IP packet is padding, and no header.
+    let fits = match room {
+        Some(room) => l4 - l3 + length <= room,
+        None => protocol == TCP && frame.is_beyond_length(),
+    };
+    if !fits {
+        return Err(UNPARSED);
+    }
     Ok(Headers { l3, l4, protocol, flags, plain, first })
 }

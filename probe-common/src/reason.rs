@@ -22,7 +22,7 @@ macro_rules! reasons {
 
 reasons! {
     PassFragment = "pass_fragment", "A fragment from or to an address of weir's, whose first one was not steered, or not yet: passed untouched.";
-    PassUnparsed = "pass_unparsed", "Headers truncated, contradictory or too long a chain: passed untouched.";
+    PassUnparsed = "pass_unparsed", "Headers truncated, beyond the end of the IP packet, contradictory, or too long a chain: passed untouched.";
     PassReplyUntracked = "pass_reply_untracked", "From an endpoint's address, but of no known flow: passed untouched.";
     PassNoFlowReset = "pass_no_flow_reset", "A RST of no known flow to a service address: steered without an entry.";
     RejectNoEndpoint = "reject_no_endpoint", "The flow's subset has no endpoint: RST or port unreachable.";
@@ -45,4 +45,6 @@ reasons! {
     PassIcmpUntracked = "pass_icmp_untracked", "An ICMP error about what may be a packet of weir's, but of no known flow: passed untouched.";
     AnswerOther = "answer_other", "To a service address, but for no split, with `otherPorts: answer`: echo reply, RST or port unreachable.";
     FlowPortChanged = "flow_port_changed", "A flow whose source port was changed to keep its replies apart.";
+    PassRouteLeft = "pass_route_left", "Its addresses are not those that it goes between (source route or routing header with hops left, home address): passed untouched.";
+    DropRedirect = "drop_redirect", "An ICMP redirect that would have a client or an endpoint pass by the node: dropped.";
 }

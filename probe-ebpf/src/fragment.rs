@@ -85,7 +85,10 @@ pub fn fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3
         frame.load(ends).is_some_and(|src: A| listed_at_all(&ENDPOINT_FILTER, src))
     };
     if !may_be_ours {
-        return Verdict::Pass;
+        let from_endpoint =
+            || frame.load(ends).is_some_and(|src: A| listed_at_all(&ENDPOINT_FILTER, src));
+        let stray = INGRESS && F::SHORTCUTS && from_endpoint();
+        return if stray { Verdict::StrayFragment } else { Verdict::Pass };
     }
     match follow::<A, F, INGRESS>(frame, l3) {
         Some(Ok(())) => Verdict::Pass,

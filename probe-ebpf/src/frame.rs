@@ -1,7 +1,10 @@
 //! What a hook has to offer: bytes, and the rewrite of fields.
 
 use bytemuck::Pod;
+use probe_common::map::{DEVICE_MAC, Interface};
 use probe_common::parse::Bytes;
+
+use crate::maps::INTERFACES;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,12 @@ pub enum Verdict {
     Contested = 7,
     /// Untouched, and for the other generation to deal with; see [`crate::generations`].
     Elsewhere = 8,
+    /// At ingress: an ICMP error that is perhaps an endpoint's or about a packet to one.
+    Stray = 9,
+    /// At egress: an ICMP redirect. Never the last word.
+    Redirect = 10,
+    /// At ingress: a fragment other than the first, perhaps an endpoint's.
+    StrayFragment = 11,
 }
 
 impl Verdict {
@@ -45,6 +54,9 @@ impl Verdict {
             6 => Self::Grown,
             7 => Self::Contested,
             8 => Self::Elsewhere,
+            9 => Self::Stray,
+            10 => Self::Redirect,
+            11 => Self::StrayFragment,
             _ => Self::Unknown,
         }
     }
@@ -62,8 +74,6 @@ pub struct ChecksumChange {
     pub udp: bool,
     /// Over IPv6.
     pub v6: bool,
-    /// Sum of the pseudo-header as it was; only for frames with [`Frame::PARTIAL`].
-    pub pseudo: u64,
 }
 
 /// Access to a packet at one hook. The seam between XDP and TC is the update
@@ -80,8 +90,11 @@ pub trait Frame: Bytes {
     fn again(context: *mut Self::Context) -> Self;
     /// The context, for a global function.
     fn context(&self) -> *mut Self::Context;
-    /// Whether checksums may be partial in a way that this code must see.
+    /// Whether checksums may be partial, and nobody here knows which are.
     const PARTIAL: bool;
+    /// Whether a frame that came in is addressed to the node, and not to another host on
+    /// the link, nor to several; see [`probe_common::map::Interface::macs`].
+    fn is_to_node(&self) -> bool;
     /// Bytes in the packet.
     fn len(&self) -> u64;
     /// Writes at an offset; None past the end.
@@ -95,6 +108,21 @@ pub trait Frame: Bytes {
     fn resize(&self, len: usize) -> Option<()>;
     /// Whether the device will compute the checksum whose field is at `offset`.
     fn is_partial(&self, offset: usize) -> Option<bool>;
+}
+
+/// What is known of an interface.
+#[inline(always)]
+pub fn interface(ifindex: u32) -> Option<&'static Interface> {
+    INTERFACES.get(ifindex).filter(|known| known.macs[0] != 0)
+}
+
+/// Whether a frame is addressed to one of the MAC addresses of an interface.
+#[inline(always)]
+pub fn has_mac_of(frame: &impl Bytes, known: &Interface) -> bool {
+    let Some(to) = frame.load::<u64>(0) else { return false };
+    let [a, b, c, d] = known.macs;
+    let is = |mac: u64| (to ^ mac) & DEVICE_MAC == 0;
+    is(a) || is(b) || is(c) || is(d)
 }
 
 /// A checked pointer into packet data.

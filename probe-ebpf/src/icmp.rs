@@ -29,15 +29,19 @@ use crate::sets::{AT_EGRESS, AT_INGRESS, find};
 
 /// Translates an error about a steered packet; passes all else as it is. Unknown
 /// if it is about a fragment other than the first: [`about_fragment`] is of
-/// another step.
+/// another step. So are redirects at egress.
 #[inline(always)]
 pub fn icmp<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3: u64) -> Verdict {
     // The bound is for the verifier.
-    let Some(quote) = Quote::find::<A>(frame, l3 as usize & 0x3f) else { return Verdict::Pass };
+    let l3 = l3 as usize & 0x3f;
+    if !INGRESS && A::is_redirect(frame, l3) {
+        return Verdict::Redirect;
+    }
+    let Some(quote) = Quote::find::<A>(frame, l3) else { return Verdict::Pass };
     if quote.later {
         return Verdict::Unknown;
     }
-    about_packet::<A, F, INGRESS>(frame, &quote).verdict::<F>()
+    about_packet::<A, F, INGRESS>(frame, &quote).verdict::<F, INGRESS>()
 }
 
 /// What became of an error.
@@ -55,8 +59,9 @@ enum Outcome {
 impl Outcome {
     /// Counts it.
     #[inline(always)]
-    fn verdict<F: Frame>(self) -> Verdict {
+    fn verdict<F: Frame, const INGRESS: bool>(self) -> Verdict {
         match self {
+            Self::Foreign if INGRESS && F::SHORTCUTS => return Verdict::Stray,
             Self::Foreign => {}
             Self::Untracked if are_two() => return Verdict::Elsewhere,
             Self::Untracked => passed::<F>(Reason::PassIcmpUntracked),
@@ -121,7 +126,7 @@ fn about_packet<A: Family + Errors, F: Frame, const INGRESS: bool>(
 
 /// The entry of that direction of a flow.
 #[inline(always)]
-fn entry<A: Family, const INGRESS: bool>(key: &Tuple<A>) -> Option<Entry<A>> {
+pub fn entry<A: Family, const INGRESS: bool>(key: &Tuple<A>) -> Option<Entry<A>> {
     if let Some(slot) = A::flows().get_ptr(key) {
         return read(slot, key).filter(is_here::<A, INGRESS>);
     }
@@ -136,7 +141,7 @@ pub fn about_fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(
     l3: usize,
 ) -> Option<Verdict> {
     let quote = Quote::find::<A>(frame, l3).filter(|quote| quote.later)?;
-    Some(of_fragment::<A, F, INGRESS>(frame, &quote).verdict::<F>())
+    Some(of_fragment::<A, F, INGRESS>(frame, &quote).verdict::<F, INGRESS>())
 }
 
 #[inline(always)]

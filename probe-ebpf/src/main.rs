@@ -41,6 +41,8 @@ mod other;
 #[cfg(target_arch = "bpf")]
 mod place;
 #[cfg(target_arch = "bpf")]
+mod redirect;
+#[cfg(target_arch = "bpf")]
 mod reject;
 #[cfg(target_arch = "bpf")]
 mod rewrite;
@@ -94,8 +96,11 @@ mod entry {
     }
 
     /// Forward direction, TC ingress of a client-facing interface. Replies too,
-    /// of endpoints behind that interface, if they can go past the stack.
+    /// of endpoints behind that interface, if they can go past the stack, or leave
+    /// where no program is.
+    // Else it is a function of its own, which costs 32 bytes of stack.
     #[classifier]
+    #[inline(always)]
     pub fn weir_tc_forward(ctx: TcContext) -> i32 {
         let frame = TcFrame::new(ctx);
         if generations::all_are_others() {
@@ -104,6 +109,9 @@ mod entry {
         match walk::<_, true>(&frame) {
             Verdict::Steered => shortcut::forward(&frame),
             Verdict::FromEndpoint => shortcut::reply(&frame),
+            verdict @ (Verdict::Stray | Verdict::StrayFragment) => {
+                shortcut::stray(&frame, verdict == Verdict::StrayFragment)
+            }
             verdict => tc(&frame, verdict, FORWARD),
         }
     }

@@ -132,6 +132,9 @@ pub static PEERS: Array<u64> = Array::with_max_entries(map::PEER_WORDS, 0);
 /// What XDP has to know of each interface; see [`map::DEVICES`].
 #[map]
 pub static DEVICES: Array<u64> = Array::with_max_entries(map::DEVICES, 0);
+/// What is known of each interface; see [`map::Interface`].
+#[map]
+pub static INTERFACES: Array<map::Interface> = Array::with_max_entries(map::INTERFACES, 0);
 /// The route of the packet at hand, from when it is looked up until the packet
 /// is sent. Programs on a CPU do not preempt each other.
 #[map]

@@ -3,7 +3,7 @@
 //!
 //! Where such an address is routed to the node and is nobody's, the node would
 //! send them back to where they came from, until their hops are used up. An
-//! answer is about as long as what it answers, and goes to no group.
+//! answer is about as long as what it answers.
 
 use probe_common::checksum::{fold, update};
 use probe_common::icmp::Errors;
@@ -14,7 +14,7 @@ use crate::family::Family;
 use crate::frame::{Frame, Verdict};
 use crate::icmp::refresh;
 use crate::maps::{ADDRESSES, count, other_ports};
-use crate::reject::{HOPS, is_to_group, swap_link};
+use crate::reject::{HOPS, swap_link};
 
 /// Whether what comes to an address and is for no split is to be answered.
 #[inline(always)]
@@ -43,7 +43,7 @@ pub fn echo<A: Family + Errors, F: Frame>(frame: &F, l3: u64) -> Verdict {
     if icmp + 8 > end || end as u64 > frame.len() || !is_answered(dst) || !F::ANSWERS {
         return Verdict::Pass;
     }
-    if !src.is_host() || is_to_group(frame) {
+    if !src.is_host() {
         count(Reason::RejectSilent);
         return Verdict::Drop;
     }

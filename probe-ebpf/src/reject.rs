@@ -17,8 +17,8 @@ const ICMPV6: u8 = 58;
 pub const HOPS: u8 = 64;
 
 /// Turns the packet into its rejection. A RST is not answered, nor is a packet
-/// with IP options or extension headers, from an address that is no host's, or
-/// to a group on the link: these are dropped.
+/// with IP options or extension headers, or from an address that is no host's:
+/// these are dropped.
 #[inline(always)]
 pub fn reject<A: Address, F: Frame>(
     frame: &F,
@@ -27,7 +27,7 @@ pub fn reject<A: Address, F: Frame>(
     reason: Reason,
 ) -> Verdict {
     let tcp = headers.protocol == TCP;
-    let may_be = headers.plain && tuple.src.is_host() && !is_to_group(frame);
+    let may_be = headers.plain && tuple.src.is_host();
     let answer = if !may_be || (tcp && headers.flags & RST != 0) {
         None
     } else if tcp {
@@ -59,13 +59,6 @@ pub fn refuse<A: Family, F: Frame, const INGRESS: bool>(
         return Verdict::Pass;
     }
     reject(frame, headers, tuple, Reason::RejectEndpointGone)
-}
-
-/// Whether the frame is addressed to many, by the first bit of its MAC address
-/// (RFC 1122, section 3.2.2).
-#[inline(always)]
-pub fn is_to_group<F: Frame>(frame: &F) -> bool {
-    frame.load::<u16>(0).is_none_or(|first| first.to_ne_bytes()[0] & 1 != 0)
 }
 
 /// Sends the frame back to who sent it on the link.

@@ -1,6 +1,6 @@
 //! The rewrite of a packet's tuple, the same in every direction.
 
-use probe_common::address::{Address, Tuple};
+use probe_common::address::Tuple;
 use probe_common::checksum::update;
 use probe_common::flow::{Entry, FORWARD, REPLY};
 use probe_common::parse::{Headers, Parse, UDP};
@@ -18,7 +18,6 @@ pub fn rewrite<A: Parse, F: Frame>(
 ) -> Option<()> {
     let v6 = size_of::<A>() == 16;
     let (l3, l4) = (headers.l3, headers.l4);
-    let pseudo = if F::PARTIAL { pseudo(frame, headers, tuple)? } else { 0 };
     addresses(frame, l3, tuple.dst, entry.direction, entry.address, entry.address_delta)?;
     frame.store(l4, [entry.sport, entry.dport])?;
     let udp = headers.protocol == UDP;
@@ -28,7 +27,6 @@ pub fn rewrite<A: Parse, F: Frame>(
         port_delta: entry.port_delta,
         udp,
         v6,
-        pseudo,
     })
 }
 
@@ -56,14 +54,4 @@ pub fn addresses<A: Parse>(
         frame.store(addresses, dst)?;
     }
     Some(())
-}
-
-/// The sum of the pseudo-header.
-#[inline(always)]
-fn pseudo<A: Address>(frame: &impl Frame, headers: &Headers, tuple: &Tuple<A>) -> Option<u64> {
-    let (l3, l4) = (headers.l3, headers.l4);
-    let (field, before) = if size_of::<A>() == 16 { (4, 40) } else { (2, 0) };
-    let length = u16::from_be(frame.load(l3 + field)?).wrapping_sub((l4 - l3 - before) as u16);
-    let protocol = u16::to_be(headers.protocol as u16) as u64;
-    Some(tuple.src.sum() + tuple.dst.sum() + protocol + length.to_be() as u64)
 }

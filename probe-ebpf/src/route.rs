@@ -5,12 +5,13 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_jiffies64};
 use probe_common::address::{V4, V6};
+use probe_common::map::LEAVES_UNSEEN;
 use probe_common::parse::{Bytes as _, ETHERNET, TCP, UDP};
 use probe_common::reason::Reason;
 
 use crate::family::Family;
 use crate::frame::Frame;
-use crate::maps::{FAST_PATH, ROUTE};
+use crate::maps::{FAST_PATH, INTERFACES, ROUTE};
 use crate::tc::TcFrame;
 
 /// `struct bpf_fib_lookup` of the kernel, unions by the names that are used.
@@ -62,7 +63,8 @@ pub trait Routed: Family {
     const AF: u8;
     /// Length of a header without options.
     const HEADER: usize;
-    /// Fills in what the IP header says.
+    /// Fills in what the IP header says. An error if the packet is not one to be plainly
+    /// forwarded; addresses and service are there all the same.
     fn describe(frame: &impl Frame, route: &mut Route) -> Result<(), Reason>;
     /// Takes one from the TTL or hop limit, which is not its last.
     fn age(frame: &impl Frame) -> Option<()>;
@@ -78,19 +80,16 @@ impl Routed for V4 {
     fn describe(frame: &impl Frame, route: &mut Route) -> Result<(), Reason> {
         let header: [u32; 5] = frame.load(L3).ok_or(Reason::StackHeaders)?;
         let [version, service, _, _] = header[0].to_ne_bytes();
-        let fragment = u16::from_be((header[1] >> 16) as u16);
-        if version != 0x45 || fragment & !DONT_FRAGMENT != 0 {
-            return Err(Reason::StackHeaders);
-        }
         let [ttl, protocol, _, _] = header[2].to_ne_bytes();
-        if ttl <= 1 {
-            return Err(Reason::StackTtl);
-        }
         route.protocol = protocol;
         route.service = service as u32;
         route.src[0] = header[3];
         route.dst[0] = header[4];
-        Ok(())
+        let fragment = u16::from_be((header[1] >> 16) as u16);
+        if version != 0x45 || fragment & !DONT_FRAGMENT != 0 {
+            return Err(Reason::StackHeaders);
+        }
+        if ttl <= 1 { Err(Reason::StackTtl) } else { Ok(()) }
     }
 
     /// RFC 1624: one less in the upper half of a word is one more, there, in the
@@ -123,17 +122,14 @@ impl Routed for V6 {
     fn describe(frame: &impl Frame, route: &mut Route) -> Result<(), Reason> {
         let header: [u32; 10] = frame.load(L3).ok_or(Reason::StackHeaders)?;
         let [_, _, protocol, hops] = header[1].to_ne_bytes();
-        if protocol != TCP && protocol != UDP {
-            return Err(Reason::StackHeaders);
-        }
-        if hops <= 1 {
-            return Err(Reason::StackTtl);
-        }
         route.protocol = protocol;
         route.service = header[0] & u32::to_be(0x0fff_ffff);
         route.src = [header[2], header[3], header[4], header[5]];
         route.dst = [header[6], header[7], header[8], header[9]];
-        Ok(())
+        if protocol != TCP && protocol != UDP {
+            return Err(Reason::StackHeaders);
+        }
+        if hops <= 1 { Err(Reason::StackTtl) } else { Ok(()) }
     }
 
     #[inline(always)]
@@ -174,6 +170,19 @@ pub fn is_on() -> bool {
     FAST_PATH.get(0).is_some_and(|until| unsafe { bpf_jiffies64() } < *until)
 }
 
+/// Whether packets might go past the stack when an agent last said something of that. An agent
+/// that ends says nothing, and one that closes the way says 0.
+#[inline(always)]
+pub fn was_on() -> bool {
+    FAST_PATH.get(0).is_some_and(|until| *until != 0)
+}
+
+/// Whether an interface has a flag; see [`probe_common::map::Interface::flags`].
+#[inline(always)]
+pub fn has_flag(ifindex: u32, flag: u32) -> bool {
+    INTERFACES.get(ifindex).is_some_and(|known| known.flags & flag != 0)
+}
+
 /// Looks up the route of a packet as it stands, into [`scratch`]; or says why
 /// the stack has to deal with it. Nothing else is changed.
 #[inline(always)]
@@ -187,18 +196,56 @@ pub fn look_up<A: Routed, F: Departing>(frame: &F) -> Result<(), Reason> {
     (route.sport, route.dport) = (sport, dport);
     route.ifindex = frame.ifindex();
     route.length = length::<A>(frame, route.protocol)?;
-    let size = size_of::<Route>() as i32;
-    // SAFETY: the context of the program, and a struct of that size.
-    let found =
-        unsafe { bpf_fib_lookup(frame.context().cast(), (&raw mut *route).cast(), size, 0) };
-    const SUCCESS: i64 = BPF_FIB_LKUP_RET_SUCCESS as i64;
-    const NO_NEIGHBOUR: i64 = BPF_FIB_LKUP_RET_NO_NEIGH as i64;
-    const TOO_LONG: i64 = BPF_FIB_LKUP_RET_FRAG_NEEDED as i64;
-    match found {
+    let length = route.length as u32;
+    match ask(frame, route) {
+        SUCCESS if exceeds_route(route.ifindex, length) => Err(Reason::StackMtu),
         SUCCESS => Ok(()),
         NO_NEIGHBOUR => Err(Reason::StackNoNeighbour),
         TOO_LONG => Err(Reason::StackMtu),
         _ => Err(Reason::StackRoute),
+    }
+}
+
+const SUCCESS: i64 = BPF_FIB_LKUP_RET_SUCCESS as i64;
+const NO_NEIGHBOUR: i64 = BPF_FIB_LKUP_RET_NO_NEIGH as i64;
+const TOO_LONG: i64 = BPF_FIB_LKUP_RET_FRAG_NEEDED as i64;
+
+#[inline(always)]
+fn ask(frame: &impl Frame, route: &mut Route) -> i64 {
+    let size = size_of::<Route>() as i32;
+    // SAFETY: the context of the program, and a struct of that size.
+    unsafe { bpf_fib_lookup(frame.context().cast(), (&raw mut *route).cast(), size, 0) }
+}
+
+/// Whether a packet of so many bytes is perhaps longer than the MTU of its route. The stack keeps
+/// to one that is set for a route of IPv4 and not locked; the look-up does not tell of it.
+#[inline(always)]
+fn exceeds_route(ifindex: u32, length: u32) -> bool {
+    INTERFACES.get(ifindex).is_some_and(|known| known.route_mtu != 0 && length > known.route_mtu)
+}
+
+/// Whether the stack would send the packet, as it stands, out of an interface where no program
+/// of weir's sees what leaves. Of an interface that nobody told of, that is not so.
+#[inline(always)]
+pub fn leaves_unseen<A: Routed>(frame: &TcFrame) -> bool {
+    if frame.is_tagged() {
+        // The interface of the VLAN is another one.
+        return false;
+    }
+    let Some(route) = scratch() else { return false };
+    let plain = A::describe(frame, route);
+    if plain == Err(Reason::StackTtl) {
+        return false;
+    }
+    let ports: Option<[u16; 2]> = plain.ok().and_then(|()| frame.load(L3 + A::HEADER));
+    [route.sport, route.dport] = ports.unwrap_or_default();
+    route.family = A::AF;
+    route.ifindex = frame.ifindex();
+    // Whether it has to be cut does not matter.
+    route.length = 0;
+    match ask(frame, route) {
+        SUCCESS | NO_NEIGHBOUR | TOO_LONG => has_flag(route.ifindex, LEAVES_UNSEEN),
+        _ => false,
     }
 }
 

@@ -7,12 +7,15 @@
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer};
 use probe_common::address::{Address as _, V4, V6};
+use probe_common::map::HAS_UNSEEN_EXIT;
 use probe_common::reason::Reason;
 
 use crate::frame::{Frame as _, Verdict};
 use crate::generations::{FORWARD, are_two, hand_over};
 use crate::maps::{PEERS, count};
-use crate::route::{L3, Routed, ethertype, is_on, look_up, scratch};
+use crate::route::{
+    Departing as _, L3, Routed, ethertype, has_flag, is_on, leaves_unseen, look_up, scratch, was_on,
+};
 use crate::steps::{Steps, entering_reply, global_function};
 use crate::tc::TcFrame;
 
@@ -21,6 +24,10 @@ const FOUND: u32 = u32::MAX;
 
 global_function!(weir_tc_route_v4(__sk_buff, frame,) -> u32 = number(look_up::<V4, TcFrame>(frame)));
 global_function!(weir_tc_route_v6(__sk_buff, frame,) -> u32 = number(look_up::<V6, TcFrame>(frame)));
+global_function!(weir_tc_resolve_v4(__sk_buff, frame,) -> u32 = number(resolved(look_up::<V4, TcFrame>(frame))));
+global_function!(weir_tc_resolve_v6(__sk_buff, frame,) -> u32 = number(resolved(look_up::<V6, TcFrame>(frame))));
+global_function!(weir_tc_unseen_v4(__sk_buff, frame,) -> u32 = leaves_unseen::<V4>(frame) as u32);
+global_function!(weir_tc_unseen_v6(__sk_buff, frame,) -> u32 = leaves_unseen::<V6>(frame) as u32);
 global_function!(weir_tc_send_v4(__sk_buff, frame,) -> i32 = send::<V4>(frame));
 global_function!(weir_tc_send_v6(__sk_buff, frame,) -> i32 = send::<V6>(frame));
 
@@ -35,16 +42,40 @@ fn number(found: Result<(), Reason>) -> u32 {
     }
 }
 
+/// What is sent is kept until the neighbour has answered.
+#[inline(always)]
+fn resolved(found: Result<(), Reason>) -> Result<(), Reason> {
+    match found {
+        Err(Reason::StackNoNeighbour) => Ok(()),
+        found => found,
+    }
+}
+
 /// A family with its global functions.
 trait Shortcut: Routed {
-    fn route(frame: &TcFrame) -> bool;
+    /// [`FOUND`], or the number of a reason.
+    fn route(frame: &TcFrame) -> u32;
+    /// As [`Shortcut::route`], also if the neighbour is not known yet.
+    fn resolve(frame: &TcFrame) -> bool;
+    /// [`leaves_unseen`], in a global function.
+    fn unseen(frame: &TcFrame) -> bool;
     fn send(frame: &TcFrame) -> i32;
 }
 
 impl Shortcut for V4 {
     #[inline(always)]
-    fn route(frame: &TcFrame) -> bool {
-        weir_tc_route_v4(frame.context()) == FOUND
+    fn route(frame: &TcFrame) -> u32 {
+        weir_tc_route_v4(frame.context())
+    }
+
+    #[inline(always)]
+    fn resolve(frame: &TcFrame) -> bool {
+        weir_tc_resolve_v4(frame.context()) == FOUND
+    }
+
+    #[inline(always)]
+    fn unseen(frame: &TcFrame) -> bool {
+        weir_tc_unseen_v4(frame.context()) != 0
     }
 
     #[inline(always)]
@@ -55,8 +86,18 @@ impl Shortcut for V4 {
 
 impl Shortcut for V6 {
     #[inline(always)]
-    fn route(frame: &TcFrame) -> bool {
-        weir_tc_route_v6(frame.context()) == FOUND
+    fn route(frame: &TcFrame) -> u32 {
+        weir_tc_route_v6(frame.context())
+    }
+
+    #[inline(always)]
+    fn resolve(frame: &TcFrame) -> bool {
+        weir_tc_resolve_v6(frame.context()) == FOUND
+    }
+
+    #[inline(always)]
+    fn unseen(frame: &TcFrame) -> bool {
+        weir_tc_unseen_v6(frame.context()) != 0
     }
 
     #[inline(always)]
@@ -89,17 +130,22 @@ pub fn forward(frame: &TcFrame) -> i32 {
 
 #[inline(always)]
 fn forward_of<A: Shortcut>(frame: &TcFrame) -> i32 {
-    if A::route(frame) { A::send(frame) } else { TC_ACT_UNSPEC }
+    if A::route(frame) == FOUND { A::send(frame) } else { TC_ACT_UNSPEC }
 }
 
-/// Rewrites and sends on what may be a reply of an endpoint. Only if it can be
-/// sent is it rewritten: the stack might find that its new source is not one
-/// for that interface (rp_filter).
+/// What may be a reply of an endpoint. Two things are decided.
+///
+/// Whether it is rewritten here: if it can be sent past the stack now, or no program sees it
+/// leave. Else that is left to the program where it leaves: the stack might find that its new
+/// source is not one for this interface (rp_filter, a service address of the node's own).
+///
+/// Whether it goes past the stack: if it may now. What no program sees leave still does when no
+/// agent says so any more, if it did before: through the stack, its new source would fail as
+/// above, and nobody here knows where. The requests of its connection go through the stack. Nor
+/// does it wait for the stack to ask for the neighbour, which for want of this packet it would
+/// never do.
 #[inline(always)]
 pub fn reply(frame: &TcFrame) -> i32 {
-    if !is_on() {
-        return TC_ACT_UNSPEC;
-    }
     match ethertype(frame) {
         V4::ETHERTYPE => reply_of::<V4>(frame),
         V6::ETHERTYPE => reply_of::<V6>(frame),
@@ -112,13 +158,65 @@ fn reply_of<A: Shortcut>(frame: &TcFrame) -> i32
 where
     TcFrame: Steps<A, false>,
 {
-    if !A::route(frame) {
+    if !frame.is_to_node() {
         return TC_ACT_UNSPEC;
     }
+    let on = is_on();
+    let found = if on { A::route(frame) } else { 0 };
+    let mut past = on && found == FOUND;
+    if !past {
+        if !is_unseen::<A>(frame) {
+            return TC_ACT_UNSPEC;
+        }
+        past = if on {
+            found == Reason::StackNoNeighbour as u32
+        } else {
+            was_on() && A::resolve(frame)
+        };
+    }
     match entering_reply::<A, _>(frame, L3) {
-        Verdict::Steered => A::send(frame),
+        Verdict::Steered if past => A::send(frame),
         Verdict::Drop => TC_ACT_SHOT,
         Verdict::Unknown if are_two() => hand_over(frame, FORWARD),
+        _ => TC_ACT_UNSPEC,
+    }
+}
+
+/// Whether no program sees the packet leave. Mostly that is known without a look at its route.
+#[inline(always)]
+fn is_unseen<A: Shortcut>(frame: &TcFrame) -> bool {
+    has_flag(frame.ifindex(), HAS_UNSEEN_EXIT) && A::unseen(frame)
+}
+
+/// An ICMP error, or a fragment other than the first, that is perhaps an endpoint's or about a
+/// packet to one: if no program sees it leave, it is dealt with here.
+#[inline(always)]
+pub fn stray(frame: &TcFrame, fragment: bool) -> i32 {
+    match ethertype(frame) {
+        V4::ETHERTYPE => stray_of::<V4>(frame, fragment),
+        V6::ETHERTYPE => stray_of::<V6>(frame, fragment),
+        _ => TC_ACT_UNSPEC,
+    }
+}
+
+#[inline(always)]
+fn stray_of<A: Shortcut>(frame: &TcFrame, fragment: bool) -> i32
+where
+    TcFrame: Steps<A, false>,
+{
+    if !frame.is_to_node() || !is_unseen::<A>(frame) {
+        return TC_ACT_UNSPEC;
+    }
+    let mut verdict = Verdict::Unknown;
+    if !fragment {
+        verdict = Steps::<A, false>::icmp(frame, L3);
+    }
+    if verdict == Verdict::Unknown {
+        verdict = Steps::<A, false>::fragment(frame, L3);
+    }
+    match verdict {
+        Verdict::Elsewhere => hand_over(frame, FORWARD),
+        Verdict::Drop => TC_ACT_SHOT,
         _ => TC_ACT_UNSPEC,
     }
 }

@@ -34,6 +34,8 @@ pub trait Steps<A: Family, const INGRESS: bool> {
     fn icmp(&self, l3: usize) -> Verdict;
     /// [`crate::fragment::fragment`].
     fn fragment(&self, l3: usize) -> Verdict;
+    /// [`crate::redirect::redirect`], at egress.
+    fn redirect(&self, l3: usize) -> Verdict;
     /// [`crate::other::echo`], at ingress.
     fn echo(&self, l3: usize) -> Verdict;
 }
@@ -58,14 +60,19 @@ fn family<A: Family, F: Frame + Steps<A, INGRESS>, const INGRESS: bool>(
     frame: &F,
     l3: usize,
 ) -> Verdict {
-    let place = match filter::sort::<A, F, INGRESS>(frame, l3) {
+    let sorted = filter::sort::<A, F, INGRESS>(frame, l3);
+    if INGRESS && !matches!(sorted, Sorted::Done(_)) && !frame.is_to_node() {
+        // Another host's, or only bridged here. The stack will do with it what it does.
+        return Verdict::Pass;
+    }
+    let place = match sorted {
         Sorted::Flow(place) => frame.fast(place),
         Sorted::Done(verdict) => return verdict,
         Sorted::Fragment => return frame.fragment(l3),
         Sorted::Other => {
-            let verdict = frame.icmp(l3);
-            return match verdict {
+            return match frame.icmp(l3) {
                 Verdict::Unknown => frame.fragment(l3),
+                Verdict::Redirect => frame.redirect(l3),
                 Verdict::Pass if INGRESS && other_ports() != 0 => frame.echo(l3),
                 verdict => verdict,
             };
@@ -180,6 +187,7 @@ pub(crate) use global_number;
 const FIRST: u64 = 1 << 24;
 const FRAGMENT: u64 = 1 << 32;
 const UNPARSED: u64 = 2 << 32;
+const ROUTE_LEFT: u64 = 3 << 32;
 /// Offsets of extension headers, and of what is behind them, are below that,
 /// also of a packet that an ICMP error quotes. For the verifier.
 const REACH: usize = 0x7fff;
@@ -193,8 +201,15 @@ pub fn walk_extensions<F: parse::Bytes>(frame: &F, offset: u64, protocol: u32) -
             first | (protocol as u64) << 16 | l4 as u64
         }
         Err(Reason::PassFragment) => FRAGMENT,
+        Err(Reason::PassRouteLeft) => ROUTE_LEFT,
         Err(_) => UNPARSED,
     }
+}
+
+/// Walks IPv4 options, in a global function.
+#[inline(always)]
+pub fn walk_options<F: parse::Bytes>(frame: &F, offset: u64, length: u32) -> u32 {
+    parse::has_route_left(frame, offset as usize & REACH, length as usize & 0x3f) as u32
 }
 
 /// What [`walk_extensions`] found.
@@ -203,6 +218,7 @@ pub fn extensions_found(found: u64) -> Result<Walked, Reason> {
     match found {
         FRAGMENT => Err(Reason::PassFragment),
         UNPARSED => Err(Reason::PassUnparsed),
+        ROUTE_LEFT => Err(Reason::PassRouteLeft),
         found => Ok(Walked {
             l4: found as usize & REACH,
             protocol: (found >> 16) as u8,
@@ -212,7 +228,7 @@ pub fn extensions_found(found: u64) -> Result<Walked, Reason> {
 }
 
 /// Implements [`Steps`] for a frame and a family: `ingress` with eight global
-/// functions, `egress` with five.
+/// functions, `egress` with six.
 macro_rules! steps {
     (ingress $of:ty, $context:ty, $family:ty:
         $fast:ident, $live:ident, $successor:ident, $young:ident, $icmp:ident, $fragment:ident, $choose:ident, $open:ident, $echo:ident) => {
@@ -227,6 +243,10 @@ macro_rules! steps {
             = $crate::other::echo::<$family, $of>(frame, l3) as u32);
         impl $crate::steps::Steps<$family, true> for $of {
             $crate::steps::steps!(@methods $fast, $live, $young, $icmp, $fragment);
+            #[inline(always)]
+            fn redirect(&self, _l3: usize) -> $crate::frame::Verdict {
+                $crate::frame::Verdict::Pass
+            }
             #[inline(always)]
             fn echo(&self, l3: usize) -> $crate::frame::Verdict {
                 $crate::frame::Verdict::of($echo($crate::frame::Frame::context(self), l3 as u64))
@@ -255,10 +275,17 @@ macro_rules! steps {
         }
     };
     (egress $of:ty, $context:ty, $family:ty:
-        $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident) => {
+        $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident, $redirect:ident) => {
+        $crate::steps::global_function!($redirect($context, frame, l3: u64) -> u32
+            = $crate::redirect::redirect::<$family>(frame, l3) as u32);
         $crate::steps::steps!(@common false, $of, $context, $family, $fast, $live, $young, $icmp, $fragment);
         impl $crate::steps::Steps<$family, false> for $of {
             $crate::steps::steps!(@methods $fast, $live, $young, $icmp, $fragment);
+            #[inline(always)]
+            fn redirect(&self, l3: usize) -> $crate::frame::Verdict {
+                let context = $crate::frame::Frame::context(self);
+                $crate::frame::Verdict::of($redirect(context, l3 as u64))
+            }
             #[inline(always)]
             fn successor(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
                 $crate::frame::Verdict::Contested

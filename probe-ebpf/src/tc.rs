@@ -12,9 +12,9 @@ use probe_common::checksum::update;
 use probe_common::parse::{Bytes, ETHERNET, TCP, UDP, Walked};
 use probe_common::reason::Reason;
 
-use crate::frame::{ChecksumChange, Frame, fresh, pointer};
+use crate::frame::{ChecksumChange, Frame, fresh, has_mac_of, interface, opaque, pointer};
 use crate::route::Departing;
-use crate::steps::{extensions_found, global_function, steps, walk_extensions};
+use crate::steps::{extensions_found, global_function, steps, walk_extensions, walk_options};
 
 /// Headers up to here are made linear, if the packet is that long.
 const LINEAR: u32 = 192;
@@ -82,6 +82,18 @@ impl TcFrame {
         unsafe { &*fresh(self.ctx.skb.skb) }
     }
 
+    /// Whether it is of a VLAN, whose tag is kept beside it.
+    #[inline(always)]
+    pub fn is_tagged(&self) -> bool {
+        self.skb().vlan_present != 0
+    }
+
+    /// Whether the node itself sends it, rather than forwarding it.
+    #[inline(always)]
+    pub fn is_own(&self) -> bool {
+        self.skb().ingress_ifindex == 0
+    }
+
     /// Sets what queues sort it by.
     #[inline(always)]
     pub fn set_priority(&self, priority: u32) {
@@ -142,14 +154,16 @@ fn is_zero(delta: u16) -> bool {
 
 global_function!(weir_tc_extensions(__sk_buff, frame, offset: u64, protocol: u32) -> u64
     = walk_extensions::<TcFrame>(frame, offset, protocol));
+global_function!(weir_tc_options(__sk_buff, frame, offset: u64, length: u32) -> u32
+    = walk_options::<TcFrame>(frame, offset, length));
 steps!(ingress TcFrame, __sk_buff, V4:
     weir_tc_forward_fast_v4, weir_tc_forward_live_v4, weir_tc_forward_successor_v4, weir_tc_forward_young_v4, weir_tc_forward_icmp_v4, weir_tc_forward_fragment_v4, weir_tc_forward_choose_v4, weir_tc_forward_open_v4, weir_tc_forward_echo_v4);
 steps!(ingress TcFrame, __sk_buff, V6:
     weir_tc_forward_fast_v6, weir_tc_forward_live_v6, weir_tc_forward_successor_v6, weir_tc_forward_young_v6, weir_tc_forward_icmp_v6, weir_tc_forward_fragment_v6, weir_tc_forward_choose_v6, weir_tc_forward_open_v6, weir_tc_forward_echo_v6);
 steps!(egress TcFrame, __sk_buff, V4:
-    weir_tc_reply_fast_v4, weir_tc_reply_live_v4, weir_tc_reply_young_v4, weir_tc_reply_icmp_v4, weir_tc_reply_fragment_v4);
+    weir_tc_reply_fast_v4, weir_tc_reply_live_v4, weir_tc_reply_young_v4, weir_tc_reply_icmp_v4, weir_tc_reply_fragment_v4, weir_tc_reply_redirect_v4);
 steps!(egress TcFrame, __sk_buff, V6:
-    weir_tc_reply_fast_v6, weir_tc_reply_live_v6, weir_tc_reply_young_v6, weir_tc_reply_icmp_v6, weir_tc_reply_fragment_v6);
+    weir_tc_reply_fast_v6, weir_tc_reply_live_v6, weir_tc_reply_young_v6, weir_tc_reply_icmp_v6, weir_tc_reply_fragment_v6, weir_tc_reply_redirect_v6);
 
 impl Bytes for TcFrame {
     #[inline(always)]
@@ -162,6 +176,21 @@ impl Bytes for TcFrame {
     fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, Reason> {
         extensions_found(weir_tc_extensions(self.context(), offset as u64, protocol as u32))
     }
+
+    #[inline(always)]
+    fn has_route_left(&self, offset: usize, length: usize) -> bool {
+        weir_tc_options(self.context(), offset as u64, length as u32) != 0
+    }
+
+    #[inline(always)]
+    fn opaque(&self, number: usize) -> usize {
+        opaque(number as u64) as usize
+    }
+
+    #[inline(always)]
+    fn is_beyond_length(&self) -> bool {
+        self.ctx.len() > u16::MAX as u32
+    }
 }
 
 impl Frame for TcFrame {
@@ -169,6 +198,19 @@ impl Frame for TcFrame {
     /// The helpers see it.
     const PARTIAL: bool = false;
     const SHORTCUTS: bool = true;
+
+    /// The kernel has compared it with the interface's own address. On a port of a bridge,
+    /// what is to the bridge is another host's to the kernel as yet. Where nothing is known of
+    /// the interface, it is better to steer what is not the node's than to lose what is.
+    #[inline(always)]
+    fn is_to_node(&self) -> bool {
+        let skb = self.skb();
+        match skb.pkt_type {
+            TO_HOST => true,
+            TO_OTHER_HOST => interface(skb.ifindex).is_none_or(|known| has_mac_of(self, known)),
+            _ => false,
+        }
+    }
 
     type Context = __sk_buff;
 
@@ -250,6 +292,8 @@ impl Frame for TcFrame {
 
 /// PACKET_HOST: to the MAC address of the interface.
 const TO_HOST: u32 = 0;
+/// PACKET_OTHERHOST: to another one, that is no group's.
+const TO_OTHER_HOST: u32 = 3;
 
 impl Departing for TcFrame {
     /// Also those whose VLAN tag was taken off and is kept beside the frame, or
@@ -257,7 +301,7 @@ impl Departing for TcFrame {
     #[inline(always)]
     fn refuse_unusual(&self) -> Result<(), Reason> {
         let skb = self.skb();
-        if skb.pkt_type != TO_HOST || skb.vlan_present != 0 {
+        if skb.pkt_type != TO_HOST || self.is_tagged() {
             return Err(Reason::StackHeaders);
         }
         if skb.mark != 0 { Err(Reason::StackMark) } else { Ok(()) }

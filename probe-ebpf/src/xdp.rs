@@ -11,10 +11,13 @@ use probe_common::map::DEVICE_MAC;
 use probe_common::parse::{Bytes, Walked};
 use probe_common::reason::Reason;
 
-use crate::frame::{ChecksumChange, Frame, fresh, opaque, pointer};
+use crate::frame::{ChecksumChange, Frame, fresh, has_mac_of, interface, opaque, pointer};
 use crate::maps::{DEVICES, xdp_frags};
 use crate::route::Departing;
-use crate::steps::{extensions_found, global_function, steps, walk_extensions};
+use crate::steps::{extensions_found, global_function, steps, walk_extensions, walk_options};
+
+/// The bit of a MAC address, in its first bytes, that says that it is a group's.
+const GROUP: u16 = u16::from_ne_bytes([1, 0]);
 
 /// `VIRTUAL`: of a device whose packets may have partial checksums.
 pub struct XdpFrame<const VIRTUAL: bool> {
@@ -50,6 +53,8 @@ impl<const VIRTUAL: bool> XdpFrame<VIRTUAL> {
 
 global_function!(weir_xdp_extensions(xdp_md, frame, offset: u64, protocol: u32) -> u64
     = walk_extensions::<XdpFrame<false>>(frame, offset, protocol));
+global_function!(weir_xdp_options(xdp_md, frame, offset: u64, length: u32) -> u32
+    = walk_options::<XdpFrame<false>>(frame, offset, length));
 steps!(ingress XdpFrame<false>, xdp_md, V4:
     weir_xdp_fast_v4, weir_xdp_live_v4, weir_xdp_successor_v4, weir_xdp_young_v4, weir_xdp_icmp_v4, weir_xdp_fragment_v4, weir_xdp_choose_v4, weir_xdp_open_v4, weir_xdp_echo_v4);
 steps!(ingress XdpFrame<false>, xdp_md, V6:
@@ -70,12 +75,39 @@ impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
     fn extensions(&self, offset: usize, protocol: u8) -> Result<Walked, Reason> {
         extensions_found(weir_xdp_extensions(self.context(), offset as u64, protocol as u32))
     }
+
+    #[inline(always)]
+    fn has_route_left(&self, offset: usize, length: usize) -> bool {
+        weir_xdp_options(self.context(), offset as u64, length as u32) != 0
+    }
+
+    #[inline(always)]
+    fn opaque(&self, number: usize) -> usize {
+        opaque(number as u64) as usize
+    }
+
+    /// No device receives such a frame. A virtual one may be handed it, and TC, which
+    /// comes next, knows its length without asking.
+    #[inline(always)]
+    fn is_beyond_length(&self) -> bool {
+        false
+    }
 }
 
 impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
     const ANSWERS: bool = !VIRTUAL;
     const PARTIAL: bool = VIRTUAL;
     const SHORTCUTS: bool = false;
+
+    /// Where nothing is known of the interface: as at TC.
+    #[inline(always)]
+    fn is_to_node(&self) -> bool {
+        // SAFETY: the program's context.
+        match interface(unsafe { (*self.context()).ingress_ifindex }) {
+            Some(known) => has_mac_of(self, known),
+            None => self.load::<u16>(0).is_some_and(|to| to & GROUP == 0),
+        }
+    }
 
     type Context = xdp_md;
 
@@ -116,17 +148,9 @@ impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
         if change.udp && field == 0 {
             return Some(());
         }
-        // A partial checksum is the folded sum of the pseudo-header. One in
-        // 65,536 complete ones has that value by chance, hence only for
-        // devices that have partial ones.
-        let new = if VIRTUAL && field == fold(change.pseudo) {
-            fold(field as u64 + change.address_delta as u64)
-        } else {
-            let ports = fold(change.address_delta as u64 + change.port_delta as u64);
-            let new = update(field, ports);
-            if change.udp && new == 0 { 0xffff } else { new }
-        };
-        self.store(change.offset, new)
+        let both = fold(change.address_delta as u64 + change.port_delta as u64);
+        let new = update(field, both);
+        self.store(change.offset, if change.udp && new == 0 { 0xffff } else { new })
     }
 
     /// No device's sum of a frame is known here.

@@ -53,6 +53,31 @@ impl IcmpError {
         self
     }
 
+    /// A redirect about the IP packet of a frame, of which at most so many bytes are quoted, to a
+    /// next hop on the link (RFC 792; RFC 4861, section 4.5).
+    ///
+    /// # Panics
+    ///
+    /// If it is no IP packet, or of another family than the next hop.
+    #[must_use]
+    pub fn redirect(from: IpAddr, to: IpAddr, hop: IpAddr, frame: &[u8], bytes: usize) -> Self {
+        match hop {
+            IpAddr::V4(hop) => Self::new(from, to, [5, 1]).rest(hop.octets()).quote(frame, bytes),
+            IpAddr::V6(hop) => {
+                let mut error = Self::new(from, to, [137, 0]).quote(frame, bytes / 8 * 8);
+                let IpAddr::V6(about) = parse(frame).expect("an IP packet").destination else {
+                    panic!("addresses of two families")
+                };
+                let units = u8::try_from(1 + error.quote.len() / 8).expect("a short quote");
+                let addresses = [hop.octets(), about.octets()].concat();
+                // Link-layer address of the next hop; the redirected header.
+                let options = [2, 1, 2, 0, 0, 0, 0, 9, 4, units, 0, 0, 0, 0, 0, 0];
+                error.quote = [&addresses[..], &options, &error.quote].concat();
+                error
+            }
+        }
+    }
+
     /// An 802.1Q tag.
     #[must_use]
     pub fn vlan(mut self, id: u16) -> Self {

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use probe_common::map::SubsetStats;
+use aya::maps::{Array, MapData};
+use probe_common::map::{Interface, SubsetStats};
 use weir::datapath::{Addresses, Datapath as _, Kernel, Object, Settings};
 use weir::model::Split;
 use weir::plan::{Capacity, Change, Ledger, plan};
@@ -42,6 +43,17 @@ impl Loaded {
         self.kernel.execute_all(&plan.ops)?;
         self.ledger = plan.ledger;
         Ok(())
+    }
+
+    /// Says what the programs know of an interface.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn set_interface(&mut self, index: u32, known: &Interface) -> Result<()> {
+        let map = self.object.ebpf().map_mut("INTERFACES").context("INTERFACES")?;
+        let mut map: Array<&mut MapData, Interface> = map.try_into()?;
+        Ok(map.set(index, known, 0)?)
     }
 
     /// Has what is for no split answered at these addresses, if the programs are to.

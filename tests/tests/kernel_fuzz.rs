@@ -45,7 +45,7 @@ fn seeds() -> Vec<Vec<u8>> {
             if cast.vip.is_ipv4() {
                 seeds.push(tcp.clone().ip_options(&[1; 12]).build());
             } else {
-                let chain = tcp.ext(Ext::HopByHop(1)).ext(Ext::Routing).ext(Ext::AtomicFragment);
+                let chain = tcp.ext(Ext::HopByHop(1)).ext(Ext::Routing(0)).ext(Ext::AtomicFragment);
                 seeds.push(chain.ext(Ext::DestOpts(2)).build());
             }
         }

@@ -120,7 +120,7 @@ const NOBODY: [&str; 7] =
     ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "ff02::1"];
 
 #[test]
-fn what_was_not_sent_by_one_host_to_one_host_is_not_answered() {
+fn what_was_not_sent_by_one_host_is_not_answered() {
     for (cast, hook) in casts().iter().flat_map(|cast| [Hook::Tc, Hook::Xdp].map(|h| (cast, h))) {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let mut node = Node::new();
@@ -130,10 +130,7 @@ fn what_was_not_sent_by_one_host_to_one_host_is_not_answered() {
                 Protocol::Tcp => Packet::tcp(from, cast.vip),
                 Protocol::Udp => Packet::udp(from, cast.vip),
             };
-            let mut frames = vec![
-                packet(cast.client).macs([2; 6], [1, 0, 0x5e, 1, 2, 3]).build(),
-                packet(cast.client).macs([2; 6], [0xff; 6]).build(),
-            ];
+            let mut frames = Vec::new();
             for ip in NOBODY.map(|ip| ip.parse::<IpAddr>().expect("an address")) {
                 if ip.is_ipv4() == cast.vip.is_ipv4() {
                     frames.push(packet(SocketAddr::new(ip, 41_000)).build());

@@ -1,5 +1,5 @@
-//! Packets from addresses that no host has, or to groups on the link: they are steered as any,
-//! for the node's stack to judge, but nobody answers them.
+//! Packets from addresses that no host has: they are steered as any, for the node's stack to
+//! judge, but nobody answers them.
 
 mod kernel;
 
@@ -14,26 +14,23 @@ use weir_tests::packet::{Packet, SYN, tuple};
 const V4: [&str; 6] =
     ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "255.255.255.255", "169.254.1.1"];
 const V6: [&str; 5] = ["::", "::1", "ff02::1", "ff0e::1:2", "fe80::1"];
-const UNICAST: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const GROUPS: [[u8; 6]; 3] = [[255; 6], [1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]];
 
-/// Client, destination on the link, and whether a rejection may be sent to it.
-fn cases(cast: &Cast) -> Vec<(SocketAddr, [u8; 6], bool)> {
+/// Client, and whether a rejection may be sent to it.
+fn cases(cast: &Cast) -> Vec<(SocketAddr, bool)> {
     let sources: &[&str] = if cast.vip.is_ipv4() { &V4 } else { &V6 };
     let sources = sources.iter().enumerate().map(|(n, ip)| {
         let ip = ip.parse().expect("an address");
-        (SocketAddr::new(ip, cast.client.port()), UNICAST, n == sources.len() - 1)
+        (SocketAddr::new(ip, cast.client.port()), n == sources.len() - 1)
     });
-    let groups = GROUPS.map(|group| (cast.client, group, false));
-    sources.chain(groups).chain([(cast.client, UNICAST, true)]).collect()
+    sources.chain([(cast.client, true)]).collect()
 }
 
-fn opening(protocol: Protocol, client: SocketAddr, to: SocketAddr, mac: [u8; 6]) -> Vec<u8> {
+fn opening(protocol: Protocol, client: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let packet = match protocol {
         Protocol::Tcp => Packet::tcp(client, to).flags(SYN),
         Protocol::Udp => Packet::udp(client, to).payload(b"question"),
     };
-    packet.macs([2, 0, 0, 0, 0, 1], mac).build()
+    packet.build()
 }
 
 #[test]
@@ -43,12 +40,12 @@ fn what_may_not_be_answered_is_dropped_where_it_would_be_rejected() {
             let mut node = Node::new();
             let nobody: [(&str, u32, &[SocketAddr]); 1] = [("v1", 1, &[])];
             node.publish(&split("empty", (cast.vip, protocol), Affinity::None, &nobody));
-            for (client, mac, answered) in cases(cast) {
+            for (client, answered) in cases(cast) {
                 for hook in [Hook::Tc, Hook::Xdp] {
-                    let what = format!("{cast} {protocol:?} {hook:?}, {client} to {mac:02x?}");
+                    let what = format!("{cast} {protocol:?} {hook:?}, {client}");
                     let reasons = [Reason::RejectSilent, Reason::RejectNoEndpoint];
                     let before = reasons.map(|reason| node.reason(reason));
-                    let frame = opening(protocol, client, cast.vip, mac);
+                    let frame = opening(protocol, client, cast.vip);
                     let (verdict, _) = node.run(hook, &frame);
                     let wanted = if answered { Verdict::Answer } else { Verdict::Drop };
                     assert_eq!(verdict, wanted, "{what}");
@@ -57,7 +54,7 @@ fn what_may_not_be_answered_is_dropped_where_it_would_be_rejected() {
                     assert_eq!(counted, [u64::from(!answered), u64::from(answered)], "{what}");
                 }
                 // Left to TC.
-                let frame = opening(protocol, client, cast.vip, mac);
+                let frame = opening(protocol, client, cast.vip);
                 assert!(node.pass(Hook::XdpVirtual, &frame) == frame, "{cast} {client}");
             }
         }
@@ -71,13 +68,13 @@ fn all_that_is_addressed_to_a_service_is_steered_for_the_stack_to_judge() {
             for hook in FORWARD {
                 let mut node = Node::new();
                 node.reviews(cast, protocol, [1, 0]);
-                for (n, (client, mac, _)) in (0..).zip(cases(cast)) {
+                for (n, (client, _)) in (0..).zip(cases(cast)) {
                     let client = with_port(client, 30_000 + n);
-                    let out = node.pass(hook, &opening(protocol, client, cast.vip, mac));
+                    let out = node.pass(hook, &opening(protocol, client, cast.vip));
                     let to = tuple(out).expect("a tuple").destination;
                     assert!(cast.v1.contains(&to), "{cast} {hook:?} {client}: {to}");
                     assert!(
-                        out == opening(protocol, client, to, mac),
+                        out == opening(protocol, client, to),
                         "{cast} {protocol:?} {hook:?} {client}"
                     );
                 }

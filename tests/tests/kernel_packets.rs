@@ -83,7 +83,6 @@ const TCP: &[Shape] = &[
     // What is wrong in TCP is for the endpoint to find out.
     Shape { name: "no flags", change: |p| p.flags(0), ..PLAIN },
     Shape { name: "a header of no words", frame: |f| at_end(f, 8, [0]), ..PLAIN },
-    Shape { name: "a header beyond the end", frame: |f| at_end(f, 8, [0xf0]), ..PLAIN },
     Shape { name: "reserved bits", frame: |f| at_end(f, 8, [0x5e]), ..PLAIN },
     Shape { name: "urgent data", frame: |f| at_end(f, 2, [0, 1]), ..PLAIN },
     Shape {
@@ -108,11 +107,10 @@ const V4: &[Shape] = &[
     shape("40 bytes of IPv4 options", |p| p.ip_options(&[1; 40])),
     shape("a record of the route", |p| p.ip_options(&[7, 11, 8, 192, 0, 2, 254, 0, 0, 0, 0])),
     Shape { name: "a length beyond the end", frame: |f| at(f, 16, [0x7f, 0xff]), ..PLAIN },
-    Shape {
-        name: "no length, as of a segment beyond 64 kB",
-        frame: |f| at(f, 16, [0, 0]),
-        ..PLAIN
-    },
+    shape("a source route at its end", |p| p.ip_options(&[1, 131, 7, 8, 192, 0, 2, 254])),
+    shape("a source route behind the end of the options", |p| {
+        p.ip_options(&[0, 131, 7, 4, 192, 0, 2, 254])
+    }),
     Shape { name: "may be fragmented", frame: |f| at(f, 20, [0, 0]), ..PLAIN },
     Shape { name: "the evil bit (RFC 3514)", frame: |f| at(f, 20, [0x80, 0]), ..PLAIN },
     Shape { name: "a wrong header checksum", frame: |f| spoil(f, 24), ..PLAIN },
@@ -127,15 +125,11 @@ fn at<const N: usize>(mut frame: Vec<u8>, at: usize, bytes: [u8; N]) -> Vec<u8> 
 const V6: &[Shape] = &[
     shape("hop-by-hop options", |p| p.ext(Ext::HopByHop(1))),
     shape("256 bytes of destination options", |p| p.ext(Ext::DestOpts(32))),
-    shape("a routing header", |p| p.ext(Ext::Routing)),
+    shape("a routing header", |p| p.ext(Ext::Routing(0))),
     shape("an atomic fragment", |p| p.ext(Ext::AtomicFragment)),
     shape("as many extension headers as are walked", |p| exts(p, 6)),
     Shape { name: "a length beyond the end", frame: |f| at(f, 18, [0x7f, 0xff]), ..PLAIN },
-    Shape {
-        name: "no length, as of a segment beyond 64 kB",
-        frame: |f| at(f, 18, [0, 0]),
-        ..PLAIN
-    },
+    shape("segments of which none is left", |p| p.ext(Ext::SegmentRouting(0))),
     Shape { name: "a flow label", frame: |f| at(f, 15, [0x0f, 0xff, 0xff]), ..PLAIN },
 ];
 
@@ -337,10 +331,10 @@ fn every_value_of_a_checksum_stays_right() {
     }
 }
 
-/// A checksum that a virtual device left to hardware is the folded sum of the
-/// pseudo-header, and must be that of the new one afterwards.
+/// A checksum that a virtual device left to hardware is the folded sum of the pseudo-header. XDP
+/// cannot tell it from a complete one that has this value by chance.
 #[test]
-fn a_partial_checksum_stays_partial_at_xdp_of_a_virtual_device() {
+fn what_xdp_of_a_virtual_device_cannot_tell_is_left_to_tc() {
     for cast in casts() {
         for (protocol, _) in protocols() {
             let (mut node, endpoint) = with_flow(&cast, protocol, false);
@@ -350,7 +344,22 @@ fn a_partial_checksum_stays_partial_at_xdp_of_a_virtual_device() {
                 frame
             };
             let out = node.pass(Hook::XdpVirtual, &partial(cast.vip));
-            assert!(out == partial(endpoint), "{cast} {protocol:?}");
+            assert!(out == partial(cast.vip), "{cast} {protocol:?}: a partial checksum");
+            // Two bytes of payload give a complete checksum each of its values.
+            let mut left = 0;
+            for payload in 0..=u16::MAX {
+                let payload = payload.to_be_bytes();
+                let build = |to| packet(protocol, cast.client, to).payload(&payload).build();
+                let sent = build(cast.vip);
+                let what = format!("{cast} {protocol:?} {payload:02x?}");
+                if node.pass(Hook::XdpVirtual, &sent) != build(endpoint) {
+                    assert!(node.pass(Hook::XdpVirtual, &sent) == sent, "{what}: untouched");
+                    assert!(node.pass(Hook::Tc, &sent) == build(endpoint), "{what}: at TC");
+                    left += 1;
+                }
+            }
+            assert!((1..=2).contains(&left), "{cast} {protocol:?}: {left} left to TC");
+            assert_eq!(node.reason(Reason::PassUnparsed), 0);
         }
     }
 }
@@ -392,6 +401,49 @@ fn untouched(cast: &Cast, protocol: Protocol) -> Vec<Untouched> {
     let protocol_at = l3 + if v4 { 9 } else { 6 };
     for other in [1, 2, 47, 50, 58, 132, 136] {
         add(&format!("protocol {other}"), patched(protocol_at, &[other]), None);
+    }
+    // What the frame has beyond the IP packet is padding, whatever it looks like.
+    let l4 = whole.len() - 26 - if protocol == Protocol::Tcp { 20 } else { 8 };
+    let padded = |mut frame: Vec<u8>| {
+        frame.resize(frame.len() + 60, 0);
+        frame
+    };
+    let length_at = l3 + if v4 { 2 } else { 4 };
+    if protocol == Protocol::Tcp {
+        let frame = patched(l4 + 12, &[0xf0]);
+        add("a TCP header longer than the packet", frame.clone(), unparsed);
+        add("a TCP header that ends in padding", padded(frame), unparsed);
+        let short = u16::try_from(l4 - l3 - if v4 { 0 } else { 40 } + 23).unwrap();
+        let frame = [&whole[..length_at], &short.to_be_bytes(), &whole[length_at + 2..]].concat();
+        let mut options = frame.clone();
+        options[l4 + 12] = 0x60;
+        add("one word of options, and the packet is a byte shorter", options, unparsed);
+    }
+    add("no length, and not beyond 64 kB", patched(length_at, &[0, 0]), unparsed);
+    add("no length, and padding", padded(patched(length_at, &[0, 0])), unparsed);
+    let routed = Some(Reason::PassRouteLeft);
+    if v4 {
+        for (kind, name) in [(131, "loose"), (137, "strict")] {
+            for (pointer, hops) in [(4, "two hops"), (8, "a hop")] {
+                let route = [1, 1, kind, 11, pointer, 192, 0, 2, 254, 192, 0, 2, 253];
+                let frame = base().ip_options(&route).build();
+                add(&format!("a {name} source route with {hops} left"), frame, routed);
+            }
+        }
+    } else {
+        for (name, ext) in [
+            ("a routing header of type 2 with its segment left", Ext::Routing(1)),
+            ("a segment left", Ext::SegmentRouting(1)),
+            ("all segments left", Ext::SegmentRouting(2)),
+            ("a home address", Ext::HomeAddress),
+        ] {
+            add(name, base().ext(ext).build(), routed);
+            add(
+                &format!("behind options, {name}"),
+                base().ext(Ext::HopByHop(1)).ext(ext).build(),
+                routed,
+            );
+        }
     }
     if v4 {
         for ihl in 0..5 {

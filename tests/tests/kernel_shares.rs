@@ -9,6 +9,8 @@ use kernel::{Hook, Node, SEED, Verdict, casts, client_number, socket, split, wit
 use probe_common::reason::Reason;
 use weir::explain::explain;
 use weir::model::{Affinity, Protocol, Split};
+use weir_tests::model::looks_partial;
+use weir_tests::model::sight::{Sight, look};
 use weir_tests::packet::{ACK, Packet, RST, SYN, checksums_ok, set_source, tuple};
 use weir_tests::rng::Rng;
 use weir_tests::stats::assert_shares;
@@ -148,7 +150,14 @@ fn kernel_and_user_space_choose_alike() {
                 let client = Tuples::Random.client(cast.vip.is_ipv4(), 0, &mut rng);
                 let wanted = explain(SEED, &split, client).unwrap().endpoint.unwrap();
                 set_source(&mut frame, client);
+                let Sight::Packet(packet) = look(&frame) else { panic!("a packet") };
+                let unclear = looks_partial(&frame, &packet);
                 for hook in kernel::FORWARD {
+                    if hook == Hook::XdpVirtual && unclear {
+                        // One in 65,536, which is left to TC.
+                        assert!(node.pass(hook, &frame) == frame, "{cast} {client}");
+                        continue;
+                    }
                     let out = tuple(node.pass(hook, &frame)).expect("a tuple");
                     assert_eq!(out.destination, wanted, "{cast} {hook:?} {parts:?}, {client}");
                     node.forget_young(client);

@@ -85,7 +85,8 @@ fn programs_that_somebody_else_detaches_are_attached_again_and_that_is_told() {
     let mut live = client.run(|| connect(vip(), TIMEOUT)).unwrap();
     client.run(|| read_line(&mut live)).unwrap();
     let [forward, reply] = ["forward", "reply"].map(|hook| pin(&scene, hook));
-    let ways: [(&str, Box<dyn Fn()>); 4] = [
+    type Way<'a> = (&'a str, Box<dyn Fn() + 'a>);
+    let ways: [Way<'_>; 4] = [
         ("forward detached", Box::new(|| detach(&forward).unwrap())),
         ("reply detached", Box::new(|| detach(&reply).unwrap())),
         ("a pin removed", Box::new(|| fs::remove_file(&forward).unwrap())),

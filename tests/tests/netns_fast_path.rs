@@ -181,6 +181,42 @@ fn what_exceeds_the_mtu_is_the_stacks() {
     let bulk = SocketAddr::new(VIP_V4.into(), BULKS);
     scene.topology.client.run(|| bulk_send(bulk, 1_000_000, TIMEOUT)).expect("bulk");
     assert_eq!(counted(&scene.agent, "stack_mtu"), before);
+    routes_with_an_mtu(&scene);
+}
+
+/// Routes have MTUs below that of their interface.
+fn routes_with_an_mtu(scene: &Scene) {
+    const MTU: usize = 1300;
+    let endpoint = scene.topology.endpoint("a");
+    let routes = vips().map(|vip| {
+        format!("route add {} dev {} mtu {MTU}", endpoint.ip(vip), endpoint.node_ifname)
+    });
+    scene.topology.node.ip(&routes).expect("routes");
+    for (vip, port) in vips().into_iter().zip(20_010..) {
+        let socket = udp_flow(&scene.topology.client, vip, port);
+        if vip.is_ipv4() {
+            allow_fragments(&socket);
+        }
+        let fits = MTU - if vip.is_ipv4() { 28 } else { 48 };
+        let left = |length: usize| {
+            let before = counted(&scene.agent, "stack_mtu");
+            // Over IPv6 the stack tells the client, and lets it send again.
+            let answer = (0..2).find_map(|_| exchange(&socket, &vec![0x55; length]).ok());
+            assert_eq!(answer.as_deref(), Some("a"), "{vip}, {length} bytes");
+            counted(&scene.agent, "stack_mtu") - before
+        };
+        socket.set_read_timeout(Some(LOST)).expect("time-out");
+        let deadline = std::time::Instant::now() + TIMEOUT;
+        while left(fits + 1) == 0 {
+            assert!(std::time::Instant::now() < deadline, "{vip}: the route's MTU is not known");
+            // It is learnt anew: the client keeps what it was told of a path.
+            for family in ["-4", "-6"] {
+                let flush = [family, "route", "flush", "cache"];
+                scene.topology.client.output("ip", &flush).expect("flushed");
+            }
+        }
+        assert_eq!(left(fits), 0, "{vip}: what fits goes past the stack");
+    }
 }
 
 /// Packets of a flow through the split, and of one to the endpoint itself, one of each in turn,

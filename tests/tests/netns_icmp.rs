@@ -390,7 +390,9 @@ fn a_packet_of_a_live_flow_whose_hops_end_at_the_node_is_told_of_by_the_node() {
             assert_speak_of(&errors, vip, endpoint_ip(vip), &what);
             assert_eq!(errors[0].0, address(2, 2, vip), "{what}: who says so");
             let by_stack = agent.status().expect("status").reasons["stack_ttl"] - before;
-            let past_the_stack = hook == "tc" && fast_path == "auto";
+            // XDP of a veth leaves to TC what has perhaps a partial checksum, as what comes from
+            // a host's own stack has.
+            let past_the_stack = fast_path == "auto";
             assert_eq!(by_stack, u64::from(past_the_stack), "{what}: left to the stack");
             if vip.is_ipv4() {
                 socket.set_ttl_v4(64).expect("a TTL");

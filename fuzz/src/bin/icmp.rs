@@ -16,7 +16,12 @@ fn behind_others(quote: &model::Quote) -> bool {
 }
 
 fn check<A: Errors + Fragments + std::fmt::Debug>(frame: &[u8], l3: usize) {
-    let wanted = match look(frame) {
+    let seen = look(frame);
+    if seen == Sight::Elsewhere {
+        // Nobody looks at what it says.
+        return;
+    }
+    let wanted = match seen {
         Sight::Packet(packet)
             if packet.has_transport() && matches!(packet.protocol, ICMP | ICMPV6) =>
         {

@@ -25,9 +25,12 @@ fn check<A: Parse + std::fmt::Debug>(frame: &[u8], l3: usize) {
         (
             Err(NoTuple::Other | NoTuple::Reason(Reason::PassUnparsed)),
             Sight::Foreign | Sight::Broken,
-        ) => {
+        )
+        // Behind the route is what cannot be parsed.
+        | (Err(NoTuple::Reason(Reason::PassUnparsed)), Sight::Elsewhere) => {
             return;
         }
+        (Err(NoTuple::Reason(Reason::PassRouteLeft)), Sight::Elsewhere | Sight::Broken) => return,
         (found, seen) => panic!("parser: {found:?}, model: {seen:?}"),
     };
     let (headers, packet) = headers;

@@ -3,15 +3,15 @@
 //! The specification has no filter: what a false hit does, to the name under which a router tells
 //! of an error, is left open.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use probe_common::address::{Address as _, V4, V6};
-use probe_common::filter::position;
+use probe_common::filter::{position, position_of};
 use weir::explain::words;
 
 use super::world::Service;
 use crate::model::Side;
-use crate::model::quote::quote;
+use crate::model::quote::{is_redirect, quote};
 use crate::model::sight::{ICMP, ICMPV6, Sight, look};
 
 fn place(socket: SocketAddr) -> (u32, u64) {
@@ -37,10 +37,26 @@ pub fn is_mistaken(services: &[Service], side: Side, frame: &[u8]) -> bool {
     if side != Side::Egress || !is_error {
         return false;
     }
+    if is_redirect(frame, &packet) {
+        return is_mistaken_for_ours(services, packet.destination);
+    }
     let Some(key) = quote(frame, &packet).and_then(|quote| quote.key) else { return false };
     let sender = SocketAddr::new(packet.source, key.destination.port());
     let mut endpoints = services.iter().flat_map(|service| service.endpoints.iter().copied());
     passes(endpoints.clone(), sender) && endpoints.all(|endpoint| endpoint != sender)
+}
+
+/// Whether an address is neither a service's nor an endpoint's, and looks like one whatever its
+/// port.
+fn is_mistaken_for_ours(services: &[Service], ip: IpAddr) -> bool {
+    let place = |ip: IpAddr| match ip {
+        IpAddr::V4(_) => position_of(V4::from_words(words(ip))),
+        IpAddr::V6(_) => position_of(V6::from_words(words(ip))),
+    };
+    let sockets = |service: &Service| [&[service.vip][..], &service.endpoints].concat();
+    let mut ours = services.iter().flat_map(sockets).map(|socket| socket.ip());
+    // Ports have a bit each in the word of their address: any of them may be the one.
+    ours.clone().all(|other| other != ip) && ours.any(|other| place(other).0 == place(ip).0)
 }
 
 #[cfg(test)]

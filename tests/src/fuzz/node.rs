@@ -5,6 +5,7 @@ use aya::maps::{HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use probe_common::address::{V4, V6};
 use probe_common::fragment::{Fragment, FragmentKey};
+use probe_common::map::{Interface, MAX_MACS, device_mac};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use weir::datapath::{Datapath as _, Flows, Settings};
@@ -16,6 +17,10 @@ use crate::model::Outcome;
 
 /// Endpoints that a node has room for.
 const ENDPOINTS: u32 = 256;
+
+/// The MAC address that frames are sent to, and the interface's own: programs that are attached
+/// nowhere see packets of the loopback interface.
+pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 2], [0; 6]];
 
 /// Which program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +97,10 @@ impl Node {
             ..Settings::default()
         };
         let mut loaded = Loaded::new(&settings)?;
+        let [sent_to, own] = MACS.map(device_mac);
+        let mut macs = [own; MAX_MACS];
+        macs[0] = sent_to;
+        loaded.set_interface(1, &Interface { macs, ..Interface::default() })?;
         loaded.answer_at(answers.unwrap_or_default().iter().copied())?;
         let flows = Flows::new(loaded.object().ebpf())?;
         Ok(Self { loaded, flows, ids: (0..ENDPOINTS).collect(), buffer: vec![0; 4096] })

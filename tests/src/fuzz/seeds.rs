@@ -30,7 +30,7 @@ fn frames() -> Vec<Vec<u8>> {
         if from.is_ipv4() {
             frames.push(tcp.clone().ip_options(&[1; 8]).build());
         } else {
-            let exts = [Ext::HopByHop(1), Ext::DestOpts(2), Ext::Routing, Ext::AtomicFragment];
+            let exts = [Ext::HopByHop(1), Ext::DestOpts(2), Ext::Routing(0), Ext::AtomicFragment];
             frames.extend(exts.map(|ext| tcp.clone().ext(ext).build()));
             frames.push(exts.iter().fold(tcp.clone(), |packet, &ext| packet.ext(ext)).build());
             frames.extend(tcp.clone().ext(Ext::HopByHop(1)).build_fragments(24));

@@ -293,13 +293,23 @@ impl Talks {
         if rng.below(6) == 0 && v4 {
             packet = packet.ip_options(&[1; 40][..rng.below(41) as usize]);
         }
+        if rng.below(24) == 0 && v4 {
+            // Behind padding, a source route that has come so far.
+            let [kind, pointer] = [[131, 137][rng.below(2) as usize], 4 * rng.below(5) as u8];
+            let padding = rng.below(4) as usize;
+            packet = packet.ip_options(
+                &[&[1; 4][..padding], &[kind, 11, pointer], &[192, 0, 2, 9, 10, 0, 0, 1]].concat(),
+            );
+        }
         if rng.below(4) == 0 && !v4 {
             let most = if rng.below(4) == 0 { 8 } else { 3 };
             for _ in 0..rng.below(most) {
-                packet = packet.ext(match rng.below(4) {
+                packet = packet.ext(match rng.below(6) {
                     0 => Ext::HopByHop(1 + rng.below(2) as u8),
                     1 => Ext::DestOpts(1 + rng.below(3) as u8),
-                    2 => Ext::Routing,
+                    2 => Ext::Routing(0),
+                    3 => Ext::Routing(rng.below(2) as u8),
+                    4 => [Ext::HomeAddress, Ext::DestOpts(3)][usize::from(rng.below(4) > 0)],
                     _ => Ext::AtomicFragment,
                 });
             }
@@ -338,10 +348,14 @@ impl Talks {
         };
         let kind = kinds[rng.below(kinds.len() as u64) as usize];
         let sender = if rng.below(2) == 0 { router_ip(v4) } else { parsed.destination };
-        let error = IcmpError::new(sender, parsed.source, kind).rest([0, 0, 5, 0x14]);
         let header = parsed.l4 - parsed.l3;
-        let bytes = if rng.below(3) == 0 { rng.below(40) as usize } else { 64 };
-        let mut error = error.quote(about, header + bytes);
+        let bytes = header + if rng.below(3) == 0 { rng.below(40) as usize } else { 64 };
+        let mut error = if rng.below(8) == 0 {
+            IcmpError::redirect(sender, parsed.source, router_ip(v4), about, bytes)
+        } else {
+            let error = IcmpError::new(sender, parsed.source, kind).rest([0, 0, 5, 0x14]);
+            error.quote(about, bytes)
+        };
         if rng.below(8) == 0 {
             error = error.vlan(5).trailer(rng.below(40) as usize);
         }

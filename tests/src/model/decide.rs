@@ -6,8 +6,8 @@ use weir::model::Split;
 
 use super::fate::{About, Fate, Refusal};
 use super::flows::{Flow, From, Key};
-use super::quote::{key, quote};
-use super::sight::{ICMP, ICMPV6, Packet, Sight, TCP, be32, look};
+use super::quote::{is_redirect, key, quote, redirected};
+use super::sight::{ICMP, ICMPV6, Packet, Sight, TCP, UDP, be32, look};
 use super::tcp::{Connection, RST, SYN, Segment};
 use super::{Follow, Model, Removed, Side, siblings};
 
@@ -67,10 +67,11 @@ impl Model {
     /// A source port that had to be changed is any free one: it is taken from what came out of the
     /// program.
     pub fn decide(&mut self, side: Side, frame: &[u8], came_out: &[u8]) -> Fate {
-        let packet = match look(frame) {
-            Sight::Foreign | Sight::Broken => return Fate::Untouched,
-            Sight::Packet(packet) => packet,
-        };
+        let Sight::Packet(packet) = look(frame) else { return Fate::Untouched };
+        if side == Side::Ingress && self.macs.iter().all(|mac| frame[..6] != mac[..]) {
+            // Another host's, or many hosts'.
+            return Fate::Untouched;
+        }
         if !packet.has_transport() {
             return self.later_fragment(side, packet);
         }
@@ -112,6 +113,9 @@ impl Model {
     }
 
     fn error(&mut self, side: Side, frame: &[u8], packet: Packet) -> Fate {
+        if side == Side::Egress && is_redirect(frame, &packet) {
+            return self.redirect(frame, packet);
+        }
         let Some(quote) = quote(frame, &packet) else { return Fate::Untouched };
         if packet.destination != quote.packet.source {
             return Fate::Untouched;
@@ -131,6 +135,27 @@ impl Model {
         let named = if hidden { receiver } else { packet.source };
         self.count("icmp_translated");
         Fate::Translated(packet, quote, [named, sender], about)
+    }
+
+    /// A shorter way for a packet that was steered, or for whoever serves.
+    fn redirect(&mut self, frame: &[u8], packet: Packet) -> Fate {
+        let receiver = packet.destination;
+        let serves = self.splits.iter().any(|((_, vip), split)| {
+            let mut endpoints = split.subsets().iter().flat_map(|subset| &subset.endpoints);
+            vip.ip() == receiver || endpoints.any(|endpoint| endpoint.ip() == receiver)
+        });
+        let quoted = redirected(frame, &packet).filter(|quoted| !quoted.elsewhere);
+        let steered = quoted.is_some_and(|quoted| match quoted.has_transport() {
+            true if matches!(quoted.protocol, TCP | UDP) => key(frame, &quoted)
+                .is_some_and(|key| self.about_packet(Side::Egress, key).is_some()),
+            true => false,
+            false => self.about_fragment(Side::Egress, &quoted).is_some(),
+        });
+        if !serves && !steered {
+            return Fate::Untouched;
+        }
+        self.count("drop_redirect");
+        Fate::Dropped
     }
 
     /// The error goes the way of the packets that answer the quoted one.
@@ -343,7 +368,7 @@ impl Model {
 
     /// Answers a ping.
     fn echo(&mut self, packet: Packet) -> Fate {
-        if !is_one_host(packet.source) || !packet.to_one_host {
+        if !is_one_host(packet.source) {
             self.count("reject_silent");
             return Fate::Dropped;
         }
@@ -354,7 +379,7 @@ impl Model {
     /// Refuses a packet that came from outside.
     fn refuse(&mut self, why: &'static str, packet: Packet, segment: Option<Segment>) -> Fate {
         let reset = segment.is_some_and(|segment| segment.has(RST));
-        if reset || !packet.plain || !is_one_host(packet.source) || !packet.to_one_host {
+        if reset || !packet.plain || !is_one_host(packet.source) {
             self.count("reject_silent");
             return Fate::Dropped;
         }

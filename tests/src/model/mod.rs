@@ -26,7 +26,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use fate::{About, Fate, Refusal};
 pub use flows::{Flow, Flows, Key};
-pub use render::{Checksums, Outcome};
+pub use render::{Outcome, looks_partial};
 use sight::Packet;
 use weir::model::Split;
 
@@ -39,6 +39,7 @@ pub const COUNTED: &[&str] = &[
     "reject_no_port",
     "flow_adopted",
     "icmp_translated",
+    "drop_redirect",
     "answer_other",
 ];
 
@@ -55,6 +56,8 @@ pub enum Side {
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     hash_seed: u64,
+    /// The MAC addresses of the node's interface.
+    macs: [[u8; 6]; 2],
     splits: HashMap<(u8, SocketAddr), Split>,
     /// Endpoints that were removed, with their service's address.
     removed: HashMap<(u8, SocketAddr, SocketAddr), Removed>,
@@ -94,10 +97,10 @@ pub(crate) struct Follow {
 }
 
 impl Model {
-    /// A node without splits.
+    /// A node without splits, whose interface has these MAC addresses.
     #[must_use]
-    pub fn new(hash_seed: u64) -> Self {
-        Self { hash_seed, ..Self::default() }
+    pub fn new(hash_seed: u64, macs: [[u8; 6]; 2]) -> Self {
+        Self { hash_seed, macs, ..Self::default() }
     }
 
     /// From now on, what comes to a service's address and is for no split is answered.

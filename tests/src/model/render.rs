@@ -19,15 +19,6 @@ pub enum Outcome {
     Drop,
 }
 
-/// Which checksums may be found in a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checksums {
-    /// Complete ones alone.
-    Complete,
-    /// Also those that the sender left to hardware: the folded sum of the pseudo-header.
-    Partial,
-}
-
 /// The sum of 16-bit words, modulo 65,535: ones' complement arithmetic, with one zero.
 fn sum(bytes: &[u8]) -> u64 {
     let word = |pair: &[u8]| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0));
@@ -125,8 +116,17 @@ fn transport_length(packet: &Packet) -> u16 {
     packet.says.wrapping_sub(header as u16)
 }
 
+/// Whether the transport checksum is what a sender writes that leaves it to hardware: the folded
+/// sum of the pseudo-header.
+#[must_use]
+pub fn looks_partial(frame: &[u8], packet: &Packet) -> bool {
+    let ends = [packet.source, packet.destination];
+    let pseudo = pseudo(ends, packet.protocol, transport_length(packet).into());
+    be16(frame, field(packet)) == Some(folded(pseudo))
+}
+
 /// Replaces addresses and ports; by how much the sum of all that changed has grown.
-fn rewrite(frame: &mut [u8], packet: &Packet, to: Key, checksums: Checksums) -> u64 {
+fn rewrite(frame: &mut [u8], packet: &Packet, to: Key) -> u64 {
     let ends = [to.source.ip(), to.destination.ip()];
     let (of_addresses, of_header) = addresses(frame, packet, ends);
     let of_ports = replace(frame, packet.l4, &to.source.port().to_be_bytes())
@@ -136,13 +136,6 @@ fn rewrite(frame: &mut [u8], packet: &Packet, to: Key, checksums: Checksums) -> 
     if packet.protocol == UDP && checksum == 0 {
         return of_header + of_ports;
     }
-    if checksums == Checksums::Partial {
-        let of = |ends| folded(pseudo(ends, packet.protocol, transport_length(packet).into()));
-        if checksum == of([packet.source, packet.destination]) {
-            put16(frame, at, of(ends));
-            return 0;
-        }
-    }
     of_header + of_ports + correct(frame, at, of_addresses + of_ports, packet.protocol)
 }
 
@@ -150,7 +143,7 @@ fn rewrite(frame: &mut [u8], packet: &Packet, to: Key, checksums: Checksums) -> 
 fn translate(frame: &mut [u8], packet: &Packet, quote: &Quote, ends: [IpAddr; 2], about: About) {
     let end = packet.end.min(frame.len());
     let inner = match about {
-        About::Packet(key) => rewrite(&mut frame[..end], &quote.packet, key, Checksums::Complete),
+        About::Packet(key) => rewrite(&mut frame[..end], &quote.packet, key),
         About::Fragment(ends) => addresses(frame, &quote.packet, ends).1,
     };
     let (outer, _) = addresses(frame, packet, ends);
@@ -161,13 +154,13 @@ fn translate(frame: &mut [u8], packet: &Packet, quote: &Quote, ends: [IpAddr; 2]
 
 impl Fate {
     /// What comes out, and into `out` with which bytes.
-    pub fn render(&self, frame: &[u8], checksums: Checksums, out: &mut Vec<u8>) -> Outcome {
+    pub fn render(&self, frame: &[u8], out: &mut Vec<u8>) -> Outcome {
         out.clear();
         out.extend_from_slice(frame);
         match self {
             Self::Untouched => {}
             Self::Rewritten(packet, to) => {
-                rewrite(out, packet, *to, checksums);
+                rewrite(out, packet, *to);
             }
             Self::Following(packet, ends) => {
                 addresses(out, packet, *ends);

@@ -23,6 +23,10 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
+/// Loose and strict source route (RFC 791, section 3.1).
+const SOURCE_ROUTES: [u8; 2] = [131, 137];
+/// The option Home Address of Mobile IPv6 (RFC 6275, section 6.3), as it is aligned.
+const HOME_ADDRESS: [u8; 2] = [201, 16];
 
 /// What a frame is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,9 @@ pub enum Sight {
     Foreign,
     /// IP, but cut short or contradictory, or behind too many extension headers.
     Broken,
+    /// IP whose addresses are not the ones that it goes between: a source route has hops left, or
+    /// its source is only where it is at the moment.
+    Elsewhere,
     /// A packet with ports, an ICMP message, or a fragment of whatever.
     Packet(Packet),
 }
@@ -44,7 +51,7 @@ pub struct Packet {
     pub l4: usize,
     /// Where the packet ends, as it says itself; the frame may go on, or end before.
     pub end: usize,
-    /// What its length field says; 0 of TCP if it is longer than 16 bits can say (Linux: BIG TCP).
+    /// What its length field says.
     pub says: u16,
     /// Source address.
     pub source: IpAddr,
@@ -54,8 +61,8 @@ pub struct Packet {
     pub protocol: u8,
     /// Neither IPv4 options nor IPv6 extension headers.
     pub plain: bool,
-    /// Whether it was sent to one host on the link, not to a group or all of them.
-    pub to_one_host: bool,
+    /// IPv6: a routing header has segments left, or the source has a home address.
+    pub elsewhere: bool,
     /// Of a part of a larger packet.
     pub fragment: Option<Fragment>,
 }
@@ -123,7 +130,13 @@ pub fn look(frame: &[u8]) -> Sight {
         Some(_) => return Sight::Foreign,
         None => return Sight::Broken,
     };
+    if ethertype(l3) == Some(0x0800) && has_hops_left_v4(frame, l3) {
+        return Sight::Elsewhere;
+    }
     let Some(packet) = packet else { return Sight::Broken };
+    if packet.elsewhere {
+        return Sight::Elsewhere;
+    }
     if !packet.has_transport() {
         return Sight::Packet(packet);
     }
@@ -134,11 +147,40 @@ pub fn look(frame: &[u8]) -> Sight {
         ICMPV6 if !packet.v4() => (8, 8),
         _ => return Sight::Foreign,
     };
-    let long = packet.says == 0 && matches!(packet.protocol, TCP | UDP);
-    if (packet.l4 + header > packet.end && !long) || packet.l4 + there > frame.len() {
+    if packet.l4 + there > frame.len() {
+        return Sight::Broken;
+    }
+    let own = match packet.protocol {
+        TCP => 4 * usize::from(frame[packet.l4 + 12] >> 4),
+        _ => 0,
+    };
+    // Longer than 16 bits can say (Linux: BIG TCP).
+    let long = packet.says == 0 && packet.protocol == TCP && frame.len() > 0xffff;
+    if packet.l4 + header.max(own) > packet.end && !long {
         return Sight::Broken;
     }
     Sight::Packet(packet)
+}
+
+/// Whether an IPv4 packet has a source route that is not at its end (RFC 791, section 3.1).
+fn has_hops_left_v4(bytes: &[u8], l3: usize) -> bool {
+    let words = usize::from(bytes.get(l3).copied().unwrap_or_default() & 0xf);
+    let end = bytes.len().min(l3 + 4 * words);
+    let mut options = bytes.get(l3 + 20..end).unwrap_or_default();
+    while let [kind, rest @ ..] = options {
+        options = match (kind, rest) {
+            (0, _) => return false,
+            (1, _) => rest,
+            (kind, [length, pointer, ..]) if SOURCE_ROUTES.contains(kind) => {
+                return pointer <= length;
+            }
+            (_, [length, ..]) if *length >= 2 => {
+                options.get(usize::from(*length)..).unwrap_or_default()
+            }
+            _ => return false,
+        };
+    }
+    false
 }
 
 /// An IPv4 header (RFC 791, section 3.1).
@@ -165,7 +207,7 @@ pub(crate) fn v4(bytes: &[u8], l3: usize) -> Option<Packet> {
             next_to_transport: true,
         }),
         plain: header == 20,
-        to_one_host: bytes[0] & 1 == 0,
+        elsewhere: false,
     })
 }
 
@@ -182,11 +224,16 @@ pub(crate) fn v6(bytes: &[u8], l3: usize) -> Option<Packet> {
         destination: address(bytes, l3 + 24, false)?,
         protocol: bytes[l3 + 6],
         fragment: None,
+        elsewhere: false,
         plain: true,
-        to_one_host: bytes[0] & 1 == 0,
     };
     let next = packet.protocol;
     for walked in 0.. {
+        packet.elsewhere |= match packet.protocol {
+            ROUTING => *bytes.get(packet.l4 + 3)? > 0,
+            DESTINATION => *bytes.get(packet.l4 + 6..packet.l4 + 8)? == HOME_ADDRESS,
+            _ => false,
+        };
         let length = match packet.protocol {
             HOP_BY_HOP | ROUTING | DESTINATION => 8 + 8 * usize::from(*bytes.get(packet.l4 + 1)?),
             FRAGMENT => {

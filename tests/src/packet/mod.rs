@@ -49,8 +49,12 @@ pub enum Ext {
     HopByHop(u8),
     /// Destination options of so many times 8 bytes (at least 1), all padding.
     DestOpts(u8),
-    /// A routing header of type 2 with no segments left, carrying one address.
-    Routing,
+    /// A routing header of type 2, carrying one address, with so many segments left.
+    Routing(u8),
+    /// A segment routing header (type 4) of two segments, of which so many are left.
+    SegmentRouting(u8),
+    /// Destination options with a home address (RFC 6275).
+    HomeAddress,
     /// A fragment header of a packet that is whole (offset 0, no more fragments).
     AtomicFragment,
 }
@@ -334,14 +338,18 @@ pub(crate) fn extension(ext: Ext, id: u32) -> (u8, Vec<u8>) {
     match ext {
         Ext::HopByHop(units) => (HOP_BY_HOP, padding(units)),
         Ext::DestOpts(units) => (DEST_OPTS, padding(units)),
-        Ext::Routing => {
-            let mut bytes = vec![0, 2, 2, 0, 0, 0, 0, 0];
-            bytes.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x99]);
-            (ROUTING, bytes)
+        Ext::Routing(left) => (ROUTING, [&[0, 2, 2, left, 0, 0, 0, 0], &ON_THE_WAY[..]].concat()),
+        Ext::SegmentRouting(left) => {
+            let header = [0, 4, 4, left, 1, 0, 0, 0];
+            (ROUTING, [&header, &ON_THE_WAY[..], &ON_THE_WAY].concat())
         }
+        Ext::HomeAddress => (DEST_OPTS, [&[0, 2, 1, 2, 0, 0, 201, 16], &ON_THE_WAY[..]].concat()),
         Ext::AtomicFragment => (FRAGMENT, fragment_header(0, false, id)),
     }
 }
+
+/// An address in a routing header, 2001:db8::99.
+const ON_THE_WAY: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x99];
 
 /// A fragment header, its first byte left open.
 fn fragment_header(offset: usize, more: bool, id: u32) -> Vec<u8> {

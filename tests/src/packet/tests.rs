@@ -28,7 +28,7 @@ fn shapes() -> Vec<Packet> {
                     } else {
                         packet = packet.ext(Ext::HopByHop(1)).ext(Ext::DestOpts(3));
                         shapes.push(packet.clone());
-                        shapes.push(packet.ext(Ext::Routing).ext(Ext::AtomicFragment));
+                        shapes.push(packet.ext(Ext::Routing(0)).ext(Ext::AtomicFragment));
                     }
                 }
             }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, loaded_maps};
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use probe_common::map::{EndpointStats, SubsetStats};
+use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetStats, device_mac};
 use probe_common::reason::Reason;
 use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Object, Settings};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
@@ -211,6 +211,13 @@ impl Node {
         self.loaded.publish(split, 0).unwrap_or_else(|error| panic!("{}: {error:#}", split.name()));
     }
 
+    /// Says to which MAC addresses frames are the node's.
+    pub fn set_macs(&mut self, macs: [[u8; 6]; MAX_MACS]) {
+        // Programs that are attached nowhere see packets of the loopback interface.
+        let known = Interface { macs: macs.map(device_mac), ..Interface::default() };
+        self.loaded.set_interface(1, &known).expect("written");
+    }
+
     /// Has what is for no split answered at these addresses.
     pub fn answer_at(&mut self, addresses: &[IpAddr]) {
         self.loaded.answer_at(addresses.iter().copied()).expect("the map takes them");
@@ -263,9 +270,23 @@ impl Node {
 
     /// Runs a frame through a program; what came out is valid until the next run.
     pub fn run(&mut self, hook: Hook, frame: &[u8]) -> (Verdict, &[u8]) {
+        self.run_with(hook, frame, None)
+    }
+
+    /// As [`Node::run`] at egress, of a packet that the node forwards: without this, it is one of
+    /// its own.
+    pub fn run_forwarded(&mut self, frame: &[u8]) -> (Verdict, &[u8]) {
+        // `struct __sk_buff` as far as the index of the interface where the packet came in.
+        let mut context = [0; 40];
+        context[36..].copy_from_slice(&1_u32.to_ne_bytes());
+        self.run_with(Hook::Reply, frame, Some(&context))
+    }
+
+    fn run_with(&mut self, hook: Hook, frame: &[u8], context: Option<&[u8]>) -> (Verdict, &[u8]) {
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut self.buffer),
+            ctx_in: context,
             ..TestRunOptions::default()
         };
         let program = self.loaded.object().ebpf().program(hook.program()).expect("a program");

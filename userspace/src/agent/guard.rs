@@ -45,7 +45,7 @@ impl Guard {
             devices: Devices::new().context("cannot list network interfaces")?,
             drivers: Drivers::new().context("cannot ask what drivers can do with XDP")?,
             survey: Survey::new().context("cannot ask netfilter what is registered")?,
-            notices: Notices::new(),
+            notices: Notices::of_nftables(),
             state,
             setting,
             fast_path,
@@ -91,7 +91,7 @@ impl Watch {
             std::thread::sleep(PAUSE);
         }
         if self.setting != Setting::On
-            && let Err(error) = self.fast_path.close()
+            && let Err(error) = self.fast_path.run_out()
         {
             warn!("fast path: {error}; it closes by itself in {} s", VALID.as_secs());
         }

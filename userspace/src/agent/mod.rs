@@ -16,6 +16,7 @@ mod state;
 mod stats;
 mod status;
 mod steering;
+mod topology;
 mod troubles;
 
 use std::os::unix::net::UnixListener;
@@ -40,6 +41,7 @@ use crate::source::Problem;
 use files::Reader;
 use guard::Guard;
 use observe::{Observer, Scrapes};
+use topology::Topology;
 
 pub use state::State;
 #[cfg(test)]
@@ -103,6 +105,7 @@ async fn follow(
         warn!("the network interfaces are not known yet");
     }
 
+    let topology = Topology::start(Arc::clone(&state))?;
     let guard = Guard::start(Arc::clone(&state), config.fast_path)?;
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
     let kernel_log = kernel_log::start(config, &state)?;
@@ -129,6 +132,7 @@ async fn follow(
     }
     census.abort();
     drop(guard);
+    drop(topology);
     drop(stop);
     // A client that holds a request open does not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;

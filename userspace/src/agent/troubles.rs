@@ -37,6 +37,8 @@ pub(super) enum Work {
     Census,
     /// To say which way packets may go.
     FastPath,
+    /// To say what interfaces and routes there are.
+    Topology,
 }
 
 impl Work {
@@ -55,6 +57,7 @@ impl Work {
             Self::Drain => "taking out endpoints that have drained",
             Self::Census => "counting flows",
             Self::FastPath => "telling the programs about the fast path",
+            Self::Topology => "telling the programs about network interfaces",
         }
     }
 }

@@ -41,6 +41,13 @@ impl FastPath {
         self.set(u64::MAX)
     }
 
+    /// Has its time run out, if it is open: nobody will say so again.
+    pub fn run_out(&mut self) -> Result<(), DatapathError> {
+        // As if it had been open until the first moment that there was.
+        let until = at("FAST_PATH", self.until.get(&0, 0))?;
+        self.set(until.min(1))
+    }
+
     /// Closes it.
     pub fn close(&mut self) -> Result<(), DatapathError> {
         self.set(0)

@@ -5,6 +5,7 @@
 //! packet. Kernels without TCX get a clsact filter of a fixed place instead,
 //! for which the pinned program stands.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -138,6 +139,13 @@ pub fn attach(
         }
     }
     Ok(mode)
+}
+
+/// The interfaces where replies that leave are seen.
+pub fn carriers_of_replies(pins: &Pins) -> Result<BTreeSet<u32>, ObjectError> {
+    let attached = pins.attached()?.into_iter();
+    let replies = attached.filter(|(_, hook)| tc_hook(hook) == Some(REPLY));
+    Ok(replies.map(|(index, _)| index).collect())
 }
 
 /// What [`attach`] attached to an interface and somebody else has detached since, for

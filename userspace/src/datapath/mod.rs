@@ -15,6 +15,7 @@ mod features;
 mod flows;
 mod hooks;
 mod identity;
+mod interfaces;
 mod kernel;
 mod log;
 mod mapped;
@@ -36,9 +37,10 @@ pub use fast_path::FastPath;
 pub use features::{Feature, features, has_route_mtu, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};
 pub use hooks::{
-    AttachError, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, Interface, Mode, attach, detach_all,
-    detached,
+    AttachError, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, Interface, Mode, attach,
+    carriers_of_replies, detach_all, detached,
 };
+pub use interfaces::Interfaces;
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;

@@ -16,14 +16,31 @@ pub struct Device {
     pub has_peer_elsewhere: bool,
     /// It has a queueing discipline: packets that leave have to wait for their turn.
     pub queues: bool,
+    /// It is up, and not loopback.
+    pub is_up: bool,
     /// Its MAC address, or zeros.
     pub mac: [u8; 6],
-    /// It is a port of another interface: of a bridge, a bond and the like.
-    pub has_master: bool,
+    /// What made it, as `ip -d link` says: "veth", "bridge"; none for a physical one.
+    pub kind: Option<String>,
+    /// The interface that it is a port of: a bridge, a bond and the like.
+    pub master: Option<u32>,
+    /// The interface of this namespace that it is on top of, or in a pair with.
+    pub lower: Option<u32>,
     /// A queueing discipline of it does more, perhaps, than to let packets leave in turn.
     pub shapes: bool,
     /// Where it has room for TC filters, if anywhere.
     pub filters: Option<Filters>,
+}
+
+/// Interfaces whose frames come in and leave by the interface below them, as they are or with a
+/// VLAN tag. Not macvtap, whose frames are a virtual machine's.
+pub(super) const UPPERS: [&str; 3] = ["vlan", "macvlan", "ipvlan"];
+
+impl Device {
+    /// Whether it is of one of these kinds.
+    pub(super) fn is_a(&self, kinds: &[&str]) -> bool {
+        self.kind.as_deref().is_some_and(|kind| kinds.contains(&kind))
+    }
 }
 
 /// Lists the interfaces of a network namespace.
@@ -35,12 +52,16 @@ impl Devices {
         Netlink::open(libc::NETLINK_ROUTE).map(Self)
     }
 
-    /// All there are, by index.
-    pub fn list(&mut self) -> io::Result<BTreeMap<u32, Device>> {
+    /// All there are, by index, without what is said by their queueing disciplines.
+    pub fn links(&mut self) -> io::Result<BTreeMap<u32, Device>> {
         const LINK_MESSAGE: usize = 16;
         let links = self.0.list(libc::RTM_GETLINK, &[0; LINK_MESSAGE])?;
-        let mut devices: BTreeMap<u32, Device> =
-            links.iter().filter_map(|message| device(message, LINK_MESSAGE)).collect();
+        Ok(links.iter().filter_map(|message| device(message, LINK_MESSAGE)).collect())
+    }
+
+    /// All there are, by index.
+    pub fn list(&mut self) -> io::Result<BTreeMap<u32, Device>> {
+        let mut devices = self.links()?;
         for message in self.0.list(libc::RTM_GETQDISC, &[0; filters::MESSAGE])? {
             let Some(device) = index(&message).and_then(|index| devices.get_mut(&index)) else {
                 continue;
@@ -80,17 +101,51 @@ fn device(message: &[u8], header: usize) -> Option<(u32, Device)> {
     let kind = of(libc::IFLA_LINKINFO).and_then(|info| attribute(info, libc::IFLA_INFO_KIND));
     // Not of netkit: its pairs have programs of their own, and a policy, which a packet that is
     // handed to the peer does not meet.
-    let pair = kind.map(text).as_deref() == Some("veth");
+    let kind = kind.map(text);
+    let pair = kind.as_deref() == Some("veth");
+    let elsewhere = of(libc::IFLA_LINK_NETNSID).is_some();
+    // The third word of `struct ifinfomsg`.
+    let flags = message.get(8..).and_then(number)?;
+    let index_of = |kind| of(kind).and_then(number).map(i32::cast_unsigned);
     let device = Device {
         name: of(libc::IFLA_IFNAME).map(text)?,
-        has_peer_elsewhere: pair && of(libc::IFLA_LINK_NETNSID).is_some(),
+        kind,
+        has_peer_elsewhere: pair && elsewhere,
         queues: of(libc::IFLA_QDISC).map(text).is_none_or(|qdisc| qdisc != "noqueue"),
+        is_up: flags & (libc::IFF_UP | libc::IFF_LOOPBACK) == libc::IFF_UP,
         mac: of(libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).unwrap_or_default(),
-        has_master: of(libc::IFLA_MASTER).is_some(),
+        master: index_of(libc::IFLA_MASTER),
+        lower: if elsewhere { None } else { index_of(libc::IFLA_LINK) },
         shapes: false,
         filters: None,
     };
     Some((index(message)?, device))
+}
+
+/// The interfaces out of which routes may lead, and where none of `carriers` sees what leaves:
+/// neither themselves nor what is below them.
+pub fn unseen(devices: &BTreeMap<u32, Device>, carriers: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let is_vrf = |index| devices.get(&index).is_some_and(|device| device.is_a(&["vrf"]));
+    // No route leads to a port of a bridge or a bond, but to one of a VRF.
+    let is_exit = |device: &Device| device.is_up && device.master.is_none_or(is_vrf);
+    let mut seen = carriers.clone();
+    // What is seen of one below is seen of the one above, and so on up.
+    loop {
+        let above = |(index, device): (&u32, &Device)| {
+            let lower = device.lower.filter(|_| device.is_a(&UPPERS));
+            let ports = devices.iter().filter(|(_, port)| port.master == Some(*index));
+            let mut below = lower.into_iter().chain(ports.map(|(&port, _)| port));
+            !seen.contains(index) && !is_vrf(*index) && below.any(|below| seen.contains(&below))
+        };
+        let more: Vec<u32> =
+            devices.iter().filter(|&one| above(one)).map(|(&index, _)| index).collect();
+        if more.is_empty() {
+            break;
+        }
+        seen.extend(more);
+    }
+    let unseen = devices.iter().filter(|(index, device)| is_exit(device) && !seen.contains(index));
+    unseen.map(|(&index, _)| index).collect()
 }
 
 /// The interfaces that packets may be spared: those with a peer elsewhere on
@@ -149,6 +204,37 @@ mod tests {
             message.extend(more);
             let (index, found) = device(&message, 16).unwrap();
             assert_eq!((index, found.has_peer_elsewhere), (7, expected), "{kind}: {what}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_is_seen_by_what_is_below() {
+        let device = |kind: &str, master, lower| Device {
+            kind: Some(kind.into()),
+            is_up: true,
+            master,
+            lower,
+            ..Device::default()
+        };
+        let devices = BTreeMap::from([
+            (2, device("veth", Some(4), None)),
+            (3, device("veth", Some(4), None)),
+            (4, device("bridge", None, None)),
+            (5, device("vlan", None, Some(4))),
+            (6, device("vxlan", None, Some(2))),
+            (7, device("veth", Some(8), None)),
+            (8, device("vrf", None, None)),
+            (9, Device { is_up: false, ..device("veth", None, None) }),
+        ]);
+        let cases: [(&[u32], &[u32], &str); 4] = [
+            (&[], &[4, 5, 6, 7, 8], "nothing is seen; ports of a bridge have no routes"),
+            (&[2], &[6, 7, 8], "a port sees what leaves its bridge and VLANs on top; not a tunnel"),
+            (&[4], &[6, 7, 8], "a bridge"),
+            (&[7], &[4, 5, 6, 8], "a VRF sends nothing"),
+        ];
+        for (carriers, expected, what) in cases {
+            let found = unseen(&devices, &carriers.iter().copied().collect());
+            assert_eq!(found, expected.iter().copied().collect(), "{what}");
         }
     }
 

@@ -7,17 +7,21 @@
 mod choice;
 mod devices;
 mod filters;
+mod macs;
 mod netlink;
 mod nfnetlink;
 mod obstacle;
+mod routes;
 mod survey;
 mod xdp_devices;
 
 pub use choice::{Choice, choose};
-pub use devices::{Device, Devices, peers};
+pub use devices::{Device, Devices, peers, unseen};
 pub use filters::{Filter, Filters};
+pub use macs::macs;
 pub use netlink::Netlink;
 pub use nfnetlink::Notices;
 pub use obstacle::{Family, Obstacle};
+pub use routes::{RouteMtus, Routes};
 pub use survey::Survey;
 pub use xdp_devices::{Drivers, XdpFeatures, xdp_devices};

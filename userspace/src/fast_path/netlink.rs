@@ -37,21 +37,35 @@ impl Netlink {
     /// All objects of a kind: what follows the message headers.
     pub fn list(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         for _ in 0..ATTEMPTS {
-            if let Some(list) = self.exchange(kind, NLM_F_DUMP, body)? {
+            let mut list = Vec::new();
+            if self.exchange(kind, NLM_F_DUMP, body, |message| list.push(message.to_vec()))? {
                 return Ok(list);
             }
         }
         Err(io::Error::other("it changes faster than it can be listed"))
     }
 
+    /// All objects of a kind, one after the other, of which there may be too many to be kept. If
+    /// some change meanwhile, others may be missing or come twice.
+    pub fn visit(&mut self, kind: u16, body: &[u8], visit: impl FnMut(&[u8])) -> io::Result<()> {
+        self.exchange(kind, NLM_F_DUMP, body, visit).map(|_| ())
+    }
+
     /// The one answer to a question.
     pub fn ask(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
-        let answer = self.exchange(kind, 0, body)?.unwrap_or_default().pop();
+        let mut answer = None;
+        self.exchange(kind, 0, body, |message| answer = Some(message.to_vec()))?;
         answer.ok_or_else(|| io::Error::other("no answer"))
     }
 
-    /// None if what was listed changed meanwhile.
-    fn exchange(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<Option<Vec<Vec<u8>>>> {
+    /// False if what was listed changed meanwhile.
+    fn exchange(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        body: &[u8],
+        mut visit: impl FnMut(&[u8]),
+    ) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = vec![0; 16];
         request.extend_from_slice(body);
@@ -62,7 +76,7 @@ impl Netlink {
         header.set_flags(NLM_F_REQUEST | flags);
         header.set_sequence_number(self.sequence);
         self.socket.send_to(&request, &SocketAddr::new(0, 0), 0)?;
-        let (mut list, mut whole) = (Vec::new(), true);
+        let mut whole = true;
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
             let mut rest = datagram.as_slice();
@@ -76,14 +90,14 @@ impl Netlink {
                     NLMSG_DONE | NLMSG_ERROR => {
                         let code = number(message.payload()).unwrap_or_default();
                         return match code {
-                            0 => Ok(whole.then_some(list)),
+                            0 => Ok(whole),
                             code => Err(io::Error::from_raw_os_error(-code)),
                         };
                     }
-                    _ => list.push(message.payload().to_vec()),
+                    _ => visit(message.payload()),
                 }
                 if ours && flags == 0 {
-                    return Ok(Some(list));
+                    return Ok(whole);
                 }
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             }

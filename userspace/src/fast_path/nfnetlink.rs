@@ -76,21 +76,20 @@ fn chain(message: &[u8]) -> Option<Obstacle> {
     Some(Obstacle::Chain { family, point, name: name.join(" ") })
 }
 
-/// Tells when something in nftables has changed.
+/// Tells when something has changed.
 pub struct Notices(Option<Socket>);
 
 impl Notices {
-    /// Of the network namespace of the calling thread. Where the kernel has no
-    /// nftables, there are none.
-    pub fn new() -> Self {
-        let open = || -> io::Result<Socket> {
-            let mut socket = Socket::new(libc::NETLINK_NETFILTER as isize)?;
-            socket.bind(&SocketAddr::new(0, 0))?;
-            socket.add_membership(NFTABLES_GROUP)?;
-            socket.set_non_blocking(true)?;
-            Ok(socket)
-        };
-        Self(open().ok())
+    /// Of nftables, in the network namespace of the calling thread. Where the kernel does not
+    /// have it, there are none.
+    pub fn of_nftables() -> Self {
+        Self(listen(libc::NETLINK_NETFILTER, NFTABLES_GROUP).ok())
+    }
+
+    /// Of interfaces, in the network namespace of the calling thread.
+    pub fn of_links() -> io::Result<Self> {
+        const RTNLGRP_LINK: u32 = 1;
+        listen(libc::NETLINK_ROUTE, RTNLGRP_LINK).map(|socket| Self(Some(socket)))
     }
 
     /// Waits for the next change, for at most that long.
@@ -111,10 +110,12 @@ impl Notices {
     }
 }
 
-impl Default for Notices {
-    fn default() -> Self {
-        Self::new()
-    }
+fn listen(protocol: libc::c_int, group: u32) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol as isize)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    socket.add_membership(group)?;
+    socket.set_non_blocking(true)?;
+    Ok(socket)
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ pub fn xdp_devices(
         let driver = drivers.get(&index)?;
         let basic = driver.has(XdpFeatures::BASIC);
         // A master would take the packets of its ports, or not, before they are routed.
-        let gives = basic && !device.has_master && gives(index);
+        let gives = basic && device.master.is_none() && gives(index);
         // What leaves from XDP waits in no queue of the stack, and meets no filter.
         let filtered = device.filters.is_some_and(Filters::has_egress);
         let free = !device.shapes && !filtered && !has_strangers(index);
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(word_of(filters(Filters::Ingress)), word(ALL), "nothing at egress");
         let no_source = word(ALL & !DEVICE_GIVES);
         assert_eq!(word_of(|_, _, said| said[0] = false), no_source, "not at XDP");
-        assert_eq!(word_of(|device, _, _| device.has_master = true), no_source, "a port");
+        assert_eq!(word_of(|device, _, _| device.master = Some(3)), no_source, "a port");
         let no_driver = word(DEVICE_TAKES | DEVICE_TAKES_PARTS);
         assert_eq!(word_of(|_, driver, _| *driver &= !1), no_driver, "no programs");
         let one_buffer = word(ALL & !DEVICE_TAKES_PARTS);
