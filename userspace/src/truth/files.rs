@@ -33,7 +33,7 @@ impl Truth {
         base.problems.clone_from(&files.problems);
         base.problems.extend(files.files.iter().flat_map(|f| f.documents.problems.iter().cloned()));
         let emptied = self.emptied(files);
-        base.problems.extend(emptied.iter().map(|name| Problem::of_file(name, EMPTIED.to_owned())));
+        base.problems.extend(emptied.iter().map(|name| Problem::of_file(name, EMPTIED)));
         let chosen = self.chosen(files, &mut base.problems);
         self.replace_documents(kept, (files, &emptied), chosen, &mut base);
         let mut names = base.resolver.update().names;
