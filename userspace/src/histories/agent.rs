@@ -86,12 +86,14 @@ impl Agent {
         (SystemTime::UNIX_EPOCH + Duration::from_secs(self.ticks)).into()
     }
 
+    /// A file that says nothing any more is removed.
     fn files(&mut self, texts: &[(String, String)]) -> Files {
         let read = |(name, text): &(String, String)| {
             let known = self.read.entry((name.clone(), text.clone()));
             known.or_insert_with(|| Files::of([(name, text)]).files.remove(0)).clone()
         };
-        Files { files: texts.iter().map(read).collect(), ..Files::default() }
+        let there = texts.iter().filter(|(_, text)| !text.is_empty());
+        Files { files: there.map(read).collect(), ..Files::default() }
     }
 
     /// Files say this now.
