@@ -84,6 +84,11 @@ pub struct Walked {
     pub first: bool,
 }
 
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
+}
+
 /// Walks IPv6 extension headers, of which the first is at `offset` and has the
 /// number `protocol`. An error is [`Reason::PassUnparsed`], for a fragment
 /// other than the first [`Reason::PassFragment`], or [`Reason::PassRouteLeft`]
@@ -94,12 +99,12 @@ pub fn extensions(
     offset: usize,
     protocol: u8,
 ) -> Result<Walked, Reason> {
-    let (mut l4, mut protocol, mut first, mut walked) = (offset, protocol, false, 0);
-    while matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
-        let [next, units]: [u8; 2] = frame.load(l4).ok_or(Reason::PassUnparsed)?;
-        if walked == MAX_EXTENSIONS {
-            return Err(Reason::PassUnparsed);
+    let (mut l4, mut protocol, mut first) = (offset, protocol, false);
+    for _ in 0..MAX_EXTENSIONS {
+        if !is_extension(protocol) {
+            return Ok(Walked { l4, protocol, first });
         }
+        let [next, units]: [u8; 2] = frame.load(l4).ok_or(Reason::PassUnparsed)?;
         first = false;
         if protocol == ROUTING {
             let [_, left]: [u8; 2] = frame.load(l4 + 2).ok_or(Reason::PassUnparsed)?;
@@ -122,9 +127,11 @@ pub fn extensions(
             first = place & 1 != 0;
             length = 8;
         }
-        walked += 1;
         protocol = next;
         l4 += length;
+    }
+    if is_extension(protocol) {
+        return Err(Reason::PassUnparsed);
     }
     Ok(Walked { l4, protocol, first })
 }
