@@ -11,7 +11,7 @@ use probe_common::reason::Reason;
 
 use crate::family::Family;
 use crate::filter::{self, Sorted};
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Frame, Verdict, opaque};
 use crate::generations;
 use crate::log;
 use crate::maps::{count, other_ports};
@@ -61,12 +61,20 @@ fn family<A: Family, F: Frame + Steps<A, INGRESS>, const INGRESS: bool>(
     l3: usize,
 ) -> Verdict {
     let sorted = filter::sort::<A, F, INGRESS>(frame, l3);
-    if INGRESS && !matches!(sorted, Sorted::Done(_)) && !frame.is_to_node() {
+    // Defined whatever it is: kernels before 6.3 refuse to read a place on the stack that was not
+    // written on this way, and what is kept over the look-up below is kept there.
+    let place = match sorted {
+        Sorted::Flow(place) => place.0,
+        Sorted::Other | Sorted::Fragment => 0,
+        Sorted::Done(verdict) => return verdict,
+    };
+    let place = Place(opaque(place));
+    if INGRESS && !frame.is_to_node() {
         // Another host's, or only bridged here. The stack will do with it what it does.
         return Verdict::Pass;
     }
     let place = match sorted {
-        Sorted::Flow(place) => frame.fast(place),
+        Sorted::Flow(_) => frame.fast(place),
         Sorted::Done(verdict) => return verdict,
         Sorted::Fragment => return frame.fragment(l3),
         Sorted::Other => {
