@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use probe_common::address::{Address, Tuple, V4, V6};
-use probe_common::parse::{NoTuple, Parse, TCP, UDP, ethernet};
+use probe_common::parse::{NoTuple, Parse, TCP, UDP, destination, ethernet, source};
 use probe_common::reason::Reason;
 use weir_fuzz::key_of;
 use weir_fuzz::model::quote::key;
@@ -44,8 +44,9 @@ fn check<A: Parse + std::fmt::Debug>(frame: &[u8], l3: usize) {
     let mut tuple = Tuple::<A>::empty();
     tuple.load(frame, &headers).expect("ports");
     assert_eq!(Some(key_of(&tuple)), key(frame, packet));
-    assert_eq!(headers.source(frame), Some((tuple.src, tuple.sport)));
-    assert_eq!(headers.destination(frame), Some((tuple.dst, tuple.dport)));
+    let (l3, l4) = (headers.l3, headers.l4);
+    assert_eq!(source(frame, l3, l4), Some((tuple.src, tuple.sport)));
+    assert_eq!(destination(frame, l3, l4), Some((tuple.dst, tuple.dport)));
 }
 
 fuzz_target!(|frame: &[u8]| {

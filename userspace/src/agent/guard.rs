@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tracing::{info, warn};
 
+use super::background::Background;
 use super::state::State;
 use super::troubles::Work;
 use crate::config::FastPath as Setting;
@@ -31,10 +31,7 @@ const VALID: Duration = Duration::from_secs(3);
 
 /// The watch, a thread that ends on drop. It closes the way then, unless that
 /// is open by the operator's word.
-pub(super) struct Guard {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Guard(#[expect(dead_code, reason = "held until it is dropped")] Background);
 
 impl Guard {
     /// Starts it; the first choice has been made when this returns.
@@ -53,19 +50,7 @@ impl Guard {
             checks_mtu: datapath::has_route_mtu(),
         };
         watch.look();
-        let stop = Arc::<AtomicBool>::default();
-        let stopped = Arc::clone(&stop);
-        let run = move || watch.run(&stopped);
-        let thread = std::thread::Builder::new().name("fast path".to_owned()).spawn(run)?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // A panic of it has been printed.
-        self.thread.take().map(JoinHandle::join);
+        Ok(Self(Background::start("fast path", move |stop| watch.run(stop))?))
     }
 }
 

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use probe_common::map::{HAS_UNSEEN_EXIT, Interface, LEAVES_UNSEEN};
 
+use super::background::Background;
 use super::state::State;
 use super::troubles::Work;
 use crate::datapath::{Interfaces, Pins, carriers_of_replies};
@@ -23,10 +23,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The watch, a thread that ends on drop. What the programs know stays.
-pub(super) struct Topology {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(super) struct Topology(#[expect(dead_code, reason = "held until it is dropped")] Background);
 
 impl Topology {
     /// Starts it; the programs have been told what there is when this returns.
@@ -41,25 +38,14 @@ impl Topology {
             state,
         };
         watch.look();
-        let stop = Arc::<AtomicBool>::default();
-        let stopped = Arc::clone(&stop);
-        let run = move || {
-            while !stopped.load(Ordering::Relaxed) {
+        let thread = Background::start("topology", move |stop| {
+            while !stop.load(Ordering::Relaxed) {
                 watch.notices.wait(PERIOD);
                 watch.look();
                 std::thread::sleep(PAUSE);
             }
-        };
-        let thread = std::thread::Builder::new().name("topology".to_owned()).spawn(run)?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for Topology {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // A panic of it has been printed.
-        self.thread.take().map(JoinHandle::join);
+        });
+        Ok(Self(thread?))
     }
 }
 

@@ -56,9 +56,9 @@ fn user(uid: u32) -> String {
     known.map_or_else(|| format!("user {uid}"), |user| user.name)
 }
 
+/// Names of directories' users may hold spaces.
 fn is_user(name: &str) -> bool {
-    let is_plain = |c: char| !c.is_control() && !c.is_whitespace();
-    !name.is_empty() && name.len() <= MAX_USER && name.chars().all(is_plain)
+    !name.is_empty() && name.len() <= MAX_USER && name.chars().all(truth::is_plain)
 }
 
 #[cfg(test)]
@@ -87,6 +87,7 @@ mod tests {
         let refused = |header, value| of(0, &[(header, value)]).unwrap_err();
         assert!(refused(REASON, "a%0Ab").contains("weir-reason: a reason has the control"));
         assert_eq!(refused(REASON, "%ff"), "weir-reason: not UTF-8 text");
-        assert_eq!(refused(SUDO_USER, "a%20b"), "weir-sudo-user: \"a b\" is no name of a user");
+        assert_eq!(refused(SUDO_USER, "a%09b"), "weir-sudo-user: \"a\\tb\" is no name of a user");
+        assert_eq!(of(0, &[(SUDO_USER, "a%20b")]), Ok("root (sudo: a b)".into()));
     }
 }

@@ -171,8 +171,8 @@ pub async fn see(client: Client, seeing: Seeing, out: &mut impl Write) -> anyhow
 fn client(socket: &Path) -> Client {
     let client = Client::new(socket);
     match std::env::var("SUDO_USER") {
-        Ok(user) => client.on_behalf_of(&user),
-        Err(_) => client,
+        Ok(user) if !user.is_empty() => client.on_behalf_of(&user),
+        _ => client,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The most characters of a reason.
-pub const MAX_REASON: usize = 200;
+const MAX_REASON: usize = 200;
 
 /// Who made a change, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +34,18 @@ pub fn reason(text: &str) -> Result<String, String> {
     if length > MAX_REASON {
         return Err(format!("a reason has {length} characters, at most {MAX_REASON} may be"));
     }
-    match text.chars().find(|c| c.is_control()) {
+    match text.chars().find(|&c| !is_plain(c)) {
         Some(c) => Err(format!("a reason has the control character {c:?}, expected one line")),
         None => Ok(text.to_owned()),
     }
+}
+
+/// Whether a character leaves a line a line, and what is around it in its order: no control
+/// character, no separator of lines, and none that turns the direction of text (Unicode Standard
+/// Annex 9).
+pub fn is_plain(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -56,6 +64,7 @@ mod tests {
             (" \t", "a reason is empty, expected text"),
             (&"é".repeat(201), "a reason has 201 characters, at most 200 may be"),
             ("a\nb", "a reason has the control character '\\n', expected one line"),
+            ("\u{202e}abc", "a reason has the control character '\\u{202e}', expected one line"),
             ("a\u{1b}[2J", "a reason has the control character '\\u{1b}', expected one line"),
         ] {
             assert_eq!(reason(text), Err(says.to_owned()));

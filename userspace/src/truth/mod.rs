@@ -22,7 +22,7 @@ mod step;
 mod tests;
 mod time;
 
-pub use author::{Author, MAX_REASON, reason};
+pub use author::{Author, is_plain, reason};
 pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
 pub use guard::{Guard, version_of};
 pub use kept::{Cause, Change, Kept, MAX_CHANGES, Object, Op, Override, Transaction};
