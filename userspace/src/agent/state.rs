@@ -287,7 +287,7 @@ impl Inner {
     /// Makes a step happen: in the kernel, in the state directory and in the
     /// truth; or, after an error, in none of them.
     pub fn carry_out(&mut self, mut step: Step) -> Result<Spent> {
-        let change = if self.truth.has_files() || !step.has_files() {
+        let change = if self.truth.is_complete() || !step.completes() {
             change(&step.changes)
         } else {
             // What was adopted may be anything: what is not in the truth goes now.

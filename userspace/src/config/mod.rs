@@ -1,6 +1,7 @@
 //! What the agent is told by `agent.yaml`.
 
 mod access;
+mod kubernetes;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,8 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use crate::access::{Access, Group};
 use crate::source::{FieldPath, Node, Problem, read, stream};
+
+pub use kubernetes::{Kubernetes, Mode};
 
 use access::{Lookup, Written, lookup};
 
@@ -160,6 +163,8 @@ pub struct AgentConfig {
     pub kernel_log: KernelLog,
     /// The capacities of the maps.
     pub limits: Limits,
+    /// The cluster that the agent follows beside its files.
+    pub kubernetes: Option<Kubernetes>,
 }
 
 /// The configuration of the packaged service.
@@ -240,6 +245,7 @@ fn validate(node: &Node<'_>, lookup: Lookup<'_>) -> Result<AgentConfig, Vec<Prob
     let splits = check.int("limits.splits", raw.limits.splits.get());
     let endpoints = check.int("limits.endpoints", raw.limits.endpoints.get());
     let table_slots = check.int("limits.tableSlots", raw.limits.table_slots.get());
+    let kubernetes = raw.kubernetes.map(|written| check.kubernetes(written));
     let mut problems = check.problems;
     problems.sort_by_key(|problem| problem.line);
     let config = || {
@@ -257,6 +263,10 @@ fn validate(node: &Node<'_>, lookup: Lookup<'_>) -> Result<AgentConfig, Vec<Prob
             hash_seed: hash_seed?,
             kernel_log: raw.kernel_log,
             limits: Limits { splits: splits?, endpoints: endpoints?, table_slots: table_slots? },
+            kubernetes: match kubernetes {
+                Some(kubernetes) => Some(kubernetes?),
+                None => None,
+            },
         })
     };
     if problems.is_empty() { config().ok_or(problems) } else { Err(problems) }

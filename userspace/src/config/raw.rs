@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::access::Written;
-use super::{FastPath, Forward, KernelLog, OtherPorts};
+use super::{FastPath, Forward, KernelLog, OtherPorts, kubernetes};
 use crate::source::ranged::Ranged;
 
 #[derive(Deserialize)]
@@ -34,6 +34,7 @@ pub(super) struct Agent {
     pub kernel_log: KernelLog,
     #[serde(default)]
     pub limits: Limits,
+    pub kubernetes: Option<kubernetes::Written>,
 }
 
 fn resources() -> String {

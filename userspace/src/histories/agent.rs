@@ -224,7 +224,7 @@ impl Agent {
 
     /// What a step changes, as the agent sees it.
     fn change(&self, step: &Step) -> Change {
-        if self.truth.has_files() || !step.has_files() {
+        if self.truth.is_complete() || !step.completes() {
             return changed(&step.changes);
         }
         let mut after = self.truth.clone();

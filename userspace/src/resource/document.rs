@@ -6,14 +6,27 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
+use super::Labels;
 use super::check::Check;
 use super::core::{EndpointSlice, Pod, Service};
 use super::gateway::{Gateway, ReferenceGrant, Route};
 use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind, Said};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
-use super::{Labels, table};
+use super::table::{self, Unknown};
 use crate::model::{Key, Protocol, Split, is_label};
-use crate::source::{FieldPath, Located, Node, Problem, Spot, document, documents};
+use crate::source::{FieldPath, IN_CLUSTER, Located, Node, Problem, Spot, document, documents};
+
+/// Where documents come from. Of one that several have, the one in force stays until it goes;
+/// then the first of these has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Files of the node.
+    Files,
+    /// The agent's API.
+    Applied,
+    /// A cluster's API server.
+    Cluster,
+}
 
 /// A document that is right by itself.
 #[derive(Debug, Clone)]
@@ -56,11 +69,20 @@ impl Document {
         self.place.spot(&name())
     }
 
-    /// The file that it is in; none if it was applied.
+    /// The file that it is in, if it is in one.
     pub fn file(&self) -> Option<&str> {
         match &self.place {
             Located::File { file, .. } => Some(file),
-            Located::Applied(_) => None,
+            Located::Applied(_) | Located::Cluster(_) => None,
+        }
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        match &self.place {
+            Located::File { .. } => Origin::Files,
+            Located::Applied(_) => Origin::Applied,
+            Located::Cluster(_) => Origin::Cluster,
         }
     }
 
@@ -77,14 +99,14 @@ impl Document {
     /// The same, applied: in no file any more.
     pub fn applied(&self) -> Self {
         let what: Arc<str> = what_applied(&self.id.key()).into();
-        let note = |note: &Problem| Problem { file: what.to_string(), line: None, ..note.clone() };
-        Self {
-            id: self.id.clone(),
-            labels: self.labels.clone(),
-            body: self.body.clone(),
-            notes: self.notes.iter().map(note).collect(),
-            place: Located::Applied(what),
-        }
+        self.placed(Located::Applied(Arc::clone(&what)), &what)
+    }
+
+    /// The same, elsewhere: `what` is how messages call it there.
+    fn placed(&self, place: Located, what: &str) -> Self {
+        let notes = self.notes.iter().map(|note| of_no_file(note, what)).collect();
+        let Self { id, labels, body, .. } = self.clone();
+        Self { id, labels, body, notes, place }
     }
 
     pub(super) fn problem(&self, at: &FieldPath, message: &str) -> Problem {
@@ -97,6 +119,11 @@ impl std::fmt::Display for Document {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.id, self.spot())
     }
+}
+
+/// A problem of a document that is in no file, where lines mean nothing.
+fn of_no_file(problem: &Problem, what: &str) -> Problem {
+    Problem { file: what.to_owned(), line: None, ..problem.clone() }
 }
 
 /// How messages name a document that was applied.
@@ -152,7 +179,7 @@ pub fn declarations<N: AsRef<str>, T: AsRef<str>>(
     for (file, text) in files {
         let mut all = Documents::default();
         let mut texts = Vec::new();
-        read_into(&mut all, file.as_ref(), text.as_ref(), |node| {
+        read_into(&mut all, (file.as_ref(), text.as_ref()), Unknown::Refused, |node| {
             texts.push(document::canonical(&node.value));
         });
         for (document, text) in all.documents.into_iter().zip(texts) {
@@ -209,12 +236,35 @@ pub(crate) fn read_applied(key: &Key, json: &str) -> Result<Document, Problem> {
 /// Reads the documents of a text; `file` is what problems name.
 pub fn read(file: &str, text: &str) -> Documents {
     let mut all = Documents::default();
-    read_into(&mut all, file, text, |_| {});
+    read_into(&mut all, (file, text), Unknown::Refused, |_| {});
+    all
+}
+
+/// Reads an object of a cluster from its JSON, with `apiVersion` and `kind`. Fields that
+/// weir does not know are noted: the API server has taken them, and may be newer than weir.
+pub fn read_object(json: &str) -> Documents {
+    let mut all = Documents::default();
+    read_into(&mut all, (IN_CLUSTER, json), Unknown::Noted, |_| {});
+    let ids = all.documents.iter().map(|document| &document.id).chain(&all.refused);
+    let what = ids.map(|id| format!("{IN_CLUSTER} {}", id.key())).next();
+    let what: Arc<str> = what.unwrap_or_else(|| IN_CLUSTER.to_owned()).into();
+    let placed = |document: &Arc<Document>| {
+        Arc::new(document.placed(Located::Cluster(Arc::clone(&what)), &what))
+    };
+    all.documents = all.documents.iter().map(placed).collect();
+    for found in all.problems.iter_mut().chain(&mut all.notes) {
+        *found = of_no_file(found, &what);
+    }
     all
 }
 
 /// `good` is called for each of the documents that are right.
-fn read_into(all: &mut Documents, file: &str, text: &str, mut good: impl FnMut(&Node<'_>)) {
+fn read_into(
+    all: &mut Documents,
+    (file, text): (&str, &str),
+    unknown: Unknown,
+    mut good: impl FnMut(&Node<'_>),
+) {
     let (nodes, problems) = documents(file, text);
     all.unnamed |= !problems.is_empty();
     all.problems.extend(problems);
@@ -229,7 +279,7 @@ fn read_into(all: &mut Documents, file: &str, text: &str, mut good: impl FnMut(&
                 all.notes.push(node.problem(&FieldPath::of("kind"), &message));
             }
             Ok(Said::Kind(Kind::TrafficSplit)) => split(all, node, &mut good),
-            Ok(Said::Kind(kind)) => resource(all, node, kind, &mut good),
+            Ok(Said::Kind(kind)) => resource(all, node, (kind, unknown), &mut good),
         }
     }
     all.problems.sort_by_key(|problem| problem.line);
@@ -267,8 +317,13 @@ struct Header {
     metadata: ObjectMeta,
 }
 
-fn resource(all: &mut Documents, node: Node<'_>, kind: Kind, good: &mut impl FnMut(&Node<'_>)) {
-    let table::Found { problems, notes } = table::check(&node, kind);
+fn resource(
+    all: &mut Documents,
+    node: Node<'_>,
+    (kind, unknown): (Kind, Unknown),
+    good: &mut impl FnMut(&Node<'_>),
+) {
+    let table::Found { problems, notes } = table::check(&node, kind, unknown);
     let mut check = Check { problems, notes, ..check(&node) };
     let Some((id, labels)) = header(&mut check, kind) else {
         all.problems.extend(check.problems);

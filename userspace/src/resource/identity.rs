@@ -186,12 +186,7 @@ impl Kind {
     }
 
     fn of_key(text: &str) -> Option<Self> {
-        Self::kept().find(|kind| kind.key() == text)
-    }
-
-    /// The kinds that are kept when they are applied.
-    fn kept() -> impl Iterator<Item = Self> {
-        HEADERS.iter().map(|header| header.kind)
+        Self::all().find(|kind| kind.key() == text)
     }
 
     /// The kind that somebody means who types this: its name in any case, in
@@ -214,6 +209,26 @@ impl Kind {
             // Without a group it is the Gateway API's.
             found => found.contains(&Self::Gateway).then_some(Self::Gateway),
         }
+    }
+
+    /// Every kind that is read.
+    pub fn all() -> impl Iterator<Item = Self> {
+        HEADERS.iter().map(|header| header.kind)
+    }
+
+    /// Its API group; empty for the core one.
+    pub fn group(self) -> &'static str {
+        self.header().group
+    }
+
+    /// Its name in documents.
+    pub fn name(self) -> &'static str {
+        self.header().name
+    }
+
+    /// The versions of its group in which it is read, the best first.
+    pub fn versions(self) -> &'static [&'static str] {
+        self.header().versions
     }
 
     /// Whether documents of this kind have a namespace.
@@ -349,7 +364,7 @@ mod tests {
 
     #[test]
     fn every_kind_that_is_kept_has_a_key_of_its_own() {
-        for kind in Kind::kept() {
+        for kind in Kind::all() {
             let id = Id { kind, namespace: "n".into(), name: "x".into() };
             assert_eq!(Id::of(&id.key()), Some(id));
         }

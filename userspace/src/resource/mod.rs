@@ -24,6 +24,7 @@ mod identity;
 mod istio;
 mod outcome;
 mod placement;
+mod policy;
 mod resolve;
 mod resolver;
 mod set;
@@ -35,9 +36,12 @@ mod translate;
 use std::collections::BTreeMap;
 
 pub(crate) use document::read_applied;
-pub use document::{Declarations, Declared, Document, Documents, declarations, ids, read};
+pub use document::{
+    Declarations, Declared, Document, Documents, Origin, declarations, ids, read, read_object,
+};
 pub use identity::{DEFAULT_NAMESPACE, Id, Kind};
-pub use outcome::{Condition, ConditionType, Origin, Provenance, Reason, Resolved};
+pub use outcome::{Condition, ConditionType, Provenance, Reason, Resolved, SourceDocument};
+pub use policy::{Istio, Policy, STEER, Services};
 pub use resolver::{Resolver, Update, Wanted};
 pub use table::markdown;
 #[cfg(test)]

@@ -19,21 +19,21 @@ pub struct Resolved {
     /// What became of the routes of the Gateway API.
     pub conditions: Vec<Condition>,
     /// The documents that each split comes from, those of `failed` included.
-    pub provenance: BTreeMap<Name, Vec<Origin>>,
+    pub provenance: BTreeMap<Name, Vec<SourceDocument>>,
     /// The splits that are wanted but cannot be: the problems say why.
     pub failed: BTreeSet<Name>,
 }
 
 /// A document that a split comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Origin {
+pub struct SourceDocument {
     /// The document.
     pub id: Id,
     /// Where its name is.
     pub at: Spot,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SourceDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.id, self.at)
     }
@@ -45,7 +45,7 @@ pub struct Provenance {
     /// Where the document is that says what is addressed.
     pub at: Spot,
     /// The documents that it is made of; none if one says all.
-    pub documents: Vec<Origin>,
+    pub documents: Vec<SourceDocument>,
 }
 
 impl fmt::Display for Provenance {

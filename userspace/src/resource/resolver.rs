@@ -9,7 +9,7 @@ use imbl::{OrdMap, OrdSet};
 use super::document::{Body, Document, name};
 use super::host::Host;
 use super::identity::{Id, Kind};
-use super::outcome::{Condition, Origin, Provenance, Resolved};
+use super::outcome::{Condition, Provenance, Resolved, SourceDocument};
 use super::placement::{Claim, Placement, Standing};
 use super::resolve::{self, Outcome, Planned, Rank};
 use super::set::{Key, Set, View};
@@ -346,9 +346,11 @@ impl Resolver {
         out
     }
 
-    fn origins(&self, planned: &Planned) -> Vec<Origin> {
+    fn origins(&self, planned: &Planned) -> Vec<SourceDocument> {
         let found = planned.sources.iter().filter_map(|id| self.set.get(id));
-        found.map(|document| Origin { id: document.id.clone(), at: document.spot() }).collect()
+        found
+            .map(|document| SourceDocument { id: document.id.clone(), at: document.spot() })
+            .collect()
     }
 }
 

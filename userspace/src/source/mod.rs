@@ -22,6 +22,7 @@ mod yaml;
 
 pub use load::{FileRead, Files, MAX_FILE_SIZE, list, load, load_all, load_files, read};
 pub use locate::{FieldPath, Position};
+pub(crate) use problem::IN_CLUSTER;
 pub use problem::Problem;
 pub(crate) use raw::API_VERSION;
 pub use raw::KIND;

@@ -40,6 +40,17 @@ impl Problem {
     }
 }
 
+/// What messages call an object of a cluster, before its key. Files of an agent have
+/// absolute paths, so none begins like this.
+pub(crate) const IN_CLUSTER: &str = "cluster";
+
+impl Problem {
+    /// Whether it is of an object of a cluster: whoever wrote that is not the node's operator.
+    pub fn is_of_cluster(&self) -> bool {
+        self.file.strip_prefix(IN_CLUSTER).is_some_and(|rest| rest.starts_with(' '))
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;

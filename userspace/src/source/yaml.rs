@@ -74,6 +74,8 @@ pub(crate) enum Located {
     File { file: Arc<str>, places: Places },
     /// In no file any more: it was applied, and this is what messages call it.
     Applied(Arc<str>),
+    /// In a cluster's API server, and this is what messages call it.
+    Cluster(Arc<str>),
 }
 
 /// Where a document is, for people.
@@ -88,14 +90,17 @@ pub enum Spot {
     },
     /// It was applied through the API.
     Applied,
+    /// It is in a cluster's API server.
+    Cluster,
 }
 
 impl fmt::Display for Spot {
-    /// `FILE:LINE` or `applied`.
+    /// `FILE:LINE`, `applied` or `cluster`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file, line } => write!(f, "{file}:{line}"),
             Self::Applied => f.write_str("applied"),
+            Self::Cluster => f.write_str("cluster"),
         }
     }
 }
@@ -110,6 +115,7 @@ impl Located {
                 Spot::File { file: Arc::clone(file), line }
             }
             Self::Applied(_) => Spot::Applied,
+            Self::Cluster(_) => Spot::Cluster,
         }
     }
 
@@ -119,7 +125,7 @@ impl Located {
             Self::File { file, places } => {
                 Problem::at(file, places.clone().locate(path), places.path(path), message)
             }
-            Self::Applied(name) => Problem::of_field(name, path, message),
+            Self::Applied(name) | Self::Cluster(name) => Problem::of_field(name, path, message),
         }
     }
 }

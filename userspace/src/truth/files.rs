@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::settle::Settled;
 use super::sources::{Base, Intent, Truth};
-use super::{Cause, Kept, Step, Time};
+use super::{Batch, Cause, Kept, Step, Time};
 use crate::model::{Name, Split};
-use crate::resource::{self, Document, Documents, Id, Kind};
+use crate::resource::{self, Document, Documents, Id, Kind, Origin};
 use crate::source::{Files, Problem};
 
 /// What is wrong with a file that has become empty.
@@ -27,33 +26,20 @@ impl Truth {
     /// - so does one that ran when the agent started, if it would be otherwise while a
     ///   document that may be part of it was never read without a mistake.
     pub fn load_files(&self, kept: &Kept, files: &Files, now: Time) -> Step {
-        let mut intent = Intent::new(Cause::File, now);
         let mut base = self.base.clone();
-        base.loaded = true;
+        let is_first = base.awaited.remove(&Origin::Files);
         base.problems.clone_from(&files.problems);
         base.problems.extend(files.files.iter().flat_map(|f| f.documents.problems.iter().cloned()));
         let emptied = self.emptied(files);
         base.problems.extend(emptied.iter().map(|name| Problem::of_file(name, EMPTIED)));
-        let chosen = self.chosen(files, &mut base.problems);
-        self.replace_documents(kept, (files, &emptied), chosen, &mut base);
+        let mut put = self.chosen(files, &mut base.problems);
+        put.extend(self.staying(files, &emptied, &put));
+        base.problems.sort();
+        base.take(Origin::Files, Batch { put, complete: true, ..Batch::default() });
         let mut names = base.resolver.update().names;
-        if !self.base.loaded {
-            names.extend(base.resolver.names().cloned());
-        }
         names.extend(self.base.unsure.keys().cloned());
         base.unsure = self.unsure(files, &base);
-        let Settled { mut definitions, waiting } = self.settle(&base, names);
-        base.waiting = waiting;
-        if base.is_faultless() {
-            base.was_faultless = true;
-            self.retire(kept, &base, &mut definitions);
-        } else {
-            self.keep_adopted(&mut definitions);
-        }
-        base.problems.sort();
-        intent.definitions = definitions;
-        intent.base = Some(base);
-        self.step(kept, intent)
+        self.conclude(kept, Intent::new(Cause::File, now), base, (names, is_first))
     }
 
     /// The files that are empty and have documents in force.
@@ -91,47 +77,22 @@ impl Truth {
         chosen
     }
 
-    /// Puts the documents of files in place of those that were in force.
-    fn replace_documents(
+    /// Documents that are not found any more, or not right, and stay all the same.
+    fn staying(
         &self,
-        kept: &Kept,
-        (files, emptied): (&Files, &BTreeSet<&str>),
-        chosen: Vec<Arc<Document>>,
-        base: &mut Base,
-    ) {
-        let Base { resolver, shadowed, .. } = base;
-        shadowed.clear();
-        let mut there = BTreeSet::new();
-        for document in chosen {
+        files: &Files,
+        emptied: &BTreeSet<&str>,
+        found: &[Arc<Document>],
+    ) -> Vec<Arc<Document>> {
+        let found: HashSet<&Id> = found.iter().map(|document| document.id()).collect();
+        let stays = stays(files, emptied);
+        let shadowed = self.base.shadowed.values().map(|(document, _)| document);
+        let known = self.base.resolver.documents().chain(shadowed);
+        let staying = known.filter(|document| {
             let id = document.id();
-            let is_applied = kept.objects().len() > 0 && self.is_in_force(kept, id);
-            if is_applied {
-                let (what, key) = (resource::called(id), id.key());
-                let problem = document.name_problem(&format!(
-                    "{what} was also applied through the API; remove it here, \
-                     or there by `weir delete {key}`"
-                ));
-                shadowed.insert(id.clone(), (document, problem));
-                continue;
-            }
-            there.insert(id.clone());
-            if resolver.get(id).is_none_or(|old| !Arc::ptr_eq(old, &document)) {
-                resolver.apply([document]);
-            }
-        }
-        let stays = staying(files, emptied);
-        let gone = |document: &&Arc<Document>| {
-            document.file().is_some_and(|file| !stays(document.id(), file))
-                && !there.contains(document.id())
-        };
-        let gone: Vec<Id> = resolver.documents().filter(gone).map(|d| d.id().clone()).collect();
-        resolver.delete(&gone);
-    }
-
-    /// Whether a document was applied and is understood.
-    fn is_in_force(&self, kept: &Kept, id: &Id) -> bool {
-        let key = id.key();
-        kept.object(&key).is_some() && !self.base.idle.contains_key(&key)
+            !found.contains(id) && document.file().is_some_and(|file| stays(id, file))
+        });
+        staying.cloned().collect()
     }
 
     /// Splits that what is missing may be part of: a Service whose VirtualService
@@ -140,7 +101,7 @@ impl Truth {
         if !lacks_parts(files) {
             return BTreeMap::new();
         }
-        let first = !self.base.loaded;
+        let first = self.base.awaited.contains(&Origin::Files);
         let (running, held) = (&self.adopted, &self.base.unsure);
         let names = running.keys().filter(|_| first).chain(held.keys());
         let mut unsure = BTreeMap::new();
@@ -163,7 +124,7 @@ impl Truth {
 
     /// Ends what nobody defines any more: splits that were adopted, and what is
     /// remembered of such that vanished while no agent ran.
-    fn retire(
+    pub(super) fn retire(
         &self,
         kept: &Kept,
         base: &Base,
@@ -179,7 +140,7 @@ impl Truth {
 
     /// As long as something is wrong, what ran when the agent started may be
     /// what should be there.
-    fn keep_adopted(&self, definitions: &mut BTreeMap<Name, Option<Arc<Split>>>) {
+    pub(super) fn keep_adopted(&self, definitions: &mut BTreeMap<Name, Option<Arc<Split>>>) {
         let mut taken: BTreeSet<_> =
             definitions.values().flatten().map(|split| split.address()).collect();
         for (name, split) in &self.adopted {
@@ -206,7 +167,7 @@ fn lacks_parts(files: &Files) -> bool {
 }
 
 /// Whether a document that is not found any more stays in force all the same.
-fn staying<'a>(files: &'a Files, emptied: &BTreeSet<&'a str>) -> impl Fn(&Id, &str) -> bool {
+fn stays<'a>(files: &'a Files, emptied: &BTreeSet<&'a str>) -> impl Fn(&Id, &str) -> bool {
     let refused: BTreeSet<&Id> = files.files.iter().flat_map(|f| &f.documents.refused).collect();
     let unnamed = files.files.iter().filter(|file| file.documents.unnamed);
     let unsure: BTreeSet<&str> = unnamed

@@ -45,6 +45,8 @@ pub struct Override {
 pub enum Cause {
     /// A file under `resources`.
     File,
+    /// An object of the cluster.
+    Cluster,
     /// `weir apply`.
     Apply,
     /// `weir delete`.
@@ -61,6 +63,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::File => "file",
+            Self::Cluster => "cluster",
             Self::Apply => "apply",
             Self::Delete => "delete",
             Self::Weights => "weights",

@@ -1,6 +1,6 @@
-//! What weir is to do, from the places where it is said: documents in files and
-//! documents applied through the API, which are resolved together, and weights
-//! that override the defined ones.
+//! What weir is to do, from the places where it is said: documents in files,
+//! documents applied through the API and documents of a cluster, which are resolved
+//! together, and weights that override the defined ones.
 //!
 //! Everything here is pure: no file system, no clock, no kernel. What has to
 //! outlive the agent is [`Kept`]; [`crate::store`] writes it to disk.
@@ -12,6 +12,7 @@ mod guard;
 pub mod kept;
 pub mod movement;
 mod objects;
+mod origins;
 mod outcome;
 mod overrides;
 mod refusal;
@@ -26,6 +27,7 @@ pub use author::{Author, is_plain, reason};
 pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
 pub use guard::{Guard, version_of};
 pub use kept::{Cause, Change, Kept, MAX_CHANGES, Object, Op, Override, Transaction};
+pub use origins::Batch;
 pub use refusal::Refusal;
 pub use sources::{Source, Truth};
 pub use step::{Event, Fate, SplitChange, Step};

@@ -7,7 +7,7 @@ use super::settle::Settled;
 use super::sources::{Base, Intent, Truth};
 use super::{Cause, Fate, Kept, Object, Op, Refusal, Step, Time};
 use crate::model::{Key, Name};
-use crate::resource::{self, Declarations, Declared, Document, Id, Update};
+use crate::resource::{self, Declarations, Declared, Document, Id, Origin, Update};
 use crate::source::Problem;
 
 impl Truth {
@@ -63,16 +63,16 @@ impl Truth {
         Ok(self.step(kept, intent))
     }
 
-    /// Refuses documents that are there twice, or in a file.
+    /// Refuses documents that are there twice, or defined elsewhere.
     fn apart(&self, documents: &[Declared]) -> Result<(), Refusal> {
         let mut seen: BTreeMap<&Id, &Document> = BTreeMap::new();
         let mut problems = Vec::new();
         for Declared { document, .. } in documents {
             let id = document.id();
-            let in_file = self.base.resolver.get(id).filter(|document| document.file().is_some());
-            if let Some(found) = in_file {
-                let (what, at) = (resource::called(id), found.spot());
-                let message = format!("{what} is already defined at {at}");
+            let current = self.base.resolver.get(id);
+            if let Some(found) = current.filter(|found| found.origin() != Origin::Applied) {
+                let (what, at) = (resource::called(id), place(found));
+                let message = format!("{what} is already defined {at}");
                 problems.push(document.name_problem(&message));
             } else if let Some(first) = seen.insert(id, document) {
                 problems.push(resource::twice(document, first));
@@ -112,10 +112,7 @@ impl Truth {
             intent.objects.push((key.clone(), Fate::Deleted));
             let in_force = base.idle.remove(key).is_none();
             let Some(id) = Id::of(key).filter(|_| in_force) else { continue };
-            match base.shadowed.remove(&id) {
-                Some((document, _)) => base.resolver.apply([document]),
-                None => _ = base.resolver.delete([&id]),
-            }
+            base.withdraw(Origin::Applied, &id);
         }
         let update = base.resolver.update();
         let problems = self.new_problems(&base, &update, &HashSet::new());
@@ -129,21 +126,29 @@ impl Truth {
 
     /// Refuses keys of which nothing was applied.
     fn all_applied(&self, kept: &Kept, keys: &BTreeSet<&Key>) -> Result<(), Refusal> {
-        let (mut in_files, mut lines) = (false, Vec::new());
+        let (mut elsewhere, mut lines) = (false, Vec::new());
         for key in keys.iter().filter(|key| kept.object(key).is_none()) {
             match Id::of(key).and_then(|id| self.base.resolver.get(&id)) {
                 Some(document) => {
-                    in_files = true;
-                    lines.push(format!("{key} is defined at {}: remove it there", document.spot()));
+                    elsewhere = true;
+                    lines.push(format!("{key} is defined {}: remove it there", place(document)));
                 }
                 None => lines.push(format!("{key} was not applied")),
             }
         }
         let message = lines.join("\n");
-        match (lines.is_empty(), in_files) {
+        match (lines.is_empty(), elsewhere) {
             (true, _) => Ok(()),
             (false, true) => Err(Refusal::Conflict(message)),
             (false, false) => Err(Refusal::NotFound(message)),
         }
+    }
+}
+
+/// Where a document is that was not applied.
+fn place(document: &Document) -> String {
+    match document.origin() {
+        Origin::Cluster => "in the cluster".to_owned(),
+        _ => format!("at {}", document.spot()),
     }
 }

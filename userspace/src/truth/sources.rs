@@ -9,7 +9,7 @@ use super::settle::Settled;
 use super::step::{Event, Fate, SplitChange, Step};
 use super::{Cause, Change, Kept, Op, Time, Transaction};
 use crate::model::{Desired, Key, Name, Split, Weights};
-use crate::resource::{Document, Id, Provenance, Resolver, read_applied};
+use crate::resource::{Document, Id, Origin, Provenance, Resolver, read_applied};
 use crate::source::Problem;
 
 /// What files and applied objects define and overrides change.
@@ -36,18 +36,21 @@ pub struct Truth {
     /// The splits with the weights of their definitions.
     pub(super) defined: BTreeMap<Name, Arc<Split>>,
     pub(super) desired: Desired,
-    /// What ran when the agent started, until files are loaded.
+    /// What ran when the agent started, until every origin has said what it has.
     pub(super) adopted: BTreeMap<Name, Arc<Split>>,
 }
 
 /// What definitions follow from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Base {
     pub resolver: Resolver,
     /// Applied objects that are not understood, and why.
     pub idle: BTreeMap<Key, Problem>,
-    /// Documents of files which are not in force since the same was applied.
-    pub shadowed: BTreeMap<Id, (Arc<Document>, Problem)>,
+    /// Documents which are not in force since another origin's of the same id is.
+    pub shadowed: BTreeMap<(Id, Origin), (Arc<Document>, Problem)>,
+    /// What is wrong with documents of which the last good ones, if any, stay in force; those
+    /// of files are among `problems`.
+    pub refused: BTreeMap<(Id, Origin), Vec<Problem>>,
     /// Splits whose address is still another's.
     pub waiting: BTreeMap<Name, Problem>,
     /// Splits that go on as they ran when the agent started, since documents that it
@@ -55,10 +58,27 @@ pub(super) struct Base {
     pub unsure: BTreeMap<Name, Problem>,
     /// What is wrong with files.
     pub problems: Vec<Problem>,
-    /// Whether files were ever loaded.
-    pub loaded: bool,
-    /// Whether nothing was ever wrong with them.
+    /// Origins of which it is not known yet what they have.
+    pub awaited: BTreeSet<Origin>,
+    /// Whether all origins were known at some time, and nothing was wrong with what the node's
+    /// operator says.
     pub was_faultless: bool,
+}
+
+impl Default for Base {
+    fn default() -> Self {
+        Self {
+            resolver: Resolver::default(),
+            idle: BTreeMap::new(),
+            shadowed: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            unsure: BTreeMap::new(),
+            problems: Vec::new(),
+            awaited: BTreeSet::from([Origin::Files]),
+            was_faultless: false,
+        }
+    }
 }
 
 /// Who says what a split is.
@@ -132,6 +152,13 @@ impl Truth {
         truth
     }
 
+    /// The same, which has to hear of a cluster as well before it knows what is not there.
+    #[must_use]
+    pub fn awaiting_cluster(mut self) -> Self {
+        self.base.awaited.insert(Origin::Cluster);
+        self
+    }
+
     /// What is to be in force.
     pub fn desired(&self) -> &Desired {
         &self.desired
@@ -165,9 +192,9 @@ impl Truth {
         found
     }
 
-    /// Whether files were loaded. Before, it is not known what they define.
-    pub fn has_files(&self) -> bool {
-        self.base.loaded
+    /// Whether every origin has said what it has. Before, what ran when the agent started goes on.
+    pub fn is_complete(&self) -> bool {
+        self.base.awaited.is_empty()
     }
 
     /// Whether all that is defined was in force at some time.
@@ -180,7 +207,7 @@ impl Truth {
         self.base.idle.iter()
     }
 
-    /// Documents of files that are not in force, since the same were applied.
+    /// Documents that are not in force, since another origin's of the same id are.
     pub fn shadowed(&self) -> impl ExactSizeIterator<Item = &(Arc<Document>, Problem)> {
         self.base.shadowed.values()
     }
@@ -207,7 +234,7 @@ impl Truth {
         if let Some(base) = step.base {
             self.base = *base;
         }
-        if self.base.loaded {
+        if self.is_complete() {
             self.adopted.clear();
         }
     }
@@ -243,7 +270,8 @@ impl Truth {
         }
         let transaction = Transaction { version, ops };
         let base = base.map(Box::new);
-        Step { transaction, changes, objects, events, notes, splits, definitions, base }
+        let completes = false;
+        Step { transaction, changes, objects, events, notes, splits, definitions, base, completes }
     }
 }
 
@@ -252,18 +280,15 @@ impl Base {
         let mut found = self.resolver.problems();
         let shadowed = self.shadowed.values().map(|(_, problem)| problem);
         let splits = self.waiting.values().chain(self.unsure.values());
-        found.extend(self.problems.iter().chain(splits).chain(shadowed).cloned());
+        let refused = self.refused.values().flatten();
+        found.extend(self.problems.iter().chain(splits).chain(shadowed).chain(refused).cloned());
         found.sort();
         found
     }
 
-    /// Whether all that is defined is in force.
+    /// Whether all that the node's operator defines is in force.
     pub fn is_faultless(&self) -> bool {
-        self.problems.is_empty()
-            && self.waiting.is_empty()
-            && self.unsure.is_empty()
-            && self.shadowed.is_empty()
-            && self.resolver.is_faultless()
+        self.all_problems().iter().all(Problem::is_of_cluster)
     }
 }
 

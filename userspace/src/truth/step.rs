@@ -81,6 +81,7 @@ pub struct Step {
     pub(super) splits: usize,
     pub(super) definitions: BTreeMap<Name, Option<Arc<Split>>>,
     pub(super) base: Option<Box<Base>>,
+    pub(super) completes: bool,
 }
 
 impl Step {
@@ -109,9 +110,9 @@ impl Step {
         self.base.is_some()
     }
 
-    /// Whether it says what files define.
-    pub fn has_files(&self) -> bool {
-        self.base.as_ref().is_some_and(|base| base.loaded)
+    /// Whether it says for the first time all that an origin has.
+    pub fn completes(&self) -> bool {
+        self.completes
     }
 
     /// What it changes, and how many flows move. Takes milliseconds for splits

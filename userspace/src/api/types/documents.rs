@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::ObjectName;
 use crate::model::Key;
-use crate::resource::{Condition, Document, Origin};
+use crate::resource::{Condition, Document, SourceDocument};
 use crate::truth::{Kept, Truth};
 
 /// A document.
@@ -59,8 +59,8 @@ pub struct OriginDocument {
     pub source: String,
 }
 
-impl From<&Origin> for OriginDocument {
-    fn from(origin: &Origin) -> Self {
+impl From<&SourceDocument> for OriginDocument {
+    fn from(origin: &SourceDocument) -> Self {
         Self { object: (&origin.id.key()).into(), source: origin.at.to_string() }
     }
 }

@@ -119,6 +119,15 @@ pub(super) fn fields(kind: Kind) -> Option<&'static [Field]> {
     })
 }
 
+/// What becomes of a document with fields that are in no list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// It is refused: somebody misspelt them, perhaps.
+    Refused,
+    /// A note says that they have no effect.
+    Noted,
+}
+
 /// What [`check`] found.
 #[derive(Default)]
 pub(super) struct Found {
@@ -127,10 +136,10 @@ pub(super) struct Found {
 }
 
 /// Looks up every field of a document of a kind in the kind's list.
-pub(super) fn check(node: &Node<'_>, kind: Kind) -> Found {
+pub(super) fn check(node: &Node<'_>, kind: Kind, unknown: Unknown) -> Found {
     let mut found = Found::default();
     if let Some(fields) = fields(kind) {
-        let mut walk = Walk { node, fields, found: &mut found };
+        let mut walk = Walk { node, fields, unknown, found: &mut found };
         walk.below(&node.value, "", &FieldPath::root());
     }
     found
@@ -139,6 +148,7 @@ pub(super) fn check(node: &Node<'_>, kind: Kind) -> Found {
 struct Walk<'a> {
     node: &'a Node<'a>,
     fields: &'static [Field],
+    unknown: Unknown,
     found: &'a mut Found,
 }
 
@@ -175,6 +185,10 @@ impl Walk<'_> {
         match exact {
             Some(field) => self.listed(field, value, at),
             None if all().any(inner) => self.below(value, path, at),
+            None if self.unknown == Unknown::Noted => {
+                let message = "no effect: weir does not know this field";
+                self.found.notes.push(self.node.problem(at, message));
+            }
             None => {
                 let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
                 let siblings = siblings(all(), parent);

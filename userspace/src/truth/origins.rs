@@ -1,0 +1,153 @@
+//! Documents of several origins: which one of an id is in force.
+//!
+//! The one in force stays until its origin takes it back, whatever the others say meanwhile;
+//! then the first origin that has one, in the order of [`Origin`], is next.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::settle::Settled;
+use super::sources::{Base, Intent, Truth};
+use super::{Cause, Kept, Step, Time};
+use crate::model::Name;
+use crate::resource::{self, Document, Id, Origin};
+use crate::source::Problem;
+
+/// What an origin has to say at once.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Documents that are there now, each in place of the one of its id.
+    pub put: Vec<Arc<Document>>,
+    /// Documents that are there and wrong: the last good ones stay in force.
+    pub refused: Vec<(Id, Vec<Problem>)>,
+    /// Documents that are not there any more.
+    pub deleted: Vec<Id>,
+    /// Whether this is all that there is: what is not named is not there any more.
+    pub complete: bool,
+}
+
+impl Truth {
+    /// A cluster says this. What is wrong has no effect, and is among [`Truth::problems`].
+    ///
+    /// Until the first complete batch, nothing that ran when the agent started is withdrawn.
+    pub fn observe(&self, kept: &Kept, batch: Batch, now: Time) -> Step {
+        let mut base = self.base.clone();
+        let is_first = batch.complete && base.awaited.remove(&Origin::Cluster);
+        base.take(Origin::Cluster, batch);
+        let names = base.resolver.update().names;
+        self.conclude(kept, Intent::new(Cause::Cluster, now), base, (names, is_first))
+    }
+
+    /// What follows from documents of an origin, which were resolved to these names.
+    /// `is_first`: it has said for the first time what it has.
+    pub(super) fn conclude(
+        &self,
+        kept: &Kept,
+        mut intent: Intent,
+        mut base: Base,
+        (mut names, is_first): (BTreeSet<Name>, bool),
+    ) -> Step {
+        if is_first {
+            names.extend(base.resolver.names().cloned());
+        }
+        let Settled { mut definitions, waiting } = self.settle(&base, names);
+        base.waiting = waiting;
+        if base.awaited.is_empty() && base.is_faultless() {
+            base.was_faultless = true;
+            self.retire(kept, &base, &mut definitions);
+        } else {
+            self.keep_adopted(&mut definitions);
+        }
+        intent.definitions = definitions;
+        intent.base = Some(base);
+        Step { completes: is_first, ..self.step(kept, intent) }
+    }
+}
+
+impl Base {
+    /// Takes over what an origin says.
+    pub(super) fn take(&mut self, origin: Origin, batch: Batch) {
+        let Batch { put, refused, mut deleted, complete } = batch;
+        if complete {
+            let named: BTreeSet<&Id> = put
+                .iter()
+                .map(|document| document.id())
+                .chain(refused.iter().map(|r| &r.0))
+                .collect();
+            let gone: Vec<Id> =
+                self.ids_of(origin).filter(|id| !named.contains(id)).cloned().collect();
+            deleted.extend(gone);
+            self.refused.retain(|(_, of), _| *of != origin);
+        }
+        for id in deleted {
+            self.withdraw(origin, &id);
+        }
+        for document in put {
+            self.refused.remove(&(document.id().clone(), origin));
+            self.put(origin, document);
+        }
+        for (id, problems) in refused {
+            self.refused.insert((id, origin), problems);
+        }
+    }
+
+    /// What an origin has, in force or not.
+    fn ids_of(&self, origin: Origin) -> impl Iterator<Item = &Id> {
+        let documents = self.resolver.documents();
+        let in_force = documents.filter(move |document| document.origin() == origin);
+        let others = self.shadowed.keys().filter(move |(_, of)| *of == origin);
+        in_force.map(|document| document.id()).chain(others.map(|(id, _)| id))
+    }
+
+    fn put(&mut self, origin: Origin, document: Arc<Document>) {
+        match self.resolver.get(document.id()) {
+            Some(current) if current.origin() != origin => {
+                let problem = shadow(current, &document);
+                self.shadowed.insert((document.id().clone(), origin), (document, problem));
+            }
+            Some(current) if Arc::ptr_eq(current, &document) => {}
+            _ => self.resolver.apply([document]),
+        }
+    }
+
+    /// An origin has no document of that id any more.
+    pub(super) fn withdraw(&mut self, origin: Origin, id: &Id) {
+        self.refused.remove(&(id.clone(), origin));
+        let is_in_force = self.resolver.get(id).is_some_and(|current| current.origin() == origin);
+        if !is_in_force {
+            self.shadowed.remove(&(id.clone(), origin));
+            return;
+        }
+        let all = [Origin::Files, Origin::Applied, Origin::Cluster];
+        let next = all.into_iter().find_map(|other| self.shadowed.remove(&(id.clone(), other)));
+        match next {
+            Some((document, _)) => self.resolver.apply([document]),
+            None => _ = self.resolver.delete([id]),
+        }
+        self.rename_shadows(id);
+    }
+
+    /// Those that still have to wait say for which one.
+    fn rename_shadows(&mut self, id: &Id) {
+        let Some(current) = self.resolver.get(id) else { return };
+        for ((of, _), (document, problem)) in &mut self.shadowed {
+            if of == id {
+                *problem = shadow(current, document);
+            }
+        }
+    }
+}
+
+/// Why a document is not in force while another of its id is.
+fn shadow(current: &Document, document: &Document) -> Problem {
+    let (what, key) = (resource::called(document.id()), document.id().key());
+    document.name_problem(&match (current.origin(), document.origin()) {
+        (Origin::Applied, Origin::Files) => format!(
+            "{what} was also applied through the API; remove it here, or there by `weir delete {key}`"
+        ),
+        (Origin::Cluster, _) => format!(
+            "{what} is also in the cluster, whose definition is in force; remove it here, or there by `kubectl delete`"
+        ),
+        (_, _) => format!("{what} is also defined on the node, by {}, which is in force", current.spot()),
+    })
+}
