@@ -15,7 +15,7 @@ use super::interfaces::Interfaces;
 use super::steering::{Steering, SteeringError};
 use super::troubles::{Troubles, Work};
 use crate::api::types::FastPathView;
-use crate::config::{self, AgentConfig};
+use crate::config::{self, AgentConfig, Kubernetes, Mode};
 use crate::datapath::{Claim, Clock, Counters, Feature, Flows, Idle, Pins};
 use crate::fast_path::Choice;
 use crate::interfaces::Event;
@@ -23,7 +23,7 @@ use crate::model::{Desired, Name, Split};
 use crate::plan::Change;
 use crate::source::{self, Files, Problem};
 use crate::store::Store;
-use crate::truth::{SplitChange, Step, Time, Truth};
+use crate::truth::{Batch, SplitChange, Step, Time, Truth};
 
 /// The agent's state, behind one lock: changes are rare, and packets do not wait for it.
 pub struct State {
@@ -65,6 +65,8 @@ pub(super) struct Inner {
     pub last_changes: OrdMap<Name, LastChange>,
     /// What is wrong with documents, or why the last change of files failed.
     pub last_error: Vec<String>,
+    /// What is wrong with objects of the cluster.
+    pub refused: BTreeSet<String>,
     /// Whether steered packets go past the stack; None before it was looked.
     pub fast_path: Option<Choice>,
     fast_path_setting: config::FastPath,
@@ -140,7 +142,11 @@ impl State {
             warn!("{notice}");
         }
         let adopted = desired.all_shared().cloned();
-        let truth = Truth::start(store.kept(), adopted);
+        let truth = match &config.kubernetes {
+            None => Truth::start(store.kept(), adopted),
+            Some(Kubernetes { policy, mode, .. }) => Truth::start(store.kept(), adopted)
+                .awaiting_cluster(policy.clone(), *mode == Mode::Observe),
+        };
         for (_, problem) in truth.set_aside() {
             error!("not in force: {problem}");
         }
@@ -153,6 +159,7 @@ impl State {
             store,
             last_changes: OrdMap::new(),
             last_error: Vec::new(),
+            refused: BTreeSet::new(),
             fast_path: None,
             fast_path_setting: config.fast_path,
             noted: BTreeSet::new(),
@@ -218,6 +225,17 @@ impl State {
         self.troubles.note(Work::Detach, inner.interfaces.unreleased());
     }
 
+    /// Puts into force what the cluster says. What is wrong with that is said, and changes nothing.
+    pub fn observe(&self, batch: Batch) -> Result<()> {
+        let is_complete = batch.complete;
+        let result = self.lock().observe(batch);
+        if is_complete {
+            give_back();
+        }
+        self.changed.notify_one();
+        result
+    }
+
     /// Reads the resources again. What is wrong is said, and changes nothing. An
     /// error if another attempt may do better, though nobody changes a file.
     pub fn reload(&self) -> Result<()> {
@@ -264,10 +282,15 @@ impl Inner {
         Ok(())
     }
 
+    fn observe(&mut self, batch: Batch) -> Result<()> {
+        let step = self.truth.observe(self.store.kept(), batch, now());
+        self.carry_out(step).map(|_| ())
+    }
+
     /// Says what is new of what is to be said about documents.
     fn note(&mut self, files: &Files) {
         let passed = files.files.iter().flat_map(|file| &file.documents.notes);
-        let all = self.truth.resolver().notes();
+        let all = self.truth.notes();
         let notes: BTreeSet<Problem> = all.iter().chain(passed).cloned().collect();
         for note in notes.difference(&self.noted) {
             info!("note: {note}");
@@ -275,12 +298,21 @@ impl Inner {
         self.noted = notes;
     }
 
-    /// Says what is new of what is wrong with documents.
+    /// Says what is new of what is wrong with documents: those of the node's operator, and
+    /// those that others have in a cluster.
     fn complain(&mut self) {
-        let problems = self.truth.problems().iter().map(ToString::to_string).collect();
-        let before = std::mem::replace(&mut self.last_error, problems);
+        let problems = self.truth.problems();
+        let (of_cluster, own): (Vec<_>, Vec<_>) =
+            problems.iter().partition(|problem| problem.is_of_cluster());
+        let own = own.iter().map(ToString::to_string).collect();
+        let before = std::mem::replace(&mut self.last_error, own);
         for line in self.last_error.iter().filter(|line| !before.contains(line)) {
             error!("not in force: {line}");
+        }
+        let of_cluster = of_cluster.iter().map(ToString::to_string).collect();
+        let before = std::mem::replace(&mut self.refused, of_cluster);
+        for line in self.refused.difference(&before) {
+            warn!("not in force: {line}");
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{AgentConfig, FastPath, Forward, KernelLog};
+use super::{AgentConfig, FastPath, Forward, KernelLog, Kubernetes, Mode};
 use crate::access::{Access, Group};
+use crate::resource::{Istio, Policy, Services};
 use crate::source::Problem;
 
 fn problems(text: &str) -> Vec<String> {
@@ -54,7 +55,7 @@ fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
         assert!(config.interfaces[0].pattern().len() > libc::IFNAMSIZ - 1);
     }
     let settings = all.iter().filter(|line| line.starts_with(char::is_alphabetic)).count();
-    assert_eq!(settings, 13, "every setting is there: {all:#?}");
+    assert_eq!(settings, 14, "every setting is there: {all:#?}");
 }
 
 #[test]
@@ -145,6 +146,24 @@ fn bad_groups() {
 }
 
 #[test]
+fn a_cluster_is_followed_if_it_is_named() {
+    let cluster = |text: &str| {
+        let text = format!("interfaces: [{{match: a}}]\n{text}");
+        AgentConfig::parse("f", &text).unwrap().kubernetes
+    };
+    assert_eq!(cluster(""), None);
+    assert_eq!(cluster("kubernetes: null"), None);
+    let default = Kubernetes { kubeconfig: None, mode: Mode::Steer, policy: Policy::default() };
+    assert_eq!(cluster("kubernetes: {}"), Some(default));
+    let text = "kubernetes: {kubeconfig: /etc/weir/kubeconfig, services: all, istio: labelled, mode: observe, addresses: [198.51.100.0/24, 2001:db8::/32]}";
+    let found = cluster(text).unwrap();
+    assert_eq!(found.kubeconfig, Some("/etc/weir/kubeconfig".into()));
+    assert_eq!(found.mode, Mode::Observe);
+    let Policy { services, istio, addresses } = found.policy;
+    assert_eq!((services, istio, addresses.len()), (Services::All, Istio::Labelled, 2));
+}
+
+#[test]
 fn bad_configurations() {
     let listen = "is not an address with a port, expected one such as \"127.0.0.1:9464\" or \"[::1]:9464\", or off";
     let duration = "expected a duration from 1s to 30d such as \"90s\" or \"2h\"";
@@ -189,7 +208,7 @@ fn bad_configurations() {
         ),
         (
             "@\nflow: {}",
-            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `access`, `metrics`, `fastPath`, `otherPorts`, `flows`, `hashSeed`, `kernelLog`, `limits`",
+            "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `access`, `metrics`, `fastPath`, `otherPorts`, `flows`, `hashSeed`, `kernelLog`, `limits`, `kubernetes`",
         ),
         (
             "@\nfastPath: yes",
@@ -215,6 +234,26 @@ fn bad_configurations() {
         ("@\nmetrics: 9464", "f:2: metrics: invalid type: integer `9464`, expected a string"),
         ("@\nmetrics: false", "f:2: metrics: invalid type: boolean `false`, expected a string"),
         ("# nothing", "f: empty, expected a configuration"),
+        (
+            "@\nkubernetes: {kubeconfig: kube/config}",
+            "f:2: kubernetes.kubeconfig: \"kube/config\" is not an absolute path, expected one such as \"/run/weir\"",
+        ),
+        (
+            "@\nkubernetes: {services: some}",
+            "f:2: kubernetes.services: unknown variant `some`, expected `routed` or `all`",
+        ),
+        (
+            "@\nkubernetes: {istio: yes}",
+            "f:2: kubernetes.istio: unknown variant `yes`, expected one of `auto`, `labelled`, `all`",
+        ),
+        (
+            "@\nkubernetes: {addresses: [198.51.100.1/24]}",
+            "f:2: kubernetes.addresses[0]: \"198.51.100.1/24\" has bits set behind its prefix of 24, expected a network such as \"198.51.100.0/24\" or \"2001:db8::/32\"",
+        ),
+        (
+            "@\nkubernetes:\n  addresses:\n  - everywhere",
+            "f:4: kubernetes.addresses[0]: \"everywhere\" is not a network in CIDR notation, expected a network such as \"198.51.100.0/24\" or \"2001:db8::/32\"",
+        ),
     ];
     for (text, expected) in cases {
         let text = text.replace("@", "interfaces: [{match: a}]");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use super::Labels;
@@ -37,6 +38,10 @@ pub struct Document {
     pub(super) body: Body,
     /// What is to be said about it.
     pub(super) notes: Vec<Problem>,
+    /// When it was made, in seconds since 1970, if the document says so.
+    pub(super) created: Option<i64>,
+    /// The namespaces that may make use of it, of an object of Istio; `None` for all.
+    pub(super) exported: Option<Arc<BTreeSet<String>>>,
 }
 
 /// What a document says.
@@ -105,8 +110,7 @@ impl Document {
     /// The same, elsewhere: `what` is how messages call it there.
     fn placed(&self, place: Located, what: &str) -> Self {
         let notes = self.notes.iter().map(|note| of_no_file(note, what)).collect();
-        let Self { id, labels, body, .. } = self.clone();
-        Self { id, labels, body, notes, place }
+        Self { notes, place, ..self.clone() }
     }
 
     pub(super) fn problem(&self, at: &FieldPath, message: &str) -> Problem {
@@ -144,8 +148,8 @@ pub struct Documents {
     pub problems: Vec<Problem>,
     /// What is to be said about documents that are passed over.
     pub notes: Vec<Problem>,
-    /// The others, as far as they say what they are.
-    pub refused: BTreeSet<Id>,
+    /// The others, as far as they say what they are, and their labels.
+    pub refused: BTreeMap<Id, BTreeMap<String, String>>,
     /// Whether some may be there that do not even say what they are.
     pub unnamed: bool,
 }
@@ -245,7 +249,7 @@ pub fn read(file: &str, text: &str) -> Documents {
 pub fn read_object(json: &str) -> Documents {
     let mut all = Documents::default();
     read_into(&mut all, (IN_CLUSTER, json), Unknown::Noted, |_| {});
-    let ids = all.documents.iter().map(|document| &document.id).chain(&all.refused);
+    let ids = all.documents.iter().map(|document| &document.id).chain(all.refused.keys());
     let what = ids.map(|id| format!("{IN_CLUSTER} {}", id.key())).next();
     let what: Arc<str> = what.unwrap_or_else(|| IN_CLUSTER.to_owned()).into();
     let placed = |document: &Arc<Document>| {
@@ -292,6 +296,8 @@ fn split(all: &mut Documents, node: Node<'_>, good: &mut impl FnMut(&Node<'_>)) 
             good(&node);
             all.documents.push(Arc::new(Document {
                 id: id(split.name().to_string()),
+                created: created(&node),
+                exported: None,
                 place: node.into_located(),
                 labels,
                 body: Body::Split(Arc::new(split)),
@@ -302,7 +308,7 @@ fn split(all: &mut Documents, node: Node<'_>, good: &mut impl FnMut(&Node<'_>)) 
             let text = |key| node.value.get("metadata").and_then(|m| m.get(key)?.as_str());
             let name = text("name").map(|name| document::split_name(name, text("namespace")));
             all.unnamed |= name.is_none();
-            all.refused.extend(name.map(id));
+            all.refused.extend(name.map(|name| (id(name), Labels::new())));
             all.problems.extend(problems);
         }
     }
@@ -338,14 +344,36 @@ fn resource(
     match body {
         Some(body) if problems.is_empty() => {
             good(&node);
+            let (created, exported) = (created(&node), exported(&node, &id));
             let place = node.into_located();
-            all.documents.push(Arc::new(Document { id, place, labels, body, notes }));
+            let document = Document { id, place, labels, body, notes, created, exported };
+            all.documents.push(Arc::new(document));
         }
         _ => {
-            all.refused.insert(id);
+            all.refused.insert(id, labels);
             all.problems.extend(problems);
         }
     }
+}
+
+/// When an object was made.
+fn created(node: &Node<'_>) -> Option<i64> {
+    let text = node.value.get("metadata")?.get("creationTimestamp")?.as_str()?;
+    text.parse().ok().map(Timestamp::as_second)
+}
+
+/// The namespaces that `exportTo` names; `None` if it is for all.
+fn exported(node: &Node<'_>, id: &Id) -> Option<Arc<BTreeSet<String>>> {
+    let named = node.value.get("spec")?.get("exportTo")?.as_sequence()?;
+    let named: BTreeSet<&str> = named.iter().filter_map(|name| name.as_str()).collect();
+    if named.is_empty() || named.contains("*") {
+        return None;
+    }
+    let full = |name: &str| match name {
+        "." => id.namespace.clone(),
+        name => name.to_owned(),
+    };
+    Some(Arc::new(named.into_iter().map(full).collect()))
 }
 
 fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {

@@ -43,6 +43,11 @@ impl Host {
         }
     }
 
+    /// Whether it is a name of the cluster's domain.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        self.0.ends_with(DOMAIN)
+    }
+
     /// The full name that was perhaps meant by one that Istio does not take for a short one.
     pub(super) fn meant(&self) -> Option<Self> {
         let text = self.0.strip_suffix(".svc").unwrap_or(&self.0);

@@ -69,7 +69,7 @@ const SHORT: &[(&str, Kind)] = &[
     ("po", Kind::Pod),
 ];
 
-const ISTIO: &str = "networking.istio.io";
+pub(super) const ISTIO: &str = "networking.istio.io";
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 const GATEWAY: &str = "gateway.networking.k8s.io";
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use super::document::{Body, Document, name};
+use super::Labels;
+use super::document::{Body, Document, Origin, name};
 use super::host::Host;
-use super::identity::{Id, Kind};
+use super::identity::{ISTIO, Id, Kind};
 use super::outcome::{Condition, Provenance, Resolved, SourceDocument};
 use super::placement::{Claim, Placement, Standing};
+use super::policy::Policy;
 use super::resolve::{self, Outcome, Planned, Rank};
 use super::set::{Key, Set, View};
 use crate::model::{DesiredError, Name, ServiceAddress, Split};
@@ -49,6 +51,7 @@ pub struct Resolver {
     changed: BTreeSet<Key>,
     /// The splits that the last resolution looked at again.
     touched: BTreeSet<Name>,
+    policy: Arc<Policy>,
 }
 
 /// What an update found.
@@ -74,6 +77,19 @@ pub struct Wanted {
 }
 
 impl Resolver {
+    /// The same, for a cluster of which this counts.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = Arc::new(policy);
+        self
+    }
+
+    /// Whether somebody asked for weir to go by an object of a cluster.
+    pub fn is_asked_for(&self, id: &Id, labels: &Labels) -> bool {
+        let view = View::new(&self.set, &self.policy);
+        id.kind.group() != ISTIO || resolve::authority::is_asked_for(&view, &id.namespace, labels)
+    }
+
     /// Puts documents in force, each in place of the one of its id if there is one.
     pub fn apply<D: Into<Arc<Document>>>(&mut self, documents: impl IntoIterator<Item = D>) {
         for document in documents {
@@ -193,7 +209,7 @@ impl Resolver {
             Unit::Document(id) => self.set.number(id),
             Unit::Host(host) => self.set.first(&Key::Service(host.clone())),
         };
-        let view = View::new(&self.set);
+        let view = View::new(&self.set, &self.policy);
         let outcome = Arc::new(outcome(&view, unit));
         Some(Solved { order: order?, outcome, read: Arc::new(view.into_read()) })
     }
@@ -219,6 +235,13 @@ impl Resolver {
             _ => self.origins(planned),
         };
         Some(Provenance { at: document.spot(), documents })
+    }
+
+    /// Whether a cluster's objects say what the split of a name is, or some of it.
+    pub fn is_of_cluster(&self, name: &Name) -> bool {
+        let Some(planned) = self.placement.foremost(name) else { return false };
+        let parts = planned.sources.iter().chain([&planned.document]);
+        parts.filter_map(|id| self.set.get(id)).any(|part| part.origin() == Origin::Cluster)
     }
 
     /// A problem of the service address of a split, where it is said.
@@ -390,6 +413,7 @@ fn is_unit(kind: Kind) -> bool {
             | Kind::Gateway
             | Kind::TcpRoute
             | Kind::UdpRoute
+            | Kind::WorkloadEntry
     )
 }
 
@@ -408,7 +432,8 @@ fn outcome(view: &View<'_>, unit: &Unit) -> Outcome {
                 Kind::VirtualService => resolve::routing::report(view, document),
                 Kind::IstioGateway => resolve::istio_gateway::resolve(view, document),
                 Kind::Gateway => resolve::gateway::resolve(view, document),
-                Kind::TrafficSplit => written(document),
+                Kind::TrafficSplit => written(view, document),
+                Kind::WorkloadEntry => resolve::authority::report_workload(view, document),
                 _ => resolve::conditions::resolve(view, document),
             },
         },
@@ -416,8 +441,12 @@ fn outcome(view: &View<'_>, unit: &Unit) -> Outcome {
 }
 
 /// A TrafficSplit says itself what it is.
-fn written(document: &Document) -> Outcome {
+fn written(view: &View<'_>, document: &Document) -> Outcome {
     let Body::Split(split) = &document.body else { return Outcome::default() };
+    let problems = resolve::authority::report_split(view, document, split);
+    if !problems.is_empty() {
+        return Outcome { problems, ..Outcome::default() };
+    }
     let planned = Planned {
         name: split.name().clone(),
         address: split.address(),

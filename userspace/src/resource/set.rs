@@ -2,14 +2,16 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use super::document::{Body, Document};
+use super::document::{Body, Document, Origin};
 use super::host::{Host, Pattern};
 use super::identity::{Id, Kind};
 use super::istio::Parent;
+use super::policy::Policy;
 
 /// What documents are looked up by. What a split depends on is the keys that
 /// were looked up for it, whether or not anything was found.
@@ -35,12 +37,19 @@ pub(super) enum Key {
     Workloads(String),
     /// ReferenceGrants of a namespace.
     Grants(String),
+    /// What has a service address.
+    ClusterIp(IpAddr),
+    /// The Services of Istio's control plane.
+    Istiod,
 }
 
 /// An id of the kind in a namespace.
 pub(super) fn id(kind: Kind, namespace: &str, name: &str) -> Id {
     Id { kind, namespace: namespace.to_owned(), name: name.to_owned() }
 }
+
+/// The label `app` of the Services of Istio's control plane, of every revision.
+const ISTIOD: &str = "istiod";
 
 /// What a document can be found by.
 fn keys(document: &Document) -> Vec<Key> {
@@ -49,6 +58,10 @@ fn keys(document: &Document) -> Vec<Key> {
     match &document.body {
         Body::Service(service) => {
             keys.extend([Key::Service(service.host.clone()), Key::Services]);
+            keys.extend(service.addresses.iter().map(|address| Key::ClusterIp(address.ip)));
+            if document.labels.get("app").is_some_and(|app| app == ISTIOD) {
+                keys.push(Key::Istiod);
+            }
         }
         Body::DestinationRule(rule) => keys.push(Key::Rules(rule.host.clone())),
         Body::VirtualService(service) => {
@@ -78,6 +91,12 @@ fn keys(document: &Document) -> Vec<Key> {
     keys
 }
 
+/// The number of a cluster's object: after all of the node's own, by age.
+fn in_cluster(document: &Document) -> Option<u64> {
+    let age = document.created.map_or(u64::MAX >> 1, |time| time.cast_unsigned() & (u64::MAX >> 1));
+    (document.origin() == Origin::Cluster).then_some(age | 1 << 63)
+}
+
 /// Documents by what they are looked up by. A copy costs nothing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Set {
@@ -91,7 +110,9 @@ impl Set {
     /// Puts a document in place of the one of its id, or adds it. Returns the
     /// keys by which something else is found now.
     pub(super) fn put(&mut self, document: Arc<Document>) -> BTreeSet<Key> {
-        let number = self.documents.get(&document.id).map(|(number, _)| *number);
+        let known = self.documents.get(&document.id).map(|(number, _)| *number);
+        // That of a cluster's object is the same on all nodes, in whatever order they heard of it.
+        let number = in_cluster(&document).or(known);
         let mut changed = self.remove(&document.id);
         let place = (number.unwrap_or(self.next), document.id.clone());
         self.next += u64::from(number.is_none());
@@ -142,12 +163,18 @@ impl Set {
 /// A set that remembers what was looked up in it.
 pub(super) struct View<'a> {
     set: &'a Set,
+    policy: &'a Policy,
     read: RefCell<BTreeSet<Key>>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(set: &'a Set) -> Self {
-        Self { set, read: RefCell::default() }
+    pub(super) fn new(set: &'a Set, policy: &'a Policy) -> Self {
+        Self { set, policy, read: RefCell::default() }
+    }
+
+    /// What of a cluster's objects counts.
+    pub(super) fn policy(&self) -> &'a Policy {
+        self.policy
     }
 
     /// The documents of a key, in the order in which they came.

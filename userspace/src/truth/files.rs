@@ -159,7 +159,7 @@ impl Truth {
 /// TrafficSplit is all of its split.
 fn lacks_parts(files: &Files) -> bool {
     let lacks = |documents: &Documents| {
-        documents.unnamed || documents.refused.iter().any(|id| id.kind != Kind::TrafficSplit)
+        documents.unnamed || documents.refused.keys().any(|id| id.kind != Kind::TrafficSplit)
     };
     files.unlisted
         || !files.unreadable.is_empty()
@@ -168,7 +168,8 @@ fn lacks_parts(files: &Files) -> bool {
 
 /// Whether a document that is not found any more stays in force all the same.
 fn stays<'a>(files: &'a Files, emptied: &BTreeSet<&'a str>) -> impl Fn(&Id, &str) -> bool {
-    let refused: BTreeSet<&Id> = files.files.iter().flat_map(|f| &f.documents.refused).collect();
+    let refused: BTreeSet<&Id> =
+        files.files.iter().flat_map(|f| f.documents.refused.keys()).collect();
     let unnamed = files.files.iter().filter(|file| file.documents.unnamed);
     let unsure: BTreeSet<&str> = unnamed
         .map(|file| file.name.as_str())

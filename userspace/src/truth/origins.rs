@@ -3,7 +3,7 @@
 //! The one in force stays until its origin takes it back, whatever the others say meanwhile;
 //! then the first origin that has one, in the order of [`Origin`], is next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::settle::Settled;
@@ -19,11 +19,45 @@ pub struct Batch {
     /// Documents that are there now, each in place of the one of its id.
     pub put: Vec<Arc<Document>>,
     /// Documents that are there and wrong: the last good ones stay in force.
-    pub refused: Vec<(Id, Vec<Problem>)>,
+    pub refused: Vec<Refused>,
     /// Documents that are not there any more.
     pub deleted: Vec<Id>,
     /// Whether this is all that there is: what is not named is not there any more.
     pub complete: bool,
+}
+
+/// A document that is there and wrong.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// What it is.
+    pub id: Id,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+impl Batch {
+    /// The same, and then what came later.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        let Self { mut put, mut refused, mut deleted, complete } = self;
+        let replaced: BTreeSet<Id> =
+            later.put.iter().map(|document| document.id().clone()).collect();
+        let gone: BTreeSet<&Id> = later.deleted.iter().collect();
+        let wrong: BTreeSet<&Id> = later.refused.iter().map(|refused| &refused.id).collect();
+        // The last good one of a document that is wrong now is still to be heard of.
+        let stays = |id: &Id| !gone.contains(id) && (!later.complete || wrong.contains(id));
+        put.retain(|document| !replaced.contains(document.id()) && stays(document.id()));
+        refused.retain(|one| {
+            !replaced.contains(&one.id) && !wrong.contains(&one.id) && stays(&one.id)
+        });
+        deleted.retain(|id| !replaced.contains(id) && !later.complete);
+        put.extend(later.put);
+        refused.extend(later.refused);
+        deleted.extend(later.deleted);
+        Self { put, refused, deleted, complete: complete || later.complete }
+    }
 }
 
 impl Truth {
@@ -72,7 +106,7 @@ impl Base {
             let named: BTreeSet<&Id> = put
                 .iter()
                 .map(|document| document.id())
-                .chain(refused.iter().map(|r| &r.0))
+                .chain(refused.iter().map(|r| &r.id))
                 .collect();
             let gone: Vec<Id> =
                 self.ids_of(origin).filter(|id| !named.contains(id)).cloned().collect();
@@ -86,8 +120,8 @@ impl Base {
             self.refused.remove(&(document.id().clone(), origin));
             self.put(origin, document);
         }
-        for (id, problems) in refused {
-            self.refused.insert((id, origin), problems);
+        for refused in refused {
+            self.refused.insert((refused.id.clone(), origin), refused);
         }
     }
 

@@ -33,7 +33,8 @@ impl Truth {
                 }
                 continue;
             }
-            match base.resolver.wanted(&name) {
+            let is_shown = base.observes && base.resolver.is_of_cluster(&name);
+            match base.resolver.wanted(&name).filter(|_| !is_shown) {
                 None if old.is_some() => _ = new.insert(name, None),
                 None => {}
                 Some(wanted) => match (wanted.failed, old, self.adopted.get(&name), wanted.split) {

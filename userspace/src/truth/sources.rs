@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::outcome::{Outcome, effective};
 use super::settle::Settled;
 use super::step::{Event, Fate, SplitChange, Step};
-use super::{Cause, Change, Kept, Op, Time, Transaction};
+use super::{Cause, Change, Kept, Op, Refused, Time, Transaction};
 use crate::model::{Desired, Key, Name, Split, Weights};
-use crate::resource::{Document, Id, Origin, Provenance, Resolver, read_applied};
+use crate::resource::{Document, Id, Origin, Policy, Provenance, Resolver, read_applied};
 use crate::source::Problem;
 
 /// What files and applied objects define and overrides change.
@@ -50,7 +50,7 @@ pub(super) struct Base {
     pub shadowed: BTreeMap<(Id, Origin), (Arc<Document>, Problem)>,
     /// What is wrong with documents of which the last good ones, if any, stay in force; those
     /// of files are among `problems`.
-    pub refused: BTreeMap<(Id, Origin), Vec<Problem>>,
+    pub refused: BTreeMap<(Id, Origin), Refused>,
     /// Splits whose address is still another's.
     pub waiting: BTreeMap<Name, Problem>,
     /// Splits that go on as they ran when the agent started, since documents that it
@@ -60,6 +60,8 @@ pub(super) struct Base {
     pub problems: Vec<Problem>,
     /// Origins of which it is not known yet what they have.
     pub awaited: BTreeSet<Origin>,
+    /// Whether what a cluster says is shown and not steered.
+    pub observes: bool,
     /// Whether all origins were known at some time, and nothing was wrong with what the node's
     /// operator says.
     pub was_faultless: bool,
@@ -76,6 +78,7 @@ impl Default for Base {
             unsure: BTreeMap::new(),
             problems: Vec::new(),
             awaited: BTreeSet::from([Origin::Files]),
+            observes: false,
             was_faultless: false,
         }
     }
@@ -152,10 +155,13 @@ impl Truth {
         truth
     }
 
-    /// The same, which has to hear of a cluster as well before it knows what is not there.
+    /// The same, which has to hear of a cluster as well before it knows what is not there. Of
+    /// that, what the policy says counts; if it only `observes`, nothing is steered by it.
     #[must_use]
-    pub fn awaiting_cluster(mut self) -> Self {
+    pub fn awaiting_cluster(mut self, policy: Policy, observes: bool) -> Self {
         self.base.awaited.insert(Origin::Cluster);
+        self.base.resolver = self.base.resolver.with_policy(policy);
+        self.base.observes = observes;
         self
     }
 
@@ -215,6 +221,24 @@ impl Truth {
     /// All that is wrong with documents, by file and line.
     pub fn problems(&self) -> Vec<Problem> {
         self.base.all_problems()
+    }
+
+    /// All that is to be said about documents, by file and line.
+    pub fn notes(&self) -> Vec<Problem> {
+        let mut found = self.base.resolver.notes();
+        found.extend(self.base.unasked().cloned());
+        found.sort();
+        found
+    }
+
+    /// The splits of the cluster that are shown and not steered.
+    pub fn observed(&self) -> Vec<Arc<Split>> {
+        if !self.base.observes {
+            return Vec::new();
+        }
+        let resolver = &self.base.resolver;
+        let names = resolver.names().filter(|name| resolver.is_of_cluster(name));
+        names.filter_map(|name| resolver.wanted(name)?.split).collect()
     }
 
     /// Makes a step happen.
@@ -280,10 +304,18 @@ impl Base {
         let mut found = self.resolver.problems();
         let shadowed = self.shadowed.values().map(|(_, problem)| problem);
         let splits = self.waiting.values().chain(self.unsure.values());
-        let refused = self.refused.values().flatten();
+        let asked = |refused: &&Refused| self.resolver.is_asked_for(&refused.id, &refused.labels);
+        let refused = self.refused.values().filter(asked).flat_map(|refused| &refused.problems);
         found.extend(self.problems.iter().chain(splits).chain(shadowed).chain(refused).cloned());
         found.sort();
         found
+    }
+
+    /// What is wrong with objects of a cluster that nobody asked weir to go by.
+    fn unasked(&self) -> impl Iterator<Item = &Problem> {
+        let unasked =
+            |refused: &&Refused| !self.resolver.is_asked_for(&refused.id, &refused.labels);
+        self.refused.values().filter(unasked).flat_map(|refused| &refused.problems)
     }
 
     /// Whether all that the node's operator defines is in force.

@@ -21,6 +21,8 @@ pub(in crate::resource) struct Service {
     pub ports: Vec<Port>,
     pub affinity: Affinity,
     pub endpoints: Endpoints,
+    /// Whether clients are to reach endpoints of their own node alone.
+    pub local: bool,
 }
 
 /// An address and where it is written.
@@ -107,7 +109,8 @@ impl Service {
         let namespace = check.namespace.to_owned();
         let selector = spec.selector.unwrap_or_default();
         let endpoints = Endpoints::Kubernetes { namespace, name, selector };
-        Some(Self { host, addresses, ports, affinity, endpoints })
+        let local = spec.internal_traffic_policy.as_deref() == Some("Local");
+        Some(Self { host, addresses, ports, affinity, endpoints, local })
     }
 }
 

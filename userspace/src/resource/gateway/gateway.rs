@@ -21,6 +21,8 @@ use crate::source::FieldPath;
 /// Addresses and the ports at which routes attach.
 #[derive(Debug, Clone)]
 pub(in crate::resource) struct Gateway {
+    /// The name of its class.
+    pub class: String,
     /// Those it asks for, or else those it was given. Perhaps none.
     pub addresses: Vec<Address>,
     pub listeners: Vec<Listener>,
@@ -120,7 +122,7 @@ impl Gateway {
                 listeners.push(new);
             }
         }
-        Some(Self { addresses, listeners })
+        Some(Self { class: spec.gateway_class_name, addresses, listeners })
     }
 }
 

@@ -5,7 +5,6 @@ use gateway_api::experimental::referencegrants::{
 };
 use serde::Deserialize;
 
-use super::GROUP;
 use crate::resource::check::Check;
 use crate::resource::identity::Kind;
 use crate::source::FieldPath;
@@ -33,15 +32,18 @@ impl ReferenceGrant {
         Some(Self { from, to })
     }
 
-    /// Whether a route of a kind and namespace may refer to a Service.
-    pub(in crate::resource) fn allows(&self, kind: Kind, namespace: &str, service: &str) -> bool {
-        let kind = kind.to_string();
+    /// Whether an object of a kind and namespace may refer to what is of a kind and name.
+    pub(in crate::resource) fn allows(
+        &self,
+        (kind, namespace): (Kind, &str),
+        (referred, name): (Kind, &str),
+    ) -> bool {
         let from = |from: &ReferenceGrantFrom| {
-            from.group == GROUP && from.kind == kind && from.namespace == namespace
+            from.group == kind.group() && from.kind == kind.name() && from.namespace == namespace
         };
         let to = |to: &ReferenceGrantTo| {
-            let named = to.name.as_deref().is_none_or(|name| name.is_empty() || name == service);
-            to.group.is_empty() && to.kind == "Service" && named
+            let named = to.name.as_deref().is_none_or(|own| own.is_empty() || own == name);
+            to.group == referred.group() && to.kind == referred.name() && named
         };
         self.from.iter().any(from) && self.to.iter().any(to)
     }

@@ -105,7 +105,14 @@ pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Service> {
             )
         }
     };
-    Some(Service { host: host?, addresses, ports, affinity: Affinity::None, endpoints })
+    Some(Service {
+        host: host?,
+        addresses,
+        ports,
+        affinity: Affinity::None,
+        endpoints,
+        local: false,
+    })
 }
 
 fn resolution(check: &mut Check<'_>, at: &FieldPath, text: Option<&str>) {

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::authority;
 use super::plan::Target;
 use crate::model::Family;
 use crate::resource::Labels;
@@ -113,7 +114,9 @@ fn usable(all: &[&Candidate<'_>], sources: &mut BTreeSet<Id>) -> BTreeSet<Socket
 fn candidates<'a>(view: &View<'a>, target: &Target<'a>) -> Vec<Candidate<'a>> {
     match &target.service.endpoints {
         Endpoints::Inline(workloads) => {
-            workloads.iter().filter_map(|w| of_workload(w, target.port, None)).collect()
+            let may = |w: &&Workload| authority::may_name(view, target.document, w.ip).is_ok();
+            let allowed = workloads.iter().filter(may);
+            allowed.filter_map(|w| of_workload(w, target.port, None)).collect()
         }
         Endpoints::Selected { namespace, labels } => {
             workloads(view, namespace, labels, target.port)
@@ -180,7 +183,8 @@ fn workloads<'a>(
     let mut all = Vec::new();
     for document in view.find(Key::Workloads(namespace.to_owned())) {
         let Body::Workload(workload) = &document.body else { continue };
-        if has_all(&workload.labels, labels) {
+        let may = authority::may_name(view, document, workload.ip).is_ok();
+        if may && has_all(&workload.labels, labels) {
             all.extend(of_workload(workload, port, Some(&document.id)));
         }
     }

@@ -1,5 +1,6 @@
 //! What is addressed to a Gateway, and which routes attach to what.
 
+use super::authority;
 use super::plan::{Addressed, NONE, Outcome, Plan, Rank, Share, Target, realise, share_names};
 use crate::model::{Affinity, Name, Protocol, derived_subset};
 use crate::resource::Labels;
@@ -24,15 +25,23 @@ pub(super) type Refusal = (Reason, String);
 pub(in crate::resource) fn resolve(view: &View<'_>, document: &Document) -> Outcome {
     let mut out = Outcome::default();
     let Body::Gateway(gateway) = &document.body else { return out };
+    if !authority::is_own_class(document, &gateway.class) {
+        return out;
+    }
     for (index, listener) in gateway.listeners.iter().enumerate() {
         let (Some(protocol), Some(route)) = (listener.protocol, owner(view, document, index))
         else {
             continue;
         };
         let mut plan = plan(view, &mut out, route, Rank::Gateway);
-        let mut addresses: Vec<_> =
-            gateway.addresses.iter().map(|address| (address.ip, address.at.clone())).collect();
-        if addresses.is_empty() {
+        let mut addresses = Vec::new();
+        for address in &gateway.addresses {
+            match authority::may_name(view, document, address.ip) {
+                Ok(()) => addresses.push((address.ip, address.at.clone())),
+                Err(why) => out.problems.push(document.problem(&address.at, &why)),
+            }
+        }
+        if gateway.addresses.is_empty() {
             for (found, service) in services(view, document, listener.port, protocol) {
                 plan.sources.insert(found.id.clone());
                 addresses.extend(service.addresses.iter().map(|a| (a.ip, listener.at.clone())));
@@ -111,6 +120,9 @@ pub(super) fn attach<'a>(
     })?;
     let found = view.document(&parent).ok_or_else(|| none(format!("there is no {parent}")))?;
     match &found.body {
+        Body::Gateway(gateway) if !authority::is_own_class(found, &gateway.class) => {
+            Err(none(format!("{found} is of class \"{}\", which is not weir's", gateway.class)))
+        }
         Body::Gateway(gateway) => listeners(view, document, route, reference, found, gateway),
         Body::Service(service) => ports(document, route, reference, found, service),
         _ => Err(none(format!("{found} is no parent of routes"))),
@@ -246,7 +258,9 @@ pub(super) fn backend<'a>(
         ));
     }
     let (namespace, name) = (&reference.namespace, reference.name.as_str());
-    if *namespace != document.id.namespace && !granted(view, document, namespace, name) {
+    if *namespace != document.id.namespace
+        && !authority::granted(view, document, &id(Kind::Service, namespace, name))
+    {
         let message = format!(
             "no ReferenceGrant of namespace \"{namespace}\" lets a {} of namespace \"{}\" refer to Service \"{name}\"",
             document.id.kind, document.id.namespace
@@ -263,13 +277,6 @@ pub(super) fn backend<'a>(
             Err((Reason::BackendNotFound, message))
         }
     }
-}
-
-fn granted(view: &View<'_>, document: &Document, namespace: &str, service: &str) -> bool {
-    view.find(Key::Grants(namespace.to_owned())).iter().any(|grant| match &grant.body {
-        Body::Grant(grant) => grant.allows(document.id.kind, &document.id.namespace, service),
-        _ => false,
-    })
 }
 
 /// The candidates for the name of a share that goes nowhere: as if it went there.

@@ -1,5 +1,6 @@
 //! What is addressed to an Istio Gateway.
 
+use super::authority;
 use super::endpoints::has_all;
 use super::plan::{Addressed, Outcome, Plan, Rank, Share, realise};
 use super::routing::{self, Choice};
@@ -22,7 +23,9 @@ pub(in crate::resource) fn resolve(view: &View<'_>, document: &Document) -> Outc
         };
         let mut addresses = Vec::new();
         let mut sources = Vec::new();
-        for (found, service) in services(view, gateway, server.port) {
+        let found = services(view, gateway, server.port).into_iter();
+        for (found, service) in found.filter(|f| authority::may_route(view, document, f.0).is_ok())
+        {
             addresses.extend(service.addresses.iter().map(|a| (a.ip, server.at.clone())));
             sources.push(found.id.clone());
         }
@@ -77,6 +80,9 @@ fn plan<'a>(
     let mut chosen: Option<(&Document, Choice<'_>)> = None;
     for document in view.find(Key::Attached(gateway.id.clone())) {
         let Body::VirtualService(service) = &document.body else { continue };
+        if authority::may_route(view, document, gateway).is_err() {
+            continue;
+        }
         let choice = routing::choose(out, document, service, server.port, server.app);
         let choice = choice.map_err(|problem| vec![problem])?;
         if matches!(choice, Choice::Unrouted) {

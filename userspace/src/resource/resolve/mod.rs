@@ -3,6 +3,7 @@
 //! what is addressed to gateways; [`conditions`] says of routes what became of
 //! them, [`routing`] the same of VirtualServices.
 
+pub(super) mod authority;
 pub(super) mod conditions;
 mod endpoints;
 pub(super) mod gateway;

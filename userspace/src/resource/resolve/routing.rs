@@ -1,5 +1,6 @@
 //! VirtualServices to shares.
 
+use super::authority;
 use super::plan::{Outcome, Plan, Rank, Share, Target, share_names};
 use crate::model::{Affinity, Protocol};
 use crate::resource::core::{App, Service};
@@ -24,6 +25,7 @@ pub(super) enum Choice<'a> {
 /// it most closely. An error if several do.
 pub(super) fn of_host<'a>(
     view: &View<'a>,
+    addressed: &Document,
     host: &Host,
 ) -> Result<Option<(&'a Document, &'a VirtualService)>, Problem> {
     let named = view.find(Key::Routing(host.clone()));
@@ -31,7 +33,8 @@ pub(super) fn of_host<'a>(
     let mut best: Option<(usize, &Document, &VirtualService)> = None;
     for document in named.into_iter().chain(wild) {
         let Body::VirtualService(service) = &document.body else { continue };
-        if !service.parents.contains(&Parent::Mesh) {
+        let may = || authority::may_route(view, document, addressed).is_ok();
+        if !service.parents.contains(&Parent::Mesh) || !may() {
             continue;
         }
         let Some(fit) = service.hosts.iter().filter_map(|pattern| pattern.fits(host)).max() else {
@@ -149,6 +152,8 @@ fn share<'a>(
         );
         return Err(document.problem(&at.key("host"), &message));
     };
+    authority::may_lead_to(view, document, found)
+        .map_err(|why| document.problem(&at.key("host"), &why))?;
     let port = match (destination.port, service.ports.as_slice()) {
         (None, [only]) if only.protocol == Protocol::Tcp => Some(only),
         (None, _) => service.port(listening, Protocol::Tcp),
@@ -162,7 +167,7 @@ fn share<'a>(
         );
         return Err(document.problem(&at.key("port"), &message));
     };
-    let rule = rule(view, host)?;
+    let rule = rule(view, host, &document.id.namespace)?;
     if let Some((rule, _)) = rule {
         plan.sources.insert(rule.id.clone());
     }
@@ -195,18 +200,20 @@ fn share<'a>(
 
 /// The service of a host.
 pub(super) fn find<'a>(view: &View<'a>, host: &Host) -> Option<(&'a Document, &'a Service)> {
-    view.find(Key::Service(host.clone())).into_iter().find_map(|document| match &document.body {
+    authority::services(view, host).into_iter().find_map(|document| match &document.body {
         Body::Service(service) => Some((document, service)),
         _ => None,
     })
 }
 
-/// The DestinationRule of a host. An error if there are several.
+/// The DestinationRule of a host, for objects of a namespace. An error if there are several.
 pub(super) fn rule<'a>(
     view: &View<'a>,
     host: &Host,
+    namespace: &str,
 ) -> Result<Option<(&'a Document, &'a DestinationRule)>, Problem> {
-    let found = view.find(Key::Rules(host.clone()));
+    let mut found = view.find(Key::Rules(host.clone()));
+    found.retain(|rule| authority::rules(view, rule, host, namespace));
     if let [first, second, ..] = found.as_slice() {
         let message = format!("host {host} already has {first}");
         return Err(second.problem(&FieldPath::of("spec.host"), &message));
@@ -228,6 +235,10 @@ pub(in crate::resource) fn report(view: &View<'_>, document: &Document) -> Outco
             note(at, &format!("no effect: there is no Istio Gateway {namespace}/{name}"));
         }
     }
+    if let Err(why) = authority::counts(view, document) {
+        note(&FieldPath::of("metadata.labels"), &why);
+        return out;
+    }
     if !service.parents.contains(&Parent::Mesh) {
         return out;
     }
@@ -239,7 +250,11 @@ pub(in crate::resource) fn report(view: &View<'_>, document: &Document) -> Outco
             Some((found, service)) if service.addresses.is_empty() => {
                 note(&at, &format!("no effect: {found} has no service address"));
             }
-            Some(_) => {}
+            Some((found, _)) => {
+                if let Err(why) = authority::may_route(view, document, found) {
+                    out.problems.push(document.problem(&at, &why));
+                }
+            }
         }
     }
     out

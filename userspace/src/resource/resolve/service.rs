@@ -3,35 +3,55 @@
 
 use super::plan::{Addressed, Outcome, Plan, Rank, Share, Target, realise, share_names};
 use super::routing::{self, Choice};
-use super::{gateway, names};
+use super::{authority, gateway, names};
 use crate::model::{Affinity, Protocol};
 use crate::resource::core::{Port, Service};
 use crate::resource::document::{Body, Document};
 use crate::resource::host::Host;
+use crate::resource::identity::Kind;
 use crate::resource::set::{Key, View};
 use crate::source::{FieldPath, Problem};
 
 /// The splits of a host's addresses and ports.
 pub(in crate::resource) fn resolve(view: &View<'_>, host: &Host) -> Outcome {
     let mut out = Outcome::default();
-    let found = view.find(Key::Service(host.clone()));
+    let found = authority::services(view, host);
+    for denied in view.find(Key::Service(host.clone())) {
+        if !found.iter().any(|document| document.id == denied.id) {
+            let message = format!("host {host} is of the cluster's own domain, where Services are");
+            out.problems.push(denied.problem(&FieldPath::of("spec.hosts"), &message));
+        }
+    }
     let Some((document, others)) = found.split_first() else { return out };
     for other in others {
         let message = format!("host {host} is already described by {document}");
         out.problems.push(other.problem(&crate::resource::document::name(), &message));
     }
     let Body::Service(service) = &document.body else { return out };
+    let addresses = addresses(view, &mut out, document, service);
     for (index, port) in service.ports.iter().enumerate() {
         let plan = plan(view, &mut out, document, service, index);
-        let addresses = service.addresses.iter().map(|address| (address.ip, address.at.clone()));
         let addressed = Addressed {
             document,
             base: format!("{}{}", host.short(), names::of_port(index, port)),
-            addresses: addresses.collect(),
+            addresses: addresses.clone(),
             port: port.number,
             protocol: port.protocol,
         };
-        if service.addresses.is_empty() {
+        if addresses.is_empty() {
+            continue;
+        }
+        let is_plain = plan.as_ref().is_ok_and(|plan| plan.rank == Rank::Plain);
+        if is_plain && authority::is_left_alone(view, document) {
+            continue;
+        }
+        if authority::is_local(document) {
+            if !is_plain {
+                let at = FieldPath::of("spec.internalTrafficPolicy");
+                let message =
+                    "not taken: weir steers to endpoints of all nodes, and the policy is Local";
+                out.problems.push(document.problem(&at, message));
+            }
             continue;
         }
         match plan {
@@ -45,6 +65,29 @@ pub(in crate::resource) fn resolve(view: &View<'_>, host: &Host) -> Outcome {
     out
 }
 
+/// The service addresses that are the document's to say.
+fn addresses(
+    view: &View<'_>,
+    out: &mut Outcome,
+    document: &Document,
+    service: &Service,
+) -> Vec<(std::net::IpAddr, FieldPath)> {
+    let mut found = Vec::new();
+    for address in &service.addresses {
+        // Those of a Service are given by the API server.
+        let may = match document.id.kind {
+            Kind::Service => Ok(()),
+            _ => authority::counts(view, document)
+                .and_then(|()| authority::may_name(view, document, address.ip)),
+        };
+        match may {
+            Ok(()) => found.push((address.ip, address.at.clone())),
+            Err(why) => out.problems.push(document.problem(&address.at, &why)),
+        }
+    }
+    found
+}
+
 fn plan<'a>(
     view: &View<'a>,
     out: &mut Outcome,
@@ -56,7 +99,9 @@ fn plan<'a>(
     let route = gateway::owner(view, document, index);
     // Istio routes no UDP.
     let virtual_service = match port.protocol {
-        Protocol::Tcp => routing::of_host(view, &service.host).map_err(|problem| vec![problem])?,
+        Protocol::Tcp => {
+            routing::of_host(view, document, &service.host).map_err(|problem| vec![problem])?
+        }
         Protocol::Udp => None,
     };
     let chosen = match virtual_service {
@@ -101,7 +146,8 @@ fn plain<'a>(
     service: &'a Service,
     port: &'a Port,
 ) -> Result<Plan<'a>, Vec<Problem>> {
-    let rule = routing::rule(view, &service.host).map_err(|problem| vec![problem])?;
+    let namespace = &document.id.namespace;
+    let rule = routing::rule(view, &service.host, namespace).map_err(|problem| vec![problem])?;
     let affinity = match rule {
         Some((_, rule)) if rule.by_client => Affinity::ClientIp,
         _ => Affinity::None,

@@ -1,5 +1,6 @@
 //! Documents to splits, without a kernel.
 
+mod authority;
 mod documents;
 mod fuzz;
 mod gateway;

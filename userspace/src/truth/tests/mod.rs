@@ -1,6 +1,7 @@
 //! Sources that agree and sources that do not.
 
 mod files;
+mod origins;
 mod resources;
 
 use std::collections::BTreeMap;
