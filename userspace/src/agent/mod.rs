@@ -1,5 +1,6 @@
 //! The agent: one composition root, read from top to bottom.
 
+mod admission;
 mod background;
 mod backoff;
 mod census;

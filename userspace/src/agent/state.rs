@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
+use super::admission::admitted;
 use super::census::Census;
 use super::interfaces::Interfaces;
 use super::steering::{Steering, SteeringError};
@@ -283,7 +284,11 @@ impl Inner {
     }
 
     fn observe(&mut self, batch: Batch) -> Result<()> {
-        let step = self.truth.observe(self.store.kept(), batch, now());
+        let (observed, now) = (self.truth.observe(batch), now());
+        let (truth, kept) = (&self.truth, self.store.kept());
+        let step = admitted(truth, self.steering.ledger(), |excess| {
+            truth.step_of(kept, &observed, excess, now)
+        });
         self.carry_out(step).map(|_| ())
     }
 

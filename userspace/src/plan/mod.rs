@@ -15,6 +15,7 @@
 
 mod adopt;
 mod change;
+mod cost;
 mod filter;
 mod ledger;
 mod op;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use adopt::{EndpointRecord, Snapshot, SplitRecord, adopt};
 pub use change::Change;
+pub use cost::cost;
 pub use ledger::{Capacity, EndpointView, Ledger, Phase};
 pub use op::{EndpointState, Identity, IdentityKey, Op, Side, Table};
 pub use planner::{LINGER, Plan, PlanError, expire, plan, swept};

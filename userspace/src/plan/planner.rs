@@ -64,6 +64,15 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// The split for which there is no plan.
+    pub fn split(&self) -> &Name {
+        match self {
+            Self::Full { split, .. } | Self::Endpoints { split, .. } => split,
+        }
+    }
+}
+
 /// Plans a change. All of it, or an error.
 pub fn plan(ledger: &Ledger, change: &Change, now: u64) -> Result<Plan, PlanError> {
     let mut planner = Planner::new(ledger, now);

@@ -244,6 +244,15 @@ impl Resolver {
         parts.filter_map(|id| self.set.get(id)).any(|part| part.origin() == Origin::Cluster)
     }
 
+    /// The namespace of the cluster's object that says what the split of a name is, and a
+    /// number that grows with the time when it was made.
+    pub fn owner(&self, name: &Name) -> Option<(String, u64)> {
+        let planned = self.placement.foremost(name).filter(|_| self.is_of_cluster(name))?;
+        let routed = planned.sources.iter().filter(|id| id.is_route());
+        let by = routed.chain([&planned.document]).next()?;
+        Some((by.namespace.clone(), self.set.number(by)?))
+    }
+
     /// A problem of the service address of a split, where it is said.
     pub fn address_problem(&self, name: &Name, message: &str) -> Option<Problem> {
         let planned = self.placement.standing(name)?.planned()?;

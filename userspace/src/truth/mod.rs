@@ -27,7 +27,7 @@ pub use author::{Author, is_plain, reason};
 pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
 pub use guard::{Guard, version_of};
 pub use kept::{Cause, Change, Kept, MAX_CHANGES, Object, Op, Override, Transaction};
-pub use origins::{Batch, Refused};
+pub use origins::{Batch, Observed, Refused};
 pub use refusal::Refusal;
 pub use sources::{Source, Truth};
 pub use step::{Event, Fate, SplitChange, Step};

@@ -11,7 +11,7 @@ use super::sources::{Base, Intent, Truth};
 use super::{Cause, Kept, Step, Time};
 use crate::model::Name;
 use crate::resource::{self, Document, Id, Origin};
-use crate::source::Problem;
+use crate::source::{IN_CLUSTER, Problem};
 
 /// What an origin has to say at once.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,14 @@ pub struct Refused {
     pub labels: BTreeMap<String, String>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
+}
+
+/// What a cluster says, resolved.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    base: Base,
+    names: BTreeSet<Name>,
+    is_first: bool,
 }
 
 impl Batch {
@@ -64,11 +72,31 @@ impl Truth {
     /// A cluster says this. What is wrong has no effect, and is among [`Truth::problems`].
     ///
     /// Until the first complete batch, nothing that ran when the agent started is withdrawn.
-    pub fn observe(&self, kept: &Kept, batch: Batch, now: Time) -> Step {
+    pub fn observe(&self, batch: Batch) -> Observed {
         let mut base = self.base.clone();
         let is_first = batch.complete && base.awaited.remove(&Origin::Cluster);
         base.take(Origin::Cluster, batch);
-        let names = base.resolver.update().names;
+        let mut names = base.resolver.update().names;
+        names.extend(self.base.excess.keys().cloned());
+        Observed { base, names, is_first }
+    }
+
+    /// The step that follows from what a cluster says, without splits that do not fit, which
+    /// stay as they were, and why.
+    pub fn step_of(
+        &self,
+        kept: &Kept,
+        observed: &Observed,
+        excess: BTreeMap<Name, String>,
+        now: Time,
+    ) -> Step {
+        let Observed { mut base, names, is_first } = observed.clone();
+        base.excess.clear();
+        for (name, message) in excess {
+            let problem = base.resolver.address_problem(&name, &message);
+            let problem = problem.unwrap_or_else(|| Problem::of_file(IN_CLUSTER, message));
+            base.excess.insert(name, problem);
+        }
         self.conclude(kept, Intent::new(Cause::Cluster, now), base, (names, is_first))
     }
 

@@ -27,7 +27,7 @@ impl Truth {
         let mut held = BTreeMap::new();
         for name in names {
             let old = self.defined.get(&name);
-            if base.unsure.contains_key(&name) {
+            if base.unsure.contains_key(&name) || base.excess.contains_key(&name) {
                 if let (None, Some(running)) = (old, self.adopted.get(&name)) {
                     held.insert(name, Arc::clone(running));
                 }

@@ -56,6 +56,8 @@ pub(super) struct Base {
     /// Splits that go on as they ran when the agent started, since documents that it
     /// has never seen right may be part of them.
     pub unsure: BTreeMap<Name, Problem>,
+    /// Splits of the cluster that stay as they were, or do not begin, since there is no room.
+    pub excess: BTreeMap<Name, Problem>,
     /// What is wrong with files.
     pub problems: Vec<Problem>,
     /// Origins of which it is not known yet what they have.
@@ -76,6 +78,7 @@ impl Default for Base {
             refused: BTreeMap::new(),
             waiting: BTreeMap::new(),
             unsure: BTreeMap::new(),
+            excess: BTreeMap::new(),
             problems: Vec::new(),
             awaited: BTreeSet::from([Origin::Files]),
             observes: false,
@@ -193,7 +196,7 @@ impl Truth {
     /// Why a split is not what documents say, or not at all.
     pub fn problems_of(&self, split: &Name) -> Vec<Problem> {
         let mut found = self.base.resolver.problems_of(split);
-        let own = [&self.base.waiting, &self.base.unsure];
+        let own = [&self.base.waiting, &self.base.unsure, &self.base.excess];
         found.extend(own.into_iter().filter_map(|problems| problems.get(split).cloned()));
         found
     }
@@ -303,7 +306,7 @@ impl Base {
     pub fn all_problems(&self) -> Vec<Problem> {
         let mut found = self.resolver.problems();
         let shadowed = self.shadowed.values().map(|(_, problem)| problem);
-        let splits = self.waiting.values().chain(self.unsure.values());
+        let splits = self.waiting.values().chain(self.unsure.values()).chain(self.excess.values());
         let asked = |refused: &&Refused| self.resolver.is_asked_for(&refused.id, &refused.labels);
         let refused = self.refused.values().filter(asked).flat_map(|refused| &refused.problems);
         found.extend(self.problems.iter().chain(splits).chain(shadowed).chain(refused).cloned());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::sources::Base;
 use super::{Author, Difference, Op, Transaction};
 use crate::model::{Key, Name, Split, Weights};
+use crate::resource::Resolver;
 use crate::source::Problem;
 
 /// A split that is not to be what it was.
@@ -108,6 +109,11 @@ impl Step {
     /// Whether it may change what is wrong with documents.
     pub fn is_about_documents(&self) -> bool {
         self.base.is_some()
+    }
+
+    /// What documents come to, if it is about them.
+    pub fn resolver(&self) -> Option<&Resolver> {
+        self.base.as_ref().map(|base| &base.resolver)
     }
 
     /// Whether it says for the first time all that an origin has.
