@@ -4,6 +4,7 @@ pub mod access;
 pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod datapath;
 pub mod directory;

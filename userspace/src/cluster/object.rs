@@ -1,0 +1,152 @@
+//! Objects as the server has them, to texts that hold what can matter to weir.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::served::{Served, What};
+use crate::resource::{Id, Kind};
+
+/// What of an object's metadata can matter. The rest changes without any meaning to steering, or
+/// is large.
+const METADATA: &[&str] =
+    &["name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp"];
+/// Prefixes of annotations that can matter to steering; others hold whatever tools note.
+const ANNOTATIONS: &[&str] = &["weir.dev/", "networking.istio.io/", "service.kubernetes.io/"];
+
+/// What tells an object from others of its kind: its namespace, if it is in one, and its name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Key(Box<str>);
+
+impl Key {
+    fn new(namespace: &str, name: &str) -> Self {
+        match namespace {
+            "" => Self(name.into()),
+            namespace => Self(format!("{namespace}/{name}").into()),
+        }
+    }
+
+    /// Its name alone.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// What an object is known by that nobody can read.
+    pub fn id(&self, kind: Kind) -> Id {
+        let (namespace, name) = self.0.split_once('/').unwrap_or(("", &self.0));
+        let (namespace, name) = match (kind, namespace) {
+            (Kind::TrafficSplit, "") => (String::new(), name.to_owned()),
+            (Kind::TrafficSplit, namespace) => (String::new(), format!("{name}.{namespace}")),
+            _ => (namespace.to_owned(), name.to_owned()),
+        };
+        Id { kind, namespace, name }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An object.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub key: Key,
+    /// Its resourceVersion.
+    pub version: String,
+    /// What of it can matter, as JSON on one line, keys sorted: equal objects are equal here. Or
+    /// why it cannot be read.
+    pub text: Result<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    namespace: String,
+    resource_version: String,
+}
+
+impl Object {
+    /// Reads one. Those in lists lack apiVersion and kind, and those of which only metadata was
+    /// asked for have others.
+    ///
+    /// # Errors
+    ///
+    /// If it does not even say what its name is.
+    pub fn read(json: &str, of: &Served) -> serde_json::Result<Self> {
+        let Header { metadata } = serde_json::from_str(json)?;
+        let key = Key::new(&metadata.namespace, &metadata.name);
+        let text = match serde_json::from_str(json) {
+            Ok(Value::Object(object)) => Ok(Value::Object(essence(object, of)).to_string()),
+            Ok(_) => Err("not an object".to_owned()),
+            // It is nested more deeply than anything that says how to steer.
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(Self { key, version: metadata.resource_version, text })
+    }
+
+    /// The key of a text that [`Object::read`] made, and its kind; `None` if it did not.
+    pub fn of_text(text: &str) -> Option<(Kind, Key)> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Said<'a> {
+            #[serde(borrow)]
+            api_version: std::borrow::Cow<'a, str>,
+            #[serde(borrow)]
+            kind: std::borrow::Cow<'a, str>,
+            metadata: Metadata,
+        }
+        let Said { api_version, kind, metadata } = serde_json::from_str(text).ok()?;
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let kind = Kind::all().find(|one| one.name() == kind && one.group() == group)?;
+        Some((kind, Key::new(&metadata.namespace, &metadata.name)))
+    }
+}
+
+/// What of an object can matter.
+fn essence(mut object: Map<String, Value>, of: &Served) -> Map<String, Value> {
+    let kind = match of.what {
+        What::Kind(kind) => kind.name(),
+        What::Definitions => "CustomResourceDefinition",
+    };
+    object.insert("apiVersion".into(), of.api_version.clone().into());
+    object.insert("kind".into(), kind.into());
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        let annotations = match metadata.remove("annotations") {
+            Some(Value::Object(mut all)) if !of.is_metadata() => {
+                all.retain(|key, _| ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix)));
+                all
+            }
+            _ => Map::new(),
+        };
+        metadata.retain(|key, _| METADATA.contains(&key.as_str()));
+        if !annotations.is_empty() {
+            metadata.insert("annotations".into(), annotations.into());
+        }
+    }
+    // Of a Gateway, the addresses that somebody gave it. All else is what controllers, weir's
+    // own among them, say about what is there already.
+    let addresses = match object.remove("status") {
+        Some(Value::Object(mut status)) if of.what == What::Kind(Kind::Gateway) => {
+            status.remove("addresses")
+        }
+        _ => None,
+    };
+    if let Some(addresses) = addresses {
+        object.insert("status".into(), Map::from_iter([("addresses".into(), addresses)]).into());
+    }
+    object.sort_keys();
+    for value in object.values_mut() {
+        value.sort_all_objects();
+    }
+    object
+}

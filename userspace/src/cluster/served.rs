@@ -1,0 +1,147 @@
+//! What is followed, and where the server has it.
+
+use std::fmt;
+
+use super::client::with_parameters;
+use crate::resource::Kind;
+
+/// The group of definitions of kinds.
+pub(super) const DEFINITIONS: &str = "apiextensions.k8s.io";
+
+/// As kube-proxy: Services that are another proxy's concern are none of weir's.
+const SERVICES: &str = "!service.kubernetes.io/service-proxy-name";
+/// As kube-proxy: Services without an address have slices that nobody comes by.
+const SLICES: &str = "!service.kubernetes.io/headless";
+
+/// What is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum What {
+    /// Objects of a kind that weir reads.
+    Kind(Kind),
+    /// Which kinds are defined (CustomResourceDefinitions).
+    Definitions,
+}
+
+impl What {
+    /// Its name in the plural, as paths and RBAC have it.
+    pub fn plural(self) -> String {
+        match self {
+            Self::Definitions => "customresourcedefinitions".to_owned(),
+            Self::Kind(kind) => plural(kind),
+        }
+    }
+}
+
+/// With its group if the core does not have it.
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let group = match self {
+            Self::Definitions => DEFINITIONS,
+            Self::Kind(kind) => kind.group(),
+        };
+        f.write_str(&self.plural())?;
+        if group.is_empty() { Ok(()) } else { write!(f, ".{group}") }
+    }
+}
+
+/// The plural of a kind. Definitions can have others, but those of these kinds do not.
+fn plural(kind: Kind) -> String {
+    let name = kind.name().to_ascii_lowercase();
+    match name.strip_suffix('y') {
+        Some(stem) if !stem.ends_with('a') => format!("{stem}ies"),
+        _ => format!("{name}s"),
+    }
+}
+
+/// The name of a kind's definition.
+pub(super) fn definition(kind: Kind) -> String {
+    What::Kind(kind).to_string()
+}
+
+/// What is followed, as the server has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Served {
+    pub what: What,
+    /// Group and version.
+    pub api_version: String,
+}
+
+impl Served {
+    /// A kind in a version of its group.
+    pub fn of(kind: Kind, version: &str) -> Self {
+        let api_version = match kind.group() {
+            "" => version.to_owned(),
+            group => format!("{group}/{version}"),
+        };
+        Self { what: What::Kind(kind), api_version }
+    }
+
+    /// The definitions of kinds.
+    pub fn definitions() -> Self {
+        Self { what: What::Definitions, api_version: format!("{DEFINITIONS}/v1") }
+    }
+
+    /// Whether only names and labels are of interest.
+    pub fn is_metadata(&self) -> bool {
+        matches!(self.what, What::Definitions | What::Kind(Kind::Pod | Kind::Namespace))
+    }
+
+    /// Which of its objects count.
+    pub fn parameters(&self) -> Vec<(&'static str, String)> {
+        let selector = match self.what {
+            What::Kind(Kind::Service) => SERVICES,
+            What::Kind(Kind::EndpointSlice) => SLICES,
+            _ => return Vec::new(),
+        };
+        vec![("labelSelector", selector.to_owned())]
+    }
+
+    /// Where its objects of all namespaces are.
+    pub fn url(&self, parameters: &[(&str, String)]) -> String {
+        let root = if self.api_version.contains('/') { "/apis" } else { "/api" };
+        let path = format!("{root}/{}/{}", self.api_version, self.what.plural());
+        with_parameters(&path, parameters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_the_plurals_that_their_definitions_have() {
+        let all: Vec<String> = Kind::all().map(|kind| What::Kind(kind).to_string()).collect();
+        let expected = [
+            "trafficsplits.weir.dev",
+            "virtualservices.networking.istio.io",
+            "destinationrules.networking.istio.io",
+            "serviceentries.networking.istio.io",
+            "workloadentries.networking.istio.io",
+            "gateways.networking.istio.io",
+            "gateways.gateway.networking.k8s.io",
+            "tcproutes.gateway.networking.k8s.io",
+            "udproutes.gateway.networking.k8s.io",
+            "referencegrants.gateway.networking.k8s.io",
+            "services",
+            "endpointslices.discovery.k8s.io",
+            "pods",
+            "namespaces",
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn services_and_slices_are_asked_for_with_the_selectors_of_kube_proxy() {
+        let url = |kind| {
+            let served = Served::of(kind, "v1");
+            served.url(&served.parameters())
+        };
+        let services =
+            "/api/v1/services?labelSelector=%21service.kubernetes.io%2Fservice-proxy-name";
+        assert_eq!(url(Kind::Service), services);
+        let slices = "/apis/discovery.k8s.io/v1/endpointslices\
+                      ?labelSelector=%21service.kubernetes.io%2Fheadless";
+        assert_eq!(url(Kind::EndpointSlice), slices);
+        assert_eq!(url(Kind::Pod), "/api/v1/pods");
+    }
+}

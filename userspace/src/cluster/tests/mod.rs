@@ -1,0 +1,1 @@
+//! Followers and a server that is made up.
