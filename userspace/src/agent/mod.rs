@@ -4,6 +4,7 @@ mod admission;
 mod background;
 mod backoff;
 mod census;
+mod cluster;
 mod control;
 mod files;
 mod guard;
@@ -40,6 +41,7 @@ use crate::datapath::{self, Claim};
 use crate::privilege;
 use crate::source::Problem;
 
+use cluster::ClusterReader;
 use files::Reader;
 use guard::Guard;
 use observe::{Observer, Scrapes};
@@ -100,6 +102,8 @@ async fn follow(
     state: Arc<State>,
 ) -> Result<()> {
     let files = tokio::spawn(Reader::start(config, Arc::clone(&state))?.follow());
+    let cluster = tokio::task::block_in_place(|| ClusterReader::start(config, Arc::clone(&state)));
+    let cluster = cluster.map(|reader| tokio::spawn(reader.follow()));
     // Interfaces come after the splits: what is attached finds them.
     let listed = Arc::<Notify>::default();
     let links = tokio::spawn(links::follow(Arc::clone(&state), Arc::clone(&listed)));
@@ -129,7 +133,7 @@ async fn follow(
         served = &mut server => return served?.context("the API's server ended"),
     }
     tell_manager(NotifyState::Stopping);
-    for task in [files, links, janitor, observer, kernel_log] {
+    for task in [files, links, janitor, observer, kernel_log].into_iter().chain(cluster) {
         task.abort();
     }
     census.abort();

@@ -10,12 +10,13 @@ use tokio::net::TcpListener;
 
 use super::backoff::Backoff;
 use super::census::Count;
+use super::cluster::Cluster;
 use super::state::State;
 use super::troubles::Work;
 use crate::datapath::DatapathError;
 use crate::metrics::{
-    self, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Sample, Source,
-    SplitSample, SubsetSample,
+    self, ClusterSample, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Sample,
+    Source, SplitSample, SubsetSample,
 };
 use crate::model::{Split, total_weight};
 use crate::plan::{EndpointView, Ledger, Phase};
@@ -45,6 +46,8 @@ struct Picture {
     ledger: Ledger,
     interfaces: Vec<InterfaceSample>,
     configuration: Configuration,
+    /// What is wrong with objects of the cluster, in lines.
+    refused: u64,
 }
 
 impl Observer {
@@ -83,6 +86,7 @@ impl Observer {
         Picture {
             ledger: inner.steering.ledger().clone(),
             interfaces: interfaces.collect(),
+            refused: inner.refused.len() as u64,
             configuration: Configuration { problems: problems as u64, reloaded: inner.reloaded },
         }
     }
@@ -148,6 +152,22 @@ impl State {
     }
 }
 
+fn cluster_sample(cluster: &Cluster, refused: u64) -> ClusterSample {
+    let view = cluster.health().view();
+    let kinds = view.kinds.iter().map(|(name, kind)| (name.clone(), kind.objects as u64));
+    let failing = view.kinds.iter().filter(|(_, kind)| kind.standing.error().is_some());
+    ClusterSample {
+        connected: view.connected,
+        stale_since: view.stale_since,
+        objects: kinds.collect(),
+        failing: failing.map(|(name, _)| name.clone()).collect(),
+        requests: view.requests.into_iter().map(|(verb, n)| (verb.to_owned(), n)).collect(),
+        bytes: view.bytes,
+        outages: view.outages,
+        refused,
+    }
+}
+
 fn split(split: &Split) -> SplitSample {
     SplitSample {
         split: split.name().clone(),
@@ -169,7 +189,7 @@ pub(super) fn limits(ledger: &Ledger) -> Vec<Limit> {
 
 impl Source for Observer {
     fn sample(&self) -> Result<Sample> {
-        let Picture { ledger, interfaces, configuration } = self.picture();
+        let Picture { ledger, interfaces, configuration, refused } = self.picture();
         let count = self.state.census.latest();
         let endpoints = self.state.endpoints(&ledger, count.as_deref(), None)?;
         Ok(Sample {
@@ -186,6 +206,7 @@ impl Source for Observer {
             },
             configuration,
             tick: self.state.clock.tick(),
+            cluster: self.state.cluster.as_ref().map(|cluster| cluster_sample(cluster, refused)),
         })
     }
 
@@ -196,6 +217,8 @@ impl Source for Observer {
             reasons
                 .push("the resources were not put into force since the agent started".to_owned());
             reasons.extend(inner.last_error.iter().cloned());
+            let awaited = self.state.cluster.as_ref().filter(|_| !inner.truth.is_complete());
+            reasons.extend(awaited.and_then(|cluster| cluster.health().view().error));
         }
         let failed = inner.interfaces.views().into_iter();
         reasons.extend(failed.filter_map(|i| Some(format!("{}: {}", i.name, i.error?))));

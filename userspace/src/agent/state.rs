@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::admission::admitted;
 use super::census::Census;
+use super::cluster::Cluster;
 use super::interfaces::Interfaces;
 use super::steering::{Steering, SteeringError};
 use super::troubles::{Troubles, Work};
@@ -51,6 +52,8 @@ pub struct State {
     pub(super) changed: Notify,
     /// What fails for now.
     pub(super) troubles: Troubles,
+    /// The cluster that is followed.
+    pub(super) cluster: Option<Cluster>,
 }
 
 /// What the lock guards.
@@ -187,6 +190,7 @@ impl State {
             idle,
             changed: Notify::new(),
             troubles: Troubles::default(),
+            cluster: Cluster::of(config),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use probe_common::map::ABI_VERSION;
 
+use super::cluster::Cluster;
 use super::observe::limits;
 use super::state::State;
 use crate::api::Failure;
@@ -55,7 +56,13 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         last_error: inner.last_error.clone(),
         set_aside: inner.truth.set_aside().map(|(_, problem)| problem.to_string()).collect(),
         troubles: state.troubles.views(),
+        kubernetes: state.cluster.as_ref().map(Cluster::view),
     };
+    if let Some(cluster) = &mut view.kubernetes {
+        cluster.refused = inner.refused.iter().cloned().collect();
+        let observed = inner.truth.observed();
+        cluster.observed = observed.iter().map(|split| split.name().to_string()).collect();
+    }
     let mut also = inner.interfaces.lately_detached();
     also.extend(inner.desired.splits().flat_map(rejecting));
     view.health = HealthView::of(&view, also);

@@ -17,6 +17,8 @@ pub(super) enum Work {
     Files,
     /// To be told when they change.
     Watch,
+    /// To put into force what a cluster says.
+    Cluster,
     /// To be told which interfaces there are.
     Interfaces,
     /// To see whether the programs are where they were attached.
@@ -46,6 +48,7 @@ impl Work {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Files => "putting files into force",
+            Self::Cluster => "putting the cluster's objects into force",
             Self::Watch => "watching the directory of resources",
             Self::Interfaces => "watching network interfaces",
             Self::Attachments => "verifying that the programs are attached",

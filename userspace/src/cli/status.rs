@@ -11,7 +11,7 @@ use super::render::{share, table};
 use super::{EXIT_DONE, EXIT_FAILED};
 use crate::api::Client;
 use crate::api::types::{
-    FastPathView, FlowTableView, HealthView, StatusView, TroubleView, Verdict,
+    FastPathView, FlowTableView, HealthView, KubernetesView, StatusView, TroubleView, Verdict,
 };
 
 /// How often an agent is asked that is waited for.
@@ -61,8 +61,9 @@ fn status(view: &StatusView, all: bool) -> String {
          agent:      weir {version}, map layout {map_layout}, since {started}\n\
          kernel:     Linux {kernel}\n\
          resources:  {reloaded}\n\
-         fast path:  {}\n",
+         {}fast path:  {}\n",
         verdict(&view.health),
+        view.kubernetes.as_ref().map(cluster).unwrap_or_default(),
         fast_path(&view.fast_path)
     );
     let reasons = reasons(view, all);
@@ -73,12 +74,28 @@ fn status(view: &StatusView, all: bool) -> String {
     }
     complaint(&mut text, "The last configuration was refused:", &view.last_error);
     complaint(&mut text, "Applied before, and not in force:", &view.set_aside);
+    if let Some(cluster) = &view.kubernetes {
+        complaint(&mut text, "Of the cluster, and not in force:", &cluster.refused);
+        complaint(&mut text, "Would be steered, but is only observed:", &cluster.observed);
+        complaint(&mut text, "Following the cluster fails:", &cluster.errors);
+    }
     let line = |TroubleView { what, error, since }: &TroubleView| {
         format!("{what}, since {since}: {error}")
     };
     let troubles: Vec<String> = view.troubles.iter().map(line).collect();
     complaint(&mut text, "Failing for now, and tried again:", &troubles);
     text
+}
+
+fn cluster(view: &KubernetesView) -> String {
+    let server = view.server.as_deref().unwrap_or("not known yet");
+    let objects: u64 = view.kinds.values().map(|kind| kind.objects).sum();
+    let how = match &view.stale_since {
+        Some(since) => format!("stale since {since}"),
+        None => "followed".to_owned(),
+    };
+    let mode = if view.mode == "observe" { ", only observed" } else { "" };
+    format!("cluster:    {server}, {how}, {objects} objects{mode}\n")
 }
 
 fn fast_path(view: &FastPathView) -> String {
@@ -240,6 +257,7 @@ mod tests {
             reasons: [("no_endpoint".to_owned(), 12), ("flow_reused".to_owned(), 0)].into(),
             last_error: vec!["weir.yaml:3: no".into()],
             set_aside: vec!["TrafficSplit/x: no".into()],
+            kubernetes: None,
             troubles: vec![TroubleView {
                 what: "serving metrics".into(),
                 error: "busy".into(),

@@ -9,7 +9,7 @@ use super::object::{Key, Object};
 use super::pending::Pending;
 use crate::resource::{self, Document, Id, Kind};
 use crate::source::Problem;
-use crate::truth::Batch;
+use crate::truth::{Batch, Refused};
 
 /// What is known.
 #[derive(Default)]
@@ -37,7 +37,7 @@ struct Seen {
     /// That text.
     text: Option<Arc<str>>,
     /// Why the text that it has now is not right, if so.
-    refused: Option<Box<(Id, Vec<Problem>)>>,
+    refused: Option<Box<Refused>>,
     /// The last list that it was in; or the one before which it came.
     list: u32,
 }
@@ -89,7 +89,11 @@ impl Objects {
                 let id = key.id(kind);
                 let what = format!("{} {}", crate::source::IN_CLUSTER, id.key());
                 let problems = vec![Problem::of_file(&what, error)];
-                resource::Documents { problems, refused: [id].into(), ..Default::default() }
+                resource::Documents {
+                    problems,
+                    refused: [(id, BTreeMap::new())].into(),
+                    ..Default::default()
+                }
             }
         };
         seen.take((kind, &key), text.unwrap_or_default().into(), found, to);
@@ -147,7 +151,7 @@ impl Objects {
 
 impl Seen {
     fn id(&self, kind: Kind, key: &Key) -> Id {
-        let refused = self.refused.as_deref().map(|(id, _)| id);
+        let refused = self.refused.as_deref().map(|refused| &refused.id);
         let id = self.document.as_deref().map(Document::id).or(refused);
         id.cloned().unwrap_or_else(|| key.id(kind))
     }
@@ -176,9 +180,11 @@ impl Seen {
             }
             self.text = None;
         } else {
-            let id = refused.into_iter().next().unwrap_or_else(|| self.id(kind, key));
-            to.refuse(id.clone(), problems.clone());
-            self.refused = Some(Box::new((id, problems)));
+            let unnamed = || (self.id(kind, key), BTreeMap::new());
+            let (id, labels) = refused.into_iter().next().unwrap_or_else(unnamed);
+            let refused = Refused { id, labels, problems };
+            to.refuse(refused.clone());
+            self.refused = Some(Box::new(refused));
         }
     }
 }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::resource::{Document, Id};
-use crate::source::Problem;
-use crate::truth::Batch;
+use crate::truth::{Batch, Refused};
 
 /// What is to be told.
 #[derive(Default)]
@@ -20,7 +19,7 @@ pub(super) struct Pending {
 #[derive(Default)]
 struct Change {
     put: Option<Arc<Document>>,
-    refused: Option<Vec<Problem>>,
+    refused: Option<Refused>,
     deleted: bool,
 }
 
@@ -32,8 +31,9 @@ impl Pending {
     }
 
     /// A document is there and wrong. The one that was right before it is still to be told.
-    pub fn refuse(&mut self, id: Id, problems: Vec<Problem>) {
-        self.of(id).refused = Some(problems);
+    pub fn refuse(&mut self, refused: Refused) {
+        let change = self.of(refused.id.clone());
+        change.refused = Some(refused);
     }
 
     /// A document is not there any more.
@@ -53,9 +53,7 @@ impl Pending {
         for (id, change) in std::mem::take(&mut self.changes) {
             let Change { put, refused, deleted } = change;
             batch.put.extend(put);
-            if let Some(problems) = refused {
-                batch.refused.push((id.clone(), problems));
-            }
+            batch.refused.extend(refused);
             if deleted {
                 batch.deleted.push(id);
             }

@@ -44,11 +44,12 @@ impl Found {
 type Check = fn(&Facts) -> Found;
 
 /// All checks, by name.
-const ALL: [(&str, Check); 17] = [
+const ALL: [(&str, Check); 18] = [
     ("config", config),
     ("access", access),
     ("agent", agent),
     ("resources", resources),
+    ("cluster", cluster),
     ("kernel", kernel),
     ("jit", jit),
     ("bpffs", bpffs),
@@ -164,6 +165,30 @@ fn resources(facts: &Facts) -> Found {
     let wrong = status.last_error.iter().chain(&status.set_aside);
     let advice = "mend it there; what was in force before stays so (weir validate FILE)";
     wrong.for_each(|line| found.problem(line, advice));
+    found
+}
+
+fn cluster(facts: &Facts) -> Found {
+    let Some(view) = facts.agent.status().and_then(|status| status.kubernetes.as_ref()) else {
+        return Found::fine("the agent follows no cluster");
+    };
+    let server = view.server.as_deref().unwrap_or("the cluster");
+    let objects: u64 = view.kinds.values().map(|kind| kind.objects).sum();
+    let mut found = Found::fine(format!("{server} is followed: {objects} objects"));
+    for error in &view.errors {
+        let advice = match error.contains("forbidden") {
+            true => {
+                "let the agent's service account do that (a ClusterRole with get, list and watch); what is known goes on meanwhile"
+            }
+            false => {
+                "look at the API server and the way to it; what is known goes on meanwhile, and it is tried again"
+            }
+        };
+        found.problem(error, advice);
+    }
+    for line in &view.refused {
+        found.note(line, "whoever wrote the object has to mend it; it has no effect");
+    }
     found
 }
 

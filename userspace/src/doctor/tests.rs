@@ -3,7 +3,7 @@
 use super::*;
 use crate::access::{Access, Group};
 use crate::api::types::{
-    FeatureView, FlowTableView, InterfaceView, MapView, StatusView, TroubleView,
+    FeatureView, FlowTableView, InterfaceView, KubernetesView, MapView, StatusView, TroubleView,
 };
 
 fn status() -> StatusView {
@@ -367,4 +367,30 @@ fn an_address_without_a_route_is_told_once() {
     facts.splits[0].endpoints[0].route = lost();
     facts.splits[0].endpoints.push(again);
     assert_eq!(examine(&facts, &[]).problems, 1);
+}
+
+#[test]
+fn a_cluster_that_cannot_be_followed_is_named() {
+    let with = |view: KubernetesView| {
+        let status = StatusView { kubernetes: Some(view), ..status() };
+        Facts { agent: Agent::Runs(Box::new(status)), ..healthy() }
+    };
+    let of = |facts: &Facts| -> Vec<(Level, String, String)> {
+        let found = examine(facts, &[]).findings.into_iter().filter(|f| f.check == "cluster");
+        found.map(|f| (f.level, f.text, f.advice.unwrap_or_default())).collect()
+    };
+    let server = Some("https://192.0.2.1:6443".to_owned());
+    let fine = KubernetesView { server: server.clone(), connected: true, ..Default::default() };
+    let found = of(&with(fine.clone()));
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].0, found[0].1.as_str()),
+        (Level::Ok, "https://192.0.2.1:6443 is followed: 0 objects")
+    );
+    let errors = vec!["cannot list services: forbidden".to_owned(), "no route to host".to_owned()];
+    let refused = vec!["cluster TrafficSplit/a: no".to_owned()];
+    let found = of(&with(KubernetesView { errors, refused, ..fine }));
+    let levels: Vec<Level> = found.iter().map(|found| found.0).collect();
+    assert_eq!(levels, [Level::Problem, Level::Problem, Level::Note]);
+    assert!(found[0].2.contains("ClusterRole") && !found[1].2.contains("ClusterRole"));
 }

@@ -62,6 +62,22 @@ catalog! {
         "What is wrong with the resources, in lines of the agent's log; 0 if all of them are in force.";
     CONFIG_RELOADED: Gauge "weir_config_last_reload_success_timestamp" in "seconds" []
         "When resource files were last put into force by this agent. Absent before that.";
+    CLUSTER_CONNECTED: Gauge "weir_cluster_connected" []
+        "Whether the API server of the cluster that is followed answers. Absent, as all metrics of a cluster, if none is.";
+    CLUSTER_STALE: Gauge "weir_cluster_stale_since_timestamp" in "seconds" []
+        "Since when the API server is not reached, or a kind is not followed. Absent if what is known is what is there.";
+    CLUSTER_OBJECTS: Gauge "weir_cluster_objects" ["kind"]
+        "Objects of the cluster that are known.";
+    CLUSTER_FAILING: Gauge "weir_cluster_kind_failing" ["kind"]
+        "Whether a kind cannot be followed; what is known of it goes on.";
+    CLUSTER_REFUSED: Gauge "weir_cluster_problems" []
+        "What is wrong with objects of the cluster, in lines of the agent's log; it has no effect.";
+    CLUSTER_REQUESTS: Counter "weir_cluster_requests" ["verb"]
+        "Requests to the API server.";
+    CLUSTER_RECEIVED: Counter "weir_cluster_received" in "bytes" []
+        "Bytes of the API server's answers.";
+    CLUSTER_OUTAGES: Counter "weir_cluster_outages" []
+        "How often the API server was lost.";
     INTERFACE_ATTACHED: Gauge "weir_interface_attached" ["interface", "hook", "mode"]
         "Whether the programs are attached to a matching interface. Where they are not, mode is empty.";
     INTERFACE_DETACHED: Counter "weir_interface_detached" ["interface", "hook"]

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::catalog::{self, Kind, Metric};
-use super::sample::{EndpointSample, Sample, SubsetSample};
+use super::sample::{ClusterSample, EndpointSample, Sample, SubsetSample};
 
 /// The content type of an [`exposition`].
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -100,6 +100,7 @@ fn agent(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
     writer.family(catalog::CONFIG_PROBLEMS, [([], Value::Whole(configuration.problems))])?;
     let reloaded = configuration.reloaded.map(|time| ([], seconds(time)));
     writer.family(catalog::CONFIG_RELOADED, reloaded)?;
+    cluster(writer, sample.cluster.as_ref())?;
     let interfaces = sample.interfaces.iter().map(|found| {
         let labels = [found.interface.as_str(), &found.hook, &found.mode];
         (labels, Value::Whole(u64::from(!found.mode.is_empty())))
@@ -111,6 +112,28 @@ fn agent(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
     let limits = sample.limits.iter();
     writer.family(catalog::IDS_USED, limits.clone().map(|l| ([l.kind], Value::Whole(l.used))))?;
     writer.family(catalog::IDS_LIMIT, limits.map(|l| ([l.kind], Value::Whole(l.limit))))
+}
+
+fn cluster(writer: &mut Writer<'_>, found: Option<&ClusterSample>) -> Result<(), Error> {
+    let Some(found) = found else { return Ok(()) };
+    let whole = |value: u64| [([], Value::Whole(value))];
+    writer.family(catalog::CLUSTER_CONNECTED, whole(u64::from(found.connected)))?;
+    let stale = found.stale_since.map(|time| ([], seconds(time)));
+    writer.family(catalog::CLUSTER_STALE, stale)?;
+    let objects = found.objects.iter();
+    let objects = objects.map(|(kind, &count)| ([kind.as_str()], Value::Whole(count)));
+    writer.family(catalog::CLUSTER_OBJECTS, objects)?;
+    let failing = found
+        .objects
+        .keys()
+        .map(|kind| ([kind.as_str()], Value::Whole(u64::from(found.failing.contains(kind)))));
+    writer.family(catalog::CLUSTER_FAILING, failing)?;
+    writer.family(catalog::CLUSTER_REFUSED, whole(found.refused))?;
+    let requests = found.requests.iter();
+    let requests = requests.map(|(verb, &count)| ([verb.as_str()], Value::Whole(count)));
+    writer.family(catalog::CLUSTER_REQUESTS, requests)?;
+    writer.family(catalog::CLUSTER_RECEIVED, whole(found.bytes))?;
+    writer.family(catalog::CLUSTER_OUTAGES, whole(found.outages))
 }
 
 fn flow_tables(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {

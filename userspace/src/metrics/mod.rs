@@ -13,8 +13,8 @@ mod tests;
 
 pub use exposition::exposition;
 pub use sample::{
-    Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Sample, SplitSample,
-    SubsetSample, TableName,
+    ClusterSample, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Sample,
+    SplitSample, SubsetSample, TableName,
 };
 pub use server::{LIMITS, bind, serve};
 

@@ -28,8 +28,31 @@ pub struct Sample {
     pub flows: FlowTables,
     /// The configuration.
     pub configuration: Configuration,
+    /// The cluster that is followed.
+    pub cluster: Option<ClusterSample>,
     /// The length of a tick, the unit of [`SubsetStats::ended_ticks`].
     pub tick: Duration,
+}
+
+/// A cluster that is followed.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterSample {
+    /// Whether its API server answers.
+    pub connected: bool,
+    /// Since when what is known may not be what is there.
+    pub stale_since: Option<SystemTime>,
+    /// The objects that are known, by kind.
+    pub objects: BTreeMap<String, u64>,
+    /// The kinds that cannot be followed.
+    pub failing: BTreeSet<String>,
+    /// Requests, by verb.
+    pub requests: BTreeMap<String, u64>,
+    /// Bytes of answers.
+    pub bytes: u64,
+    /// How often the server was lost.
+    pub outages: u64,
+    /// What is wrong with objects, in lines.
+    pub refused: u64,
 }
 
 /// A split.

@@ -76,12 +76,44 @@ fn sample() -> Sample {
             reloaded: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
         },
         tick: Duration::from_millis(1024),
+        cluster: None,
     }
 }
 
 /// The lines that are not comments.
 fn series(text: &str) -> Vec<&str> {
     text.lines().filter(|line| !line.starts_with('#')).collect()
+}
+
+#[test]
+fn a_cluster_that_is_followed_has_metrics_of_its_own() {
+    let has_cluster = |text: &str| text.contains("weir_cluster");
+    assert!(!has_cluster(&exposition(sample()).unwrap()));
+    let cluster = ClusterSample {
+        connected: false,
+        stale_since: Some(UNIX_EPOCH + Duration::from_secs(5)),
+        objects: BTreeMap::from([("Pod".to_owned(), 7), ("Service".to_owned(), 3)]),
+        failing: BTreeSet::from(["Pod".to_owned()]),
+        requests: BTreeMap::from([("list".to_owned(), 9)]),
+        bytes: 1000,
+        outages: 2,
+        refused: 4,
+    };
+    let text = exposition(Sample { cluster: Some(cluster), ..sample() }).unwrap();
+    let found: Vec<&str> = series(&text).into_iter().filter(|line| has_cluster(line)).collect();
+    let expected = [
+        "weir_cluster_connected 0",
+        "weir_cluster_stale_since_timestamp_seconds 5.0",
+        r#"weir_cluster_objects{kind="Pod"} 7"#,
+        r#"weir_cluster_objects{kind="Service"} 3"#,
+        r#"weir_cluster_kind_failing{kind="Pod"} 1"#,
+        r#"weir_cluster_kind_failing{kind="Service"} 0"#,
+        "weir_cluster_problems 4",
+        r#"weir_cluster_requests_total{verb="list"} 9"#,
+        "weir_cluster_received_bytes_total 1000",
+        "weir_cluster_outages_total 2",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -58,6 +58,12 @@ impl HealthView {
             "are not in force",
         ));
         reasons.extend(status.troubles.iter().map(|t| format!("{}: {}", t.what, t.error)));
+        if let Some(cluster) = &status.kubernetes {
+            reasons.extend(cluster.stale_since.as_ref().map(|since| {
+                let error = cluster.errors.first().map_or("it is being listed", String::as_str);
+                format!("what is known of the cluster is that of {since}: {error}")
+            }));
+        }
         let full = status.flow_tables.iter().filter(|table| table.full_since.is_some());
         reasons.extend(full.map(|table| format!("the {} flow table is full", table.family)));
         reasons.extend(also);

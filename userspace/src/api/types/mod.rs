@@ -4,6 +4,7 @@ mod apply;
 mod documents;
 mod flows;
 mod health;
+mod kubernetes;
 mod stats;
 mod status;
 mod weights;
@@ -15,6 +16,7 @@ pub use apply::{
 pub use documents::{ConditionView, DocumentView, OriginDocument};
 pub use flows::{FlowQuery, FlowState, FlowView, Party};
 pub use health::{HealthView, Verdict};
+pub use kubernetes::{KubernetesKindView, KubernetesView};
 pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
 pub use status::{
     FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView, TroubleView,
