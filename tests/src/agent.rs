@@ -51,6 +51,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     resources: Vec<(String, String)>,
     program: Option<PathBuf>,
+    launcher: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -58,8 +59,8 @@ impl Default for Setup {
     fn default() -> Self {
         let lines = "hashSeed: 0x5eed\n".to_owned();
         let interfaces = vec![("veth-*".to_owned(), "tc")];
-        let (arguments, environment, resources, program) = Default::default();
-        Self { interfaces, lines, arguments, environment, resources, program }
+        let (arguments, environment, resources, program, launcher) = Default::default();
+        Self { interfaces, lines, arguments, environment, resources, program, launcher }
     }
 }
 
@@ -102,6 +103,14 @@ impl Setup {
     #[must_use]
     pub fn program(mut self, program: &Path) -> Self {
         self.program = Some(program.to_owned());
+        self
+    }
+
+    /// Has the agent be started by another program, whose arguments are the agent's command line,
+    /// and which must turn into it.
+    #[must_use]
+    pub fn launcher(mut self, launcher: &Path) -> Self {
+        self.launcher = Some(launcher.to_owned());
         self
     }
 
@@ -152,6 +161,7 @@ impl Setup {
             process: None,
             stderr: Arc::default(),
             program: self.program.clone().map_or_else(program, Ok)?,
+            launcher: self.launcher.clone(),
             directory,
             pins,
         };
@@ -214,6 +224,7 @@ pub struct Agent {
     process: Option<Process>,
     stderr: Arc<Mutex<String>>,
     program: PathBuf,
+    launcher: Option<PathBuf>,
     directory: TempDir,
     pins: Pins,
 }
@@ -265,9 +276,13 @@ impl Agent {
         if self.process.is_some() {
             bail!("the agent is running");
         }
-        let program = self.program.to_str().context("the path of weir is not UTF-8")?;
-        let mut command = node.command(program);
-        command.arg("agent").arg("--config").arg(self.directory.path().join("agent.yaml"));
+        let first = self.launcher.as_ref().unwrap_or(&self.program);
+        let mut command = node.command(first.to_str().context("the path of weir is not UTF-8")?);
+        command
+            .args(self.launcher.iter().map(|_| &self.program))
+            .arg("agent")
+            .arg("--config")
+            .arg(self.directory.path().join("agent.yaml"));
         command.envs(self.environment.iter().cloned());
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().context("start weir")?;

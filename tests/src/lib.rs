@@ -4,6 +4,7 @@
 //! * [`attachment`]: what others can do to an attachment.
 //! * [`agent`]: the real `weir agent` in a namespace, and its command line.
 //! * [`client`]: many flows from chosen addresses and ports.
+//! * [`cluster`]: a Kubernetes cluster of namespaces, with a real control plane.
 //! * [`flood`]: packets of invented clients by the million.
 //! * [`resource`]: the YAML of a split.
 //! * [`samples`]: the resources of Istio's traffic-shifting tasks.
@@ -30,6 +31,7 @@ pub mod agent;
 pub mod applies;
 pub mod attachment;
 pub mod client;
+pub mod cluster;
 pub mod content;
 pub mod flood;
 pub mod fuzz;

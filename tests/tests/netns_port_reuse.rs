@@ -105,7 +105,7 @@ fn endings() -> [Ending; 5] {
 
 /// What balances.
 enum Balancer {
-    Weir(Scene),
+    Weir(Box<Scene>),
     /// nftables on the node.
     Nat(Topology, #[expect(dead_code, reason = "they serve until they are dropped")] Vec<Server>),
 }
@@ -119,7 +119,7 @@ impl Balancer {
             });
             Setup::default().forward(hook).split(&split.text())
         });
-        Self::Weir(scene.expect("a scene"))
+        Self::Weir(Box::new(scene.expect("a scene")))
     }
 
     fn nat(vip: SocketAddr) -> Self {

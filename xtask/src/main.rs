@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use xtask::toolchain;
+use xtask::{cluster, toolchain};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "weir's development commands")]
@@ -92,6 +92,9 @@ impl Task {
                 }
                 if selection.includes(test::Selection::Package) {
                     setup::packaging()?;
+                }
+                if selection.includes(test::Selection::Cluster) {
+                    cluster::build(root())?;
                 }
                 test::test(selection)
             }

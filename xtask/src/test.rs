@@ -14,7 +14,7 @@ use crate::{build_programs, cargo, is_root, package, root, run};
 /// What `cargo xtask test` is to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Selection {
-    /// lint, then all tiers; root.
+    /// lint, then all tiers but `cluster`; root.
     All,
     /// Neither root nor kernel: unit tests and tests/tests/pure_*.rs.
     Pure,
@@ -26,14 +26,19 @@ pub enum Selection {
     Netns,
     /// The Debian package, under a systemd of its own: tests/tests/package_*.rs; root.
     Package,
+    /// A real Kubernetes API server, built with Go: tests/tests/cluster_*.rs; root.
+    Cluster,
 }
 
 impl Selection {
-    const TIERS: [Self; 5] = [Self::Pure, Self::Cli, Self::Kernel, Self::Netns, Self::Package];
+    const TIERS: [Self; 6] =
+        [Self::Pure, Self::Cli, Self::Kernel, Self::Netns, Self::Package, Self::Cluster];
+    /// The tiers that run only where they are asked for.
+    const APART: &[Self] = &[Self::Cluster];
 
     /// Whether that tier is to run.
     pub fn includes(self, tier: Self) -> bool {
-        self == Self::All || self == tier
+        self == tier || self == Self::All && !Self::APART.contains(&tier)
     }
 
     fn prefix(self) -> &'static str {
@@ -44,6 +49,7 @@ impl Selection {
             Self::Kernel => "kernel_",
             Self::Netns => "netns_",
             Self::Package => "package_",
+            Self::Cluster => "cluster_",
         }
     }
 }
@@ -177,7 +183,7 @@ fn integration_tests(dir: &Path) -> Result<Vec<String>> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if !Selection::TIERS.iter().any(|tier| name.starts_with(tier.prefix())) {
             bail!(
-                "{} has no tier: pure_, cli_, kernel_, netns_ or package_ begins a name",
+                "{} has no tier: pure_, cli_, kernel_, netns_, package_ or cluster_ begins a name",
                 path.display()
             );
         }
