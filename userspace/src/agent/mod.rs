@@ -4,6 +4,7 @@ mod background;
 mod backoff;
 mod census;
 mod control;
+mod detours;
 mod files;
 mod guard;
 mod interfaces;

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use super::census::Census;
+use super::detours::Detours;
 use super::interfaces::Interfaces;
 use super::steering::{Steering, SteeringError};
 use super::troubles::{Troubles, Work};
@@ -50,6 +51,8 @@ pub struct State {
     pub(super) changed: Notify,
     /// What fails for now.
     pub(super) troubles: Troubles,
+    /// Endpoints whose answers to some clients go round the node.
+    pub(super) detours: Detours,
 }
 
 /// What the lock guards.
@@ -179,6 +182,7 @@ impl State {
             idle,
             changed: Notify::new(),
             troubles: Troubles::default(),
+            detours: Detours::default(),
         })
     }
 

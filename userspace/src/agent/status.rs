@@ -1,5 +1,7 @@
 //! How the agent is, for the API.
 
+use std::sync::Arc;
+
 use probe_common::map::ABI_VERSION;
 
 use super::observe::limits;
@@ -55,10 +57,18 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         last_error: inner.last_error.clone(),
         set_aside: inner.truth.set_aside().map(|(_, problem)| problem.to_string()).collect(),
         troubles: state.troubles.views(),
+        detours: Vec::new(),
     };
     let mut also = inner.interfaces.lately_detached();
     also.extend(inner.desired.splits().flat_map(rejecting));
     view.health = HealthView::of(&view, also);
+    let desired = Arc::clone(&inner.desired);
+    // The kernel is asked for each endpoint: without the lock.
+    drop(inner);
+    let carriers = view.interfaces.iter().filter(|interface| !interface.mode.is_empty());
+    let carriers = carriers.map(|interface| interface.index).collect();
+    let detours = state.detours.of(&desired, carriers);
+    view.detours = detours.map_err(|e| Failure::Internal(e.to_string()))?;
     Ok(view)
 }
 
