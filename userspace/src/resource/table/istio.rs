@@ -172,7 +172,7 @@ pub(super) const SERVICE_ENTRY: &[Field] = &[
     silent("spec.endpoints[].serviceAccount", ""),
     honoured(
         "spec.workloadSelector.labels",
-        "WorkloadEntries of the namespace, in place of `endpoints`",
+        "WorkloadEntries of the namespace, and its Pods that are ready, in place of `endpoints`",
     ),
     noted("spec.exportTo", EXPORT_TO).but(&[r#"["*"]"#]),
     noted("spec.subjectAltNames", "no effect: weir does not look into TLS"),
