@@ -6,6 +6,7 @@ mod backoff;
 mod census;
 mod cluster;
 mod control;
+mod detours;
 mod files;
 mod guard;
 mod interfaces;

@@ -11,11 +11,17 @@ use super::render::{share, table};
 use super::{EXIT_DONE, EXIT_FAILED};
 use crate::api::Client;
 use crate::api::types::{
-    FastPathView, FlowTableView, HealthView, KubernetesView, StatusView, TroubleView, Verdict,
+    DetourView, FastPathView, FlowTableView, HealthView, KubernetesView, StatusView, TroubleView,
+    Verdict,
 };
 
 /// How often an agent is asked that is waited for.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How many endpoints of a link are named.
+const NAMED: usize = 3;
+/// What is so of endpoints of which the agent never sees the answers.
+const DETOURS: &str = "Endpoints on a link of clients, which refuse their answers if these do not \
+                       come by this node:";
 
 /// Asks an agent how it is: the answer, and the exit code.
 pub(super) async fn ask(client: &Client, args: &StatusArgs) -> Result<(String, u8)> {
@@ -84,6 +90,8 @@ fn status(view: &StatusView, all: bool) -> String {
     };
     let troubles: Vec<String> = view.troubles.iter().map(line).collect();
     complaint(&mut text, "Failing for now, and tried again:", &troubles);
+    let detours: Vec<String> = view.detours.iter().map(detour).collect();
+    complaint(&mut text, DETOURS, &detours);
     text
 }
 
@@ -96,6 +104,16 @@ fn cluster(view: &KubernetesView) -> String {
     };
     let mode = if view.mode == "observe" { ", only observed" } else { "" };
     format!("cluster:    {server}, {how}, {objects} objects{mode}\n")
+}
+
+/// Some of the endpoints of a link.
+fn detour(DetourView { interface, count, endpoints }: &DetourView) -> String {
+    let named = &endpoints[..endpoints.len().min(NAMED)];
+    let more = match count.saturating_sub(named.len() as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more (`weir doctor` names all)"),
+    };
+    format!("{interface}: {}{more}", named.join(", "))
 }
 
 fn fast_path(view: &FastPathView) -> String {
@@ -232,6 +250,11 @@ mod tests {
             full_since: active.map(|_| "1970-01-01T00:00:01.500Z".into()),
         };
         let (name, found) = ("tcx".to_owned(), false);
+        let detours = |interface: &str, count: u64| DetourView {
+            interface: interface.into(),
+            count,
+            endpoints: (1..=count.min(4)).map(|n| format!("192.0.2.{n}:80 (a, v1)")).collect(),
+        };
         let mut view = StatusView {
             health: HealthView::default(),
             version: "0.1.0".into(),
@@ -263,6 +286,7 @@ mod tests {
                 error: "busy".into(),
                 since: "1970-01-01T00:00:02.000Z".into(),
             }],
+            detours: vec![detours("eth0", 1), detours("br0", 9)],
         };
         view.health = HealthView::of(&view, Vec::new());
         let expected = "\
@@ -304,6 +328,10 @@ Applied before, and not in force:
 
 Failing for now, and tried again:
   serving metrics, since 1970-01-01T00:00:02.000Z: busy
+
+Endpoints on a link of clients, which refuse their answers if these do not come by this node:
+  eth0: 192.0.2.1:80 (a, v1)
+  br0: 192.0.2.1:80 (a, v1), 192.0.2.2:80 (a, v1), 192.0.2.3:80 (a, v1) and 6 more (`weir doctor` names all)
 ";
         assert_eq!(status(&view, false), expected);
         let zero = status(&view, true).contains("flow_reused        0\n");

@@ -128,7 +128,7 @@ fn bad_groups() {
         ),
         (
             "@\naccess:\n  operators: [ops]",
-            "f:3: access.operators: invalid type: sequence, expected the name of a group or its number",
+            "f:3: access.operators: invalid type: list, expected the name of a group or its number",
         ),
         (
             "@\naccess:\n  operators: ops\n  viewers: 10",
@@ -180,7 +180,7 @@ fn bad_configurations() {
         ),
         (
             "interfaces:\n- {match: a}\n- match: b\n  forward: skb",
-            "f:4: interfaces[1].forward: unknown variant `skb`, expected `tc` or `xdp`",
+            "f:4: interfaces[1].forward: unknown value `skb`, expected `tc` or `xdp`",
         ),
         (
             "@\nflows:\n  max: 1023",
@@ -192,7 +192,7 @@ fn bad_configurations() {
         ),
         (
             "@\nflows:\n  tcpIdle: 60",
-            "f:3: flows.tcpIdle: invalid type: integer `60`, expected a string",
+            &format!("f:3: flows.tcpIdle: invalid type: integer `60`, {duration}"),
         ),
         (
             "@\nflows:\n  tcpIdle: soon",
@@ -211,8 +211,13 @@ fn bad_configurations() {
             "f:2: flow: unknown field `flow`, expected one of `interfaces`, `resources`, `state`, `bpffs`, `socket`, `access`, `metrics`, `fastPath`, `otherPorts`, `flows`, `hashSeed`, `kernelLog`, `limits`, `kubernetes`",
         ),
         (
+            "@\nfastPath: false",
+            "f:2: fastPath: invalid type: boolean `false`, expected one of `auto`, `on`, `off`",
+        ),
+        ("@\nflows: 7", "f:2: flows: invalid type: integer `7`, expected a mapping"),
+        (
             "@\nfastPath: yes",
-            "f:2: fastPath: unknown variant `yes`, expected one of `auto`, `on`, `off`",
+            "f:2: fastPath: unknown value `yes`, expected one of `auto`, `on`, `off`",
         ),
         (
             "@\nhashSeed: -1",

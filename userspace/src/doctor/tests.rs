@@ -1,5 +1,7 @@
 //! Each check, by a healthy node of which one thing is changed.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::access::{Access, Group};
 use crate::api::types::{
@@ -66,6 +68,7 @@ fn healthy() -> Facts {
             offloads: Some(Offloads { gro: true, tso: true, checksums: true, vlans: true }),
             ..Interface::default()
         }],
+        links: BTreeSet::new(),
         splits: vec![
             split(
                 "reviews",
@@ -243,7 +246,7 @@ const CASES: &[Case] = &[
     ),
     (
         |f| {
-            f.interfaces[0].kind = None;
+            f.links = ["eth0".to_owned()].into();
             f.splits[0].endpoints[1].route = to_neighbour();
         },
         "detours",

@@ -48,6 +48,21 @@ pub struct StatusView {
     /// The cluster that it follows beside files, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesView>,
+    /// Endpoints whose answers to some clients go round the node, which makes them useless there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detours: Vec<DetourView>,
+}
+
+/// Endpoints on a link of clients: what they answer to clients there goes straight to them, in the
+/// endpoint's own name and not the service's, and is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DetourView {
+    /// The interface on whose link they are.
+    pub interface: String,
+    /// How many they are.
+    pub count: u64,
+    /// The first of them, as "ADDRESS:PORT (SPLIT, SUBSET)"; `weir doctor` names all.
+    pub endpoints: Vec<String>,
 }
 
 /// What fails for now, and is tried again.

@@ -19,7 +19,7 @@ use super::timing::Timing;
 use super::{Follower, Health, Standing};
 use crate::config::{Kubernetes, Mode};
 use crate::resource::{Document, Policy};
-use crate::truth::Batch;
+use crate::truth::{Batch, Refused};
 use fake::Fake;
 
 const SERVICES: &str = "/api/v1/services";
@@ -141,7 +141,7 @@ impl Case {
             self.completes += 1;
             let is_named = |id: &String| {
                 put.iter().any(|one| one.id().to_string() == *id)
-                    || refused.iter().any(|one| one.0.to_string() == *id)
+                    || refused.iter().any(|one| one.id.to_string() == *id)
             };
             self.documents.retain(|id, _| is_named(id));
             self.refused.clear();
@@ -154,7 +154,7 @@ impl Case {
             self.refused.remove(&document.id().to_string());
             self.documents.insert(document.id().to_string(), document);
         }
-        for (id, problems) in refused {
+        for Refused { id, problems, .. } in refused {
             self.refused.insert(id.to_string(), problems[0].to_string());
         }
     }
