@@ -4,7 +4,7 @@
 //! New splits are admitted in turn, of the namespace that has the fewest, the oldest first, and
 //! leave room for endpoints to come. What does not fit is looked at again with each batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::model::Name;
 use crate::plan::{Capacity, Ledger, PlanError, cost, plan};
@@ -26,8 +26,10 @@ pub(super) fn admitted(
 ) -> Step {
     let all = step(BTreeMap::new());
     let fits = |step: &Step| plan(ledger, &change(&step.changes), 0).err();
-    let Some(_) = fits(&all) else { return all };
     let mut refused = excess(truth, ledger, &all);
+    if refused.is_empty() && fits(&all).is_none() {
+        return all;
+    }
     let mut left = step(refused.clone());
     for _ in 0..ATTEMPTS {
         let (split, why) = match fits(&left) {
@@ -47,45 +49,48 @@ pub(super) fn admitted(
     left
 }
 
+/// By namespace, new splits and what they take, the oldest first.
+type Waiting<'a> = BTreeMap<String, BTreeMap<(u64, &'a Name), Capacity>>;
+
 /// The new splits of a step that do not fit, and why.
 fn excess(truth: &Truth, ledger: &Ledger, step: &Step) -> BTreeMap<Name, String> {
     let Some(resolver) = step.resolver() else { return BTreeMap::new() };
     let namespace = |name: &Name| resolver.owner(name);
-    let mut has: BTreeMap<String, usize> = BTreeMap::new();
-    for split in truth.desired().splits() {
-        if let Some((of, _)) = namespace(split.name()) {
-            *has.entry(of).or_default() += 1;
-        }
-    }
     // Those of each namespace, the oldest first.
-    let mut candidates: BTreeMap<String, BTreeSet<(u64, &Name)>> = BTreeMap::new();
+    let mut candidates: Waiting<'_> = BTreeMap::new();
     let mut room = Room::of(ledger);
     for change in &step.changes {
         let Some(after) = &change.after else { continue };
         let cost = cost(ledger, after);
         match namespace(&change.name).filter(|_| change.before.is_none()) {
-            Some((of, age)) => _ = candidates.entry(of).or_default().insert((age, &change.name)),
+            Some((of, age)) => {
+                candidates.entry(of).or_default().insert((age, &change.name), cost);
+            }
             // What is there grows as long as there is any room; who does not fit then is found
             // when all is planned.
             None => room.take(cost),
         }
     }
+    let mut has: BTreeMap<String, usize> = BTreeMap::new();
+    if !candidates.is_empty() {
+        for split in truth.desired().splits() {
+            if let Some((of, _)) = namespace(split.name()) {
+                *has.entry(of).or_default() += 1;
+            }
+        }
+    }
     let mut refused = BTreeMap::new();
-    let next = |candidates: &BTreeMap<String, BTreeSet<(u64, &Name)>>,
-                has: &BTreeMap<String, usize>| {
+    let next = |candidates: &Waiting<'_>, has: &BTreeMap<String, usize>| {
         let fewest =
             candidates.keys().min_by_key(|&of| (has.get(of).copied().unwrap_or(0), of.clone()));
         fewest.cloned()
     };
     while let Some(of) = next(&candidates, &has) {
         let Some(waiting) = candidates.get_mut(&of) else { break };
-        let Some((_, name)) = waiting.pop_first() else {
+        let Some(((_, name), cost)) = waiting.pop_first() else {
             candidates.remove(&of);
             continue;
         };
-        let split = step.changes.iter().find(|change| change.name == *name);
-        let Some(after) = split.and_then(|change| change.after.as_deref()) else { continue };
-        let cost = cost(ledger, after);
         match room.lacks(cost) {
             None => {
                 room.take(cost);

@@ -245,11 +245,11 @@ fn bad_configurations() {
         ),
         (
             "@\nkubernetes: {services: some}",
-            "f:2: kubernetes.services: unknown variant `some`, expected `routed` or `all`",
+            "f:2: kubernetes.services: unknown value `some`, expected `routed` or `all`",
         ),
         (
             "@\nkubernetes: {istio: yes}",
-            "f:2: kubernetes.istio: unknown variant `yes`, expected one of `auto`, `labelled`, `all`",
+            "f:2: kubernetes.istio: unknown value `yes`, expected one of `auto`, `labelled`, `all`",
         ),
         (
             "@\nkubernetes: {addresses: [198.51.100.1/24]}",
