@@ -32,6 +32,8 @@ pub(super) struct Followed {
     phase: Phase,
     /// Since when it was settled no more.
     unsettled: Option<Instant>,
+    /// Since when it is watched again, after it was not.
+    resumed: Option<Instant>,
     /// Whether it was listed since the agent met this cluster.
     listed: bool,
     /// Since when it is not served, if so.
@@ -89,6 +91,9 @@ impl Followed {
     }
 
     pub fn enter(&mut self, phase: Phase) {
+        if phase == Phase::Settled && matches!(self.phase, Phase::Waiting | Phase::Failing) {
+            self.resumed = Some(Instant::now());
+        }
         self.phase = phase;
         self.listed |= phase == Phase::Settled;
         match phase {
@@ -105,11 +110,11 @@ impl Followed {
     /// Until when what others say waits for it: an agent that comes back does not steer by new
     /// routes and old endpoints.
     pub fn holds_until(&self, timing: &Timing) -> Option<Instant> {
-        let limit = match self.phase {
-            Phase::Listing => timing.hold,
-            Phase::Waiting => timing.short_hold,
-            Phase::Idle | Phase::Settled | Phase::Failing => return None,
-        };
-        Some(self.unsettled? + limit)
+        match self.phase {
+            Phase::Listing => Some(self.unsettled? + timing.hold),
+            Phase::Waiting => Some(self.unsettled? + timing.short_hold),
+            Phase::Settled => Some(self.resumed? + timing.catch_up),
+            Phase::Idle | Phase::Failing => None,
+        }
     }
 }

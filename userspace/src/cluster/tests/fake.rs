@@ -56,6 +56,8 @@ pub struct Inner {
     pub errors: HashMap<String, (u16, String)>,
     /// Watches are taken, and nothing is said.
     pub silent: bool,
+    /// Connections are taken, and no request is answered.
+    pub deaf: bool,
     /// Every token but this is refused, if there is one.
     pub token: Option<String>,
     /// The cluster's identity.
@@ -114,8 +116,14 @@ impl Fake {
                 let (stream, _) = listener.accept().await.unwrap();
                 let inner = Arc::clone(&inner);
                 let serve = service_fn(move |request| {
+                    let is_deaf = inner.lock().unwrap().deaf;
                     let reply = answer(&inner, &request);
-                    async { Ok::<_, Infallible>(reply) }
+                    async move {
+                        if is_deaf {
+                            std::future::pending::<()>().await;
+                        }
+                        Ok::<_, Infallible>(reply)
+                    }
                 });
                 let http = hyper::server::conn::http1::Builder::new();
                 connections.spawn(async move {

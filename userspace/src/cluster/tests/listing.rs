@@ -163,3 +163,17 @@ async fn what_is_wrong_is_refused_by_itself_and_the_last_good_one_stays() {
     case.until(|case| case.refused.is_empty()).await;
     assert_eq!(case.names(), ["Service shop/web"]);
 }
+
+#[tokio::test]
+async fn what_is_nested_more_deeply_than_anything_is_refused_by_itself() {
+    let mut case = Case::new(timing()).await;
+    case.fake.define(ISTIO, "v1", "virtualservices", "VirtualService");
+    let mut deep = route("deep", "web");
+    deep["spec"]["extra"] = (0..200).fold(json!(1), |inner, _| json!([inner]));
+    case.fake.put(ROUTES, deep);
+    case.fake.put(ROUTES, route("web", "web"));
+    case.next().await;
+    assert_eq!((case.completes, case.names()), (1, vec!["VirtualService shop/web"]));
+    let problem = &case.refused["VirtualService shop/deep"];
+    assert!(problem.contains("recursion limit"), "{problem}");
+}

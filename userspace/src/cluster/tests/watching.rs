@@ -193,3 +193,14 @@ async fn a_verb_that_is_taken_away_leaves_what_is_known_in_force() {
     case.eventually("fresh", |case| case.health.stale_since().is_none()).await;
     assert_eq!(case.fake.count("list services"), 1, "it is not listed again");
 }
+
+#[tokio::test]
+async fn a_kind_that_never_says_anything_is_not_asked_again_and_again() {
+    let timing = Timing { silence: Duration::from_millis(100), ..timing() };
+    let mut case = with_service(timing).await;
+    sleep(Duration::from_millis(3_000)).await;
+    case.nothing().await;
+    // After 100, 200, 400, 800 and 1600 ms.
+    let watches = case.fake.count("watch services");
+    assert!((4..=6).contains(&watches), "{watches}");
+}
