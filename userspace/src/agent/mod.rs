@@ -18,6 +18,7 @@ mod state;
 mod stats;
 mod status;
 mod steering;
+mod takeover;
 mod topology;
 mod troubles;
 
@@ -43,6 +44,7 @@ use crate::source::Problem;
 use files::Reader;
 use guard::Guard;
 use observe::{Observer, Scrapes};
+use takeover::Reading;
 use topology::Topology;
 
 pub use state::State;
@@ -99,6 +101,8 @@ async fn follow(
     scrapes: Option<Scrapes>,
     state: Arc<State>,
 ) -> Result<()> {
+    let takeover = Arc::clone(state.lock().steering.takeover());
+    let takeover = Reading::start(takeover)?;
     let files = tokio::spawn(Reader::start(config, Arc::clone(&state))?.follow());
     // Interfaces come after the splits: what is attached finds them.
     let listed = Arc::<Notify>::default();
@@ -134,6 +138,7 @@ async fn follow(
     }
     census.abort();
     drop(guard);
+    drop(takeover);
     drop(topology);
     drop(stop);
     // A client that holds a request open does not hold up the end.

@@ -17,7 +17,8 @@ pub use flows::{FlowQuery, FlowState, FlowView, Party};
 pub use health::{HealthView, Verdict};
 pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
 pub use status::{
-    FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView, TroubleView,
+    FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView, TakeoverView,
+    TroubleView,
 };
 pub use weights::{
     ChangeView, OriginView, OverrideView, ResetQuery, RollbackRequest, WeightsRequest,
