@@ -36,6 +36,7 @@ pub mod content;
 pub mod flood;
 pub mod fuzz;
 pub mod icmp;
+pub mod kube_proxy;
 pub mod loaded;
 pub mod machine;
 pub mod model;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, loaded_maps};
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetStats, device_mac};
+use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetStats, Takeover, device_mac};
 use probe_common::reason::Reason;
 use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Object, Settings};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
@@ -221,6 +221,18 @@ impl Node {
     /// Has what is for no split answered at these addresses.
     pub fn answer_at(&mut self, addresses: &[IpAddr]) {
         self.loaded.answer_at(addresses.iter().copied()).expect("the map takes them");
+    }
+
+    /// Has packets of the cast's client pass, as of a connection of before.
+    pub fn put_foreign(&mut self, cast: &Cast, protocol: Protocol) {
+        let put = self.loaded.put_foreign(protocol.number(), cast.client, cast.vip);
+        put.expect("there is room");
+    }
+
+    /// Which packets of no known flow may be of connections of before.
+    pub fn set_takeover(&mut self, until: u64, tuples: bool) {
+        let word = Takeover { until, tuples: tuples.into(), pad: 0 };
+        self.loaded.set_takeover(word).expect("the map takes it");
     }
 
     /// Takes a split out of force.

@@ -50,6 +50,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         reloaded: inner.reloaded.map(|at| Time::from(at).to_string()),
         interfaces: inner.interfaces.views(),
         fast_path: inner.fast_path_view(),
+        takeover: inner.steering.takeover().view(),
         features: features.collect(),
         maps: maps.collect(),
         flow_tables: state.census.room.iter().map(table).collect(),

@@ -11,8 +11,8 @@ use super::render::{share, table};
 use super::{EXIT_DONE, EXIT_FAILED};
 use crate::api::Client;
 use crate::api::types::{
-    DetourView, FastPathView, FlowTableView, HealthView, KubernetesView, StatusView, TroubleView,
-    Verdict,
+    DetourView, FastPathView, FlowTableView, HealthView, KubernetesView, StatusView, TakeoverView,
+    TroubleView, Verdict,
 };
 
 /// How often an agent is asked that is waited for.
@@ -72,6 +72,7 @@ fn status(view: &StatusView, all: bool) -> String {
         view.kubernetes.as_ref().map(cluster).unwrap_or_default(),
         fast_path(&view.fast_path)
     );
+    text.push_str(&takeover(&view.takeover));
     let reasons = reasons(view, all);
     for section in [interfaces(view), features(view), maps(view), flows(view), reasons] {
         if !section.is_empty() {
@@ -120,6 +121,17 @@ fn fast_path(view: &FastPathView) -> String {
     let FastPathView { used, setting, reason } = view;
     let used = if *used { "used" } else { "not used" };
     format!("{used} ({setting}): {reason}")
+}
+
+/// Nothing where nothing was taken over.
+fn takeover(view: &TakeoverView) -> String {
+    let TakeoverView { connections, reading, error } = view;
+    match error {
+        Some(error) => format!("connections of before: not known: {error}\n"),
+        None if *reading => format!("connections of before: {connections}, and being read\n"),
+        None if *connections > 0 => format!("connections of before: {connections}\n"),
+        None => String::new(),
+    }
 }
 
 fn complaint(text: &mut String, title: &str, lines: &[String]) {
@@ -273,6 +285,7 @@ mod tests {
                 setting: "auto".into(),
                 reason: "something is in the way".into(),
             },
+            takeover: TakeoverView::default(),
             features: vec![FeatureView { name, found, note: "filters".into() }],
             maps: vec![MapView { kind: "splits".into(), used: 3, limit: 1024 }],
             flow_tables: vec![flow_table("live", Some(500)), flow_table("pending", None)],
@@ -336,5 +349,21 @@ Endpoints on a link of clients, which refuse their answers if these do not come 
         assert_eq!(status(&view, false), expected);
         let zero = status(&view, true).contains("flow_reused        0\n");
         assert!(zero, "{}", status(&view, true));
+    }
+
+    #[test]
+    fn connections_of_before_are_shown_while_there_are_any() {
+        let shown = |connections, reading, error: Option<&str>| {
+            takeover(&TakeoverView { connections, reading, error: error.map(str::to_owned) })
+        };
+        assert_eq!(shown(0, false, None), "");
+        let cases = [
+            (shown(200, false, None), "200"),
+            (shown(0, true, None), "0, and being read"),
+            (shown(0, false, Some("refused")), "not known: refused"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text, format!("connections of before: {expected}\n"));
+        }
     }
 }

@@ -137,6 +137,12 @@ const CASES: &[Case] = &[
         Level::Problem,
         "TrafficSplit/x: no",
     ),
+    (
+        |f| says(f, |s| s.takeover.error = Some("refused".into())),
+        "agent",
+        Level::Note,
+        "connections that others translated before are not known: refused",
+    ),
     (|f| f.release = "5.4.0".into(), "kernel", Level::Problem, "5.4.0 is older than 5.10"),
     (|f| f.release = "6.1.0-21-amd64".into(), "kernel", Level::Note, "has no TCX"),
     (|f| f.release = "plan9".into(), "kernel", Level::Note, "no release of Linux"),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::filters;
-use super::netlink::{Netlink, attribute, number, text};
 use super::{Filter, Filters};
+use crate::netlink::{Netlink, attribute, number, text};
 
 /// An interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -176,8 +176,8 @@ pub fn peers(
 
 #[cfg(test)]
 mod tests {
-    use super::super::netlink::encode;
     use super::*;
+    use crate::netlink::encode;
 
     #[test]
     fn only_a_pair_with_nothing_in_between_is_passed_over() {
