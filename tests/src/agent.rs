@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use weir::api::Client;
-use weir::api::types::{SplitView, StatusView};
+use weir::api::types::{ExplainRequest, ExplainView, SplitView, StatusView};
 use weir::config::AgentConfig;
 use weir::datapath::Pins;
 
@@ -416,6 +416,24 @@ impl Agent {
     /// Fails if it does not answer or has no such split.
     pub fn split(&self, name: &str) -> Result<SplitView> {
         self.call(async |client| client.split(name).await)
+    }
+
+    /// The agent's answer to GET `/v1/splits`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not answer.
+    pub fn splits(&self) -> Result<Vec<SplitView>> {
+        self.call(async |client| client.splits().await)
+    }
+
+    /// The agent's answer to POST `/v1/explain`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not answer or steers no such connection.
+    pub fn explain(&self, request: ExplainRequest) -> Result<ExplainView> {
+        self.call(async |client| client.explain(request).await)
     }
 
     fn call<T, E: std::error::Error + Send + Sync + 'static>(

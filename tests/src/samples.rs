@@ -23,6 +23,10 @@ pub enum Sample {
     ReviewsV3,
     /// reviews: by an HTTP header.
     ReviewsByHeader,
+    /// The workloads of bookinfo: their Services and Deployments.
+    Bookinfo,
+    /// Those of tcp-echo.
+    Echo,
     /// tcp-echo: Gateway, subsets, and everything to v1.
     EchoV1,
     /// tcp-echo: v1 80, v2 20.
@@ -66,6 +70,12 @@ impl Samples {
         self.0.is_some()
     }
 
+    /// The file, if the directory is there. Workloads belong to other tasks, and may be missing.
+    fn there(&self, sample: Sample) -> Option<PathBuf> {
+        let path = self.0.as_ref()?.join(sample.path());
+        (path.exists() || !matches!(sample, Sample::Bookinfo | Sample::Echo)).then_some(path)
+    }
+
     /// A file to be named on a command line: the sample itself, or one in `directory` with the
     /// same content.
     ///
@@ -74,8 +84,8 @@ impl Samples {
     /// If it cannot be written.
     #[must_use]
     pub fn file(&self, sample: Sample, directory: &Path) -> PathBuf {
-        if let Some(samples) = &self.0 {
-            return samples.join(sample.path());
+        if let Some(path) = self.there(sample) {
+            return path;
         }
         let path = directory.join(sample.path().replace('/', "-"));
         std::fs::write(&path, sample.own()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -86,11 +96,10 @@ impl Samples {
     ///
     /// # Panics
     ///
-    /// If the directory is there and the file is not.
+    /// If the directory is there and a file of the tasks is not.
     #[must_use]
     pub fn text(&self, sample: Sample) -> String {
-        let Some(dir) = &self.0 else { return sample.own() };
-        let path = dir.join(sample.path());
+        let Some(path) = self.there(sample) else { return sample.own() };
         std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
 }
@@ -104,6 +113,8 @@ impl Sample {
             Self::Reviews9010 => "bookinfo/virtual-service-reviews-90-10.yaml",
             Self::ReviewsV3 => "bookinfo/virtual-service-reviews-v3.yaml",
             Self::ReviewsByHeader => "bookinfo/virtual-service-reviews-jason-v2-v3.yaml",
+            Self::Bookinfo => "bookinfo/platform/kube/bookinfo.yaml",
+            Self::Echo => "tcp-echo/tcp-echo-services.yaml",
             Self::EchoV1 => "tcp-echo/tcp-echo-all-v1.yaml",
             Self::Echo8020 => "tcp-echo/tcp-echo-20-v2.yaml",
             Self::EchoRouteV1 => "tcp-echo/gateway-api/tcp-echo-all-v1.yaml",
@@ -128,6 +139,14 @@ impl Sample {
             Self::ReviewsV3 => http("reviews", &[("v3", 1)]),
             Self::ReviewsByHeader => http("reviews", &[("v3", 1)])
                 .replace("- route", "- match: [{headers: {user: {exact: jason}}}]\n    route"),
+            Self::Bookinfo => ["productpage", "reviews", "ratings", "details"]
+                .map(|name| {
+                    let versions: &[&str] =
+                        if name == "reviews" { &["v1", "v2", "v3"] } else { &["v1"] };
+                    workload(name, "http", 9080, versions)
+                })
+                .concat(),
+            Self::Echo => workload("tcp-echo", "tcp", 9000, &["v1", "v2"]),
             Self::EchoV1 => {
                 let gateway = object("networking.istio.io/v1", "Gateway", "tcp-echo-gateway");
                 let gateway = format!(
@@ -161,6 +180,24 @@ impl Sample {
 
 fn object(version: &str, kind: &str, name: &str) -> String {
     format!("---\napiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}}}\n")
+}
+
+/// A Service and a Deployment of each version.
+fn workload(name: &str, port: &str, number: u16, versions: &[&str]) -> String {
+    let mut text = object("v1", "Service", name);
+    let _ = writeln!(
+        text,
+        "spec: {{ports: [{{name: {port}, port: {number}}}], selector: {{app: {name}}}}}"
+    );
+    for version in versions {
+        let labels = format!("{{app: {name}, version: {version}}}");
+        text += &object("apps/v1", "Deployment", &format!("{name}-{version}"));
+        let _ = writeln!(
+            text,
+            "spec:\n  selector: {{matchLabels: {labels}}}\n  template:\n    metadata: {{labels: {labels}}}\n    spec: {{containers: [{{name: {name}, image: identify, ports: [{{containerPort: {number}}}]}}]}}"
+        );
+    }
+    text
 }
 
 fn rule(name: &str, host: &str, subsets: &[&str]) -> String {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Watch};
 use super::node::Node;
-use super::pod::{Images, Pod};
+use super::pod::{Image, Images, Pod};
 
 /// How long it waits before it asks once more an API that did not answer.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -71,7 +71,12 @@ impl Kubelet {
 
     /// Has an image stand for a program of this machine.
     pub fn image(&self, name: &str, program: PathBuf) {
-        self.shared.images().insert(name.to_owned(), program);
+        self.shared.images().insert(name.to_owned(), Image::Program(program));
+    }
+
+    /// Has an image of somebody else's stand for the built-in servers.
+    pub fn identify(&self, name: &str) {
+        self.shared.images().insert(name.to_owned(), Image::Identify);
     }
 
     /// The pod that runs under that name, if one does.

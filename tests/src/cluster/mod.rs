@@ -15,14 +15,17 @@
 pub mod api;
 pub mod certificates;
 pub mod control_plane;
+pub mod history;
 pub mod in_cluster;
 pub mod kubectl;
 pub mod kubelet;
+pub mod live;
 pub mod node;
 pub mod pod;
 pub mod process;
 pub mod programs;
 pub mod sandbox;
+pub mod steered;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -20,8 +20,17 @@ use crate::server::Server;
 /// for UDP [`Server::udp`]. All say the pod's name.
 pub const IDENTIFY: &str = "identify";
 
-/// Images that stand for programs of this machine, by name.
-pub type Images = BTreeMap<String, PathBuf>;
+/// What images stand for, by name.
+pub type Images = BTreeMap<String, Image>;
+
+/// What an image stands for.
+#[derive(Debug, Clone)]
+pub enum Image {
+    /// A program of this machine.
+    Program(PathBuf),
+    /// The built-in servers, of the first kind at each TCP port, whatever its arguments say.
+    Identify,
+}
 
 /// A pod that runs.
 #[derive(Debug)]
@@ -62,19 +71,19 @@ impl Pod {
         };
         for container in object["spec"]["containers"].as_array().into_iter().flatten() {
             let image = text(&container["image"]);
-            if image == IDENTIFY {
-                pod.serve(container)?;
-            } else {
-                let program = images.get(&image);
-                let program = program.with_context(|| format!("no image {image}"))?;
-                pod.execute(object, container, program, logs)?;
+            let own = container["args"][0].as_str();
+            match images.get(&image) {
+                _ if image == IDENTIFY => pod.serve(container, own.unwrap_or("tcp"))?,
+                Some(Image::Identify) => pod.serve(container, "tcp")?,
+                Some(Image::Program(program)) => pod.execute(object, container, program, logs)?,
+                None => anyhow::bail!("no image {image}"),
             }
         }
         Ok(pod)
     }
 
-    fn serve(&self, container: &Value) -> Result<()> {
-        let start = match container["args"][0].as_str().unwrap_or("tcp") {
+    fn serve(&self, container: &Value, kind: &str) -> Result<()> {
+        let start = match kind {
             "tcp" => Server::tcp,
             "bulk" => Server::bulk,
             "lines" => Server::lines,
