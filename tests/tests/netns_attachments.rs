@@ -6,14 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aya::EbpfLoader;
 use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
 use nix::net::if_::if_nametoindex;
 use weir::api::types::{InterfaceView, StatusView};
 use weir::datapath::Settings;
 use weir_tests::agent::{Agent, Setup};
-use weir_tests::attachment::detach;
-use weir_tests::flood::OBJECT;
+use weir_tests::attachment::{bystander, detach};
 use weir_tests::loaded::Loaded;
 use weir_tests::netns::Netns;
 use weir_tests::prometheus::get;
@@ -132,15 +130,10 @@ fn in_line(node: &Netns, direction: TcAttachType) -> Vec<String> {
 #[test]
 fn others_at_the_same_hooks_see_the_same_addresses_in_both_directions() {
     use TcAttachType::{Egress, Ingress};
-    let mut foreign = EbpfLoader::new().load(OBJECT).unwrap();
-    let program: &mut SchedClassifier =
-        foreign.program_mut("count_priorities").unwrap().try_into().unwrap();
-    program.load().unwrap();
+    let mut foreign = None;
     // It is there first, as that of a CNI plugin would be.
     let scene = Scene::new(&["v1-a"], |topology| {
-        for direction in [Ingress, Egress] {
-            topology.node.run(|| program.attach(CLIENT_FACING, direction)).unwrap();
-        }
+        foreign = Some(bystander(&topology.node, CLIENT_FACING).unwrap());
         Setup::default().interfaces(&[(CLIENT_FACING, "tc")])
     });
     let scene = scene.unwrap();
@@ -155,6 +148,7 @@ fn others_at_the_same_hooks_see_the_same_addresses_in_both_directions() {
     await_attached_again(&scene.agent, 1);
     assert_eq!(line(Ingress), "weir_tc_forward count_prioritie");
     assert_eq!(line(Egress), "count_prioritie weir_tc_reply");
+    drop(foreign);
 }
 
 #[test]

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::types::DetourView;
-use crate::fast_path::{Devices, Netlink, client_links, on_link};
+use crate::fast_path::{Devices, client_links, on_link};
 use crate::model::Desired;
+use crate::netlink::Netlink;
 
 /// Routes are looked up again after that: the kernel is asked once for each endpoint.
 const VALID: Duration = Duration::from_secs(10);

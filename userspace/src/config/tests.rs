@@ -164,6 +164,36 @@ fn a_cluster_is_followed_if_it_is_named() {
 }
 
 #[test]
+fn bad_clusters() {
+    let cases: &[(&str, &str)] = &[
+        (
+            "@\nkubernetes: {kubeconfig: kube/config}",
+            "f:2: kubernetes.kubeconfig: \"kube/config\" is not an absolute path, expected one such as \"/run/weir\"",
+        ),
+        (
+            "@\nkubernetes: {services: some}",
+            "f:2: kubernetes.services: unknown value `some`, expected `routed` or `all`",
+        ),
+        (
+            "@\nkubernetes: {istio: yes}",
+            "f:2: kubernetes.istio: unknown value `yes`, expected one of `auto`, `labelled`, `all`",
+        ),
+        (
+            "@\nkubernetes: {addresses: [198.51.100.1/24]}",
+            "f:2: kubernetes.addresses[0]: \"198.51.100.1/24\" has bits set behind its prefix of 24, expected a network such as \"198.51.100.0/24\" or \"2001:db8::/32\"",
+        ),
+        (
+            "@\nkubernetes:\n  addresses:\n  - everywhere",
+            "f:4: kubernetes.addresses[0]: \"everywhere\" is not a network in CIDR notation, expected a network such as \"198.51.100.0/24\" or \"2001:db8::/32\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        let text = text.replace("@", "interfaces: [{match: a}]");
+        assert_eq!(problems(&text), [*expected], "{text}");
+    }
+}
+
+#[test]
 fn bad_configurations() {
     let listen = "is not an address with a port, expected one such as \"127.0.0.1:9464\" or \"[::1]:9464\", or off";
     let duration = "expected a duration from 1s to 30d such as \"90s\" or \"2h\"";
@@ -239,26 +269,6 @@ fn bad_configurations() {
         ("@\nmetrics: 9464", "f:2: metrics: invalid type: integer `9464`, expected a string"),
         ("@\nmetrics: false", "f:2: metrics: invalid type: boolean `false`, expected a string"),
         ("# nothing", "f: empty, expected a configuration"),
-        (
-            "@\nkubernetes: {kubeconfig: kube/config}",
-            "f:2: kubernetes.kubeconfig: \"kube/config\" is not an absolute path, expected one such as \"/run/weir\"",
-        ),
-        (
-            "@\nkubernetes: {services: some}",
-            "f:2: kubernetes.services: unknown value `some`, expected `routed` or `all`",
-        ),
-        (
-            "@\nkubernetes: {istio: yes}",
-            "f:2: kubernetes.istio: unknown value `yes`, expected one of `auto`, `labelled`, `all`",
-        ),
-        (
-            "@\nkubernetes: {addresses: [198.51.100.1/24]}",
-            "f:2: kubernetes.addresses[0]: \"198.51.100.1/24\" has bits set behind its prefix of 24, expected a network such as \"198.51.100.0/24\" or \"2001:db8::/32\"",
-        ),
-        (
-            "@\nkubernetes:\n  addresses:\n  - everywhere",
-            "f:4: kubernetes.addresses[0]: \"everywhere\" is not a network in CIDR notation, expected a network such as \"198.51.100.0/24\" or \"2001:db8::/32\"",
-        ),
     ];
     for (text, expected) in cases {
         let text = text.replace("@", "interfaces: [{match: a}]");

@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 
 use super::devices::{Device, with_uppers};
-use super::netlink::{Netlink, attribute, encode, number};
+use crate::netlink::{Netlink, attribute, encode, number};
 
 /// `struct rtmsg`.
 const MESSAGE: usize = 12;

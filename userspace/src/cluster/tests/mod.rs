@@ -179,9 +179,8 @@ impl Case {
 
     /// Nothing is told for a while.
     async fn nothing(&mut self) {
-        match timeout(Duration::from_millis(400), self.follower.next()).await {
-            Ok(batch) => panic!("{batch:#?}"),
-            Err(_) => {}
+        if let Ok(batch) = timeout(Duration::from_millis(400), self.follower.next()).await {
+            panic!("{batch:#?}");
         }
     }
 
