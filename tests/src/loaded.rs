@@ -1,5 +1,6 @@
 //! Programs and maps in the kernel, attached nowhere.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
@@ -10,6 +11,8 @@ use weir::datapath::{Addresses, Datapath as _, Kernel, Object, Settings};
 use weir::explain::words;
 use weir::model::Split;
 use weir::plan::{Capacity, Change, Ledger, plan};
+
+use crate::blank::Blank;
 
 fn tuple<A: Address>(protocol: u8, client: SocketAddr, service: SocketAddr) -> Tuple<A> {
     Tuple {
@@ -28,6 +31,8 @@ pub struct Loaded {
     kernel: Kernel,
     addresses: Addresses,
     ledger: Ledger,
+    capacity: Capacity,
+    blank: Blank,
 }
 
 impl Loaded {
@@ -38,11 +43,32 @@ impl Loaded {
     /// As the kernel's.
     pub fn new(settings: &Settings) -> Result<Self> {
         let mut object = Object::load(settings)?;
+        let blank = Blank::of(object.ebpf())?;
         let kernel = Kernel::new(object.ebpf())?;
         let addresses = Addresses::of(object.ebpf())?;
         let (splits, endpoints, chunks) = (settings.splits, settings.endpoints, settings.chunks);
-        let ledger = Ledger::new(Capacity { splits, endpoints, chunks });
-        Ok(Self { object, kernel, addresses, ledger })
+        let capacity = Capacity { splits, endpoints, chunks };
+        let ledger = Ledger::new(capacity);
+        Ok(Self { object, kernel, addresses, ledger, capacity, blank })
+    }
+
+    /// Makes all as it was when it was loaded: no split, no flow, nothing counted.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn reset(&mut self) -> Result<()> {
+        self.ledger = Ledger::new(self.capacity);
+        self.blank.restore()
+    }
+
+    /// What is in its maps, see [`Blank::written`].
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn written(&self) -> Result<BTreeMap<String, usize>> {
+        self.blank.written()
     }
 
     /// Puts a split into force, as the agent does, at a time in seconds since boot.
