@@ -186,6 +186,9 @@ impl Server {
         let patience = self.timing.answer;
         let response = match timeout(patience, self.client.send(request)).await {
             Ok(Ok(response)) => response,
+            Ok(Err(kube::Error::Service(error))) => {
+                return Err(Failure::Unreachable(chain(&*error)));
+            }
             Ok(Err(error)) => return Err(Failure::Unreachable(chain(&error))),
             Err(_) => {
                 return Err(Failure::Unreachable(format!("silent for {} s", patience.as_secs())));

@@ -315,6 +315,7 @@ impl Driver {
                         yield_now().await;
                     }
                 }
+                self.of(what).progress();
             }
             News::Listed => {
                 self.objects.end(kind, &mut self.pending);
@@ -402,13 +403,14 @@ impl Driver {
             let held = held.filter_map(|(_, followed)| followed.holds_until(&self.timing));
             return held.chain([soon]).max();
         }
-        let may_come = |followed: &Followed| {
-            matches!(followed.phase(), Phase::Listing | Phase::Waiting) && !followed.is_listed()
-        };
-        if self.followed.values().any(may_come) {
-            return Some(soon.max(self.first_listed? + self.timing.first_hold));
+        // What may still come, from the server that has begun to tell.
+        let to_come = self.followed.values().filter(|followed| !followed.is_listed());
+        let within = self.timing.first_hold;
+        match to_come.filter_map(|kind| kind.comes_until(within, &self.timing)).max() {
+            Some(_) if self.first_listed.is_none() => None,
+            Some(until) => Some(soon.max(until)),
+            None => Some(soon),
         }
-        Some(soon)
     }
 
     /// What is to be told now.

@@ -31,11 +31,14 @@ pub(super) struct Timing {
     /// How long a kind that is watched again, after the server was away, takes to say what
     /// happened meanwhile; others wait for that.
     pub catch_up: Duration,
-    /// How long changes wait at most for kinds that are still being listed for the first time.
+    /// How long changes wait, when nothing was told yet, for more of kinds that are not listed
+    /// whole.
     pub first_hold: Duration,
-    /// How long changes wait at most for kinds that are being listed again, or for the first
-    /// time because others came to need them.
+    /// How long changes wait for more of kinds that are being listed again, or for the first time
+    /// because others came to need them.
     pub hold: Duration,
+    /// For how long some of a list can come late, and be waited for.
+    pub longest_hold: Duration,
     /// How long changes wait at most for kinds that the server does not answer for.
     pub short_hold: Duration,
     /// How long after a change of definitions it is asked what is served: discovery follows some
@@ -65,6 +68,7 @@ impl Default for Timing {
             catch_up: ms(100),
             first_hold: ms(30_000),
             hold: ms(10_000),
+            longest_hold: ms(300_000),
             short_hold: ms(3_000),
             discovery: [ms(200), ms(2_000), ms(10_000)],
             undefined: ms(300_000),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures_util::stream;
 use http_body_util::combinators::BoxBody;
@@ -56,6 +57,8 @@ pub struct Inner {
     pub errors: HashMap<String, (u16, String)>,
     /// Watches are taken, and nothing is said.
     pub silent: bool,
+    /// How long each page of a list takes.
+    pub page_pause: Duration,
     /// Connections are taken, and no request is answered.
     pub deaf: bool,
     /// Every token but this is refused, if there is one.
@@ -117,10 +120,15 @@ impl Fake {
                 let inner = Arc::clone(&inner);
                 let serve = service_fn(move |request| {
                     let is_deaf = inner.lock().unwrap().deaf;
+                    let is_page = request.uri().query().is_some_and(|q| q.contains("limit=500"));
+                    let pause = inner.lock().unwrap().page_pause;
                     let reply = answer(&inner, &request);
                     async move {
                         if is_deaf {
                             std::future::pending::<()>().await;
+                        }
+                        if is_page {
+                            tokio::time::sleep(pause).await;
                         }
                         Ok::<_, Infallible>(reply)
                     }

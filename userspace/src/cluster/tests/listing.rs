@@ -177,3 +177,25 @@ async fn what_is_nested_more_deeply_than_anything_is_refused_by_itself() {
     let problem = &case.refused["VirtualService shop/deep"];
     assert!(problem.contains("recursion limit"), "{problem}");
 }
+
+#[tokio::test]
+async fn half_a_list_is_not_told_for_as_long_as_more_of_it_comes() {
+    let hold = Duration::from_millis(1_500);
+    let mut case = Case::new(Timing { first_hold: hold, ..timing() }).await;
+    for n in 0..3_000 {
+        let ip = format!("10.96.{}.{}", n / 250, n % 250 + 1);
+        case.fake.put(SERVICES, service(&format!("s{n}"), &ip));
+    }
+    case.fake.put(NAMESPACES, namespace("shop"));
+    case.fake.lock().page_pause = Duration::from_millis(500);
+    case.next().await;
+    assert_eq!((case.completes, case.documents.len()), (1, 3_001));
+    // A list of which nothing comes any more is not waited for.
+    case.fake.define(ISTIO, "v1", "virtualservices", "VirtualService");
+    case.fake.put(ROUTES, route("web", "web"));
+    case.fake.lock().errors.insert("list virtualservices".into(), (503, "starting".into()));
+    case.fake.put(SERVICES, service("late", "10.98.0.1"));
+    case.restart().await;
+    case.until(|case| case.has("Service shop/late")).await;
+    assert_eq!((case.completes, case.has("Service shop/s7")), (0, true));
+}

@@ -49,6 +49,7 @@ fn timing() -> Timing {
         catch_up: ms(100),
         first_hold: ms(20_000),
         hold: ms(2_000),
+        longest_hold: ms(10_000),
         short_hold: ms(2_000),
         discovery: [ms(10), ms(50), ms(200)],
         undefined: ms(200),
