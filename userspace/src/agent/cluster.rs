@@ -1,6 +1,7 @@
 //! Puts into force what a cluster says, and again what may have failed for a while only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -14,6 +15,10 @@ use crate::truth::{Batch, Time};
 
 /// A file of the state directory: what was last known.
 const CACHE: &str = "cluster.json";
+
+/// How often it is tried to put into force what did not fit: places are given back when drain
+/// times end, of which the cluster says nothing.
+const ROOM: Duration = Duration::from_secs(10);
 
 /// A cluster that is followed.
 pub(super) struct Cluster {
@@ -75,7 +80,7 @@ pub(super) struct ClusterReader {
     /// What could not be put into force.
     left: Option<Batch>,
     backoff: Backoff,
-    /// When to try that again though nothing has changed.
+    /// When to try that, or what did not fit, again though nothing has changed.
     again: Option<Instant>,
 }
 
@@ -115,7 +120,8 @@ impl ClusterReader {
         };
         match self.state.troubles.of(Work::Cluster, self.state.observe(batch.clone())) {
             Some(()) => {
-                self.again = None;
+                let lacks_room = self.state.lock().truth.has_excess();
+                self.again = lacks_room.then(|| Instant::now() + ROOM);
                 self.backoff.reset();
             }
             None => {

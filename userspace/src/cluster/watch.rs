@@ -83,6 +83,8 @@ impl Watcher {
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(&self.timing);
         let mut failures = 0;
+        // Whether it was told since it last worked that its position is too old.
+        let mut outdated = false;
         loop {
             let session = self.link.session().await;
             self.watching = None;
@@ -92,7 +94,7 @@ impl Watcher {
             let worked = watched > self.timing.first_pause;
             if worked {
                 backoff.reset();
-                failures = 0;
+                (failures, outdated) = (0, false);
             }
             match ended {
                 Ok(End::Closed) if worked => continue,
@@ -103,6 +105,11 @@ impl Watcher {
                     }
                     self.doubted = true;
                     self.tell(News::Waiting).await;
+                    continue;
+                }
+                // It is listed instead: no failure, unless that leads to the same.
+                Err(Failure::Gone(_)) if self.position.is_some() && !outdated => {
+                    (self.position, outdated) = (None, true);
                     continue;
                 }
                 Err(failure) => {

@@ -42,6 +42,8 @@ pub struct Document {
     pub(super) created: Option<i64>,
     /// The namespaces that may make use of it, of an object of Istio; `None` for all.
     pub(super) exported: Option<Arc<BTreeSet<String>>>,
+    /// The namespace of a TrafficSplit, whose id has none.
+    pub(super) of_namespace: String,
 }
 
 /// What a document says.
@@ -294,10 +296,13 @@ fn split(all: &mut Documents, node: Node<'_>, good: &mut impl FnMut(&Node<'_>)) 
     match document::split(&node) {
         Ok((split, labels)) => {
             good(&node);
+            let metadata = node.value.get("metadata");
+            let namespace = metadata.and_then(|metadata| metadata.get("namespace")?.as_str());
             all.documents.push(Arc::new(Document {
                 id: id(split.name().to_string()),
                 created: created(&node),
                 exported: None,
+                of_namespace: namespace.unwrap_or_default().to_owned(),
                 place: node.into_located(),
                 labels,
                 body: Body::Split(Arc::new(split)),
@@ -346,7 +351,9 @@ fn resource(
             good(&node);
             let (created, exported) = (created(&node), exported(&node, &id));
             let place = node.into_located();
-            let document = Document { id, place, labels, body, notes, created, exported };
+            let of_namespace = String::new();
+            let document =
+                Document { id, place, labels, body, notes, created, exported, of_namespace };
             all.documents.push(Arc::new(document));
         }
         _ => {

@@ -250,7 +250,11 @@ impl Resolver {
         let planned = self.placement.foremost(name).filter(|_| self.is_of_cluster(name))?;
         let routed = planned.sources.iter().filter(|id| id.is_route());
         let by = routed.chain([&planned.document]).next()?;
-        Some((by.namespace.clone(), self.set.number(by)?))
+        let namespace = match &self.set.get(by)?.of_namespace {
+            of_split if !of_split.is_empty() => of_split,
+            _ => &by.namespace,
+        };
+        Some((namespace.clone(), self.set.number(by)?))
     }
 
     /// A problem of the service address of a split, where it is said.

@@ -81,6 +81,11 @@ impl Truth {
         Observed { base, names, is_first }
     }
 
+    /// Whether there are splits of a cluster that do not fit.
+    pub fn has_excess(&self) -> bool {
+        !self.base.excess.is_empty()
+    }
+
     /// The step that follows from what a cluster says, without splits that do not fit, which
     /// stay as they were, and why.
     pub fn step_of(

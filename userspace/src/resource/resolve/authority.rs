@@ -138,10 +138,24 @@ pub(super) fn may_name(view: &View<'_>, document: &Document, ip: IpAddr) -> Resu
             "{ip} is in no network of `kubernetes.addresses` of the agent's configuration: an object may name addresses in those only"
         ));
     }
+    if is_of_one_host(ip) {
+        return Err(format!(
+            "{ip} is a loopback or link-local address, which means another host to each client"
+        ));
+    }
     let services = view.find(Key::ClusterIp(ip));
     match services.iter().find(|service| service.id.kind == Kind::Service) {
         Some(service) => Err(format!("{ip} is the address of {service}")),
         None => Ok(()),
+    }
+}
+
+/// Whether an address is a loopback or a link-local one: cloud providers answer at such, and tell
+/// a node its secrets.
+fn is_of_one_host(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
     }
 }
 

@@ -190,6 +190,14 @@ fn addresses_that_objects_name_are_in_allowed_networks() {
     }
     let none = resolved_by(Policy::default(), &split("192.0.2.1", "192.0.2.2"));
     assert_eq!(names(&none), [] as [&str; 0], "the default allows none");
+    let any = || Policy { addresses: vec!["0.0.0.0/0".parse().unwrap()], ..policy() };
+    for (address, endpoint) in [("169.254.169.254", "192.0.2.2"), ("192.0.2.1", "169.254.169.254")]
+    {
+        let found = resolved_by(any(), &split(address, endpoint));
+        assert_eq!(names(&found), [] as [&str; 0]);
+        let expected = "169.254.169.254 is a loopback or link-local address";
+        assert!(problem(&found).contains(expected), "{}", problem(&found));
+    }
     // A cluster address is another object's, though the network is allowed.
     let dns = within("kube-system", &service("dns", "192.0.2.10", PORT));
     let found = resolved(&(dns + &split("192.0.2.10", "192.0.2.2")));
