@@ -81,12 +81,13 @@ pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
 /// The id of the split that a packet is addressed to.
 #[inline(always)]
 fn split<A: Family>(tuple: &Tuple<A>) -> Option<u32> {
-    let key = ServiceKey {
-        address: tuple.dst.words(),
-        port: tuple.dport,
-        protocol: tuple.protocol,
-        family: A::NUMBER,
-    };
+    split_at(tuple.dst, tuple.dport, tuple.protocol)
+}
+
+/// The id of the split at a service address.
+#[inline(always)]
+pub fn split_at<A: Family>(address: A, port: u16, protocol: u8) -> Option<u32> {
+    let key = ServiceKey { address: address.words(), port, protocol, family: A::NUMBER };
     // SAFETY: the value is a word that never changes while the key exists.
     unsafe { SERVICES.get(key) }.copied()
 }

@@ -87,6 +87,12 @@ impl Place {
         parse::source(frame, self.l3(), self.l4())
     }
 
+    /// The transport protocol.
+    #[inline(always)]
+    pub const fn protocol(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+
     /// Destination address and port.
     #[inline(always)]
     pub fn destination<A: Family>(self, frame: &impl Frame) -> Option<(A, u16)> {

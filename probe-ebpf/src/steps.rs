@@ -9,6 +9,7 @@ use probe_common::address::{V4, V6};
 use probe_common::parse::{self, Walked};
 use probe_common::reason::Reason;
 
+use crate::choose;
 use crate::family::Family;
 use crate::filter::{self, Sorted};
 use crate::frame::{Frame, Verdict, opaque};
@@ -157,13 +158,16 @@ pub fn entering_reply<A: Family, F: Frame + Steps<A, false>>(frame: &F, l3: usiz
 }
 
 /// A reply of no known flow. What comes from a service address was translated by something else,
-/// and to the filter that may look like an endpoint's: it is not counted.
+/// and to the filter, whose bits addresses share, that may look like an endpoint's: it is not
+/// counted. The filter of services would not tell: an endpoint may look like one.
 #[inline(always)]
 pub fn untracked<A: Family>(frame: &impl Frame, place: Place) -> Verdict {
     if generations::are_two() {
         return Verdict::Elsewhere;
     }
-    if !filter::is_from_service::<A>(frame, place) {
+    let source = place.source::<A>(frame);
+    let service = source.and_then(|(ip, port)| choose::split_at(ip, port, place.protocol()));
+    if service.is_none() {
         count(Reason::PassReplyUntracked);
     }
     Verdict::Pass
