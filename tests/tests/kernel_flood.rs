@@ -282,7 +282,7 @@ const FLOWS: u32 = 65_536;
 
 fn node() -> Node {
     let idle = Duration::from_secs(7200);
-    Node::with(&Settings { flows: FLOWS, tcp_idle: idle, udp_idle: idle, ..settings() })
+    Node::untouched(&Settings { flows: FLOWS, tcp_idle: idle, udp_idle: idle, ..settings() })
 }
 
 fn check(cast: &Cast, hook: Hook) {

@@ -99,7 +99,7 @@ impl<'a> Many<'a> {
 fn each(weights: [u32; 2], check: impl Fn(&mut Many<'_>, &str)) {
     for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
         let udp_idle = Duration::from_secs(7200);
-        let mut node = Node::with(&Settings { flows: ROOM, udp_idle, ..settings() });
+        let mut node = Node::untouched(&Settings { flows: ROOM, udp_idle, ..settings() });
         for protocol in PROTOCOLS {
             node.forget();
             let mut many = Many::new(node, cast, hook, protocol, weights);
@@ -177,7 +177,7 @@ fn flows_that_have_ended_leave_the_table_and_others_do_not() {
     let idle = Duration::from_secs(1000);
     let settings = Settings { flows: ROOM, tcp_idle: idle, ..settings() };
     for cast in &casts() {
-        let mut many = Many::new(Node::with(&settings), cast, Hook::Tc, Protocol::Tcp, [1, 0]);
+        let mut many = Many::new(Node::untouched(&settings), cast, Hook::Tc, Protocol::Tcp, [1, 0]);
         let endpoints: Vec<SocketAddr> = (0..400).map(|n| many.open(n)).collect();
         let endpoint = |n: u16| endpoints[usize::from(n)];
         let close = |many: &mut Many<'_>, n: u16| {

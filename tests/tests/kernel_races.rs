@@ -74,7 +74,7 @@ fn flows_that_begin_on_two_cpus_at_once_among_live_ones_are_all_kept() {
 
 fn check(live: bool) {
     for cast in &casts() {
-        let mut node = Node::with(&Settings { flows: 1024, ..settings() });
+        let mut node = Node::untouched(&Settings { flows: 1024, ..settings() });
         let subsets: [(&str, u32, &[SocketAddr]); 1] = [("v2", 1, &cast.v2)];
         node.publish(&split("names", (cast.vip, Protocol::Udp), Affinity::None, &subsets));
         let programs = node

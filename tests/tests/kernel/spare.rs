@@ -27,10 +27,16 @@ impl Borrowed {
         let found = spare.iter().position(|(of, _)| *of == settings_text);
         let found = found.map(|at| spare.swap_remove(at).1);
         drop(spare);
-        let mut loaded = found
-            .unwrap_or_else(|| Loaded::new(settings).expect("the object loads (root is needed)"));
+        let Some(mut loaded) = found else { return Self::untouched(settings) };
         let maps = loaded.object().ebpf().maps().count();
         Self { settings: settings_text, loaded: Some(loaded), maps }
+    }
+
+    /// Those that nobody has used before.
+    pub fn untouched(settings: &Settings) -> Self {
+        let mut loaded = Loaded::new(settings).expect("the object loads (root is needed)");
+        let maps = loaded.object().ebpf().maps().count();
+        Self { settings: format!("{settings:?}"), loaded: Some(loaded), maps }
     }
 }
 
