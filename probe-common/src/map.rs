@@ -11,7 +11,7 @@ use bytemuck::{Pod, Zeroable};
 /// longer and ENDPOINTS has no subset; subset ids have a generation, which SUBSET_IDS
 /// holds; IDENTITIES has fields by name, and an endpoint is known by its service
 /// address and its own; ENDPOINTS says which endpoints drain; ADDRESSES is new, and so
-/// are the reason `answer_other` and [`Meta::network`].
+/// are FOREIGN, TAKEOVER, the reasons `answer_other` and `pass_foreign`, and [`Meta::network`].
 pub const ABI_VERSION: u32 = 8;
 
 /// The most subsets that a split may have.
@@ -220,6 +220,24 @@ pub const LEAVES_UNSEEN: u32 = 1;
 /// may leave there.
 pub const HAS_UNSEEN_EXIT: u32 = 2;
 
+/// The most tuples in FOREIGN_V4, and in FOREIGN_V6.
+pub const FOREIGN: u32 = 1 << 16;
+
+/// The only value of TAKEOVER: which packets of no known flow may be of connections that
+/// something else on the node translates since before weir steered them. All zeros where
+/// nothing was ever taken over.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct Takeover {
+    /// Until when, in jiffies, all TCP segments of no known flow but SYNs may be. Should nobody
+    /// say that it is over, it ends by itself.
+    pub until: u64,
+    /// Whether there may be tuples in FOREIGN.
+    pub tuples: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
 /// [`STAGE_OWN`] and the like are values of STAGE: which generation has the say
 /// while two are there. All packets are dealt with by the programs that read it.
 pub const STAGE_OWN: u32 = 0;
@@ -296,6 +314,7 @@ const _: () = assert!(size_of::<IdentityKey>() == 8);
 const _: () = assert!(size_of::<Settle>() == 56);
 const _: () = assert!(size_of::<Meta>() == 64);
 const _: () = assert!(size_of::<Interface>() == 8 * MAX_MACS + 8);
+const _: () = assert!(size_of::<Takeover>() == 16);
 
 #[cfg(feature = "user")]
 mod user {
@@ -317,6 +336,8 @@ mod user {
     unsafe impl aya::Pod for Meta {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Interface {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Takeover {}
     // SAFETY: as above.
     unsafe impl aya::Pod for EndpointStats {}
     // SAFETY: as above.

@@ -47,4 +47,5 @@ reasons! {
     FlowPortChanged = "flow_port_changed", "A flow whose source port was changed to keep its replies apart.";
     PassRouteLeft = "pass_route_left", "Its addresses are not those that it goes between (source route or routing header with hops left, home address): passed untouched.";
     DropRedirect = "drop_redirect", "An ICMP redirect that would have a client or an endpoint pass by the node: dropped.";
+    PassForeign = "pass_foreign", "To a service address, of a connection that the node's connection tracking translated before weir steered it, or of which that is not known yet: passed untouched.";
 }

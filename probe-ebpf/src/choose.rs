@@ -2,11 +2,13 @@
 
 use probe_common::address::Tuple;
 use probe_common::map::{CHUNK, ServiceKey, Subset, subset_index};
-use probe_common::parse::{SYN, TCP};
+use probe_common::parse::{RST, SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::{choose as common, hash};
 
+use crate::deliver::passed;
 use crate::family::Family;
+use crate::foreign::{self, is_foreign};
 use crate::frame::{Frame, Verdict};
 use crate::maps::{ACTIVE, SERVICES, SPLITS, SUBSET_STATS, TABLES, hash_seed};
 use crate::newcomer::prepare;
@@ -38,10 +40,17 @@ pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
         return Verdict::Unknown as u64;
     }
     let reason = if let Some(split) = split(tuple) {
+        if !opens && is_foreign(tuple) {
+            passed::<F>(Reason::PassForeign);
+            return Verdict::Pass as u64;
+        }
         let Some((subset, hash)) = choice(tuple, split) else {
             return Verdict::Pass as u64;
         };
         if let Some(id) = endpoint(subset, hash) {
+            if opens && headers.flags & RST == 0 {
+                foreign::forget(tuple);
+            }
             return match prepare(frame, &headers, tuple, [id, subset.id]) {
                 Some(stray) => CHOSEN | if stray { STRAY } else { 0 },
                 None => Verdict::Pass as u64,

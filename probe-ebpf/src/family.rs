@@ -1,7 +1,7 @@
 //! An address family with its flow tables, and what all code does with them.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
-use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{CLOSING, Entry, REPLY};
 use probe_common::fragment::{Fragment, FragmentKey, Fragments};
@@ -10,9 +10,9 @@ use probe_common::young::{Set, Young};
 
 use crate::fragment::First;
 use crate::maps::{
-    FIRST_FRAGMENT_V4, FIRST_FRAGMENT_V6, FLOWS_V4, FLOWS_V6, FRAGMENTS_V4, FRAGMENTS_V6,
-    NEWCOMER_V4, NEWCOMER_V6, SOUGHT_V4, SOUGHT_V6, YOUNG_SETS_V4, YOUNG_SETS_V6, YOUNG_V4,
-    YOUNG_V6, tcp_idle, tick_shift, udp_idle,
+    FIRST_FRAGMENT_V4, FIRST_FRAGMENT_V6, FLOWS_V4, FLOWS_V6, FOREIGN_V4, FOREIGN_V6, FRAGMENTS_V4,
+    FRAGMENTS_V6, NEWCOMER_V4, NEWCOMER_V6, SOUGHT_V4, SOUGHT_V6, YOUNG_SETS_V4, YOUNG_SETS_V6,
+    YOUNG_V4, YOUNG_V6, tcp_idle, tick_shift, udp_idle,
 };
 use crate::newcomer;
 use crate::sets::{self, Sought};
@@ -28,6 +28,8 @@ pub trait Family: Fragments + 'static {
     const NUMBER: u8;
     /// Flows that live on.
     fn flows() -> &'static Table<Self>;
+    /// What is not to be steered; see [`crate::foreign`].
+    fn foreign() -> &'static HashMap<Tuple<Self>, u32>;
     /// Young flows.
     fn young() -> &'static Array<Young<Self>>;
     /// Sets of young flows.
@@ -64,6 +66,11 @@ impl Family for V4 {
     #[inline(always)]
     fn flows() -> &'static Table<Self> {
         &FLOWS_V4
+    }
+
+    #[inline(always)]
+    fn foreign() -> &'static HashMap<Tuple<Self>, u32> {
+        &FOREIGN_V4
     }
 
     #[inline(always)]
@@ -143,6 +150,11 @@ impl Family for V6 {
     #[inline(always)]
     fn flows() -> &'static Table<Self> {
         &FLOWS_V6
+    }
+
+    #[inline(always)]
+    fn foreign() -> &'static HashMap<Tuple<Self>, u32> {
+        &FOREIGN_V6
     }
 
     #[inline(always)]

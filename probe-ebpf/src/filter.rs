@@ -35,6 +35,13 @@ fn is_from_endpoint<A: Family>(frame: &impl Frame, place: Place) -> bool {
     source.is_some_and(|(address, port)| listed(&ENDPOINT_FILTER, address, port))
 }
 
+/// Whether a packet may come from a service address.
+#[inline(always)]
+pub fn is_from_service<A: Family>(frame: &impl Frame, place: Place) -> bool {
+    let source = place.source::<A>(frame);
+    source.is_some_and(|(address, port)| listed(&SERVICE_FILTER, address, port))
+}
+
 #[inline(always)]
 fn is_to_service<A: Family>(frame: &impl Frame, place: Place) -> bool {
     let destination = place.destination::<A>(frame);

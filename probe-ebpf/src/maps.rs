@@ -140,6 +140,20 @@ pub static INTERFACES: Array<map::Interface> = Array::with_max_entries(map::INTE
 #[map]
 pub static ROUTE: PerCpuArray<Route> = PerCpuArray::with_max_entries(1, 0);
 
+/// Tuples over IPv4, from client to service, of connections that the node's connection tracking
+/// translated before weir steered them: they pass. Values are zones of that, for user space.
+/// Agent; a SYN that begins a flow takes its tuple out.
+#[map]
+pub static FOREIGN_V4: HashMap<Tuple<V4>, u32> =
+    HashMap::with_max_entries(map::FOREIGN, BPF_F_NO_PREALLOC);
+/// The same over IPv6.
+#[map]
+pub static FOREIGN_V6: HashMap<Tuple<V6>, u32> =
+    HashMap::with_max_entries(map::FOREIGN, BPF_F_NO_PREALLOC);
+/// Whether there are such tuples, or may be others. Agent.
+#[map]
+pub static TAKEOVER: Array<map::Takeover> = Array::with_max_entries(1, 0);
+
 /// Which generation has the say, see [`map::STAGE_OWN`]; read by programs that are loaded as
 /// transitional, and pinned with their maps.
 #[map]

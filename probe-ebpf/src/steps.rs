@@ -156,13 +156,16 @@ pub fn entering_reply<A: Family, F: Frame + Steps<A, false>>(frame: &F, l3: usiz
     verdict
 }
 
-/// A reply of no known flow.
+/// A reply of no known flow. What comes from a service address was translated by something else,
+/// and to the filter that may look like an endpoint's: it is not counted.
 #[inline(always)]
-pub fn untracked() -> Verdict {
+pub fn untracked<A: Family>(frame: &impl Frame, place: Place) -> Verdict {
     if generations::are_two() {
         return Verdict::Elsewhere;
     }
-    count(Reason::PassReplyUntracked);
+    if !filter::is_from_service::<A>(frame, place) {
+        count(Reason::PassReplyUntracked);
+    }
     Verdict::Pass
 }
 
@@ -299,8 +302,8 @@ macro_rules! steps {
                 $crate::frame::Verdict::Contested
             }
             #[inline(always)]
-            fn unknown(&self, _place: $crate::place::Place) -> $crate::frame::Verdict {
-                $crate::steps::untracked()
+            fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
+                $crate::steps::untracked::<$family>(self, place)
             }
             #[inline(always)]
             fn echo(&self, _l3: usize) -> $crate::frame::Verdict {

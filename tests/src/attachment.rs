@@ -6,6 +6,13 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use anyhow::{Context as _, Result};
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader};
+
+use crate::flood::OBJECT;
+use crate::netns::Netns;
+
 /// Commands of bpf(2).
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_DETACH: libc::c_long = 34;
@@ -20,6 +27,19 @@ pub fn detach(pin: &Path) -> io::Result<()> {
     let link = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(io::Error::other)?) };
     let mut detach = [u64::from(link.as_raw_fd().unsigned_abs()).to_le(), 0];
     bpf(BPF_LINK_DETACH, &mut detach).map(drop)
+}
+
+/// A program of somebody else at both TC hooks of an interface, which looks at packets and passes
+/// them on, until the result is dropped.
+pub fn bystander(ns: &Netns, ifname: &str) -> Result<Ebpf> {
+    let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+    let program = ebpf.program_mut("count_priorities").context("no program that counts")?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    program.load()?;
+    for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+        ns.run(|| program.attach(ifname, direction))?;
+    }
+    Ok(ebpf)
 }
 
 fn bpf(command: libc::c_long, attributes: &mut [u64; 2]) -> io::Result<libc::c_long> {

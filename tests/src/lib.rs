@@ -18,6 +18,7 @@
 //! * [`prometheus`]: a real Prometheus, and what it says.
 //! * [`server`]: servers that say who they are, and clients for them.
 //! * [`loaded`]: programs and maps, attached nowhere.
+//! * [`blank`]: their maps as they were when they were loaded.
 //! * [`fuzz`]: generated frames over loaded programs.
 //! * [`model`]: what weir does to a packet, as a specification.
 //! * [`content`]: what bulk transfers carry.
@@ -30,12 +31,14 @@
 pub mod agent;
 pub mod applies;
 pub mod attachment;
+pub mod blank;
 pub mod client;
 pub mod cluster;
 pub mod content;
 pub mod flood;
 pub mod fuzz;
 pub mod icmp;
+pub mod kube_proxy;
 pub mod loaded;
 pub mod machine;
 pub mod model;

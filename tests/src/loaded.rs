@@ -1,13 +1,29 @@
 //! Programs and maps in the kernel, attached nowhere.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, MapData};
-use probe_common::map::{Interface, SubsetStats};
+use aya::maps::{Array, HashMap, MapData};
+use probe_common::address::{Address, Tuple, V4, V6};
+use probe_common::map::{Interface, SubsetStats, Takeover};
 use weir::datapath::{Addresses, Datapath as _, Kernel, Object, Settings};
+use weir::explain::words;
 use weir::model::Split;
 use weir::plan::{Capacity, Change, Ledger, plan};
+
+use crate::blank::Blank;
+
+fn tuple<A: Address>(protocol: u8, client: SocketAddr, service: SocketAddr) -> Tuple<A> {
+    Tuple {
+        src: A::from_words(words(client.ip())),
+        dst: A::from_words(words(service.ip())),
+        sport: client.port().to_be(),
+        dport: service.port().to_be(),
+        protocol,
+        zero: [0; 3],
+    }
+}
 
 /// A loaded object with maps of its own, and what is known of them.
 pub struct Loaded {
@@ -15,6 +31,8 @@ pub struct Loaded {
     kernel: Kernel,
     addresses: Addresses,
     ledger: Ledger,
+    capacity: Capacity,
+    blank: Blank,
 }
 
 impl Loaded {
@@ -25,11 +43,32 @@ impl Loaded {
     /// As the kernel's.
     pub fn new(settings: &Settings) -> Result<Self> {
         let mut object = Object::load(settings)?;
+        let blank = Blank::of(object.ebpf())?;
         let kernel = Kernel::new(object.ebpf())?;
         let addresses = Addresses::of(object.ebpf())?;
         let (splits, endpoints, chunks) = (settings.splits, settings.endpoints, settings.chunks);
-        let ledger = Ledger::new(Capacity { splits, endpoints, chunks });
-        Ok(Self { object, kernel, addresses, ledger })
+        let capacity = Capacity { splits, endpoints, chunks };
+        let ledger = Ledger::new(capacity);
+        Ok(Self { object, kernel, addresses, ledger, capacity, blank })
+    }
+
+    /// Makes all as it was when it was loaded: no split, no flow, nothing counted.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn reset(&mut self) -> Result<()> {
+        self.ledger = Ledger::new(self.capacity);
+        self.blank.restore()
+    }
+
+    /// What is in its maps, see [`Blank::written`].
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn written(&self) -> Result<BTreeMap<String, usize>> {
+        self.blank.written()
     }
 
     /// Puts a split into force, as the agent does, at a time in seconds since boot.
@@ -63,6 +102,41 @@ impl Loaded {
     /// As the kernel's.
     pub fn answer_at(&mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Result<()> {
         Ok(self.addresses.put(addresses)?)
+    }
+
+    /// Has packets from that client to that service pass, as of a connection that something else
+    /// translates since before.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn put_foreign(
+        &mut self,
+        protocol: u8,
+        client: SocketAddr,
+        service: SocketAddr,
+    ) -> Result<()> {
+        let ebpf = self.object.ebpf();
+        if client.is_ipv4() {
+            let map = ebpf.map_mut("FOREIGN_V4").context("FOREIGN_V4")?;
+            let mut map = HashMap::<_, Tuple<V4>, u32>::try_from(map)?;
+            Ok(map.insert(tuple::<V4>(protocol, client, service), 0, 0)?)
+        } else {
+            let map = ebpf.map_mut("FOREIGN_V6").context("FOREIGN_V6")?;
+            let mut map = HashMap::<_, Tuple<V6>, u32>::try_from(map)?;
+            Ok(map.insert(tuple::<V6>(protocol, client, service), 0, 0)?)
+        }
+    }
+
+    /// Says which packets of no known flow may be of such connections.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn set_takeover(&mut self, word: Takeover) -> Result<()> {
+        let map = self.object.ebpf().map_mut("TAKEOVER").context("the map TAKEOVER")?;
+        let mut map = Array::<_, Takeover>::try_from(map)?;
+        Ok(map.set(0, word, 0)?)
     }
 
     /// Takes a split out of force, as the agent does.

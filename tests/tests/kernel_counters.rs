@@ -2,9 +2,11 @@
 
 mod kernel;
 
+use std::collections::BTreeMap;
+
 use kernel::talk::{CLIENT, Talk};
-use kernel::{FORWARD, Hook, casts, with_port};
-use probe_common::map::SubsetStats;
+use kernel::{FORWARD, Hook, Node, casts, with_port};
+use probe_common::map::{MAX_MACS, SubsetStats};
 use probe_common::reason::Reason;
 use weir::model::Protocol;
 use weir_tests::packet::{ACK, FIN, Packet, RST};
@@ -84,5 +86,50 @@ fn replies_of_no_known_flow_pass_and_are_counted() {
         let reply = Packet::tcp(cast.v1[0], with_port(cast.client, 999)).flags(ACK).build();
         assert!(talk.node.pass(Hook::Reply, &reply) == reply, "{cast}");
         assert_eq!(talk.node.reason(Reason::PassReplyUntracked), 1, "{cast}");
+    }
+}
+
+/// Cases of one file use the same programs, one after the other.
+#[test]
+fn programs_that_are_used_again_find_nothing_of_the_case_before() {
+    let mut node = Node::new();
+    for (cast, family) in casts().iter().zip(["V4", "V6"]) {
+        assert_eq!(node.written(), BTreeMap::new(), "{cast}: loaded, or used before");
+        let mut talk = Talk::on(node, cast, Hook::Tc, Protocol::Udp);
+        talk.open();
+        // To the split's other version.
+        talk.shift();
+        node = talk.node;
+        for fragment in Packet::udp(cast.client, cast.vip).payload(&[5; 200]).build_fragments(64) {
+            node.pass(Hook::Tc, &fragment);
+        }
+        for n in 0..100 {
+            let first = Packet::udp(with_port(cast.client, 50_000 + n), cast.vip);
+            node.pass(Hook::Xdp, &first.payload(b"question").build());
+        }
+        // Of no flow.
+        let reply = Packet::tcp(cast.v1[0], with_port(cast.client, 999)).flags(ACK).build();
+        node.pass(Hook::Reply, &reply);
+        node.answer_at(&[cast.vip.ip()]);
+        node.set_macs([[2, 0, 0, 0, 0, 1]; MAX_MACS]);
+        let written = node.written();
+        let of_family = ["FLOWS", "YOUNG", "YOUNG_SETS", "FRAGMENTS", "FIRST_FRAGMENT"];
+        let of_family = of_family.map(|name| format!("{name}_{family}"));
+        let splits = ["SERVICES", "ACTIVE", "SPLITS", "TABLES", "ENDPOINTS", "SUBSET_IDS"];
+        let filters = ["SERVICE_FILTER", "ENDPOINT_FILTER", "ADDRESSES", "INTERFACES"];
+        let others = ["ENDPOINT_STATS", "SUBSET_STATS", "REASONS", "IDENTITIES"];
+        let needed = splits.iter().chain(&filters).chain(&others).copied();
+        for name in needed.chain(of_family.iter().map(String::as_str)) {
+            assert!(written.contains_key(name), "{cast}: {name} is not used here: {written:?}");
+        }
+        node.reset();
+        assert_eq!(node.written(), BTreeMap::new(), "{cast}: of the case before");
+        // What was a live flow is a new one, and the first.
+        let mut talk = Talk::on(node, cast, Hook::Tc, Protocol::Udp);
+        talk.shift();
+        assert_eq!(talk.open(), cast.v2[0], "{cast}");
+        assert_eq!(talk.subset("v2").flows, 1, "{cast}");
+        node = talk.node;
+        node.reset();
     }
 }

@@ -337,7 +337,10 @@ fn maps_that_programs_use_have_all_of_their_memory_from_the_start() {
         "SERVICES",
     ];
     assert!(needed.iter().all(|need| flags.iter().any(|(name, _)| name == need)), "{flags:?}");
-    let grow: Vec<_> = flags.iter().filter(|(_, flags)| flags & NO_PREALLOC != 0).collect();
+    // In these, programs write nothing: user space does, and they take out.
+    let written =
+        flags.iter().filter(|(name, _)| !["FOREIGN_V4", "FOREIGN_V6"].contains(&name.as_str()));
+    let grow: Vec<_> = written.filter(|(_, flags)| flags & NO_PREALLOC != 0).collect();
     assert!(grow.is_empty(), "{grow:?} grow");
     println!("{} maps, none of which grows", flags.len());
 }

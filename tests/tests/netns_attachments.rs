@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aya::programs::{Xdp, XdpMode};
+use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
 use nix::net::if_::if_nametoindex;
 use weir::api::types::{InterfaceView, StatusView};
 use weir::datapath::Settings;
 use weir_tests::agent::{Agent, Setup};
-use weir_tests::attachment::detach;
+use weir_tests::attachment::{bystander, detach};
 use weir_tests::loaded::Loaded;
 use weir_tests::netns::Netns;
 use weir_tests::prometheus::get;
@@ -119,6 +119,36 @@ fn programs_that_somebody_else_detaches_are_attached_again_and_that_is_told() {
     let others = scene.agent.status().unwrap().interfaces;
     let others = others.iter().filter(|interface| interface.name != CLIENT_FACING);
     assert_eq!(others.map(|interface| interface.detached).sum::<u64>(), 0, "they were left alone");
+}
+
+/// The names of the programs at a hook, in their order.
+fn in_line(node: &Netns, direction: TcAttachType) -> Vec<String> {
+    let (_, found) = node.run(|| SchedClassifier::query_tcx(CLIENT_FACING, direction)).unwrap();
+    found.iter().map(|program| program.name_as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn others_at_the_same_hooks_see_the_same_addresses_in_both_directions() {
+    use TcAttachType::{Egress, Ingress};
+    let mut foreign = None;
+    // It is there first, as that of a CNI plugin would be.
+    let scene = Scene::new(&["v1-a"], |topology| {
+        foreign = Some(bystander(&topology.node, CLIENT_FACING).unwrap());
+        Setup::default().interfaces(&[(CLIENT_FACING, "tc")])
+    });
+    let scene = scene.unwrap();
+    let node = &scene.topology.node;
+    let line = |direction| in_line(node, direction).join(" ");
+    assert_eq!(line(Ingress), "weir_tc_forward count_prioritie");
+    assert_eq!(line(Egress), "count_prioritie weir_tc_reply");
+    // Attached again, it is where it was.
+    for hook in ["forward", "reply"] {
+        detach(&pin(&scene, hook)).unwrap();
+    }
+    await_attached_again(&scene.agent, 1);
+    assert_eq!(line(Ingress), "weir_tc_forward count_prioritie");
+    assert_eq!(line(Egress), "count_prioritie weir_tc_reply");
+    drop(foreign);
 }
 
 #[test]

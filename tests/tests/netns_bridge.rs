@@ -11,7 +11,7 @@ use weir_tests::netns::Netns;
 use weir_tests::scene::Scene;
 use weir_tests::server::{Server, tcp_identity, udp_identity};
 use weir_tests::topology::{
-    CLIENT_FACING, ETH, EndpointSpec, Topology, VIP_V4, VIP_V6, client_ip, vips,
+    CLIENT_FACING, ETH, EndpointSpec, Topology, VIP_V4, VIP_V6, client_ip, set_tx_offload, vips,
 };
 
 const BRIDGE_MAC: &str = "02:00:00:00:09:01";
@@ -93,7 +93,8 @@ fn assert_answers(client: &Netns, expected: &str, what: &str) {
 }
 
 /// Who is steered by the node is answered by the endpoint, who is not by a server beside it.
-fn check(hook: &'static str) {
+/// Without programs at the bridge itself, those at its ports have to know what is to the bridge.
+fn check(hook: &'static str, at_bridge: bool) {
     let topology = Topology::new(&[EndpointSpec::new("a")]).expect("topology");
     let (node, client) = (&topology.node, &topology.client);
     let (near, other, pod) = (Netns::new().expect("namespace"), Beside::new("b"), Beside::new("b"));
@@ -125,9 +126,16 @@ fn check(hook: &'static str) {
             ends.map(|ip| format!("neigh add {ip} lladdr {mac} dev {ETH} nud permanent"));
         client.ip(&neighbours).expect("neighbours");
     }
-    let forward = [("veth-*", hook), ("port-*", hook), ("br0", "tc")];
+    let mut forward = vec![("veth-*", hook), ("port-*", hook)];
+    forward.extend(at_bridge.then_some(("br0", "tc")));
     let scene = Scene::on(topology, |t| setup(t, "auto").interfaces(&forward)).expect("scene");
     let (node, client) = (&scene.topology.node, &scene.topology.client);
+    if hook == "xdp" {
+        // Of a partial checksum XDP would leave the packet to TC.
+        for host in [client, &near] {
+            set_tx_offload(host, ETH, false).expect("offloads");
+        }
+    }
     let served = || scene.tcp_servers().map(Server::served).sum::<u64>();
 
     let by_node = ["10.9.0.1", "2001:db8:9::1"];
@@ -166,10 +174,20 @@ fn check(hook: &'static str) {
 
 #[test]
 fn what_the_node_only_bridges_passes_untouched_at_tc() {
-    check("tc");
+    check("tc", true);
 }
 
 #[test]
 fn what_the_node_only_bridges_passes_untouched_at_xdp() {
-    check("xdp");
+    check("xdp", true);
+}
+
+#[test]
+fn what_is_to_the_bridge_is_steered_at_tc_of_its_ports() {
+    check("tc", false);
+}
+
+#[test]
+fn what_is_to_the_bridge_is_steered_at_xdp_of_its_ports() {
+    check("xdp", false);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 
@@ -35,6 +35,9 @@ pub enum Step {
     Shape(usize, usize),
     /// The drain time of a removed endpoint is over, or begins anew: service, endpoint.
     Gone(usize, usize, bool),
+    /// What a client sends to a service may be of a connection that something else translates
+    /// since before.
+    Foreign(usize, SocketAddr),
 }
 
 /// How the programs differ from the model, or from each other.
@@ -202,6 +205,13 @@ impl Bench {
             Step::Shape(service, shape) => self.publish(*service, *shape).map(|()| None),
             Step::Gone(service, endpoint, gone) => {
                 self.set_gone(*service, *endpoint, *gone).map(|()| None)
+            }
+            Step::Foreign(service, client) => {
+                let Service { protocol, vip, .. } = self.services[*service];
+                self.tc.put_foreign(protocol.number(), *client, vip)?;
+                self.xdp.put_foreign(protocol.number(), *client, vip)?;
+                self.model.know_foreign(protocol.number(), *client, vip);
+                Ok(None)
             }
         }
     }

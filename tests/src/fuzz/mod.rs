@@ -163,6 +163,9 @@ fn case(bench: &mut Bench, seed: u64, shapes: &[usize], steps: &[Step], first: &
                 let address = bench.services[*service].endpoints[*endpoint];
                 writeln!(text, "endpoint {address} of service {service}, gone: {gone}")
             }
+            Step::Foreign(service, client) => {
+                writeln!(text, "{client} to service {service} is of before")
+            }
         };
     }
     text + &difference

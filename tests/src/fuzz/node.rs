@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, MapData};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use probe_common::address::{V4, V6};
+use probe_common::address::{Tuple, V4, V6};
 use probe_common::fragment::{Fragment, FragmentKey};
-use probe_common::map::{Interface, MAX_MACS, device_mac};
+use probe_common::map::{Interface, MAX_MACS, Takeover, device_mac};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use weir::datapath::{Datapath as _, Flows, Settings};
@@ -133,6 +133,22 @@ impl Node {
         Ok(self.loaded.kernel().execute(&op)?)
     }
 
+    /// What comes from that client to that service may be of a connection that something else
+    /// translates since before.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel's.
+    pub fn put_foreign(
+        &mut self,
+        protocol: u8,
+        client: SocketAddr,
+        service: SocketAddr,
+    ) -> Result<()> {
+        self.loaded.set_takeover(Takeover { tuples: 1, ..Takeover::default() })?;
+        self.loaded.put_foreign(protocol, client, service)
+    }
+
     /// Runs a frame through a program; what came out is valid until the next run.
     ///
     /// # Errors
@@ -153,19 +169,21 @@ impl Node {
         Ok((program.outcome(result.return_value)?, &self.buffer[..result.data_size_out as usize]))
     }
 
-    /// Forgets all flows and fragments.
+    /// Forgets all flows and fragments, and connections of before.
     ///
     /// # Errors
     ///
     /// As the kernel's.
     pub fn forget(&mut self) -> Result<()> {
         self.flows.sweep(&self.ids)?;
+        self.clear::<Tuple<V4>, u32>("FOREIGN_V4")?;
+        self.clear::<Tuple<V6>, u32>("FOREIGN_V6")?;
         self.clear::<FragmentKey<V4>, Fragment<V4>>("FRAGMENTS_V4")?;
         self.clear::<FragmentKey<V6>, Fragment<V6>>("FRAGMENTS_V6")
     }
 
     fn clear<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> Result<()> {
-        let map = self.loaded.object().ebpf().map_mut(name).context("a map of fragments")?;
+        let map = self.loaded.object().ebpf().map_mut(name).context("a map of hashes")?;
         let mut map: HashMap<&mut MapData, K, V> = map.try_into()?;
         let keys: Vec<K> = map.keys().collect::<Result<_, _>>()?;
         for key in keys {

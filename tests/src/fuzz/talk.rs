@@ -110,7 +110,10 @@ impl Talks {
 
     fn change(&mut self, bench: &Bench) -> Step {
         let talk = self.rng.below(self.talks.len() as u64) as usize;
-        let service = self.talks[talk].service;
+        let (service, client) = (self.talks[talk].service, self.talks[talk].client);
+        if self.rng.below(4) == 0 {
+            return Step::Foreign(service, client);
+        }
         if self.rng.below(2) == 0 {
             return Step::Shape(service, self.rng.below(SHAPE_COUNT) as usize);
         }

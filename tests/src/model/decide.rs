@@ -322,10 +322,17 @@ impl Model {
             }
             return Fate::Untouched;
         };
+        let begins = segment.is_some_and(|segment| segment.has(SYN));
+        if !begins && self.foreign.contains(&key) {
+            return Fate::Untouched;
+        }
         let explained = weir::explain::explain(self.hash_seed, split, key.source);
         let Some(endpoint) = explained.and_then(|explained| explained.endpoint) else {
             return self.refuse("reject_no_endpoint", packet, segment);
         };
+        if segment.is_some_and(|segment| segment.opens()) {
+            self.foreign.remove(&key);
+        }
         let mut received = Key { destination: endpoint, ..key };
         // No endpoint would take a packet from its own address.
         let hairpin = key.source.ip() == endpoint.ip();

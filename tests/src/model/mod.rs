@@ -21,7 +21,7 @@ pub mod render;
 pub mod sight;
 pub mod tcp;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 pub use fate::{About, Fate, Refusal};
@@ -64,6 +64,8 @@ pub struct Model {
     /// Whether what comes to a service's address and is for no split is answered.
     answers: bool,
     flows: Flows,
+    /// What connection tracking translated before the service was weir's.
+    foreign: HashSet<Key>,
     fragments: HashMap<Siblings, Follow>,
     /// By what the fragments of a packet have in common when they left: what the way back is.
     turned: HashMap<Siblings, Follow>,
@@ -108,6 +110,12 @@ impl Model {
         self.answers = true;
     }
 
+    /// Packets from that client to that service are of a connection that something else translates
+    /// since before.
+    pub fn know_foreign(&mut self, protocol: u8, client: SocketAddr, service: SocketAddr) {
+        self.foreign.insert(Key { protocol, source: client, destination: service });
+    }
+
     /// Puts a split in force. The endpoints that it had before drain.
     pub fn publish(&mut self, split: &Split) {
         let address = split.address();
@@ -131,6 +139,7 @@ impl Model {
     /// Forgets all flows and fragments, and what was counted.
     pub fn forget(&mut self) {
         self.counts.clear();
+        self.foreign.clear();
         self.flows = Flows::default();
         self.fragments.clear();
         self.turned.clear();

@@ -3,11 +3,12 @@
 #![allow(dead_code, reason = "shared by several test crates")]
 
 pub mod cpus;
+pub mod spare;
 pub mod stage;
 pub mod tables;
 pub mod talk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -15,12 +16,13 @@ use std::time::Duration;
 
 use aya::maps::{Map, loaded_maps};
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetStats, device_mac};
+use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetStats, Takeover, device_mac};
 use probe_common::reason::Reason;
+use spare::Borrowed;
 use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Object, Settings};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
 use weir::plan::{EndpointState, Op};
-use weir_tests::loaded::Loaded;
+use weir_tests::blank::data;
 
 /// The seed of the flow hash.
 pub const SEED: u64 = 0x5eed;
@@ -163,15 +165,7 @@ pub fn split(
 
 /// Bytes of kernel memory that a map has.
 fn memory(map: &Map) -> u64 {
-    let (Map::Array(map)
-    | Map::HashMap(map)
-    | Map::LruHashMap(map)
-    | Map::PerCpuArray(map)
-    | Map::ProgramArray(map)
-    | Map::RingBuf(map)) = map
-    else {
-        panic!("a map of another type: {map:?}");
-    };
+    let map = data(map).expect("a map of a known type");
     let path = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
     let info = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:"));
@@ -191,7 +185,7 @@ pub fn settings() -> Settings {
 
 /// Programs and maps.
 pub struct Node {
-    loaded: Loaded,
+    loaded: Borrowed,
     buffer: Vec<u8>,
 }
 
@@ -202,8 +196,18 @@ impl Node {
     }
 
     pub fn with(settings: &Settings) -> Self {
-        let loaded = Loaded::new(settings).expect("the object loads (root is needed)");
+        let loaded = Borrowed::new(settings);
         Self { loaded, buffer: vec![0; 1 << 17] }
+    }
+
+    /// Makes all as if the programs had just been loaded.
+    pub fn reset(&mut self) {
+        self.loaded.reset().expect("maps are made blank");
+    }
+
+    /// Of each map that is not blank, how many elements are not.
+    pub fn written(&self) -> BTreeMap<String, usize> {
+        self.loaded.written().expect("what is in the maps")
     }
 
     /// Puts a split into force.
@@ -221,6 +225,18 @@ impl Node {
     /// Has what is for no split answered at these addresses.
     pub fn answer_at(&mut self, addresses: &[IpAddr]) {
         self.loaded.answer_at(addresses.iter().copied()).expect("the map takes them");
+    }
+
+    /// Has packets of the cast's client pass, as of a connection of before.
+    pub fn put_foreign(&mut self, cast: &Cast, protocol: Protocol) {
+        let put = self.loaded.put_foreign(protocol.number(), cast.client, cast.vip);
+        put.expect("there is room");
+    }
+
+    /// Which packets of no known flow may be of connections of before.
+    pub fn set_takeover(&mut self, until: u64, tuples: bool) {
+        let word = Takeover { until, tuples: tuples.into(), pad: 0 };
+        self.loaded.set_takeover(word).expect("the map takes it");
     }
 
     /// Takes a split out of force.

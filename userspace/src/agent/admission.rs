@@ -4,7 +4,7 @@
 //! New splits are admitted in turn, of the namespace that has the fewest, the oldest first, and
 //! leave room for endpoints to come. What does not fit is looked at again with each batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::model::Name;
 use crate::plan::{Capacity, Ledger, PlanError, cost, plan};
@@ -26,8 +26,10 @@ pub(super) fn admitted(
 ) -> Step {
     let all = step(BTreeMap::new());
     let fits = |step: &Step| plan(ledger, &change(&step.changes), 0).err();
-    let Some(_) = fits(&all) else { return all };
     let mut refused = excess(truth, ledger, &all);
+    if refused.is_empty() && fits(&all).is_none() {
+        return all;
+    }
     let mut left = step(refused.clone());
     for _ in 0..ATTEMPTS {
         let (split, why) = match fits(&left) {
@@ -47,45 +49,48 @@ pub(super) fn admitted(
     left
 }
 
+/// By namespace, new splits and what they take, the oldest first.
+type Waiting<'a> = BTreeMap<String, BTreeMap<(u64, &'a Name), Capacity>>;
+
 /// The new splits of a step that do not fit, and why.
 fn excess(truth: &Truth, ledger: &Ledger, step: &Step) -> BTreeMap<Name, String> {
     let Some(resolver) = step.resolver() else { return BTreeMap::new() };
     let namespace = |name: &Name| resolver.owner(name);
-    let mut has: BTreeMap<String, usize> = BTreeMap::new();
-    for split in truth.desired().splits() {
-        if let Some((of, _)) = namespace(split.name()) {
-            *has.entry(of).or_default() += 1;
-        }
-    }
     // Those of each namespace, the oldest first.
-    let mut candidates: BTreeMap<String, BTreeSet<(u64, &Name)>> = BTreeMap::new();
+    let mut candidates: Waiting<'_> = BTreeMap::new();
     let mut room = Room::of(ledger);
     for change in &step.changes {
         let Some(after) = &change.after else { continue };
         let cost = cost(ledger, after);
         match namespace(&change.name).filter(|_| change.before.is_none()) {
-            Some((of, age)) => _ = candidates.entry(of).or_default().insert((age, &change.name)),
+            Some((of, age)) => {
+                candidates.entry(of).or_default().insert((age, &change.name), cost);
+            }
             // What is there grows as long as there is any room; who does not fit then is found
             // when all is planned.
             None => room.take(cost),
         }
     }
+    let mut has: BTreeMap<String, usize> = BTreeMap::new();
+    if !candidates.is_empty() {
+        for split in truth.desired().splits() {
+            if let Some((of, _)) = namespace(split.name()) {
+                *has.entry(of).or_default() += 1;
+            }
+        }
+    }
     let mut refused = BTreeMap::new();
-    let next = |candidates: &BTreeMap<String, BTreeSet<(u64, &Name)>>,
-                has: &BTreeMap<String, usize>| {
+    let next = |candidates: &Waiting<'_>, has: &BTreeMap<String, usize>| {
         let fewest =
             candidates.keys().min_by_key(|&of| (has.get(of).copied().unwrap_or(0), of.clone()));
         fewest.cloned()
     };
     while let Some(of) = next(&candidates, &has) {
         let Some(waiting) = candidates.get_mut(&of) else { break };
-        let Some((_, name)) = waiting.pop_first() else {
+        let Some(((_, name), cost)) = waiting.pop_first() else {
             candidates.remove(&of);
             continue;
         };
-        let split = step.changes.iter().find(|change| change.name == *name);
-        let Some(after) = split.and_then(|change| change.after.as_deref()) else { continue };
-        let cost = cost(ledger, after);
         match room.lacks(cost) {
             None => {
                 room.take(cost);
@@ -134,5 +139,119 @@ impl Room {
         room.splits = room.splits.saturating_sub(cost.splits);
         room.endpoints = room.endpoints.saturating_sub(cost.endpoints);
         room.chunks = room.chunks.saturating_sub(cost.chunks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::{Policy, read_object};
+    use crate::truth::{Batch, Kept};
+
+    /// A Service of a namespace with so many endpoints, and a route to it.
+    fn routed(namespace: &str, name: &str, number: u16, endpoints: u16) -> [String; 3] {
+        let [high, low] = number.to_be_bytes();
+        let made = format!(
+            "\"creationTimestamp\": \"2026-01-01T00:{:02}:{:02}Z\"",
+            number / 60,
+            number % 60
+        );
+        let all: Vec<String> = (0..endpoints)
+            .map(|at| format!("{{\"addresses\": [\"10.{high}.{low}.{}\"]}}", at + 1))
+            .collect();
+        [
+            format!(
+                "{{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {{\"namespace\": \"{namespace}\", \"name\": \"{name}\"}}, \"spec\": {{\"clusterIP\": \"10.96.{high}.{low}\", \"ports\": [{{\"name\": \"tcp\", \"port\": 80}}]}}}}"
+            ),
+            format!(
+                "{{\"apiVersion\": \"discovery.k8s.io/v1\", \"kind\": \"EndpointSlice\", \"metadata\": {{\"namespace\": \"{namespace}\", \"name\": \"{name}-1\", \"labels\": {{\"kubernetes.io/service-name\": \"{name}\"}}}}, \"addressType\": \"IPv4\", \"ports\": [{{\"name\": \"tcp\", \"port\": 80}}], \"endpoints\": [{}]}}",
+                all.join(", ")
+            ),
+            format!(
+                "{{\"apiVersion\": \"networking.istio.io/v1\", \"kind\": \"VirtualService\", \"metadata\": {{\"namespace\": \"{namespace}\", \"name\": \"{name}\", {made}}}, \"spec\": {{\"hosts\": [\"{name}\"], \"tcp\": [{{\"route\": [{{\"destination\": {{\"host\": \"{name}\"}}}}]}}]}}}}"
+            ),
+        ]
+    }
+
+    struct Node {
+        truth: Truth,
+        kept: Kept,
+        ledger: Ledger,
+    }
+
+    impl Node {
+        fn new(splits: u32, endpoints: u32) -> Self {
+            let mut truth = Truth::default().awaiting_cluster(Policy::default(), false);
+            let kept = Kept::default();
+            let now = std::time::SystemTime::UNIX_EPOCH.into();
+            truth.accept(truth.load_files(&kept, &crate::source::Files::default(), now));
+            let ledger = Ledger::new(Capacity { splits, endpoints, chunks: 1024 });
+            Self { truth, kept, ledger }
+        }
+
+        fn observe(&mut self, objects: &[[String; 3]], complete: bool) {
+            let documents = objects.iter().flatten().map(|text| read_object(text).documents);
+            let batch = Batch { put: documents.flatten().collect(), complete, ..Batch::default() };
+            let observed = self.truth.observe(batch);
+            let now = std::time::SystemTime::UNIX_EPOCH.into();
+            let step = admitted(&self.truth, &self.ledger, |excess| {
+                self.truth.step_of(&self.kept, &observed, excess, now)
+            });
+            let plan = plan(&self.ledger, &change(&step.changes), 0).expect("it fits");
+            self.ledger = plan.ledger;
+            self.truth.accept(step);
+        }
+
+        fn running(&self) -> Vec<String> {
+            let all = self.truth.desired().splits();
+            all.map(|s| format!("{} {}", s.name(), s.subsets()[0].endpoints.len())).collect()
+        }
+    }
+
+    #[test]
+    fn who_exceeds_a_limit_is_refused_by_itself() {
+        let mut node = Node::new(4, 64);
+        node.observe(&[routed("shop", "web", 1, 2)], true);
+        // A namespace wants more than there is; another one's rollout goes on at the same moment.
+        let mut objects: Vec<_> =
+            (2..20).map(|n| routed("greedy", &format!("s{n}"), n, 1)).collect();
+        objects.push(routed("shop", "web", 1, 5));
+        node.observe(&objects, false);
+        assert_eq!(node.running(), ["s2.greedy 1", "s3.greedy 1", "s4.greedy 1", "web.shop 5"]);
+        let said = node.truth.problems();
+        assert_eq!(said.len(), 15, "each is named: {said:?}");
+        assert!(said.iter().all(|problem| problem.is_of_cluster()), "{said:?}");
+        assert!(said[0].message.contains("limits.splits"), "{}", said[0].message);
+        // Later, too.
+        node.observe(&[routed("shop", "web", 1, 9)], false);
+        assert_eq!(node.running()[3], "web.shop 9");
+        assert_eq!(node.truth.problems().len(), 15);
+    }
+
+    #[test]
+    fn namespaces_take_turns_and_the_oldest_come_first() {
+        let mut node = Node::new(6, 64);
+        let mut objects: Vec<_> = (10..30).map(|n| routed("a", &format!("s{n}"), n, 1)).collect();
+        objects.extend([
+            routed("b", "late", 900, 1),
+            routed("b", "early", 800, 1),
+            routed("c", "only", 999, 1),
+        ]);
+        node.observe(&objects, true);
+        let expected = ["early.b 1", "late.b 1", "only.c 1", "s10.a 1", "s11.a 1", "s12.a 1"];
+        assert_eq!(node.running(), expected);
+    }
+
+    #[test]
+    fn new_splits_leave_room_for_endpoints_to_come() {
+        let mut node = Node::new(64, 32);
+        node.observe(&[routed("shop", "web", 1, 20), routed("shop", "big", 2, 12)], true);
+        assert_eq!(node.running(), ["web.shop 20"], "the eighth part is left");
+        node.observe(&[routed("shop", "web", 1, 32)], false);
+        assert_eq!(node.running(), ["web.shop 32"]);
+        // One that is there and grows beyond all that there is stays as it was.
+        node.observe(&[routed("shop", "web", 1, 33)], false);
+        assert_eq!(node.running(), ["web.shop 32"]);
+        assert!(node.truth.problems().iter().any(|p| p.message.contains("limits.endpoints")));
     }
 }

@@ -227,6 +227,18 @@ impl Known {
         Ok(if is_there { places } else { Vec::new() })
     }
 
+    /// Whether the programs are there, perhaps of an agent before this one.
+    fn is_attached(&self, index: u32, steering: &Steering) -> bool {
+        use datapath::Mode::{Generic, Native, Tcx};
+        let (forward, pins) = (self.forward(), steering.pins());
+        let modes: &[_] = if forward == Forward::Tc { &[Tcx] } else { &[Native, Generic] };
+        modes.iter().any(|&mode| {
+            let detached =
+                datapath::detached(pins, index, (forward, mode), |at| has_filter(index, at));
+            detached.is_ok_and(|places| places.is_empty())
+        })
+    }
+
     fn attach_again(&mut self, index: u32, places: &str, steering: &mut Steering) {
         warn!("{}: somebody else has detached the programs at {places}", self.name);
         self.detached += 1;
@@ -254,7 +266,8 @@ impl Known {
                        6.6";
             failed(why.to_owned())
         } else {
-            let result = steering.attach(interface, forward);
+            let is_new = self.result.is_err() && !self.is_attached(index, steering);
+            let result = steering.attach(interface, forward, is_new);
             result.or_else(|error| failed(format!("{:#}", anyhow::Error::from(error))))
         };
         let (name, hook) = (&self.name, self.hook());

@@ -6,6 +6,7 @@ mod backoff;
 mod census;
 mod cluster;
 mod control;
+mod detours;
 mod files;
 mod guard;
 mod interfaces;
@@ -19,6 +20,7 @@ mod state;
 mod stats;
 mod status;
 mod steering;
+mod takeover;
 mod topology;
 mod troubles;
 
@@ -45,6 +47,7 @@ use cluster::ClusterReader;
 use files::Reader;
 use guard::Guard;
 use observe::{Observer, Scrapes};
+use takeover::Reading;
 use topology::Topology;
 
 pub use state::State;
@@ -101,6 +104,8 @@ async fn follow(
     scrapes: Option<Scrapes>,
     state: Arc<State>,
 ) -> Result<()> {
+    let takeover = Arc::clone(state.lock().steering.takeover());
+    let takeover = Reading::start(takeover)?;
     let files = tokio::spawn(Reader::start(config, Arc::clone(&state))?.follow());
     let cluster = tokio::task::block_in_place(|| ClusterReader::start(config, Arc::clone(&state)));
     let cluster = cluster.map(|reader| tokio::spawn(reader.follow()));
@@ -138,6 +143,7 @@ async fn follow(
     }
     census.abort();
     drop(guard);
+    drop(takeover);
     drop(topology);
     drop(stop);
     // A client that holds a request open does not hold up the end.

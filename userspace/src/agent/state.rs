@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::admission::admitted;
 use super::census::Census;
 use super::cluster::Cluster;
+use super::detours::Detours;
 use super::interfaces::Interfaces;
 use super::steering::{Steering, SteeringError};
 use super::troubles::{Troubles, Work};
@@ -54,6 +55,8 @@ pub struct State {
     pub(super) troubles: Troubles,
     /// The cluster that is followed.
     pub(super) cluster: Option<Cluster>,
+    /// Endpoints whose answers to some clients go round the node.
+    pub(super) detours: Detours,
 }
 
 /// What the lock guards.
@@ -191,6 +194,7 @@ impl State {
             changed: Notify::new(),
             troubles: Troubles::default(),
             cluster: Cluster::of(config),
+            detours: Detours::default(),
         })
     }
 

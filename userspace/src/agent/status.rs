@@ -1,5 +1,7 @@
 //! How the agent is, for the API.
 
+use std::sync::Arc;
+
 use probe_common::map::ABI_VERSION;
 
 use super::cluster::Cluster;
@@ -48,6 +50,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         reloaded: inner.reloaded.map(|at| Time::from(at).to_string()),
         interfaces: inner.interfaces.views(),
         fast_path: inner.fast_path_view(),
+        takeover: inner.steering.takeover().view(),
         features: features.collect(),
         maps: maps.collect(),
         flow_tables: state.census.room.iter().map(table).collect(),
@@ -57,6 +60,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         set_aside: inner.truth.set_aside().map(|(_, problem)| problem.to_string()).collect(),
         troubles: state.troubles.views(),
         kubernetes: state.cluster.as_ref().map(Cluster::view),
+        detours: Vec::new(),
     };
     if let Some(cluster) = &mut view.kubernetes {
         cluster.refused = inner.refused.iter().cloned().collect();
@@ -66,6 +70,13 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
     let mut also = inner.interfaces.lately_detached();
     also.extend(inner.desired.splits().flat_map(rejecting));
     view.health = HealthView::of(&view, also);
+    let desired = Arc::clone(&inner.desired);
+    // The kernel is asked for each endpoint: without the lock.
+    drop(inner);
+    let carriers = view.interfaces.iter().filter(|interface| !interface.mode.is_empty());
+    let carriers = carriers.map(|interface| interface.index).collect();
+    let detours = state.detours.of(&desired, carriers);
+    view.detours = detours.map_err(|e| Failure::Internal(e.to_string()))?;
     Ok(view)
 }
 

@@ -1,17 +1,19 @@
 //! The splits in force: ledger and maps together.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use probe_common::map::{CHUNK, SubsetStats};
 
+use super::takeover::Takeover;
 use crate::config::AgentConfig;
 use crate::datapath::{
     Addresses, Claim, Datapath as _, DatapathError, Feature, Flows, Forward, Interface, Kernel,
     KernelLog, KernelLogError, Mode, Object, ObjectError, Pins, Settings, attach, detach_all,
     features,
 };
-use crate::model::Split;
+use crate::model::{ServiceAddress, Split};
 use crate::plan::{self, Capacity, Change, Ledger, Op, Plan};
 
 /// What is in the kernel, and what is known of it.
@@ -26,6 +28,8 @@ pub(super) struct Steering {
     answers: bool,
     /// These are not those of the splits in force, perhaps.
     moved: bool,
+    /// Connections that others translated before.
+    takeover: Arc<Takeover>,
     /// An op failed: the maps have to be read anew before the next plan.
     stale: bool,
 }
@@ -82,8 +86,11 @@ impl Steering {
         let ledger = Ledger::new(capacity);
         let addresses = Addresses::of(object.ebpf())?;
         let (answers, moved, stale) = (settings.other_ports, true, adopts);
-        let mut steering = Self { object, claim, kernel, ledger, addresses, answers, moved, stale };
+        let takeover = Takeover::load(claim.pins())?;
+        let mut steering =
+            Self { object, claim, kernel, ledger, addresses, answers, moved, takeover, stale };
         steering.read_anew().context("cannot adopt the pinned maps")?;
+        steering.takeover.resume(|| steering.service_addresses())?;
         steering.follow_addresses()?;
         Ok((steering, flows))
     }
@@ -96,6 +103,16 @@ impl Steering {
     /// What is known of the maps.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Connections that others translated before.
+    pub fn takeover(&self) -> &Arc<Takeover> {
+        &self.takeover
+    }
+
+    /// The addresses of the splits in force.
+    fn service_addresses(&self) -> HashSet<ServiceAddress> {
+        self.ledger.splits().map(|split| split.address()).collect()
     }
 
     /// What the kernel has.
@@ -124,7 +141,12 @@ impl Steering {
         let plan = plan::plan(&self.ledger, change, uptime())?;
         let writes = plan.ops.iter().filter(|op| !matches!(op, Op::Grace)).count();
         self.moved |= !self.keeps_addresses(change);
-        self.execute(plan)?;
+        let addresses = change.put.iter().map(|split| split.address());
+        let is_new = |&address: &ServiceAddress| self.ledger.split_at(address).is_none();
+        self.takeover.expect(addresses.filter(is_new).collect());
+        let executed = self.execute(plan);
+        self.takeover.published();
+        executed?;
         // If that fails, it is tried again with what is due.
         let _ = self.follow_addresses();
         Ok(writes)
@@ -195,13 +217,20 @@ impl Steering {
         id.and_then(|id| self.counters().subset(id).ok()).unwrap_or_default()
     }
 
-    /// Attaches the programs to an interface, or replaces those there.
+    /// Attaches the programs to an interface, or replaces those there; `is_new` says whether
+    /// none are.
     pub fn attach(
         &mut self,
         interface: Interface<'_>,
         forward: Forward,
+        is_new: bool,
     ) -> Result<Mode, ObjectError> {
-        attach(&mut self.object, self.claim.pins(), interface, forward)
+        if is_new {
+            self.takeover.expect(self.service_addresses());
+        }
+        let attached = attach(&mut self.object, self.claim.pins(), interface, forward);
+        self.takeover.published();
+        attached
     }
 
     /// Whether the next agent will find the maps.

@@ -51,7 +51,7 @@ pub fn validate(args: &ValidateArgs, out: &mut impl Write, errors: &mut impl Wri
     report.problems.iter().try_for_each(|problem| writeln!(errors, "error: {problem}"))?;
     if code == EXIT_DONE {
         let (splits, files) = (counted(report.splits, "split"), counted(report.files, "file"));
-        let are = if report.files == 1 { "is" } else { "are" };
+        let are = if report.splits == 1 { "is" } else { "are" };
         writeln!(out, "{splits} in {files} {are} valid")?;
     }
     Ok(code)
@@ -183,6 +183,9 @@ mod tests {
         let expected =
             "b.yaml:3: split \"b\": endpoint 198.51.100.1:80 is in subset \"v1\" and in \"v2\"";
         assert!(errors.contains(expected), "{errors}");
+        let both = format!("{SPLIT}---\n{shared}").replacen("2.1", "2.2", 1);
+        let (_, out, _) = run(&[("a.yaml", &both)], Format::Table);
+        assert_eq!(out, "2 splits in 1 file are valid\n");
         let wrong = SPLIT.replace("weight: 1", "weight: -1");
         let texts = [("a.yaml", wrong.as_str()), ("agent.yaml", "interfaces: [{match: eth0}]\n")];
         let (code, out, errors) = run(&texts, Format::Table);

@@ -11,11 +11,17 @@ use super::render::{share, table};
 use super::{EXIT_DONE, EXIT_FAILED};
 use crate::api::Client;
 use crate::api::types::{
-    FastPathView, FlowTableView, HealthView, KubernetesView, StatusView, TroubleView, Verdict,
+    DetourView, FastPathView, FlowTableView, HealthView, KubernetesView, StatusView, TakeoverView,
+    TroubleView, Verdict,
 };
 
 /// How often an agent is asked that is waited for.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How many endpoints of a link are named.
+const NAMED: usize = 3;
+/// What is so of endpoints of which the agent never sees the answers.
+const DETOURS: &str = "Endpoints on a link of clients, which refuse their answers if these do not \
+                       come by this node:";
 
 /// Asks an agent how it is: the answer, and the exit code.
 pub(super) async fn ask(client: &Client, args: &StatusArgs) -> Result<(String, u8)> {
@@ -66,6 +72,7 @@ fn status(view: &StatusView, all: bool) -> String {
         view.kubernetes.as_ref().map(cluster).unwrap_or_default(),
         fast_path(&view.fast_path)
     );
+    text.push_str(&takeover(&view.takeover));
     let reasons = reasons(view, all);
     for section in [interfaces(view), features(view), maps(view), flows(view), reasons] {
         if !section.is_empty() {
@@ -84,6 +91,8 @@ fn status(view: &StatusView, all: bool) -> String {
     };
     let troubles: Vec<String> = view.troubles.iter().map(line).collect();
     complaint(&mut text, "Failing for now, and tried again:", &troubles);
+    let detours: Vec<String> = view.detours.iter().map(detour).collect();
+    complaint(&mut text, DETOURS, &detours);
     text
 }
 
@@ -98,10 +107,31 @@ fn cluster(view: &KubernetesView) -> String {
     format!("cluster:    {server}, {how}, {objects} objects{mode}\n")
 }
 
+/// Some of the endpoints of a link.
+fn detour(DetourView { interface, count, endpoints }: &DetourView) -> String {
+    let named = &endpoints[..endpoints.len().min(NAMED)];
+    let more = match count.saturating_sub(named.len() as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more (`weir doctor` names all)"),
+    };
+    format!("{interface}: {}{more}", named.join(", "))
+}
+
 fn fast_path(view: &FastPathView) -> String {
     let FastPathView { used, setting, reason } = view;
     let used = if *used { "used" } else { "not used" };
     format!("{used} ({setting}): {reason}")
+}
+
+/// Nothing where nothing was taken over.
+fn takeover(view: &TakeoverView) -> String {
+    let TakeoverView { connections, reading, error } = view;
+    match error {
+        Some(error) => format!("connections of before: not known: {error}\n"),
+        None if *reading => format!("connections of before: {connections}, and being read\n"),
+        None if *connections > 0 => format!("connections of before: {connections}\n"),
+        None => String::new(),
+    }
 }
 
 fn complaint(text: &mut String, title: &str, lines: &[String]) {
@@ -232,6 +262,11 @@ mod tests {
             full_since: active.map(|_| "1970-01-01T00:00:01.500Z".into()),
         };
         let (name, found) = ("tcx".to_owned(), false);
+        let detours = |interface: &str, count: u64| DetourView {
+            interface: interface.into(),
+            count,
+            endpoints: (1..=count.min(4)).map(|n| format!("192.0.2.{n}:80 (a, v1)")).collect(),
+        };
         let mut view = StatusView {
             health: HealthView::default(),
             version: "0.1.0".into(),
@@ -250,6 +285,7 @@ mod tests {
                 setting: "auto".into(),
                 reason: "something is in the way".into(),
             },
+            takeover: TakeoverView::default(),
             features: vec![FeatureView { name, found, note: "filters".into() }],
             maps: vec![MapView { kind: "splits".into(), used: 3, limit: 1024 }],
             flow_tables: vec![flow_table("live", Some(500)), flow_table("pending", None)],
@@ -263,6 +299,7 @@ mod tests {
                 error: "busy".into(),
                 since: "1970-01-01T00:00:02.000Z".into(),
             }],
+            detours: vec![detours("eth0", 1), detours("br0", 9)],
         };
         view.health = HealthView::of(&view, Vec::new());
         let expected = "\
@@ -304,9 +341,29 @@ Applied before, and not in force:
 
 Failing for now, and tried again:
   serving metrics, since 1970-01-01T00:00:02.000Z: busy
+
+Endpoints on a link of clients, which refuse their answers if these do not come by this node:
+  eth0: 192.0.2.1:80 (a, v1)
+  br0: 192.0.2.1:80 (a, v1), 192.0.2.2:80 (a, v1), 192.0.2.3:80 (a, v1) and 6 more (`weir doctor` names all)
 ";
         assert_eq!(status(&view, false), expected);
         let zero = status(&view, true).contains("flow_reused        0\n");
         assert!(zero, "{}", status(&view, true));
+    }
+
+    #[test]
+    fn connections_of_before_are_shown_while_there_are_any() {
+        let shown = |connections, reading, error: Option<&str>| {
+            takeover(&TakeoverView { connections, reading, error: error.map(str::to_owned) })
+        };
+        assert_eq!(shown(0, false, None), "");
+        let cases = [
+            (shown(200, false, None), "200"),
+            (shown(0, true, None), "0, and being read"),
+            (shown(0, false, Some("refused")), "not known: refused"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text, format!("connections of before: {expected}\n"));
+        }
     }
 }

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use hyper::header::{ACCEPT, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
-use kube::client::{Body, ClientBuilder};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ConfigExt as _};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
+use tower::{BoxError, ServiceBuilder};
 
 use super::failure::{Failure, chain};
 use super::health::{Health, Verb};
@@ -81,8 +84,14 @@ pub(super) fn configuration(kubeconfig: Option<&Path>) -> Result<Config, String>
             )
         });
     };
-    let named =
-        |error: &(dyn std::error::Error + 'static)| format!("{}: {}", path.display(), chain(error));
+    let named = |error: &KubeconfigError| match error {
+        // In full, that shows the lines around, with whatever secrets they hold.
+        KubeconfigError::Parse(error) => {
+            let at = error.location().map(|at| format!(":{}:{}", at.line(), at.column()));
+            format!("{}{}: not a kubeconfig in YAML", path.display(), at.unwrap_or_default())
+        }
+        error => format!("{}: {}", path.display(), chain(error)),
+    };
     let read = Kubeconfig::read_from(path).map_err(|error| named(&error))?;
     let options = KubeConfigOptions::default();
     // It waits for nothing: what it reads, it reads by system calls.
@@ -105,20 +114,12 @@ impl Server {
         let noted = Arc::clone(&health);
         // Files are read, and helpers for tokens may be run.
         let made = tokio::task::spawn_blocking(move || {
-            let mut config = configuration(kubeconfig.as_deref())?;
+            let config = configuration(kubeconfig.as_deref())?;
             noted.server(&config.cluster_url.to_string());
-            config.connect_timeout = Some(timing.connect);
-            config.write_timeout = Some(timing.answer);
-            // A watch has times of its own.
-            config.read_timeout = None;
-            config.default_retry = false;
-            let agent = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
-            config.headers.push((USER_AGENT, agent));
-            let builder = ClientBuilder::try_from(config).map_err(|error| {
+            client(config, &timing).map_err(|error| {
                 let of = kubeconfig.map(|path| format!("{}: ", path.display()));
-                format!("{}{}", of.unwrap_or_default(), chain(&error))
-            })?;
-            Ok::<_, String>(builder.build())
+                format!("{}{error}", of.unwrap_or_default())
+            })
         });
         let client = made.await.map_err(|error| error.to_string())??;
         Ok(Self { client, timing, health })
@@ -185,6 +186,9 @@ impl Server {
         let patience = self.timing.answer;
         let response = match timeout(patience, self.client.send(request)).await {
             Ok(Ok(response)) => response,
+            Ok(Err(kube::Error::Service(error))) => {
+                return Err(Failure::Unreachable(chain(&*error)));
+            }
             Ok(Err(error)) => return Err(Failure::Unreachable(chain(&error))),
             Err(_) => {
                 return Err(Failure::Unreachable(format!("silent for {} s", patience.as_secs())));
@@ -197,6 +201,35 @@ impl Server {
         let body = whole(response.into_body(), (patience, ERROR), &self.health).await;
         Err(Failure::of_answer(status, &headers, &body.unwrap_or_default()))
     }
+}
+
+/// As kube makes it, but for the connections: a peer that is silent is asked by the kernel whether
+/// it is there. Otherwise nobody would notice where packets are dropped, since a server may have
+/// nothing to say for minutes.
+fn client(mut config: Config, timing: &Timing) -> Result<Client, String> {
+    if let Some(proxy) = &config.proxy_url {
+        return Err(format!("it is to be reached by a proxy, {proxy}, which weir cannot do"));
+    }
+    let agent = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, agent));
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(timing.connect));
+    connector.set_keepalive(Some(timing.silence / 3));
+    connector.set_keepalive_interval(Some(timing.silence / 9));
+    connector.set_keepalive_retries(Some(6));
+    connector.set_tcp_user_timeout(Some(timing.silence));
+    let said = |error: kube::Error| chain(&error);
+    let connector = config.rustls_https_connector_with_connector(connector).map_err(said)?;
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(said)?)
+        .layer(config.extra_headers_layer().map_err(said)?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace))
 }
 
 /// An answer as what it should be.

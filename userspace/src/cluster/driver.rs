@@ -28,7 +28,7 @@ use crate::truth::Batch;
 /// After how many objects others have their turn.
 const AT_A_TIME: usize = 32;
 /// What may wait to be put together: pages of lists, above all.
-const WAITING: usize = 16;
+const WAITING: usize = 4;
 
 /// Who puts it together.
 pub(super) struct Driver {
@@ -56,6 +56,8 @@ pub(super) struct Driver {
     first_listed: Option<Instant>,
     /// Whether all that there is was told.
     complete: bool,
+    /// When something was told last.
+    told_last: Option<Instant>,
     /// Whether Pods are to be followed; and since when nothing needs them any more.
     pods: bool,
     pods_idle: Option<Instant>,
@@ -98,6 +100,7 @@ impl Driver {
             cluster,
             first_listed: None,
             complete: false,
+            told_last: None,
             pods: false,
             pods_idle: None,
         };
@@ -116,6 +119,7 @@ impl Driver {
                 permit = async { until(due).await; out.reserve().await } => match permit {
                     Ok(permit) => {
                         if let Some(batch) = self.batch() {
+                            self.told_last = Some(Instant::now());
                             permit.send(batch);
                         }
                     }
@@ -311,6 +315,7 @@ impl Driver {
                         yield_now().await;
                     }
                 }
+                self.of(what).progress();
             }
             News::Listed => {
                 self.objects.end(kind, &mut self.pending);
@@ -391,19 +396,21 @@ impl Driver {
         if !self.complete && self.is_complete() {
             return Some(Instant::now());
         }
-        let soon = self.pending.since()? + self.timing.collect;
+        let soon = self.pending.since()? + self.timing.gather;
+        let soon = self.told_last.map_or(soon, |last| soon.max(last + self.timing.collect));
         if self.complete {
             let held = self.followed.iter().filter(|(what, _)| **what != What::Definitions);
             let held = held.filter_map(|(_, followed)| followed.holds_until(&self.timing));
             return held.chain([soon]).max();
         }
-        let may_come = |followed: &Followed| {
-            matches!(followed.phase(), Phase::Listing | Phase::Waiting) && !followed.is_listed()
-        };
-        if self.followed.values().any(may_come) {
-            return Some(soon.max(self.first_listed? + self.timing.first_hold));
+        // What may still come, from the server that has begun to tell.
+        let to_come = self.followed.values().filter(|followed| !followed.is_listed());
+        let within = self.timing.first_hold;
+        match to_come.filter_map(|kind| kind.comes_until(within, &self.timing)).max() {
+            Some(_) if self.first_listed.is_none() => None,
+            Some(until) => Some(soon.max(until)),
+            None => Some(soon),
         }
-        Some(soon)
     }
 
     /// What is to be told now.

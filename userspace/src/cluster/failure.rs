@@ -1,10 +1,12 @@
 //! Why a request came to nothing, by what follows from it.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, RETRY_AFTER};
+use kube::client::AuthError;
 use serde::Deserialize;
 
 /// The longest pause that a server can ask for.
@@ -98,16 +100,26 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error with what it came from, each once: some errors repeat their source.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// An error with what it came from, each once: some errors repeat their source. What helpers for
+/// tokens wrote is left out, since that may be a token.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        match error.downcast_ref::<AuthError>() {
+            Some(AuthError::AuthExecRun { cmd, status, .. }) => {
+                return format!("{cmd}, which gives tokens, failed: {status}");
+            }
+            Some(AuthError::AuthExecParse(_)) => {
+                return "what gives tokens answered no ExecCredential".to_owned();
+            }
+            _ => {}
+        }
         let own = error.to_string();
         if !text.contains(&own) {
             text = format!("{text}: {own}");
         }
-        source = error.source();
+        next = error.source();
     }
-    text
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect()
 }

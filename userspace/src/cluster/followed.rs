@@ -1,5 +1,7 @@
 //! What is known of the following of one kind, and how long others wait for it.
 
+use std::time::Duration;
+
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -32,6 +34,10 @@ pub(super) struct Followed {
     phase: Phase,
     /// Since when it was settled no more.
     unsettled: Option<Instant>,
+    /// When some of what is being listed came last.
+    progress: Option<Instant>,
+    /// Since when it is watched again, after it was not.
+    resumed: Option<Instant>,
     /// Whether it was listed since the agent met this cluster.
     listed: bool,
     /// Since when it is not served, if so.
@@ -89,12 +95,20 @@ impl Followed {
     }
 
     pub fn enter(&mut self, phase: Phase) {
+        if phase == Phase::Settled && matches!(self.phase, Phase::Waiting | Phase::Failing) {
+            self.resumed = Some(Instant::now());
+        }
         self.phase = phase;
         self.listed |= phase == Phase::Settled;
         match phase {
-            Phase::Idle | Phase::Settled => self.unsettled = None,
+            Phase::Idle | Phase::Settled => (self.unsettled, self.progress) = (None, None),
             _ => _ = self.unsettled.get_or_insert_with(Instant::now),
         }
+    }
+
+    /// Some of what is being listed came.
+    pub fn progress(&mut self) {
+        self.progress = Some(Instant::now());
     }
 
     /// Whether it was listed once.
@@ -105,11 +119,19 @@ impl Followed {
     /// Until when what others say waits for it: an agent that comes back does not steer by new
     /// routes and old endpoints.
     pub fn holds_until(&self, timing: &Timing) -> Option<Instant> {
-        let limit = match self.phase {
-            Phase::Listing => timing.hold,
-            Phase::Waiting => timing.short_hold,
-            Phase::Idle | Phase::Settled | Phase::Failing => return None,
-        };
-        Some(self.unsettled? + limit)
+        match self.phase {
+            Phase::Listing => self.comes_until(timing.hold, timing),
+            Phase::Waiting => Some(self.unsettled? + timing.short_hold),
+            Phase::Settled => Some(self.resumed? + timing.catch_up),
+            Phase::Idle | Phase::Failing => None,
+        }
+    }
+
+    /// Until when that what was not listed yet may come, if it comes within that time of what came
+    /// last: half a list is worse than none. `None` if it is not about to come.
+    pub fn comes_until(&self, within: Duration, timing: &Timing) -> Option<Instant> {
+        let since = self.unsettled?;
+        let last = self.progress.map_or(since, |last| last.min(since + timing.longest_hold));
+        matches!(self.phase, Phase::Listing | Phase::Waiting).then(|| last + within)
     }
 }

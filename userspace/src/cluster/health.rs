@@ -221,6 +221,11 @@ impl Health {
         *self.lock().requests.entry(verb.name()).or_default() += 1;
     }
 
+    /// How much was heard of the server.
+    pub(super) fn heard(&self) -> u64 {
+        self.lock().bytes
+    }
+
     pub(super) fn received(&self, bytes: usize) {
         self.lock().bytes += bytes as u64;
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::client::Server;
 use super::failure::Failure;
@@ -32,6 +33,8 @@ pub(super) struct Session {
 pub(super) struct Link {
     sessions: watch::Receiver<Option<Arc<Session>>>,
     losses: mpsc::UnboundedSender<u64>,
+    /// How often something was answered that had failed before.
+    answers: Arc<watch::Sender<u64>>,
 }
 
 /// Who finds the server again.
@@ -56,7 +59,8 @@ impl Link {
         // Each task says it once, and waits for what is found.
         let (lost, losses) = mpsc::unbounded_channel();
         let keeper = Keeper { kubeconfig, timing, health, sessions: sender, losses, to };
-        (Self { sessions, losses: lost }, keeper)
+        let answers = Arc::new(watch::Sender::new(0));
+        (Self { sessions, losses: lost, answers }, keeper)
     }
 
     /// The server, as soon as it is there.
@@ -76,6 +80,18 @@ impl Link {
     /// Returns when the server was away since that session began, and is there again.
     pub async fn is_back(&self, session: &Session) {
         self.wait_for(|now| now.outages > session.outages).await;
+    }
+
+    /// What had failed was answered: others that had, such as for want of an etcd, may be.
+    pub fn answered(&self) {
+        self.answers.send_modify(|count| *count += 1);
+    }
+
+    /// Returns when something of another task is answered that had failed.
+    pub async fn is_answering(&self) {
+        let mut answers = self.answers.subscribe();
+        // The sender is there for as long as this is.
+        let _ = answers.changed().await;
     }
 
     /// Some session, if all of it does not end.
@@ -117,13 +133,21 @@ impl Keeper {
             if self.to.send(Told::Reached(identity)).await.is_err() {
                 return;
             }
-            self.sessions.send_replace(Some(Arc::new(Session { server, number, outages })));
+            let session = Arc::new(Session { server, number, outages });
+            self.sessions.send_replace(Some(Arc::clone(&session)));
             loop {
-                match self.losses.recv().await {
-                    None => return,
-                    // Of one before: it was found again since.
-                    Some(lost) if lost < number => {}
-                    Some(_) => break,
+                tokio::select! {
+                    lost = self.losses.recv() => match lost {
+                        None => return,
+                        // Of one before: it was found again since.
+                        Some(lost) if lost < number => {}
+                        Some(_) => break,
+                    },
+                    error = silence(&self.health, &self.timing, &session.server) => {
+                        self.health.lost(&error);
+                        outages += 1;
+                        break;
+                    }
                 }
             }
             self.sessions.send_replace(None);
@@ -167,6 +191,26 @@ impl Keeper {
                 };
                 Err((failure.to_string(), wish))
             }
+        }
+    }
+}
+
+/// Returns when the server is silent, and does not answer when it is asked.
+async fn silence(health: &Health, timing: &Timing, server: &Server) -> String {
+    let (mut heard, mut since) = (health.heard(), Instant::now());
+    loop {
+        sleep(timing.heartbeat / 4).await;
+        if std::mem::replace(&mut heard, health.heard()) != heard {
+            since = Instant::now();
+        }
+        if since.elapsed() < timing.heartbeat {
+            continue;
+        }
+        let patience = 2 * timing.connect;
+        match timeout(patience, server.get::<IgnoredAny>(IDENTITY)).await {
+            Ok(Err(failure)) if failure.is_loss() => return failure.to_string(),
+            Ok(_) => {}
+            Err(_) => return format!("no answer: silent for {} s", patience.as_secs()),
         }
     }
 }

@@ -150,3 +150,70 @@ fn essence(mut object: Map<String, Value>, of: &Served) -> Map<String, Value> {
     }
     object
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(kind: Kind, version: &str, object: &Value) -> String {
+        Object::read(&object.to_string(), &Served::of(kind, version)).unwrap().text.unwrap()
+    }
+
+    #[test]
+    fn a_text_has_its_kind_and_what_can_matter_with_its_keys_in_order() {
+        let object = json!({
+            "spec": {"b": 1, "a": {"d": 2, "c": 3}},
+            "metadata": {
+                "name": "web", "namespace": "shop", "uid": "u", "resourceVersion": "7",
+                "generation": 2, "selfLink": "/x", "managedFields": [], "finalizers": ["f"],
+                "labels": {"z": "1", "a": "2"},
+                "annotations": {"tool/note": "x", "networking.istio.io/exportTo": "."},
+                "creationTimestamp": "2030-01-01T00:00:00Z",
+            },
+            "status": {"conditions": []},
+        });
+        let expected = concat!(
+            r#"{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":"#,
+            r#"{"annotations":{"networking.istio.io/exportTo":"."},"#,
+            r#""creationTimestamp":"2030-01-01T00:00:00Z","labels":{"a":"2","z":"1"},"#,
+            r#""name":"web","namespace":"shop","uid":"u"},"spec":{"a":{"c":3,"d":2},"b":1}}"#
+        );
+        assert_eq!(text(Kind::VirtualService, "v1", &object), expected);
+        let (kind, key) = Object::of_text(expected).unwrap();
+        assert_eq!((kind, key.to_string()), (Kind::VirtualService, "shop/web".into()));
+    }
+
+    #[test]
+    fn of_a_status_only_the_addresses_of_a_gateway_matter() {
+        let object = json!({
+            "metadata": {"name": "g"},
+            "status": {"addresses": [{"value": "192.0.2.1"}], "conditions": [{"type": "x"}]},
+        });
+        let of = |kind| serde_json::from_str::<Value>(&text(kind, "v1", &object)).unwrap();
+        assert_eq!(of(Kind::Gateway)["status"], json!({"addresses": [{"value": "192.0.2.1"}]}));
+        assert_eq!(of(Kind::IstioGateway)["status"], Value::Null);
+        assert_eq!(of(Kind::Service)["status"], Value::Null);
+    }
+
+    #[test]
+    fn kinds_of_the_same_name_are_told_apart_by_their_groups() {
+        let gateway = |group: &str| {
+            let text = format!(r#"{{"apiVersion":"{group}/v1","kind":"Gateway","metadata":{{}}}}"#);
+            Object::of_text(&text).map(|found| found.0)
+        };
+        assert_eq!(gateway("networking.istio.io"), Some(Kind::IstioGateway));
+        assert_eq!(gateway("gateway.networking.k8s.io"), Some(Kind::Gateway));
+        assert_eq!(gateway("example.com"), None);
+        assert!(Object::of_text("nonsense").is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_known_by_its_key() {
+        let id = |kind, namespace, name| Key::new(namespace, name).id(kind).to_string();
+        assert_eq!(id(Kind::Service, "shop", "web"), "Service shop/web");
+        assert_eq!(id(Kind::TrafficSplit, "shop", "web"), "TrafficSplit web.shop");
+        assert_eq!(id(Kind::Namespace, "", "shop"), "Namespace shop");
+    }
+}

@@ -112,7 +112,9 @@ impl Objects {
         for problem in &found.problems {
             tracing::warn!("{problem} (as it was known from the last run)");
         }
-        seen.take((kind, &key), text, found, &mut Pending::default());
+        seen.take((kind, &key), Arc::clone(&text), found, &mut Pending::default());
+        // What another build had made something of may be read by one again.
+        seen.text = Some(text);
     }
 
     /// An object is not there any more.

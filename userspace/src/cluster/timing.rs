@@ -9,8 +9,13 @@ pub(super) struct Timing {
     pub connect: Duration,
     /// For an answer's beginning, and then for each of its parts.
     pub answer: Duration,
-    /// For an event or a bookmark of a watch. Bookmarks come about once a minute.
+    /// For an event or a bookmark of a watch. Bookmarks come about once a minute; but of a kind
+    /// that does not change, they come only where etcd reports its progress. So a watch that was
+    /// made anew for nothing is waited for twice as long from then on. That packets are dropped
+    /// is noticed by the kernel, in this time.
     pub silence: Duration,
+    /// For anything at all from the server. Then it is asked, by one request.
+    pub heartbeat: Duration,
     /// The longest that the server is asked to keep a watch. Each is shorter by up to a fifth,
     /// so that those of many nodes, which began together, do not end together.
     pub watch: Duration,
@@ -19,13 +24,21 @@ pub(super) struct Timing {
     /// The longest one, as other clients of API servers have it. With 10 nodes, and with 5,000,
     /// each of which makes one connection in a pause, some 220 a second in all.
     pub longest_pause: Duration,
-    /// How long changes are collected before they are told.
+    /// How long what comes together is waited for, when nothing was told just before.
+    pub gather: Duration,
+    /// The shortest time between two batches: changes that go on are collected for so long.
     pub collect: Duration,
-    /// How long changes wait at most for kinds that are still being listed for the first time.
+    /// How long a kind that is watched again, after the server was away, takes to say what
+    /// happened meanwhile; others wait for that.
+    pub catch_up: Duration,
+    /// How long changes wait, when nothing was told yet, for more of kinds that are not listed
+    /// whole.
     pub first_hold: Duration,
-    /// How long changes wait at most for kinds that are being listed again, or for the first
-    /// time because others came to need them.
+    /// How long changes wait for more of kinds that are being listed again, or for the first time
+    /// because others came to need them.
     pub hold: Duration,
+    /// For how long some of a list can come late, and be waited for.
+    pub longest_hold: Duration,
     /// How long changes wait at most for kinds that the server does not answer for.
     pub short_hold: Duration,
     /// How long after a change of definitions it is asked what is served: discovery follows some
@@ -46,12 +59,16 @@ impl Default for Timing {
             connect: ms(5_000),
             answer: ms(30_000),
             silence: ms(90_000),
+            heartbeat: ms(60_000),
             watch: ms(290_000),
             first_pause: ms(800),
             longest_pause: ms(30_000),
+            gather: ms(5),
             collect: ms(50),
+            catch_up: ms(100),
             first_hold: ms(30_000),
             hold: ms(10_000),
+            longest_hold: ms(300_000),
             short_hold: ms(3_000),
             discovery: [ms(200), ms(2_000), ms(10_000)],
             undefined: ms(300_000),

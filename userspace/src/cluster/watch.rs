@@ -34,6 +34,12 @@ pub(super) struct Watcher {
     verb: Verb,
     /// Since when it watches, if the server took that.
     watching: Option<Instant>,
+    /// Whether the last attempt was in vain.
+    has_failed: bool,
+    /// How long a watch may be silent.
+    patience: Duration,
+    /// When it was heard last.
+    heard: Option<Instant>,
 }
 
 /// Why a watch ended that did not fail.
@@ -55,7 +61,22 @@ impl Watcher {
         to: mpsc::Sender<Told>,
     ) -> Self {
         let (position, doubted, verb, watching) = (None, false, Verb::List, None);
-        Self { served, run, link, timing, health, to, position, doubted, verb, watching }
+        let (has_failed, patience, heard) = (false, timing.silence, None);
+        Self {
+            served,
+            run,
+            link,
+            timing,
+            health,
+            to,
+            position,
+            doubted,
+            verb,
+            watching,
+            has_failed,
+            patience,
+            heard,
+        }
     }
 
     /// Follows it until it is dropped.
@@ -78,8 +99,12 @@ impl Watcher {
             match ended {
                 Ok(End::Closed) if worked => continue,
                 Ok(End::Closed) => failures += 1,
-                Ok(End::Silent | End::Back) => {
+                Ok(ended @ (End::Silent | End::Back)) => {
+                    if matches!(ended, End::Silent) {
+                        self.patience = (2 * self.patience).min(2 * self.timing.watch);
+                    }
                     self.doubted = true;
+                    self.tell(News::Waiting).await;
                     continue;
                 }
                 // It is listed instead: no failure, unless that leads to the same.
@@ -105,9 +130,11 @@ impl Watcher {
                     }
                 }
             }
+            self.has_failed = true;
             tokio::select! {
                 () = sleep(backoff.pause()) => {}
                 () = self.link.is_back(&session) => backoff.reset(),
+                () = self.link.is_answering() => {}
             }
         }
     }
@@ -179,6 +206,7 @@ impl Watcher {
             if page.metadata.next.is_empty() {
                 self.health.at(what, &page.metadata.resource_version);
                 self.position = Some(page.metadata.resource_version);
+                self.got_through();
                 self.tell(News::Listed).await;
                 return Ok(());
             }
@@ -193,13 +221,14 @@ impl Watcher {
         self.health.standing(what, Standing::Following);
         self.health.reconnected(what);
         self.watching = Some(Instant::now());
+        self.got_through();
         self.tell(News::Resumed).await;
         let link = self.link.clone();
         let back = link.is_back(session);
         tokio::pin!(back);
         loop {
             let line = tokio::select! {
-                line = timeout(self.timing.silence, lines.next()) => line,
+                line = timeout(self.patience, lines.next()) => line,
                 () = &mut back => return Ok(End::Back),
             };
             let line = match line {
@@ -226,6 +255,11 @@ impl Watcher {
             return Err(Failure::Gone(message));
         }
         self.health.at(what, &object.version);
+        // What is heard so often would be heard.
+        let heard = self.heard.replace(Instant::now());
+        if heard.is_some_and(|last| last.elapsed() < self.timing.silence) {
+            self.patience = self.timing.silence;
+        }
         let version = object.version.clone();
         match event.what.as_ref() {
             "ADDED" | "MODIFIED" => {
@@ -241,6 +275,12 @@ impl Watcher {
         }
         self.position = Some(version);
         Ok(())
+    }
+
+    fn got_through(&mut self) {
+        if std::mem::take(&mut self.has_failed) {
+            self.link.answered();
+        }
     }
 
     async fn tell(&self, news: News) {

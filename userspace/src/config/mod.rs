@@ -239,8 +239,8 @@ fn validate(node: &Node<'_>, lookup: Lookup<'_>) -> Result<AgentConfig, Vec<Prob
     let access = check.access(raw.access, lookup);
     let metrics = check.keep(&FieldPath::of("metrics"), listen(raw.metrics.as_deref()));
     let max = check.int("flows.max", raw.flows.max.get());
-    let tcp_idle = check.idle("flows.tcpIdle", &raw.flows.tcp_idle);
-    let udp_idle = check.idle("flows.udpIdle", &raw.flows.udp_idle);
+    let tcp_idle = check.idle("flows.tcpIdle", &raw.flows.tcp_idle.0);
+    let udp_idle = check.idle("flows.udpIdle", &raw.flows.udp_idle.0);
     let hash_seed = check.keep(&FieldPath::of("hashSeed"), raw.hash_seed.get());
     let splits = check.int("limits.splits", raw.limits.splits.get());
     let endpoints = check.int("limits.endpoints", raw.limits.endpoints.get());
@@ -345,7 +345,7 @@ impl Check<'_> {
     }
 
     fn idle(&mut self, path: &str, text: &str) -> Option<Duration> {
-        let expected = "expected a duration from 1s to 30d such as \"90s\" or \"2h\"";
+        let expected = format!("expected {}", raw::PERIOD);
         let result = match humantime::parse_duration(text) {
             Ok(idle) if idle >= IDLE.0 && idle <= IDLE.1 => Ok(idle),
             Ok(_) => Err(format!("\"{text}\" is out of range, {expected}")),

@@ -1,6 +1,9 @@
 //! The configuration as it is written.
 
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
 
 use super::access::Written;
 use super::{FastPath, Forward, KernelLog, OtherPorts, kubernetes};
@@ -82,13 +85,38 @@ pub(super) struct Access {
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Flows {
     pub max: Ranged<1024, 16_777_216>,
-    pub tcp_idle: String,
-    pub udp_idle: String,
+    pub tcp_idle: Period,
+    pub udp_idle: Period,
+}
+
+/// A duration as it is written. A number alone does not say of what.
+pub(super) struct Period(pub String);
+
+/// What a [`Period`] has to be.
+pub(super) const PERIOD: &str = "a duration from 1s to 30d such as \"90s\" or \"2h\"";
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = String;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(PERIOD)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+                Ok(text.to_owned())
+            }
+        }
+        deserializer.deserialize_any(Text).map(Self)
+    }
 }
 
 impl Default for Flows {
     fn default() -> Self {
-        let (tcp_idle, udp_idle) = ("2h".to_owned(), "60s".to_owned());
+        let (tcp_idle, udp_idle) = (Period("2h".to_owned()), Period("60s".to_owned()));
         Self { max: Ranged::new(262_144), tcp_idle, udp_idle }
     }
 }

@@ -13,7 +13,7 @@ use aya::pin::PinError;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, tc};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, tc};
 
 use super::Pins;
 use super::features::has_tcx;
@@ -284,6 +284,16 @@ fn attach_tc(
     Ok((hook, mode))
 }
 
+/// Where in line weir's program is: at ingress before all that are there, so that they see
+/// packets as they go on; at egress behind them, so that they see what they saw before weir came.
+/// Whoever keeps state at both hooks then sees the same addresses in both directions.
+fn order(direction: TcAttachType) -> LinkOrder {
+    match direction {
+        TcAttachType::Ingress => LinkOrder::first(),
+        _ => LinkOrder::last(),
+    }
+}
+
 fn attach_tcx(
     program: &mut SchedClassifier,
     path: &Path,
@@ -300,7 +310,8 @@ fn attach_tcx(
         // Of an interface that is gone, whose index this one has now.
         std::fs::remove_file(path)?;
     }
-    let id = program.attach(interface, direction)?;
+    let options = TcAttachOptions::TcxOrder(order(direction));
+    let id = program.attach_with_options(interface, direction, options)?;
     let link: FdLink = program.take_link(id)?.try_into()?;
     pin(link, path)
 }

@@ -13,6 +13,7 @@ mod ended;
 mod fast_path;
 mod features;
 mod flows;
+mod foreign;
 mod hooks;
 mod identity;
 mod interfaces;
@@ -36,6 +37,7 @@ pub use ended::{Swept, full_flows};
 pub use fast_path::FastPath;
 pub use features::{Feature, features, has_route_mtu, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};
+pub use foreign::{Foreign, Gate, Told};
 pub use hooks::{
     AttachError, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, Interface, Mode, attach,
     carriers_of_replies, detach_all, detached,

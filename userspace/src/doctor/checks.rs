@@ -142,6 +142,13 @@ fn agent(facts: &Facts) -> Found {
                 let text = format!("{what} fails since {since}: {error}");
                 found.problem(text, "mend what it says; the agent goes on trying");
             }
+            if let Some(error) = &status.takeover.error {
+                found.note(
+                    format!("connections that others translated before are not known: {error}"),
+                    "let the agent ask connection tracking (CAP_NET_ADMIN, nf_conntrack_netlink): \
+                     else taking over a service that others served so far cuts its connections",
+                );
+            }
             found
         }
         Agent::Silent(error) => {

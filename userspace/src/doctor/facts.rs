@@ -1,5 +1,6 @@
 //! What is known of a node.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::access::Access;
@@ -30,6 +31,8 @@ pub struct Facts {
     pub answers: Option<bool>,
     /// The interfaces that match the configuration, or that the agent has.
     pub interfaces: Vec<Interface>,
+    /// The names of the links that clients share with other hosts.
+    pub links: BTreeSet<String>,
     /// The splits in force, or those of the files if no agent runs.
     pub splits: Vec<Split>,
 }

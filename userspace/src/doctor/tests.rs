@@ -1,5 +1,7 @@
 //! Each check, by a healthy node of which one thing is changed.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::access::{Access, Group};
 use crate::api::types::{
@@ -66,6 +68,7 @@ fn healthy() -> Facts {
             offloads: Some(Offloads { gro: true, tso: true, checksums: true, vlans: true }),
             ..Interface::default()
         }],
+        links: BTreeSet::new(),
         splits: vec![
             split(
                 "reviews",
@@ -133,6 +136,12 @@ const CASES: &[Case] = &[
         "resources",
         Level::Problem,
         "TrafficSplit/x: no",
+    ),
+    (
+        |f| says(f, |s| s.takeover.error = Some("refused".into())),
+        "agent",
+        Level::Note,
+        "connections that others translated before are not known: refused",
     ),
     (|f| f.release = "5.4.0".into(), "kernel", Level::Problem, "5.4.0 is older than 5.10"),
     (|f| f.release = "6.1.0-21-amd64".into(), "kernel", Level::Note, "has no TCX"),
@@ -243,7 +252,7 @@ const CASES: &[Case] = &[
     ),
     (
         |f| {
-            f.interfaces[0].kind = None;
+            f.links = ["eth0".to_owned()].into();
             f.splits[0].endpoints[1].route = to_neighbour();
         },
         "detours",

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::filters;
-use super::netlink::{Netlink, attribute, number, text};
 use super::{Filter, Filters};
+use crate::netlink::{Netlink, attribute, number, text};
 
 /// An interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,28 +122,35 @@ fn device(message: &[u8], header: usize) -> Option<(u32, Device)> {
     Some((index(message)?, device))
 }
 
+/// These interfaces, and all whose frames come in and leave by them: bridges and bonds that they are
+/// ports of, VLANs and macvlans on top, and so on up. Not a VRF, which has no frames.
+pub(super) fn with_uppers(devices: &BTreeMap<u32, Device>, below: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let mut all = below.clone();
+    loop {
+        let above = |(index, device): (&u32, &Device)| {
+            let lower = device.lower.filter(|_| device.is_a(&UPPERS));
+            let ports = devices.iter().filter(|(_, port)| port.master == Some(*index));
+            let mut below = lower.into_iter().chain(ports.map(|(&port, _)| port));
+            !all.contains(index)
+                && !device.is_a(&["vrf"])
+                && below.any(|below| all.contains(&below))
+        };
+        let more: Vec<u32> =
+            devices.iter().filter(|&one| above(one)).map(|(&index, _)| index).collect();
+        if more.is_empty() {
+            return all;
+        }
+        all.extend(more);
+    }
+}
+
 /// The interfaces out of which routes may lead, and where none of `carriers` sees what leaves:
 /// neither themselves nor what is below them.
 pub fn unseen(devices: &BTreeMap<u32, Device>, carriers: &BTreeSet<u32>) -> BTreeSet<u32> {
     let is_vrf = |index| devices.get(&index).is_some_and(|device| device.is_a(&["vrf"]));
     // No route leads to a port of a bridge or a bond, but to one of a VRF.
     let is_exit = |device: &Device| device.is_up && device.master.is_none_or(is_vrf);
-    let mut seen = carriers.clone();
-    // What is seen of one below is seen of the one above, and so on up.
-    loop {
-        let above = |(index, device): (&u32, &Device)| {
-            let lower = device.lower.filter(|_| device.is_a(&UPPERS));
-            let ports = devices.iter().filter(|(_, port)| port.master == Some(*index));
-            let mut below = lower.into_iter().chain(ports.map(|(&port, _)| port));
-            !seen.contains(index) && !is_vrf(*index) && below.any(|below| seen.contains(&below))
-        };
-        let more: Vec<u32> =
-            devices.iter().filter(|&one| above(one)).map(|(&index, _)| index).collect();
-        if more.is_empty() {
-            break;
-        }
-        seen.extend(more);
-    }
+    let seen = with_uppers(devices, carriers);
     let unseen = devices.iter().filter(|(index, device)| is_exit(device) && !seen.contains(index));
     unseen.map(|(&index, _)| index).collect()
 }
@@ -169,8 +176,8 @@ pub fn peers(
 
 #[cfg(test)]
 mod tests {
-    use super::super::netlink::encode;
     use super::*;
+    use crate::netlink::encode;
 
     #[test]
     fn only_a_pair_with_nothing_in_between_is_passed_over() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::netlink::{attribute, number, text};
+use crate::netlink::{attribute, number, text};
 
 /// `struct tcmsg`, of messages about qdiscs and filters.
 pub(super) const MESSAGE: usize = 20;
@@ -113,8 +113,8 @@ fn kind(message: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::netlink::encode;
     use super::*;
+    use crate::netlink::encode;
 
     fn message(handle: u32, info: u32, kind: &[u8]) -> Vec<u8> {
         let words = [0, 7, handle, INGRESS, info];

@@ -8,8 +8,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::netlink::{Netlink, attribute, encode, text};
 use super::{Family, Obstacle};
+use crate::netlink::{Netlink, attribute, encode, text, word};
 
 /// Before the attributes: family, version, resource id.
 const HEADER: usize = 4;
@@ -21,10 +21,6 @@ const GET_CHAINS: u16 = 10 << 8 | 4;
 const NFTABLES_GROUP: u32 = 7;
 /// Hooks of IPv4 and IPv6, from prerouting to postrouting.
 const POINTS: std::ops::Range<u32> = 0..5;
-
-fn word(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
-}
 
 /// All functions at hooks of IPv4 and IPv6; None if the kernel has no list of
 /// them (Linux 5.14, CONFIG_NETFILTER_NETLINK_HOOK).

@@ -9,7 +9,7 @@ use std::io;
 use rtnetlink::packet_core::NetlinkBuffer;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::netlink::{Netlink, attribute, number};
+use crate::netlink::{Netlink, attribute, number};
 
 /// `struct rtmsg`.
 const MESSAGE: usize = 12;
@@ -121,8 +121,8 @@ fn mtus(message: &[u8]) -> Vec<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::netlink::encode;
     use super::*;
+    use crate::netlink::encode;
 
     fn message(attributes: &[Vec<u8>]) -> Vec<u8> {
         [vec![libc::AF_INET as u8; MESSAGE], attributes.concat()].concat()

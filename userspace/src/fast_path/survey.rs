@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::netlink::{Netlink, attribute, number};
 use super::{Family, Obstacle, nfnetlink};
+use crate::netlink::{Netlink, attribute, number};
 
 /// Looks for obstacles in a network namespace.
 pub struct Survey {

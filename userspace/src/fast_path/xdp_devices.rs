@@ -8,8 +8,8 @@ use probe_common::map::{
     DEVICE_GIVES, DEVICE_RETURNS, DEVICE_TAKES, DEVICE_TAKES_PARTS, device_mac,
 };
 
-use super::netlink::{Netlink, attribute, encode, number};
 use super::{Device, Filters};
+use crate::netlink::{Netlink, attribute, encode, number};
 
 // From linux/genetlink.h and linux/netdev.h.
 const GENL_ID_CTRL: u16 = 0x10;

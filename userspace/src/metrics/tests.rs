@@ -85,11 +85,9 @@ fn series(text: &str) -> Vec<&str> {
     text.lines().filter(|line| !line.starts_with('#')).collect()
 }
 
-#[test]
-fn a_cluster_that_is_followed_has_metrics_of_its_own() {
-    let has_cluster = |text: &str| text.contains("weir_cluster");
-    assert!(!has_cluster(&exposition(sample()).unwrap()));
-    let cluster = ClusterSample {
+/// A cluster whose server is away.
+fn cluster() -> ClusterSample {
+    ClusterSample {
         connected: false,
         stale_since: Some(UNIX_EPOCH + Duration::from_secs(5)),
         objects: BTreeMap::from([("Pod".to_owned(), 7), ("Service".to_owned(), 3)]),
@@ -98,8 +96,14 @@ fn a_cluster_that_is_followed_has_metrics_of_its_own() {
         bytes: 1000,
         outages: 2,
         refused: 4,
-    };
-    let text = exposition(Sample { cluster: Some(cluster), ..sample() }).unwrap();
+    }
+}
+
+#[test]
+fn a_cluster_that_is_followed_has_metrics_of_its_own() {
+    let has_cluster = |text: &str| text.contains("weir_cluster");
+    assert!(!has_cluster(&exposition(sample()).unwrap()));
+    let text = exposition(Sample { cluster: Some(cluster()), ..sample() }).unwrap();
     let found: Vec<&str> = series(&text).into_iter().filter(|line| has_cluster(line)).collect();
     let expected = [
         "weir_cluster_connected 0",
@@ -183,7 +187,7 @@ fn a_sample_becomes_text() {
 
 #[test]
 fn every_metric_of_the_catalog_is_served() {
-    let text = exposition(sample()).unwrap();
+    let text = exposition(Sample { cluster: Some(cluster()), ..sample() }).unwrap();
     let served: BTreeSet<&str> =
         series(&text).iter().filter_map(|line| line.split(['{', ' ']).next()).collect();
     let all: BTreeSet<String> = catalog::ALL.iter().map(catalog::Metric::name).collect();

@@ -33,8 +33,12 @@ pub(super) enum Key {
     Attached(Id),
     /// EndpointSlices of a Service.
     Slices(Id),
+    /// EndpointSlices with an endpoint at an address.
+    At(IpAddr),
     /// WorkloadEntries of a namespace.
     Workloads(String),
+    /// Pods of a namespace.
+    Pods(String),
     /// ReferenceGrants of a namespace.
     Grants(String),
     /// What has a service address.
@@ -82,11 +86,12 @@ fn keys(document: &Document) -> Vec<Key> {
         }
         Body::Slice(slice) => {
             keys.push(Key::Slices(id(Kind::Service, &own.namespace, &slice.service)));
+            keys.extend(slice.endpoints.iter().map(|endpoint| Key::At(endpoint.ip)));
         }
         Body::Workload(_) => keys.push(Key::Workloads(own.namespace.clone())),
         Body::Grant(_) => keys.push(Key::Grants(own.namespace.clone())),
-        Body::Split(_) | Body::IstioGateway(_) | Body::Gateway(_) | Body::Pod(_) | Body::Labels => {
-        }
+        Body::Pod(_) => keys.push(Key::Pods(own.namespace.clone())),
+        Body::Split(_) | Body::IstioGateway(_) | Body::Gateway(_) | Body::Labels => {}
     }
     keys
 }

@@ -128,6 +128,12 @@ impl Positions {
         self.nodes.get(at).map_or(Position { line: 1, column: 1 }, |node| node.2)
     }
 
+    /// The field whose text is at a place, or before it.
+    pub fn field(&self, at: Position) -> FieldPath {
+        let before = self.nodes.iter().rposition(|&(_, _, place)| place <= at);
+        self.path(before.unwrap_or_default())
+    }
+
     fn child(&self, node: usize, segment: &Segment) -> Option<usize> {
         self.children.get(&(node, segment.clone())).copied()
     }
@@ -279,6 +285,16 @@ mod tests {
         assert_eq!(at(1, FieldPath::of("a").index(0).key("d").key("e")), (9, 5));
         assert_eq!(at(1, FieldPath::of("a").index(1).key("e")), (10, 3), "the alias");
         assert_eq!(at(1, FieldPath::of("a").index(9)), (6, 1), "its parent");
+    }
+
+    #[test]
+    fn a_place_is_in_a_field() {
+        let found = &positions("a:\n  b: [1,\n   2]\nc: 3\n").unwrap()[0];
+        for (line, column, field) in
+            [(2, 6, "a.b"), (2, 8, "a.b[0]"), (3, 4, "a.b[1]"), (4, 4, "c"), (9, 1, "c")]
+        {
+            assert_eq!(found.field(Position { line, column }).to_string(), field);
+        }
     }
 
     #[test]

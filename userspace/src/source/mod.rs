@@ -11,6 +11,7 @@ mod list;
 pub mod load;
 pub mod locate;
 mod merge;
+mod plain;
 pub mod problem;
 pub mod ranged;
 mod raw;

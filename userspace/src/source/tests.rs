@@ -149,12 +149,57 @@ fn bad_documents() {
         (
             "protocol: TCP",
             "protocol: SCTP",
-            "f:8: spec.protocol: unknown variant `SCTP`, expected `TCP` or `UDP`",
+            "f:8: spec.protocol: unknown value `SCTP`, expected `TCP` or `UDP`",
+        ),
+        (
+            "metadata:\n  name: reviews",
+            "metadata: x",
+            "f:3: metadata: invalid type: string \"x\", expected a mapping",
+        ),
+        (
+            "metadata:\n  name: reviews",
+            "metadata: [reviews]",
+            "f:3: metadata: invalid type: list, expected a mapping",
+        ),
+        (
+            "affinity: None",
+            "affinity: true",
+            "f:9: spec.affinity: invalid type: boolean `true`, expected `None` or `ClientIP`",
+        ),
+        (
+            "protocol: TCP",
+            "protocol: 6",
+            "f:8: spec.protocol: invalid type: integer `6`, expected `TCP` or `UDP`",
+        ),
+        (
+            "port: 80",
+            "port: 18446744073709551616",
+            "f:7: spec.port: 18446744073709551616 is out of range, expected an integer of at most 64 bits",
+        ),
+        (
+            "port: 80",
+            "port: -9223372036854775809",
+            "f:7: spec.port: -9223372036854775809 is out of range, expected an integer of at most 64 bits",
+        ),
+        (
+            "  port: 80",
+            "\tport: 80",
+            "f:7: invalid YAML: a tab, expected spaces: YAML is indented by these alone",
+        ),
+        (
+            "  subsets:",
+            "\t subsets:",
+            "f:10: invalid YAML: a tab, expected spaces: YAML is indented by these alone",
+        ),
+        (
+            "affinity: None",
+            "affinity: @None",
+            "f:9: invalid YAML: nothing can begin with `@`, expected the value in quotes",
         ),
         (
             "affinity: None",
             "affinity: Cookie",
-            "f:9: spec.affinity: unknown variant `Cookie`, expected `None` or `ClientIP`",
+            "f:9: spec.affinity: unknown value `Cookie`, expected `None` or `ClientIP`",
         ),
         (
             "10.96.0.10",

@@ -9,6 +9,7 @@ use serde_path_to_error::Segment as Step;
 use serde_yaml::Value;
 
 use super::locate::{MAX_DEPTH, Positions, Segment, positions};
+use super::plain::{NO_TEXT, plain};
 use super::text::{escapes_of_json, parts, unmarked};
 use super::{FieldPath, Position, Problem, list, merge};
 
@@ -180,11 +181,27 @@ impl<'a> Node<'a> {
             match missing {
                 Some(field) => self.problem(&path.key(field), "missing required field"),
                 None => {
-                    let message = message.replacen("unit value", "null", 1);
-                    self.problem(&path, &message.replace("expected i32", "expected an integer"))
+                    let choices = self.choices::<T>(&path).filter(|_| message.contains(NO_TEXT));
+                    let choices = choices.as_deref().unwrap_or("a string");
+                    self.problem(&path, &plain(&message.replacen(NO_TEXT, choices, 1)))
                 }
             }
         })
+    }
+
+    /// The texts that a field of a `T` takes: what is said if it has one that none takes.
+    fn choices<T: DeserializeOwned>(&self, path: &FieldPath) -> Option<String> {
+        let mut value = self.value.clone();
+        let step = |value, segment: &Segment| match segment {
+            Segment::Key(key) => Value::get_mut(value, key.as_str()),
+            Segment::Index(index) => Value::get_mut(value, *index),
+        };
+        *path.segments().iter().try_fold(&mut value, step)? = Value::String(String::new());
+        let error = serde_path_to_error::deserialize::<_, T>(&value).err()?;
+        let same: FieldPath = error.path().iter().filter_map(segment).collect();
+        let message = error.inner().to_string();
+        let (_, expected) = message.split_once(", expected ").filter(|_| same == *path)?;
+        Some(expected.to_owned())
     }
 }
 
@@ -306,8 +323,8 @@ impl<'a> Part<'a> {
                 },
                 Ok(_) => {}
                 Err(error) => {
-                    let (place, message) = no_yaml(&positions, &error);
-                    let problem = at(place, &root, &message);
+                    let (place, path, message) = no_yaml(&self.text, &positions, &error);
+                    let problem = at(place, &path, &message);
                     if repeated.is_empty() && problems.last() != Some(&problem) {
                         problems.push(problem);
                     }
@@ -338,14 +355,42 @@ fn is_flat(value: &Value, levels: usize) -> bool {
 }
 
 /// Where a text is no YAML, and why.
-fn no_yaml(positions: &Positions, error: &serde_yaml::Error) -> (Position, String) {
+fn no_yaml(
+    text: &str,
+    positions: &Positions,
+    error: &serde_yaml::Error,
+) -> (Position, FieldPath, String) {
     let message = error.to_string();
-    match error.location() {
-        Some(at) => {
-            let place = format!(" at line {} column {}", at.line(), at.column());
-            let at = Position { line: at.line(), column: at.column() };
-            (at, format!("invalid YAML: {}", message.replacen(&place, "", 1)))
-        }
-        None => (positions.locate(&FieldPath::root()), format!("invalid YAML: {message}")),
+    let root = FieldPath::root();
+    let Some(at) = error.location() else {
+        return (positions.locate(&root), root, format!("invalid YAML: {message}"));
+    };
+    let place = format!(" at line {} column {}", at.line(), at.column());
+    let message = message.replacen(&place, "", 1);
+    let at = Position { line: at.line(), column: at.column() };
+    if let Some(number) = too_large(&message) {
+        let message = format!("{number} is out of range, expected an integer of at most 64 bits");
+        return (at, positions.field(at), message);
     }
+    let line = text.lines().nth(at.line - 1).unwrap_or_default();
+    let unfit = message.starts_with("found character that cannot start any token");
+    let what = match line.chars().nth(at.column - 1).filter(|_| unfit) {
+        Some('\t') => TAB.to_owned(),
+        Some(other) => {
+            format!("nothing can begin with `{other}`, expected the value in quotes")
+        }
+        None if message.starts_with("found a tab character") => TAB.to_owned(),
+        None => message,
+    };
+    (at, root, format!("invalid YAML: {what}"))
+}
+
+/// What is said of a tab where the indentation is.
+const TAB: &str = "a tab, expected spaces: YAML is indented by these alone";
+
+/// The integer that a message says is larger than the reader takes.
+fn too_large(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("integer `")?;
+    let (number, rest) = rest.split_once('`')?;
+    rest.starts_with(" as ").then_some(number)
 }

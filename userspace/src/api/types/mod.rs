@@ -19,7 +19,8 @@ pub use health::{HealthView, Verdict};
 pub use kubernetes::{KubernetesKindView, KubernetesView};
 pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
 pub use status::{
-    FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView, TroubleView,
+    DetourView, FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView,
+    TakeoverView, TroubleView,
 };
 pub use weights::{
     ChangeView, OriginView, OverrideView, ResetQuery, RollbackRequest, WeightsRequest,

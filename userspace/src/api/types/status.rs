@@ -28,6 +28,9 @@ pub struct StatusView {
     pub interfaces: Vec<InterfaceView>,
     /// Which way steered packets go.
     pub fast_path: FastPathView,
+    /// Connections that something else translated before.
+    #[serde(default)]
+    pub takeover: TakeoverView,
     /// What it makes use of if the kernel has it.
     pub features: Vec<FeatureView>,
     /// Places in the kernel's maps.
@@ -48,6 +51,21 @@ pub struct StatusView {
     /// The cluster that it follows beside files, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesView>,
+    /// Endpoints whose answers to some clients go round the node, which makes them useless there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detours: Vec<DetourView>,
+}
+
+/// Endpoints on a link of clients: what they answer to clients there goes straight to them, in the
+/// endpoint's own name and not the service's, and is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DetourView {
+    /// The interface on whose link they are.
+    pub interface: String,
+    /// How many they are.
+    pub count: u64,
+    /// The first of them, as "ADDRESS:PORT (SPLIT, SUBSET)"; `weir doctor` names all.
+    pub endpoints: Vec<String>,
 }
 
 /// What fails for now, and is tried again.
@@ -70,6 +88,20 @@ pub struct FastPathView {
     pub setting: String,
     /// Why it is used or not.
     pub reason: String,
+}
+
+/// Connections to services that something else on the node translated before weir steered these,
+/// such as netfilter by kube-proxy's rules. They go on as they were until they end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TakeoverView {
+    /// How many are known.
+    pub connections: u64,
+    /// Whether it is being read which there are; what may be one passes meanwhile.
+    pub reading: bool,
+    /// Why connection tracking could not be read, if so: connections of before are cut where weir
+    /// begins to steer their service by now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// An interface and the programs on it.

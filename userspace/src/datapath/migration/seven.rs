@@ -6,6 +6,8 @@
 //! service address: [`up`] and [`down`].
 
 pub(super) mod down;
+#[cfg(test)]
+mod frozen;
 pub(super) mod up;
 
 use probe_common::address::Address;

@@ -49,16 +49,14 @@ fn forwards(facts: &Facts, address: IpAddr) -> bool {
 }
 
 /// Endpoints whose answers to clients of their own network do not come by this
-/// node. Behind a veth there is one network stack, which is client to itself.
+/// node.
 pub(super) fn detours(facts: &Facts) -> Found {
     let mut found = Found::fine("no endpoint shares a link with clients");
-    let links = facts.interfaces.iter().filter(|one| one.kind.as_deref() != Some("veth"));
-    let links: BTreeSet<&str> = links.map(|one| one.name.as_str()).collect();
     let mut told = BTreeSet::new();
     for split in &facts.splits {
         for endpoint in &split.endpoints {
             let Route::Via { interface, gateway: false } = &endpoint.route else { continue };
-            if !links.contains(interface.as_str()) || !told.insert(endpoint.address) {
+            if !facts.links.contains(interface) || !told.insert(endpoint.address) {
                 continue;
             }
             let (address, split, subset) = (endpoint.address, &split.name, &endpoint.subset);

@@ -4,6 +4,7 @@ mod interfaces;
 mod offloads;
 mod routes;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -14,7 +15,10 @@ use crate::access::acl;
 use crate::api::Client;
 use crate::api::types::{SplitView, StatusView};
 use crate::config::{AgentConfig, OtherPorts};
+use crate::fast_path::{self, Devices};
 use crate::source;
+
+use interfaces::Link;
 
 /// Where maps are pinned unless the configuration says otherwise.
 const PINS: &str = "/sys/fs/bpf/weir";
@@ -37,6 +41,7 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
     let pins = config.as_ref().map_or(Path::new(PINS), |config| config.bpffs.as_path());
     let links = interfaces::links(&handle).await?;
     let wanted = interfaces::wanted(&links, config.as_ref().ok(), agent.status());
+    let client_links = client_links(&links, &wanted);
     let mut interfaces = Vec::new();
     for (link, xdp) in wanted {
         interfaces.push(interfaces::facts(&handle, link, xdp, pins).await);
@@ -66,9 +71,18 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
             problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         }),
         interfaces,
+        links: client_links,
         splits,
         agent,
     })
+}
+
+/// The links that clients share with other hosts; none if the kernel does not say.
+fn client_links(links: &[Link], wanted: &[(&Link, bool)]) -> BTreeSet<String> {
+    let devices = Devices::new().and_then(|mut devices| devices.links()).unwrap_or_default();
+    let carriers = wanted.iter().map(|(link, _)| link.index).collect();
+    let found = fast_path::client_links(&devices, &carriers);
+    links.iter().filter(|link| found.contains(&link.index)).map(|link| link.name.clone()).collect()
 }
 
 /// A network sysctl of this namespace.

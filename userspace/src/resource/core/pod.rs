@@ -1,10 +1,13 @@
-//! Pods: read for the labels of endpoints, and for who has an address by now.
+//! Pods: read for the labels of endpoints, for who has an address by now, and as the workloads of
+//! ServiceEntries.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1;
 use k8s_openapi::jiff::Timestamp;
 
+use super::Condition;
 use crate::resource::check::Check;
 
 /// What of a Pod matters besides its labels.
@@ -17,6 +20,9 @@ pub(in crate::resource) struct Pod {
     addresses: Vec<IpAddr>,
     /// Whether it has run, and has no address any more.
     over: bool,
+    ready: bool,
+    /// Whether it is about to end.
+    pub ending: bool,
 }
 
 impl Pod {
@@ -30,7 +36,27 @@ impl Pod {
             created: raw.metadata.creation_timestamp.map(|time| time.0),
             addresses: texts.filter_map(|text| text.parse().ok()).collect(),
             over: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            ready: status
+                .conditions
+                .iter()
+                .flatten()
+                .any(|one| one.type_ == "Ready" && one.status == "True"),
+            ending: raw.metadata.deletion_timestamp.is_some(),
         })
+    }
+
+    /// Its addresses, each once, while it is there.
+    pub(in crate::resource) fn endpoints(&self) -> BTreeSet<IpAddr> {
+        self.addresses.iter().copied().filter(|_| !self.over).collect()
+    }
+
+    /// What it is good for by itself.
+    pub(in crate::resource) fn condition(&self) -> Condition {
+        match (self.ready, self.ending) {
+            (true, false) => Condition::Ready,
+            (true, true) => Condition::Draining,
+            (false, _) => Condition::Unusable,
+        }
     }
 
     /// Whether it can be the endpoint of an address that was one of a Pod of its

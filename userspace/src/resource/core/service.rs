@@ -67,7 +67,7 @@ pub(in crate::resource) enum Endpoints {
     Kubernetes { namespace: String, name: String, selector: Labels },
     /// In the document itself.
     Inline(Vec<Workload>),
-    /// In the WorkloadEntries of the namespace that have the labels.
+    /// The WorkloadEntries and Pods of the namespace that have the labels.
     Selected { namespace: String, labels: Labels },
 }
 

@@ -86,8 +86,10 @@ pub(super) fn of<'a>(
     for candidate in all.iter().flatten() {
         there.entry(candidate.socket()).or_default().push(candidate);
     }
-    let has_address =
-        |one: &&Candidate<'_>| !there[&one.socket()].iter().any(|other| one.loses_to(other));
+    let has_address = |one: &&Candidate<'_>| {
+        let rivals = || there[&one.socket()].iter().copied();
+        !rivals().any(|other| one.loses_to(other)) && !is_elsewhere(view, one)
+    };
     let mut found = Vec::new();
     for (target, candidates) in targets.iter().zip(&all) {
         let wanted = target.as_ref().and_then(|target| target.labels);
@@ -96,6 +98,33 @@ pub(super) fn of<'a>(
         found.push(usable(&own, sources));
     }
     found
+}
+
+/// Whether the Pod of an endpoint is about to end, or not ready, and its address is that of an
+/// endpoint of some other Service by now. One that is ready is not looked for: that costs a
+/// look-up for each.
+fn is_elsewhere(view: &View<'_>, one: &Candidate<'_>) -> bool {
+    if one.pod.is_none() || one.claim() == (true, true) {
+        return false;
+    }
+    view.find(Key::At(one.ip)).into_iter().any(|document| {
+        let Body::Slice(slice) = &document.body else { return false };
+        let namespace = document.id.namespace.as_str();
+        // On the network of a host, Pods share its address, but no port.
+        slice.ports.iter().any(|port| port.number == one.port)
+            && slice.endpoints.iter().filter(|endpoint| endpoint.ip == one.ip).any(|endpoint| {
+                one.loses_to(&Candidate {
+                    ip: endpoint.ip,
+                    port: one.port,
+                    labels: &UNKNOWN,
+                    condition: endpoint.condition,
+                    terminating: endpoint.terminating,
+                    pod: endpoint.pod.as_ref().map(|pod| (namespace, pod)),
+                    created: None,
+                    source: None,
+                })
+            })
+    })
 }
 
 /// Those that are ready, or else those that serve until they end.
@@ -119,7 +148,9 @@ fn candidates<'a>(view: &View<'a>, target: &Target<'a>) -> Vec<Candidate<'a>> {
             allowed.filter_map(|w| of_workload(w, target.port, None)).collect()
         }
         Endpoints::Selected { namespace, labels } => {
-            workloads(view, namespace, labels, target.port)
+            let mut all = workloads(view, namespace, labels, target.port);
+            all.extend(pods(view, namespace, labels, target.port));
+            all
         }
         Endpoints::Kubernetes { namespace, name, selector } => {
             let mut all = slices(view, &id(Kind::Service, namespace, name), target.port);
@@ -187,6 +218,29 @@ fn workloads<'a>(
         if may && has_all(&workload.labels, labels) {
             all.extend(of_workload(workload, port, Some(&document.id)));
         }
+    }
+    all
+}
+
+/// The Pods of a namespace that have the labels, at the target port of the service.
+fn pods<'a>(view: &View<'a>, namespace: &str, labels: &Labels, port: &Port) -> Vec<Candidate<'a>> {
+    let mut all = Vec::new();
+    let TargetPort::Number(number) = port.target else { return all };
+    for document in view.find(Key::Pods(namespace.to_owned())) {
+        let Body::Pod(pod) = &document.body else { continue };
+        if !has_all(&document.labels, labels) {
+            continue;
+        }
+        all.extend(pod.endpoints().into_iter().map(|ip| Candidate {
+            ip,
+            port: number,
+            labels: &document.labels,
+            condition: pod.condition(),
+            terminating: pod.ending,
+            pod: None,
+            created: pod.created,
+            source: Some(&document.id),
+        }));
     }
     all
 }

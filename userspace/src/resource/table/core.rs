@@ -11,8 +11,12 @@ pub(super) const SERVICE: &[Field] = &[
         "the service address; with `None` or without any, the Service can be a destination only",
     ),
     honoured("spec.clusterIPs[]", "the service addresses of both families, a split for each"),
-    silent("spec.ipFamilies", ""),
-    silent("spec.ipFamilyPolicy", ""),
+    silent("spec.ipFamilies[]", "").one_of(&["IPv4", "IPv6"]),
+    silent("spec.ipFamilyPolicy", "").one_of(&[
+        "SingleStack",
+        "PreferDualStack",
+        "RequireDualStack",
+    ]),
     honoured("spec.ports[].port", "the port that clients connect to, a split for each"),
     honoured("spec.ports[].name", "what the ports of EndpointSlices are known by"),
     honoured(
@@ -38,7 +42,8 @@ pub(super) const SERVICE: &[Field] = &[
     honoured(
         "spec.type",
         "`ExternalName` is refused; of `NodePort` and `LoadBalancer`, a note says that weir steers what is addressed to `clusterIPs`",
-    ),
+    )
+    .one_of(&["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]),
     silent("spec.externalName", ""),
     noted("spec.externalIPs", OUTSIDE),
     noted("spec.loadBalancerIP", OUTSIDE),
@@ -46,8 +51,12 @@ pub(super) const SERVICE: &[Field] = &[
     silent("spec.loadBalancerClass", ""),
     silent("spec.allocateLoadBalancerNodePorts", ""),
     silent("spec.healthCheckNodePort", ""),
-    noted("spec.externalTrafficPolicy", EVENLY).but(&[r#""Cluster""#]),
-    noted("spec.internalTrafficPolicy", EVENLY).but(&[r#""Cluster""#]),
+    noted("spec.externalTrafficPolicy", EVENLY)
+        .but(&[r#""Cluster""#])
+        .one_of(&["Cluster", "Local"]),
+    noted("spec.internalTrafficPolicy", EVENLY)
+        .but(&[r#""Cluster""#])
+        .one_of(&["Cluster", "Local"]),
     noted("spec.trafficDistribution", EVENLY),
     silent("spec.publishNotReadyAddresses", "EndpointSlices say what is ready"),
     silent("status", ""),

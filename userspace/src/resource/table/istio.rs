@@ -160,7 +160,8 @@ pub(super) const SERVICE_ENTRY: &[Field] = &[
     ),
     honoured("spec.ports[].targetPort", "the port of endpoints whose `ports` do not name it"),
     noted("spec.location", "no effect: weir steers to endpoints wherever they are")
-        .but(&[r#""MESH_EXTERNAL""#]),
+        .but(&[r#""MESH_EXTERNAL""#])
+        .one_of(&["MESH_EXTERNAL", "MESH_INTERNAL"]),
     honoured("spec.resolution", "`STATIC`; others are refused, since weir resolves no names"),
     honoured("spec.endpoints[].address", "an IP address"),
     honoured("spec.endpoints[].ports", "the endpoint's port, by name of the service's port"),
@@ -171,7 +172,7 @@ pub(super) const SERVICE_ENTRY: &[Field] = &[
     silent("spec.endpoints[].serviceAccount", ""),
     honoured(
         "spec.workloadSelector.labels",
-        "WorkloadEntries of the namespace, in place of `endpoints`",
+        "WorkloadEntries of the namespace, and its Pods that are ready, in place of `endpoints`",
     ),
     noted("spec.exportTo", EXPORT_TO).but(&[r#"["*"]"#]),
     noted("spec.subjectAltNames", "no effect: weir does not look into TLS"),

@@ -37,12 +37,37 @@ pub(super) struct Field {
     pub text: &'static str,
     /// Values, as JSON, that ask for what weir does anyway: API servers fill in some of them.
     pub fine: &'static [&'static str],
+    /// The texts that it may have, itself or each of its items; any, if there are none.
+    pub values: &'static [&'static str],
 }
 
 impl Field {
     /// The same, but for these values.
     const fn but(self, fine: &'static [&'static str]) -> Self {
         Self { fine, ..self }
+    }
+
+    /// The same, of these texts alone.
+    const fn one_of(self, values: &'static [&'static str]) -> Self {
+        Self { values, ..self }
+    }
+
+    /// What is wrong with a value, if it is to be one of some texts.
+    fn wrong(&self, value: &Value) -> Option<String> {
+        if self.values.is_empty() || value.is_null() {
+            return None;
+        }
+        let what = match value {
+            // As API servers and Protocol Buffers have it for none.
+            Value::String(text) if text.is_empty() || self.values.contains(&text.as_str()) => {
+                return None;
+            }
+            Value::String(text) => format!("\"{text}\" is unknown"),
+            _ => "not a string".to_owned(),
+        };
+        let mut values: Vec<String> = self.values.iter().map(|v| format!("\"{v}\"")).collect();
+        let last = values.pop().unwrap_or_default();
+        Some(format!("{what}, expected {} or {last}", values.join(", ")))
     }
 
     /// Whether nothing is to be said about a value.
@@ -62,19 +87,19 @@ impl Field {
 }
 
 const fn honoured(path: &'static str, text: &'static str) -> Field {
-    Field { path, treatment: Treatment::Honoured, text, fine: &[] }
+    Field { path, treatment: Treatment::Honoured, text, fine: &[], values: &[] }
 }
 
 const fn noted(path: &'static str, text: &'static str) -> Field {
-    Field { path, treatment: Treatment::Noted, text, fine: &[] }
+    Field { path, treatment: Treatment::Noted, text, fine: &[], values: &[] }
 }
 
 const fn refused(path: &'static str, text: &'static str) -> Field {
-    Field { path, treatment: Treatment::Refused, text, fine: &[] }
+    Field { path, treatment: Treatment::Refused, text, fine: &[], values: &[] }
 }
 
 const fn silent(path: &'static str, text: &'static str) -> Field {
-    Field { path, treatment: Treatment::Silent, text, fine: &[] }
+    Field { path, treatment: Treatment::Silent, text, fine: &[], values: &[] }
 }
 
 /// The fields that every Kubernetes object has.
@@ -202,6 +227,18 @@ impl Walk<'_> {
 impl Walk<'_> {
     /// What is said of a field that is in the list.
     fn listed(&mut self, field: &Field, value: &Value, at: &FieldPath) {
+        let wrong: Vec<(FieldPath, String)> = match value {
+            Value::Sequence(items) if field.path.ends_with("[]") => {
+                let each = items.iter().enumerate();
+                each.filter_map(|(n, item)| Some((at.index(n), field.wrong(item)?))).collect()
+            }
+            _ => field.wrong(value).map(|message| (at.clone(), message)).into_iter().collect(),
+        };
+        if !wrong.is_empty() {
+            let problems = wrong.iter().map(|(at, message)| self.node.problem(at, message));
+            self.found.problems.extend(problems);
+            return;
+        }
         match field.treatment {
             Treatment::Honoured | Treatment::Silent => {}
             _ if field.is_fine(value) => {}

@@ -139,3 +139,28 @@ fn versions_that_are_services_of_their_own_do_not_get_each_others_addresses() {
         notes.iter().any(|note| note.contains("subset \"web-v1\"") && note.contains("rejected"));
     assert!(said, "{notes:?}");
 }
+
+#[test]
+fn the_address_of_a_pod_that_ends_may_be_that_of_a_service_beside() {
+    let x = "198.51.100.10";
+    let of = |service: &str, text: String| {
+        text.replace("service-name: shop", &format!("service-name: {service}"))
+    };
+    let beside =
+        |slice: String| [slice, service("cart", "192.0.2.61", "{name: tcp, port: 80}")].concat();
+    for (what, ghost, new, port, expected) in [
+        ("ready there", ENDING, READY, "8080", ["v1 50", "v2 50"]),
+        ("not ready here, ready there", NEITHER, READY, "8080", ["v1 50", "v2 50"]),
+        ("not ready there", ENDING, ENDING, "8080", ["v1 50 198.51.100.10:8080", "v2 50"]),
+        ("another port", ENDING, READY, "9090", ["v1 50 198.51.100.10:8080", "v2 50"]),
+    ] {
+        let new = of("cart", slice("b", "name: new", x, new)).replace("8080", port);
+        let slices = [slice("a", "name: ghost", x, ghost), beside(new)].concat();
+        assert_eq!(halves(&[pod("ghost", "v1", "", ""), slices]), expected, "{what}");
+    }
+    // The same Pod may be an endpoint of both.
+    let same = of("cart", slice("b", "name: ghost", x, READY));
+    let slices = [slice("a", "name: ghost", x, ENDING), beside(same)].concat();
+    let expected = ["v1 50 198.51.100.10:8080", "v2 50"];
+    assert_eq!(halves(&[pod("ghost", "v1", "", ""), slices]), expected);
+}

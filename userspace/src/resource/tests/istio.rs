@@ -270,6 +270,28 @@ fn service_entries_have_endpoints_of_their_own_or_select_them() {
         ["v1 1 10.0.0.9:3307"],
         "by both kinds of label"
     );
+    let pod = |name: &str, status: &str, more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: db, version: v1}}{more}}}\nstatus: {{{status}}}\n---\n"
+        )
+    };
+    let at = |ip: &str, ready: &str| {
+        format!("podIPs: [{{ip: {ip}}}], conditions: [{{type: Ready, status: \"{ready}\"}}]")
+    };
+    let pods = [
+        pod("ready", &at("10.0.0.20", "True"), ""),
+        pod("other", &at("10.0.0.21", "True"), ", namespace: other"),
+        pod("starts", &at("10.0.0.22", "False"), ""),
+        pod("over", &format!("phase: Failed, {}", at("10.0.0.23", "True")), ""),
+        pod("ends", &at("10.0.0.24", "True"), ", deletionTimestamp: \"2026-11-30T01:00:00Z\""),
+        pod("later", "", ""),
+        pod("third", &at("10.0.0.25", "True").replace("v1", "v2"), "")
+            .replace("app: db", "app: web"),
+    ]
+    .concat();
+    let all = [&selected, workload, &route, &rule("db.example.com", &["v1"]), &pods];
+    let expected = ["v1 1 10.0.0.9:3307 10.0.0.20:3307"];
+    assert_eq!(subsets(&good(&all), "db.example.com"), expected, "Pods, too");
 }
 
 #[test]

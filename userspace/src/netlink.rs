@@ -106,7 +106,7 @@ impl Netlink {
 }
 
 /// The attributes in a message, behind its fixed part; nothing behind a malformed one.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes).map_while(Result::ok).map(|nla: NlaBuffer<&[u8]>| {
         let (kind, length) = (nla.kind(), nla.value_length());
         (kind, nla.into_inner().get(4..4 + length).unwrap_or_default())
@@ -114,23 +114,28 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// The value of the attribute of that kind.
-pub(super) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
 /// A text, which ends at its null byte.
-pub(super) fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// The number at the beginning, in the machine's order.
-pub(super) fn number(bytes: &[u8]) -> Option<i32> {
+pub fn number(bytes: &[u8]) -> Option<i32> {
     bytes.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
 }
 
+/// The number at the beginning, in the order of the wire, as netfilter has them.
+pub fn word(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
 /// An attribute, padded.
-pub(super) fn encode(kind: u16, value: &[u8]) -> Vec<u8> {
+pub fn encode(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::from(((value.len() + 4) as u16).to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(value);
