@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{lines, rule, service, slice};
+use crate::model::Name;
 use crate::resource::{Document, Istio, Policy, Resolved, Resolver, Services, read_object};
 use crate::source::documents;
 
@@ -203,6 +204,20 @@ fn addresses_that_objects_name_are_in_allowed_networks() {
     let found = resolved(&(dns + &split("192.0.2.10", "192.0.2.2")));
     assert_eq!(names(&found), [] as [&str; 0]);
     assert!(problem(&found).contains("192.0.2.10 is the address of Service kube-system/dns"));
+}
+
+#[test]
+fn a_split_counts_for_the_namespace_of_the_object_that_says_it() {
+    let text = "apiVersion: weir.dev/v1alpha1\nkind: TrafficSplit\nmetadata: {namespace: shop, name: s}\n\
+                spec: {address: 192.0.2.1, port: 80, subsets: [{name: a, weight: 1, endpoints: []}]}\n---\n";
+    let (documents, _) = objects(&(text.to_owned() + &web("zoo", "192.0.2.7")));
+    let all = Policy { services: Services::All, ..policy() };
+    let mut resolver = Resolver::default().with_policy(all);
+    resolver.apply(documents);
+    let _ = resolver.resolve();
+    let owner = |name: &str| Some(resolver.owner(&Name::new(name).ok()?)?.0);
+    assert_eq!(owner("s.shop").as_deref(), Some("shop"));
+    assert_eq!(owner("web.zoo").as_deref(), Some("zoo"));
 }
 
 #[test]
