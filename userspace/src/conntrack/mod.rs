@@ -1,7 +1,7 @@
 //! The node's connection tracking, asked over netlink: which connections it knows to an address,
 //! and whether it still knows one.
 //!
-//! What it says is read by pure functions, in [`message`].
+//! What it says is read by pure functions, in `message`.
 
 mod message;
 
