@@ -34,6 +34,8 @@ fn a_virtual_service_is_steered_by_while_it_is_there() {
     for &address in &addresses {
         client.assert_shares("no route", address, FLOWS, &VERSIONS.map(|of| (of, 1)));
     }
+    let mut before: Vec<Live> =
+        addresses.iter().map(|&address| Live::open(&mut client, address, 20)).collect();
 
     kubectl.apply(&(rule("web") + &virtual_service("web", &[("v1", 90), ("v2", 10)])));
     phase("steered", || {
@@ -43,6 +45,7 @@ fn a_virtual_service_is_steered_by_while_it_is_there() {
         let expected = [(VERSIONS[0], 90), (VERSIONS[1], 10)];
         client.assert_shares("90/10", address, FLOWS, &expected);
     }
+    before.iter_mut().for_each(|live| live.check("taken over"));
 
     let routes = [("v1", 30), ("v2", 70)].map(|(subset, weight)| {
         json!({ "destination": { "host": "web", "subset": subset }, "weight": weight })
@@ -64,6 +67,7 @@ fn a_virtual_service_is_steered_by_while_it_is_there() {
     kubectl.run(&["delete", "virtualservice", "web"]);
     phase("left", || steered.await_no_split("web"));
     live.iter_mut().for_each(|live| live.check("after it was steered"));
+    before.iter_mut().for_each(|live| live.check("given back"));
     for &address in &addresses {
         client.assert_shares("route deleted", address, FLOWS, &VERSIONS.map(|of| (of, 1)));
     }
