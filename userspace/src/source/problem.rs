@@ -47,7 +47,8 @@ pub(crate) const IN_CLUSTER: &str = "cluster";
 impl Problem {
     /// Whether it is of an object of a cluster: whoever wrote that is not the node's operator.
     pub fn is_of_cluster(&self) -> bool {
-        self.file.strip_prefix(IN_CLUSTER).is_some_and(|rest| rest.starts_with(' '))
+        let rest = self.file.strip_prefix(IN_CLUSTER);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     }
 }
 
@@ -75,4 +76,19 @@ fn printable(text: &str) -> String {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_editor_of_the_cluster_wrote_is_told_from_the_operators_files() {
+        let is_of_cluster = |what: &str| Problem::of_file(what, "no").is_of_cluster();
+        assert!(is_of_cluster("cluster VirtualService/shop/web"));
+        assert!(is_of_cluster(IN_CLUSTER), "one that does not say what it is");
+        assert!(!is_of_cluster("/etc/weir/resources.d/cluster.yaml"));
+        assert!(!is_of_cluster("cluster.yaml"));
+        assert!(!is_of_cluster("applied TrafficSplit/cluster"));
+    }
 }
