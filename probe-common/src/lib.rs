@@ -5,7 +5,12 @@
 //!   that user space computes what the kernel computes;
 //! * [`flow`] and [`young`]: flow entries, and flows in their first second;
 //! * [`parse`]: the packet parser, over any source of bytes;
-//! * [`fragment`]: which fragments belong together;
+//! * [`tcp`]: how segments change the state of a flow;
+//! * [`frame`]: what is needed of a frame that is changed: kernel programs have
+//!   it at their hooks, tests in memory;
+//! * [`rewrite`], [`reject`], [`translate`], [`echo`]: what is made of packets,
+//!   over such a frame;
+//! * [`fragment`]: which fragments belong together, and how they follow the first;
 //! * [`icmp`]: what ICMP errors quote;
 //! * [`filter`]: the bitmap that turns most packets away;
 //! * [`checksum`]: Internet checksum arithmetic (RFC 1071, RFC 1624);
@@ -19,14 +24,22 @@
 pub mod address;
 pub mod checksum;
 pub mod choose;
+pub mod echo;
 pub mod filter;
 pub mod flow;
 pub mod fragment;
+pub mod frame;
 pub mod hash;
 pub mod icmp;
 pub mod map;
+#[cfg(any(test, feature = "memory"))]
+pub mod memory;
 pub mod parse;
 pub mod reason;
+pub mod reject;
+pub mod rewrite;
+pub mod tcp;
+pub mod translate;
 pub mod young;
 
 pub use map::MAX_SUBSETS;

@@ -9,7 +9,7 @@ use probe_common::{choose as common, hash};
 use crate::deliver::passed;
 use crate::family::Family;
 use crate::foreign::{self, is_foreign};
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Hook, Verdict};
 use crate::maps::{ACTIVE, SERVICES, SPLITS, SUBSET_STATS, TABLES, hash_seed};
 use crate::newcomer::prepare;
 use crate::other::is_answered;
@@ -28,7 +28,7 @@ pub const STRAY: u64 = 1 << 33;
 /// Chooses the endpoint of a packet of no known flow, and puts the flow together; see [`CHOSEN`]. Unknown if
 /// the flow is known after all.
 #[inline(always)]
-pub fn choose<A: Family, F: Frame>(frame: &F, place: Place) -> u64 {
+pub fn choose<A: Family, F: Hook>(frame: &F, place: Place) -> u64 {
     let mut tuple = Tuple::empty();
     let Some(headers) = place.load::<A>(frame, &mut tuple) else {
         return Verdict::Pass as u64;

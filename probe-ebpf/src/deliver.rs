@@ -5,12 +5,12 @@ use probe_common::flow::{Entry, is_forward};
 use probe_common::map::{ENDPOINT_DRAINING, ENDPOINT_GONE};
 use probe_common::parse::Headers;
 use probe_common::reason::Reason;
+use probe_common::rewrite::rewrite;
 
 use crate::family::Family;
 use crate::fragment::remember;
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Hook, Verdict};
 use crate::maps::{ENDPOINT_STATS, ENDPOINTS, count};
-use crate::rewrite::rewrite;
 
 /// Whether packets of the endpoint's flows are to be rejected.
 #[inline(always)]
@@ -26,7 +26,7 @@ pub fn is_draining(endpoint: u32) -> bool {
 
 /// Rewrites and counts a packet of a known flow.
 #[inline(always)]
-pub fn deliver<A: Family, F: Frame>(
+pub fn deliver<A: Family, F: Hook>(
     frame: &F,
     headers: &Headers,
     tuple: &Tuple<A>,
@@ -39,14 +39,14 @@ pub fn deliver<A: Family, F: Frame>(
     if headers.first {
         remember(frame, headers, tuple, entry);
     }
-    tally(entry.endpoint, entry.direction, frame.len());
+    tally(entry.endpoint, entry.direction, frame.length());
     Verdict::Steered
 }
 
 /// Counts a packet that passes untouched. Where it comes to a hook behind this
 /// one again, it is counted there.
 #[inline(always)]
-pub fn passed<F: Frame>(reason: Reason) {
+pub fn passed<F: Hook>(reason: Reason) {
     if F::ANSWERS {
         count(reason);
     }

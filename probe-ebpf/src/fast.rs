@@ -7,13 +7,13 @@ use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 
 use crate::deliver::{deliver, is_gone};
 use crate::family::{Family, is_here, now, read};
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Hook, Verdict};
 use crate::place::Place;
 
 /// Deals with ordinary packets of live flows; of others, says whether their flow
 /// is one.
 #[inline(always)]
-pub fn fast<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -> Place {
+pub fn fast<A: Family, F: Hook, const INGRESS: bool>(frame: &F, place: Place) -> Place {
     const PASS: Place = Place::done(Verdict::Pass);
     let mut tuple = Tuple::empty();
     let Some(headers) = place.load(frame, &mut tuple) else {
@@ -50,7 +50,7 @@ pub fn fast<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -
 /// pseudo-header. One in 65,536 complete ones has it by chance.
 #[inline(always)]
 fn may_be_partial<A: Address>(
-    frame: &impl Frame,
+    frame: &impl Hook,
     headers: &Headers,
     tuple: &Tuple<A>,
 ) -> Option<bool> {

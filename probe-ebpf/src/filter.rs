@@ -11,7 +11,7 @@ use probe_common::reason::Reason;
 
 use crate::deliver::passed;
 use crate::family::Family;
-use crate::frame::{Frame, Verdict, opaque};
+use crate::frame::{Hook, Verdict, opaque};
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, other_ports};
 use crate::place::Place;
 
@@ -30,13 +30,13 @@ pub fn listed_at_all<A: Address>(map: &Array<u64>, address: A) -> bool {
 }
 
 #[inline(always)]
-fn is_from_endpoint<A: Family>(frame: &impl Frame, place: Place) -> bool {
+fn is_from_endpoint<A: Family>(frame: &impl Hook, place: Place) -> bool {
     let source = place.source::<A>(frame);
     source.is_some_and(|(address, port)| listed(&ENDPOINT_FILTER, address, port))
 }
 
 #[inline(always)]
-fn is_to_service<A: Family>(frame: &impl Frame, place: Place) -> bool {
+fn is_to_service<A: Family>(frame: &impl Hook, place: Place) -> bool {
     let destination = place.destination::<A>(frame);
     destination.is_some_and(|(address, port)| {
         if other_ports() != 0 {
@@ -62,7 +62,7 @@ pub enum Sorted {
 
 /// Tells what a packet is whose IP header is at `l3`.
 #[inline(always)]
-pub fn sort<A: Family, F: Frame, const INGRESS: bool>(frame: &F, l3: usize) -> Sorted {
+pub fn sort<A: Family, F: Hook, const INGRESS: bool>(frame: &F, l3: usize) -> Sorted {
     // From here on it is one number: an entry point has no stack for what would
     // otherwise be kept beyond a look-up, see `steps`.
     let place = match A::parse(frame, l3) {

@@ -6,7 +6,7 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::Entry;
-use probe_common::fragment::{Fragment, FragmentKey, Fragments, LIFETIME, turn};
+use probe_common::fragment::{Fragment, FragmentKey, Fragments, follow, turn};
 use probe_common::icmp::Errors;
 use probe_common::parse::Headers;
 use probe_common::reason::Reason;
@@ -14,11 +14,10 @@ use probe_common::reason::Reason;
 use crate::deliver::{passed, tally};
 use crate::family::{Family, goes_here, now};
 use crate::filter::listed_at_all;
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Hook, Verdict};
 use crate::generations::are_two;
 use crate::icmp::about_fragment;
 use crate::maps::{ENDPOINT_FILTER, SERVICE_FILTER, count};
-use crate::rewrite::addresses;
 
 /// Where an entry for a first fragment is put together: the steps that steer it
 /// have no stack left.
@@ -33,7 +32,7 @@ pub struct First<A> {
 /// where it came from, for errors about them.
 #[inline(always)]
 pub fn remember<A: Family + Fragments>(
-    frame: &impl Frame,
+    frame: &impl Hook,
     headers: &Headers,
     tuple: &Tuple<A>,
     entry: &Entry<A>,
@@ -43,15 +42,7 @@ pub fn remember<A: Family + Fragments>(
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
     let first = unsafe { &mut *slot };
     first.key = key;
-    first.fragment = Fragment {
-        tag: key.tag(),
-        seen: now(),
-        endpoint: entry.endpoint,
-        direction: entry.direction,
-        zero: 0,
-        address_delta: entry.address_delta,
-        address: entry.address,
-    };
+    first.fragment = Fragment::new(&key, entry, now());
     // Without these, the others pass and are counted, and so are errors.
     let _ = A::fragments().insert(&first.key, &first.fragment, 0);
     turn(&mut first.key, &mut first.fragment);
@@ -66,13 +57,13 @@ pub fn remembered<A: Family, const INGRESS: bool>(key: &FragmentKey<A>) -> Optio
     let fragment = unsafe { slot.read_volatile() };
     // SAFETY: as above. Read after the copy, since it is what a replacement writes first.
     let tag = unsafe { (&raw const (*slot).tag).read_volatile() };
-    let fresh = now().wrapping_sub(fragment.seen) <= LIFETIME;
-    (tag == key.tag() && fresh && goes_here::<INGRESS>(fragment.direction)).then_some(fragment)
+    (tag == key.tag() && fragment.is_fresh(now()) && goes_here::<INGRESS>(fragment.direction))
+        .then_some(fragment)
 }
 
 /// A fragment other than the first, or an error about one.
 #[inline(always)]
-pub fn fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3: u64) -> Verdict {
+pub fn fragment<A: Family + Errors, F: Hook, const INGRESS: bool>(frame: &F, l3: u64) -> Verdict {
     // The bound is for the verifier.
     let l3 = l3 as usize & 0x3f;
     if let Some(verdict) = about_fragment::<A, F, INGRESS>(frame, l3) {
@@ -90,9 +81,9 @@ pub fn fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3
         let stray = INGRESS && F::SHORTCUTS && from_endpoint();
         return if stray { Verdict::StrayFragment } else { Verdict::Pass };
     }
-    match follow::<A, F, INGRESS>(frame, l3) {
-        Some(Ok(())) => Verdict::Pass,
-        Some(Err(())) => {
+    match follow_first::<A, F, INGRESS>(frame, l3) {
+        Some(Some(())) => Verdict::Pass,
+        Some(None) => {
             count(Reason::RewriteFailed);
             Verdict::Drop
         }
@@ -104,22 +95,18 @@ pub fn fragment<A: Family + Errors, F: Frame, const INGRESS: bool>(frame: &F, l3
     }
 }
 
-/// Sends a fragment after the first one; None if that is not known, an error if
-/// the packet cannot be changed.
+/// Sends a fragment after the first one: None if that is not known, nothing inside if the
+/// packet cannot be changed.
 #[inline(always)]
-fn follow<A: Family + Fragments, F: Frame, const INGRESS: bool>(
+fn follow_first<A: Family + Fragments, F: Hook, const INGRESS: bool>(
     frame: &F,
     l3: usize,
-) -> Option<Result<(), ()>> {
+) -> Option<Option<()>> {
     let key = A::later(frame, l3)?;
     let first = remembered::<A, INGRESS>(&key)?;
-    let (direction, delta) = (first.direction, first.address_delta);
-    if addresses(frame, l3, key.dst, direction, first.address, delta).is_none() {
-        return Some(Err(()));
+    let done = follow(frame, l3, &key, &first);
+    if done.is_some() {
+        tally(first.endpoint, first.direction, frame.length());
     }
-    if size_of::<A>() == 16 {
-        frame.sum_up(delta);
-    }
-    tally(first.endpoint, direction, frame.len());
-    Some(Ok(()))
+    Some(done)
 }

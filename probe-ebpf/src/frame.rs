@@ -1,6 +1,6 @@
-//! What a hook has to offer: bytes, and the rewrite of fields.
+//! What a hook has to offer beside a frame that can be changed.
 
-use bytemuck::Pod;
+use probe_common::frame::Frame;
 use probe_common::map::{DEVICE_MAC, Interface};
 use probe_common::parse::Bytes;
 
@@ -62,23 +62,8 @@ impl Verdict {
     }
 }
 
-/// A change of a TCP or UDP checksum.
-pub struct ChecksumChange {
-    /// Offset of the field.
-    pub offset: usize,
-    /// Folded sum of new addresses and complements of old ones.
-    pub address_delta: u16,
-    /// The same of ports.
-    pub port_delta: u16,
-    /// UDP, where a field of 0 means that there is no checksum.
-    pub udp: bool,
-    /// Over IPv6.
-    pub v6: bool,
-}
-
-/// Access to a packet at one hook. The seam between XDP and TC is the update
-/// of a TCP or UDP checksum, which may be partial, and the change of size.
-pub trait Frame: Bytes {
+/// A frame at one hook.
+pub trait Hook: Frame {
     /// Whether [`Verdict::Answer`] works here; if not, the untouched packet is
     /// passed to a hook where it does, as all that passes untouched is.
     const ANSWERS: bool;
@@ -95,19 +80,6 @@ pub trait Frame: Bytes {
     /// Whether a frame that came in is addressed to the node, and not to another host on
     /// the link, nor to several; see [`probe_common::map::Interface::macs`].
     fn is_to_node(&self) -> bool;
-    /// Bytes in the packet.
-    fn len(&self) -> u64;
-    /// Writes at an offset; None past the end.
-    fn store<T: Pod>(&self, offset: usize, value: T) -> Option<()>;
-    /// Updates a TCP or UDP checksum.
-    fn update_l4(&self, change: &ChecksumChange) -> Option<()>;
-    /// Tells the kernel that words were changed by so much in all that no
-    /// checksum in the packet covers: a device may have summed up all of it.
-    fn sum_up(&self, delta: u16);
-    /// Sets the length of the frame.
-    fn resize(&self, len: usize) -> Option<()>;
-    /// Whether the device will compute the checksum whose field is at `offset`.
-    fn is_partial(&self, offset: usize) -> Option<bool>;
 }
 
 /// What is known of an interface.

@@ -11,7 +11,7 @@ use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use probe_common::map::{STAGE_BEGINS_HERE, STAGE_OTHER, STAGE_OWN};
 
-use crate::frame::Frame as _;
+use crate::frame::Hook as _;
 use crate::maps::{OTHER_TC, OTHER_XDP, STAGE, transitional};
 use crate::place::Place;
 use crate::tc::TcFrame;
@@ -69,7 +69,7 @@ pub fn hand_over(frame: &TcFrame, slot: u32) -> i32 {
 #[inline(always)]
 pub fn hand_over_xdp<const KIND: bool>(frame: &XdpFrame<KIND>, slot: u32) -> u32
 where
-    XdpFrame<KIND>: crate::frame::Frame<Context = aya_ebpf::bindings::xdp_md>,
+    XdpFrame<KIND>: crate::frame::Hook<Context = aya_ebpf::bindings::xdp_md>,
 {
     // SAFETY: as above.
     unsafe { OTHER_XDP.tail_call(&XdpContext::new(frame.context()), slot) };

@@ -8,16 +8,16 @@ use probe_common::reason::Reason;
 
 use crate::deliver::{deliver, is_draining, is_gone};
 use crate::family::{Family, forget, is_here, is_idle, is_over, now, read};
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Hook, Verdict};
 use crate::maps::count;
 use crate::place::Place;
-use crate::reject::refuse;
+use crate::reject::reject_gone;
 use crate::track::track;
 
 /// A packet whose flow may be in FLOWS. Unknown if it is not, or is over, or the
 /// packet may be the first of one beside it; Contested if there may be such a one.
 #[inline(always)]
-pub fn live<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
+pub fn live<A: Family, F: Hook, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
     let mut tuple = Tuple::empty();
     let Some(headers) = place.load::<A>(frame, &mut tuple) else {
         return Verdict::Pass;
@@ -55,7 +55,7 @@ pub fn live<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -
         }
     }
     if gone {
-        return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
+        return reject_gone::<A, F, INGRESS>(frame, &headers, tuple, &entry);
     }
     track(frame, &headers, tuple, slot, &entry, &pair, now);
     deliver(frame, &headers, tuple, &entry)

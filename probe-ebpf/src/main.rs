@@ -1,7 +1,7 @@
 //! weir's XDP and TC programs: entry points, which only translate verdicts.
 //!
 //! The packet walk is in `steps`; both hooks and both families run the same
-//! code, generic over `frame::Frame` and `family::Family`.
+//! code, generic over `frame::Hook` and `family::Family`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // Keys and values by reference: a copy of each would not fit the stack of 512 bytes.
 #![allow(clippy::needless_borrows_for_generic_args)]
@@ -46,8 +46,6 @@ mod place;
 mod redirect;
 #[cfg(target_arch = "bpf")]
 mod reject;
-#[cfg(target_arch = "bpf")]
-mod rewrite;
 #[cfg(target_arch = "bpf")]
 mod route;
 #[cfg(target_arch = "bpf")]

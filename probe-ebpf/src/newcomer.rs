@@ -11,7 +11,7 @@ use probe_common::reason::Reason;
 use probe_common::young::{HAIRPIN, Young};
 
 use crate::family::{Family, forget, is_idle, now};
-use crate::frame::Frame;
+use crate::frame::Hook;
 use crate::maps::{ENDPOINTS, count};
 use crate::sets::{self, AT_EGRESS, AT_INGRESS, find};
 
@@ -32,7 +32,7 @@ pub const STRAY: u32 = 3;
 /// Whether the packet is a stray RST; None if there is no such endpoint.
 #[inline(always)]
 pub fn prepare<A: Family>(
-    frame: &impl Frame,
+    frame: &impl Hook,
     headers: &Headers,
     tuple: &Tuple<A>,
     ids: [u32; 2],
@@ -59,7 +59,7 @@ pub fn prepare<A: Family>(
 /// What the forward entry of a new flow holds.
 #[inline(always)]
 fn facts(
-    frame: &impl Frame,
+    frame: &impl Hook,
     headers: &Headers,
     [endpoint, subset]: [u32; 2],
     hairpin: bool,

@@ -6,7 +6,7 @@ use probe_common::reason::Reason;
 
 use crate::deliver::deliver;
 use crate::family::Family;
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Hook, Verdict};
 use crate::log::report;
 use crate::maps::{ENDPOINT_STATS, count};
 use crate::newcomer::{FULL, NO_PORT, STRAY};
@@ -17,7 +17,7 @@ use crate::track::subset_stats;
 /// A packet of no known flow, of which a new one was made;
 /// `entered`: what [`crate::newcomer::enter`] said.
 #[inline(always)]
-pub fn open<A: Family, F: Frame>(frame: &F, place: Place, entered: u32) -> Verdict {
+pub fn open<A: Family, F: Hook>(frame: &F, place: Place, entered: u32) -> Verdict {
     let mut tuple = Tuple::empty();
     let Some(headers) = place.load::<A>(frame, &mut tuple) else {
         return Verdict::Pass;

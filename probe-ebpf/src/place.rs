@@ -4,7 +4,7 @@ use probe_common::address::Tuple;
 use probe_common::parse::{self, Headers, RST, SYN, TCP};
 
 use crate::family::Family;
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Hook, Verdict};
 
 const DONE: u64 = 1 << 63;
 const LIVE: u64 = 1 << 62;
@@ -83,7 +83,7 @@ impl Place {
 
     /// Source address and port.
     #[inline(always)]
-    pub fn source<A: Family>(self, frame: &impl Frame) -> Option<(A, u16)> {
+    pub fn source<A: Family>(self, frame: &impl Hook) -> Option<(A, u16)> {
         parse::source(frame, self.l3(), self.l4())
     }
 
@@ -95,13 +95,13 @@ impl Place {
 
     /// Destination address and port.
     #[inline(always)]
-    pub fn destination<A: Family>(self, frame: &impl Frame) -> Option<(A, u16)> {
+    pub fn destination<A: Family>(self, frame: &impl Hook) -> Option<(A, u16)> {
         parse::destination(frame, self.l3(), self.l4())
     }
 
     /// The headers at this place; fills their tuple. None past the end.
     #[inline(always)]
-    pub fn load<A: Family>(self, frame: &impl Frame, tuple: &mut Tuple<A>) -> Option<Headers> {
+    pub fn load<A: Family>(self, frame: &impl Hook, tuple: &mut Tuple<A>) -> Option<Headers> {
         let Self(place) = self;
         let headers = Headers {
             l3: self.l3(),

@@ -10,7 +10,7 @@ use probe_common::parse::{Bytes as _, ETHERNET, TCP, UDP};
 use probe_common::reason::Reason;
 
 use crate::family::Family;
-use crate::frame::Frame;
+use crate::frame::Hook;
 use crate::maps::{FAST_PATH, INTERFACES, ROUTE};
 use crate::tc::TcFrame;
 
@@ -47,7 +47,7 @@ pub const L3: usize = ETHERNET;
 const DONT_FRAGMENT: u16 = 0x4000;
 
 /// A frame that can go past the stack.
-pub trait Departing: Frame {
+pub trait Departing: Hook {
     /// Refuses what the stack has to deal with, wherever it goes: frames that are
     /// not to the MAC address of the interface, and the like.
     fn refuse_unusual(&self) -> Result<(), Reason>;
@@ -65,9 +65,9 @@ pub trait Routed: Family {
     const HEADER: usize;
     /// Fills in what the IP header says. An error if the packet is not one to be plainly
     /// forwarded; addresses and service are there all the same.
-    fn describe(frame: &impl Frame, route: &mut Route) -> Result<(), Reason>;
+    fn describe(frame: &impl Hook, route: &mut Route) -> Result<(), Reason>;
     /// Takes one from the TTL or hop limit, which is not its last.
-    fn age(frame: &impl Frame) -> Option<()>;
+    fn age(frame: &impl Hook) -> Option<()>;
     /// Gives the packet the priority, for queues, that the stack gives to those it forwards.
     fn prioritize(frame: &TcFrame) -> Option<()>;
 }
@@ -77,7 +77,7 @@ impl Routed for V4 {
     const HEADER: usize = 20;
 
     #[inline(always)]
-    fn describe(frame: &impl Frame, route: &mut Route) -> Result<(), Reason> {
+    fn describe(frame: &impl Hook, route: &mut Route) -> Result<(), Reason> {
         let header: [u32; 5] = frame.load(L3).ok_or(Reason::StackHeaders)?;
         let [version, service, _, _] = header[0].to_ne_bytes();
         let [ttl, protocol, _, _] = header[2].to_ne_bytes();
@@ -95,7 +95,7 @@ impl Routed for V4 {
     /// RFC 1624: one less in the upper half of a word is one more, there, in the
     /// checksum.
     #[inline(always)]
-    fn age(frame: &impl Frame) -> Option<()> {
+    fn age(frame: &impl Hook) -> Option<()> {
         let [ttl_protocol, checksum]: [u16; 2] = frame.load(L3 + 8)?;
         let sum = checksum as u32 + u16::to_be(0x100) as u32;
         let checksum = (sum + (sum >= 0xffff) as u32) as u16;
@@ -119,7 +119,7 @@ impl Routed for V6 {
     const HEADER: usize = 40;
 
     #[inline(always)]
-    fn describe(frame: &impl Frame, route: &mut Route) -> Result<(), Reason> {
+    fn describe(frame: &impl Hook, route: &mut Route) -> Result<(), Reason> {
         let header: [u32; 10] = frame.load(L3).ok_or(Reason::StackHeaders)?;
         let [_, _, protocol, hops] = header[1].to_ne_bytes();
         route.protocol = protocol;
@@ -133,7 +133,7 @@ impl Routed for V6 {
     }
 
     #[inline(always)]
-    fn age(frame: &impl Frame) -> Option<()> {
+    fn age(frame: &impl Hook) -> Option<()> {
         let next_hops: u16 = frame.load(L3 + 6)?;
         // The hop limit is the byte that comes last.
         frame.store(L3 + 6, next_hops - 0x100)?;
@@ -159,7 +159,7 @@ pub fn scratch() -> Option<&'static mut Route> {
 
 /// The EtherType of a frame without VLAN tags.
 #[inline(always)]
-pub fn ethertype(frame: &impl Frame) -> u16 {
+pub fn ethertype(frame: &impl Hook) -> u16 {
     frame.load(12).map_or(0, u16::from_be)
 }
 
@@ -211,7 +211,7 @@ const NO_NEIGHBOUR: i64 = BPF_FIB_LKUP_RET_NO_NEIGH as i64;
 const TOO_LONG: i64 = BPF_FIB_LKUP_RET_FRAG_NEEDED as i64;
 
 #[inline(always)]
-fn ask(frame: &impl Frame, route: &mut Route) -> i64 {
+fn ask(frame: &impl Hook, route: &mut Route) -> i64 {
     let size = size_of::<Route>() as i32;
     // SAFETY: the context of the program, and a struct of that size.
     unsafe { bpf_fib_lookup(frame.context().cast(), (&raw mut *route).cast(), size, 0) }
@@ -255,7 +255,7 @@ pub fn leaves_unseen<A: Routed>(frame: &TcFrame) -> bool {
 fn length<A: Routed>(frame: &impl Departing, protocol: u8) -> Result<u16, Reason> {
     let segment = frame.segment();
     let length = if segment == 0 {
-        frame.len() as u32 - L3 as u32
+        frame.length() as u32 - L3 as u32
     } else if protocol == TCP {
         let [offset, _]: [u8; 2] = frame.load(L3 + A::HEADER + 12).ok_or(Reason::StackHeaders)?;
         A::HEADER as u32 + (offset >> 4) as u32 * 4 + segment

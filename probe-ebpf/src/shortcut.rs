@@ -7,10 +7,11 @@
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_redirect_peer};
 use probe_common::address::{Address as _, V4, V6};
+use probe_common::frame::Frame as _;
 use probe_common::map::HAS_UNSEEN_EXIT;
 use probe_common::reason::Reason;
 
-use crate::frame::{Frame as _, Verdict};
+use crate::frame::{Hook as _, Verdict};
 use crate::generations::{FORWARD, are_two, hand_over};
 use crate::maps::{PEERS, count};
 use crate::route::{

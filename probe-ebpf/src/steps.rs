@@ -12,7 +12,7 @@ use probe_common::reason::Reason;
 use crate::choose;
 use crate::family::Family;
 use crate::filter::{self, Sorted};
-use crate::frame::{Frame, Verdict, opaque};
+use crate::frame::{Hook, Verdict, opaque};
 use crate::generations;
 use crate::log;
 use crate::maps::{count, other_ports};
@@ -46,7 +46,7 @@ pub trait Steps<A: Family, const INGRESS: bool> {
 #[inline(always)]
 pub fn walk<F, const INGRESS: bool>(frame: &F) -> Verdict
 where
-    F: Frame + Steps<V4, INGRESS> + Steps<V6, INGRESS>,
+    F: Hook + Steps<V4, INGRESS> + Steps<V6, INGRESS>,
 {
     use probe_common::address::Address as _;
     match parse::ethernet(frame) {
@@ -57,7 +57,7 @@ where
 }
 
 #[inline(always)]
-fn family<A: Family, F: Frame + Steps<A, INGRESS>, const INGRESS: bool>(
+fn family<A: Family, F: Hook + Steps<A, INGRESS>, const INGRESS: bool>(
     frame: &F,
     l3: usize,
 ) -> Verdict {
@@ -134,7 +134,7 @@ fn live<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(frame: &F, place: 
 /// The way of a packet that enters the node and is perhaps a reply. Unknown if
 /// it is of no known flow.
 #[inline(always)]
-pub fn entering_reply<A: Family, F: Frame + Steps<A, false>>(frame: &F, l3: usize) -> Verdict {
+pub fn entering_reply<A: Family, F: Hook + Steps<A, false>>(frame: &F, l3: usize) -> Verdict {
     let place = match filter::sort::<A, F, false>(frame, l3) {
         Sorted::Flow(place) => frame.fast(place),
         Sorted::Done(verdict) => return verdict,
@@ -161,7 +161,7 @@ pub fn entering_reply<A: Family, F: Frame + Steps<A, false>>(frame: &F, l3: usiz
 /// and to the filter, whose bits addresses share, that may look like an endpoint's: it is not
 /// counted. The filter of services would not tell: an endpoint may look like one.
 #[inline(always)]
-pub fn untracked<A: Family>(frame: &impl Frame, place: Place) -> Verdict {
+pub fn untracked<A: Family>(frame: &impl Hook, place: Place) -> Verdict {
     if generations::are_two() {
         return Verdict::Elsewhere;
     }
@@ -178,7 +178,7 @@ macro_rules! global_function {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $name(context: *mut $context, $($argument: $type),*) -> $result {
-            let $frame = &crate::frame::Frame::again(context);
+            let $frame = &crate::frame::Hook::again(context);
             $body
         }
     };
@@ -264,18 +264,18 @@ macro_rules! steps {
             }
             #[inline(always)]
             fn echo(&self, l3: usize) -> $crate::frame::Verdict {
-                $crate::frame::Verdict::of($echo($crate::frame::Frame::context(self), l3 as u64))
+                $crate::frame::Verdict::of($echo($crate::frame::Hook::context(self), l3 as u64))
             }
             #[inline(always)]
             fn successor(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
-                $crate::frame::Verdict::of($successor($crate::frame::Frame::context(self), place.0))
+                $crate::frame::Verdict::of($successor($crate::frame::Hook::context(self), place.0))
             }
             #[inline(always)]
             fn unknown(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
                 if $crate::generations::is_others(place) {
                     return $crate::frame::Verdict::Elsewhere;
                 }
-                let chosen = $choose($crate::frame::Frame::context(self), place.0);
+                let chosen = $choose($crate::frame::Hook::context(self), place.0);
                 if chosen & $crate::choose::CHOSEN == 0 {
                     return $crate::frame::Verdict::of(chosen as u32);
                 }
@@ -284,7 +284,7 @@ macro_rules! steps {
                 } else {
                     $crate::newcomer::enter::<$family>()
                 };
-                let context = $crate::frame::Frame::context(self);
+                let context = $crate::frame::Hook::context(self);
                 $crate::frame::Verdict::of($open(context, place.0, entered))
             }
         }
@@ -298,7 +298,7 @@ macro_rules! steps {
             $crate::steps::steps!(@methods $fast, $live, $young, $icmp, $fragment);
             #[inline(always)]
             fn redirect(&self, l3: usize) -> $crate::frame::Verdict {
-                let context = $crate::frame::Frame::context(self);
+                let context = $crate::frame::Hook::context(self);
                 $crate::frame::Verdict::of($redirect(context, l3 as u64))
             }
             #[inline(always)]
@@ -331,23 +331,23 @@ macro_rules! steps {
     (@methods $fast:ident, $live:ident, $young:ident, $icmp:ident, $fragment:ident) => {
         #[inline(always)]
         fn fast(&self, place: $crate::place::Place) -> $crate::place::Place {
-            $crate::place::Place($fast($crate::frame::Frame::context(self), place.0))
+            $crate::place::Place($fast($crate::frame::Hook::context(self), place.0))
         }
         #[inline(always)]
         fn live(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
-            $crate::frame::Verdict::of($live($crate::frame::Frame::context(self), place.0))
+            $crate::frame::Verdict::of($live($crate::frame::Hook::context(self), place.0))
         }
         #[inline(always)]
         fn young(&self, place: $crate::place::Place) -> $crate::frame::Verdict {
-            $crate::frame::Verdict::of($young($crate::frame::Frame::context(self), place.0))
+            $crate::frame::Verdict::of($young($crate::frame::Hook::context(self), place.0))
         }
         #[inline(always)]
         fn icmp(&self, l3: usize) -> $crate::frame::Verdict {
-            $crate::frame::Verdict::of($icmp($crate::frame::Frame::context(self), l3 as u64))
+            $crate::frame::Verdict::of($icmp($crate::frame::Hook::context(self), l3 as u64))
         }
         #[inline(always)]
         fn fragment(&self, l3: usize) -> $crate::frame::Verdict {
-            $crate::frame::Verdict::of($fragment($crate::frame::Frame::context(self), l3 as u64))
+            $crate::frame::Verdict::of($fragment($crate::frame::Hook::context(self), l3 as u64))
         }
     };
 }

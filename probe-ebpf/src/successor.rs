@@ -8,13 +8,14 @@
 //! flow gives way.
 
 use probe_common::address::Tuple;
-use probe_common::flow::{ANSWERED, CONTESTED, ESTABLISHED, RESET, confirms};
-use probe_common::parse::{ACK, Headers, RST, SYN, TCP};
+use probe_common::flow::{CONTESTED, ESTABLISHED};
+use probe_common::parse::{Headers, TCP};
 use probe_common::reason::Reason;
+use probe_common::tcp::{Claim, Segment, claim};
 use probe_common::young::Young;
 
 use crate::family::{Family, forget, now};
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Hook, Verdict};
 use crate::maps::count;
 use crate::place::Place;
 use crate::sets::{AT_INGRESS, find};
@@ -26,7 +27,7 @@ const HANDSHAKE: i32 = 64;
 /// A packet of the client of a live flow that is contested. Unknown if it is the
 /// successor's; else it stays Contested.
 #[inline(always)]
-pub fn successor<A: Family, F: Frame>(frame: &F, place: Place) -> Verdict {
+pub fn successor<A: Family, F: Hook>(frame: &F, place: Place) -> Verdict {
     let mut tuple = Tuple::empty();
     let Some(headers) = place.load::<A>(frame, &mut tuple) else {
         return Verdict::Pass;
@@ -48,7 +49,7 @@ pub fn successor<A: Family, F: Frame>(frame: &F, place: Place) -> Verdict {
         unsafe { (*slot).state &= !CONTESTED }
         return Verdict::Contested;
     };
-    let claim = claim(frame, &headers, found.young());
+    let claim = says(frame, &headers, found.young());
     if !found.is_same() {
         return Verdict::Contested;
     }
@@ -66,34 +67,16 @@ pub fn successor<A: Family, F: Frame>(frame: &F, place: Place) -> Verdict {
 }
 
 /// What a packet says of a successor.
-enum Claim {
-    /// Nothing: it is the live flow's.
-    None,
-    /// Its SYN once more.
-    Again,
-    /// The client is at both ends of the handshake.
-    Proved,
-}
-
 #[inline(always)]
-fn claim<A: Family>(frame: &impl Frame, headers: &Headers, young: &Young<A>) -> Claim {
+fn says<A: Family>(frame: &impl Hook, headers: &Headers, young: &Young<A>) -> Claim {
     if headers.protocol != TCP || young.state & ESTABLISHED != 0 {
         // It is there since the live flow was not known for a while.
         return Claim::Proved;
     }
     let numbers: [u32; 2] = frame.load(headers.l4 + 4).unwrap_or([0; 2]);
     let [sequence, acknowledged] = numbers.map(u32::from_be);
-    let [opened, answered] = young.sequences;
-    if headers.flags & (SYN | RST) == SYN {
-        let again = sequence.wrapping_add(1) == opened;
-        return if again { Claim::Again } else { Claim::None };
-    }
-    // One number out of 2^32 is right, and nobody but the client has seen it.
-    let proved = headers.flags & (RST | ACK) == ACK
-        && young.state & (ANSWERED | RESET) == ANSWERED
-        && acknowledged == answered
-        && confirms(sequence, opened);
-    if proved { Claim::Proved } else { Claim::None }
+    let segment = Segment { flags: headers.flags, sequence, acknowledged };
+    claim(young.state, young.sequences, segment)
 }
 
 /// Whether nobody expects anything of the handshake any more.

@@ -9,10 +9,11 @@ use aya_ebpf::programs::TcContext;
 use bytemuck::Pod;
 use probe_common::address::{Address as _, V4, V6};
 use probe_common::checksum::update;
+use probe_common::frame::{ChecksumChange, Frame};
 use probe_common::parse::{Bytes, ETHERNET, TCP, UDP, Walked};
 use probe_common::reason::Reason;
 
-use crate::frame::{ChecksumChange, Frame, fresh, has_mac_of, interface, opaque, pointer};
+use crate::frame::{Hook, fresh, has_mac_of, interface, opaque, pointer};
 use crate::route::Departing;
 use crate::steps::{extensions_found, global_function, steps, walk_extensions, walk_options};
 
@@ -193,7 +194,7 @@ impl Bytes for TcFrame {
     }
 }
 
-impl Frame for TcFrame {
+impl Hook for TcFrame {
     const ANSWERS: bool = true;
     /// The helpers see it.
     const PARTIAL: bool = false;
@@ -223,9 +224,11 @@ impl Frame for TcFrame {
     fn context(&self) -> *mut __sk_buff {
         fresh(self.ctx.skb.skb)
     }
+}
 
+impl Frame for TcFrame {
     #[inline(always)]
-    fn len(&self) -> u64 {
+    fn length(&self) -> u64 {
         self.ctx.len() as u64
     }
 
@@ -269,9 +272,9 @@ impl Frame for TcFrame {
     }
 
     #[inline(always)]
-    fn resize(&self, len: usize) -> Option<()> {
+    fn resize(&self, length: usize) -> Option<()> {
         // SAFETY: ctx is the program's context; packet pointers are taken anew at each access.
-        let failed = unsafe { bpf_skb_change_tail(self.ctx.as_ptr().cast(), len as u32, 0) };
+        let failed = unsafe { bpf_skb_change_tail(self.ctx.as_ptr().cast(), length as u32, 0) };
         (failed == 0).then_some(())
     }
 

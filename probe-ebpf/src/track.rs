@@ -2,14 +2,14 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::{
-    CLOSING, CONTESTED, ENDED, Entry, FIN_CLIENT, FIN_ENDPOINT, Facts, RESET, SYNCED, in_window,
-    is_closed, is_forward, opposite,
+    CLOSING, CONTESTED, ENDED, ESTABLISHED, Entry, Facts, SYNCED, is_closed, is_forward, opposite,
 };
 use probe_common::map::{SubsetStats, subset_index};
-use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
+use probe_common::parse::{Headers, TCP};
+use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
 
 use crate::family::Family;
-use crate::frame::Frame;
+use crate::frame::Hook;
 use crate::maps::{SUBSET_IDS, SUBSET_STATS};
 
 /// The counters, on this CPU, of the subset that a flow was steered to; None if another subset has
@@ -25,36 +25,10 @@ pub fn subset_stats(id: u32) -> Option<&'static mut SubsetStats> {
     Some(unsafe { &mut *stats })
 }
 
-/// The state bits that a TCP segment sets, and those that it clears.
-#[inline(always)]
-fn marks<A>(headers: &Headers, entry: &Entry<A>, sequence: u32) -> (u16, u16) {
-    let flags = headers.flags;
-    let belongs = entry.state & SYNCED == 0 || in_window(sequence, entry.sequence);
-    if !belongs {
-        // Whether it was sent to end a flow that is not its sender's, or is
-        // merely late: the endpoint knows, and answers if it was neither.
-        return (0, 0);
-    }
-    if flags & RST != 0 {
-        return (RESET, 0);
-    }
-    if flags & SYN != 0 {
-        // Sent again, or by a client that knows nothing of this flow: its number
-        // must not become the one by which a RST is judged.
-        return (0, 0);
-    }
-    let forward = is_forward(entry.direction);
-    if flags & FIN != 0 {
-        return (SYNCED | if forward { FIN_CLIENT } else { FIN_ENDPOINT }, 0);
-    }
-    // A client that goes on did not reset: somebody else's guess was right.
-    (SYNCED, if forward { RESET } else { 0 })
-}
-
 /// Notes what the packet changes, in the entry and in that of the other
 /// direction at `pair`.
 #[inline(always)]
-pub fn track<A: Family, F: Frame>(
+pub fn track<A: Family, F: Hook>(
     frame: &F,
     headers: &Headers,
     tuple: &Tuple<A>,
@@ -63,11 +37,17 @@ pub fn track<A: Family, F: Frame>(
     pair: &Tuple<A>,
     now: u32,
 ) {
-    let (mut set, mut cleared) = (0, 0);
+    let mut change = Change::default();
     if headers.protocol == TCP {
         let sequence = u32::from_be(frame.load(headers.l4 + 4).unwrap_or(0));
-        (set, cleared) = marks(headers, entry, sequence);
-        if set & SYNCED != 0 {
+        // What is in the tables lives, also if it came there by a migration, and its
+        // handshake was not seen.
+        let state = entry.state | ESTABLISHED;
+        let known = Known { state, own: entry.sequence, other: 0 };
+        let segment = Segment { flags: headers.flags, sequence, acknowledged: 0 };
+        let side = if is_forward(entry.direction) { Side::Client } else { Side::Endpoint };
+        change = transition(known, segment, side, Noting::Each);
+        if let Some(sequence) = change.sequence {
             // SAFETY: an entry of the table. Racing writers write alike.
             unsafe { (*slot).sequence = sequence }
         }
@@ -75,7 +55,7 @@ pub fn track<A: Family, F: Frame>(
     // As it is now: what the other direction has told meanwhile must not be lost.
     // SAFETY: as above.
     let before = unsafe { (&raw const (*slot).state).read_volatile() };
-    let mut state = (before | set) & !cleared;
+    let mut state = change.of(before);
     let ends = is_closed(state) && state & ENDED == 0;
     if state == before && now == entry.seen && !ends {
         return;
@@ -92,7 +72,7 @@ pub fn track<A: Family, F: Frame>(
         (*slot).state = state;
         (*slot).seen = now;
     }
-    keep_pair(tuple, entry, pair, state, cleared, now);
+    keep_pair(tuple, entry, pair, state, change.cleared, now);
 }
 
 /// Once a tick, and when the state changed: tells the entry of the other

@@ -7,11 +7,12 @@ use aya_ebpf::programs::XdpContext;
 use bytemuck::Pod;
 use probe_common::address::{V4, V6};
 use probe_common::checksum::{fold, update};
+use probe_common::frame::{ChecksumChange, Frame};
 use probe_common::map::DEVICE_MAC;
 use probe_common::parse::{Bytes, Walked};
 use probe_common::reason::Reason;
 
-use crate::frame::{ChecksumChange, Frame, fresh, has_mac_of, interface, opaque, pointer};
+use crate::frame::{Hook, fresh, has_mac_of, interface, opaque, pointer};
 use crate::maps::{DEVICES, xdp_frags};
 use crate::route::Departing;
 use crate::steps::{extensions_found, global_function, steps, walk_extensions, walk_options};
@@ -41,7 +42,7 @@ impl<const VIRTUAL: bool> XdpFrame<VIRTUAL> {
     #[inline(always)]
     pub fn is_in_parts(&self) -> bool {
         let (data, end) = self.bounds();
-        xdp_frags() != 0 && self.len() > opaque((end - data) as u64)
+        xdp_frags() != 0 && self.length() > opaque((end - data) as u64)
     }
 
     #[inline(always)]
@@ -94,7 +95,7 @@ impl<const VIRTUAL: bool> Bytes for XdpFrame<VIRTUAL> {
     }
 }
 
-impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
+impl<const VIRTUAL: bool> Hook for XdpFrame<VIRTUAL> {
     const ANSWERS: bool = !VIRTUAL;
     const PARTIAL: bool = VIRTUAL;
     const SHORTCUTS: bool = false;
@@ -120,9 +121,11 @@ impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
     fn context(&self) -> *mut xdp_md {
         fresh(self.ctx.ctx)
     }
+}
 
+impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
     #[inline(always)]
-    fn len(&self) -> u64 {
+    fn length(&self) -> u64 {
         // Where this is false, the verifier does not look at the helper, which older kernels
         // do not have.
         if xdp_frags() != 0 {
@@ -158,8 +161,8 @@ impl<const VIRTUAL: bool> Frame for XdpFrame<VIRTUAL> {
     fn sum_up(&self, _delta: u16) {}
 
     #[inline(always)]
-    fn resize(&self, len: usize) -> Option<()> {
-        let delta = len as i32 - self.len() as i32;
+    fn resize(&self, length: usize) -> Option<()> {
+        let delta = length as i32 - self.length() as i32;
         // SAFETY: ctx is the program's context; packet pointers are taken anew at each access.
         let failed = unsafe { bpf_xdp_adjust_tail(self.ctx.as_ptr().cast(), delta) };
         (failed == 0).then_some(())

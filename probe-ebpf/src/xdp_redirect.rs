@@ -8,10 +8,11 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use probe_common::address::{Address as _, V4, V6};
+use probe_common::frame::Frame as _;
 use probe_common::map::{DEVICE_GIVES, DEVICE_RETURNS, DEVICE_TAKES, DEVICE_TAKES_PARTS};
 use probe_common::reason::Reason;
 
-use crate::frame::Frame as _;
+use crate::frame::Hook as _;
 use crate::maps::count;
 use crate::route::{Departing as _, Routed, ethertype, is_on, look_up, scratch};
 use crate::steps::global_function;

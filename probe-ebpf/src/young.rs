@@ -2,26 +2,26 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::{
-    ADOPTED, ANSWERED, ENDED, ESTABLISHED, Entry, FIN_CLIENT, FIN_ENDPOINT, FORWARD, RESET, SYNCED,
-    confirms, in_window, is_closed, is_forward, to_note,
+    ANSWERED, ENDED, ESTABLISHED, Entry, FORWARD, RESET, SYNCED, is_closed, is_forward,
 };
-use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
+use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
+use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
 use probe_common::young::{PENDING, rank};
 
 use crate::deliver::{deliver, is_draining, is_gone};
 use crate::family::{Family, is_idle, is_over, now};
-use crate::frame::{Frame, Verdict};
+use crate::frame::{Hook, Verdict};
 use crate::maps::count;
 use crate::place::Place;
-use crate::reject::refuse;
+use crate::reject::reject_gone;
 use crate::sets::{AT_EGRESS, AT_INGRESS, Found, find};
 use crate::track::subset_stats;
 
 /// A packet whose flow may be a young one. Unknown if it is not, or is over;
 /// Grown if it has moved to the flow tables.
 #[inline(always)]
-pub fn young<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
+pub fn young<A: Family, F: Hook, const INGRESS: bool>(frame: &F, place: Place) -> Verdict {
     let mut tuple = Tuple::empty();
     let Some(headers) = place.load::<A>(frame, &mut tuple) else {
         return Verdict::Pass;
@@ -41,7 +41,7 @@ pub fn young<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) 
         return Verdict::Unknown;
     }
     if gone {
-        return refuse::<A, F, INGRESS>(frame, &headers, tuple, &entry);
+        return reject_gone::<A, F, INGRESS>(frame, &headers, tuple, &entry);
     }
     // Another one can stand beside it only if it is a live one.
     let contested = opens && tuple.protocol == TCP && is_draining(entry.endpoint);
@@ -61,7 +61,7 @@ pub fn young<A: Family, F: Frame, const INGRESS: bool>(frame: &F, place: Place) 
 
 /// Sequence and acknowledgement number, host order.
 #[inline(always)]
-fn numbers(frame: &impl Frame, headers: &Headers) -> [u32; 2] {
+fn numbers(frame: &impl Hook, headers: &Headers) -> [u32; 2] {
     let numbers: [u32; 2] = frame.load(headers.l4 + 4).unwrap_or([0; 2]);
     numbers.map(u32::from_be)
 }
@@ -96,21 +96,26 @@ fn note<A: Family>(
     now: u32,
 ) {
     let forward = is_forward(entry.direction);
-    let others = found.young().sequences[forward as usize];
     let before = found.young().state;
-    let (mut state, sequence) = match (forward, headers.protocol == TCP) {
-        (true, true) => client_says(headers.flags, entry, others, numbers),
-        (false, true) => endpoint_says(headers.flags, entry, others, numbers),
-        (true, false) if entry.state & ANSWERED != 0 => (entry.state | ESTABLISHED, 0),
-        (true, false) => (entry.state, 0),
-        (false, false) => (entry.state | ANSWERED, 0),
+    let change = if headers.protocol == TCP {
+        let [sequence, acknowledged] = numbers;
+        let other = found.young().sequences[forward as usize];
+        let known = Known { state: entry.state, own: entry.sequence, other };
+        let segment = Segment { flags: headers.flags, sequence, acknowledged };
+        let side = if forward { Side::Client } else { Side::Endpoint };
+        transition(known, segment, side, Noting::Strides)
+    } else {
+        Change { set: datagram(entry.state, forward), ..Change::default() }
     };
+    let mut state = change.of(entry.state);
     // That the client's number is known says nothing of the endpoint's.
     state = if forward { state & !SYNCED | before & SYNCED } else { state };
     if !found.is_same() {
         return;
     }
-    if sequence != entry.sequence {
+    if let Some(sequence) = change.sequence
+        && sequence != entry.sequence
+    {
         let side = if forward { 0 } else { 1 };
         // SAFETY: an element of the array. Racing writers write alike.
         unsafe { (*found.slot).sequences[side] = sequence };
@@ -133,89 +138,15 @@ fn note<A: Family>(
     found.enter(state, before);
 }
 
-/// What a flow's state becomes by a TCP segment of the client, and the number
-/// that is known of it.
+/// What happens to a flow of another protocol than TCP: it is established when its client
+/// goes on after an answer.
 #[inline(always)]
-fn client_says<A: Family>(
-    flags: u8,
-    entry: &Entry<A>,
-    answered: u32,
-    [sequence, acknowledged]: [u32; 2],
-) -> (u16, u32) {
-    let (mut state, known) = (entry.state, entry.sequence);
-    if state & ESTABLISHED != 0 {
-        return goes_on(flags, FIN_CLIENT, entry, sequence);
+fn datagram(state: u16, forward: bool) -> u16 {
+    match forward {
+        true if state & ANSWERED != 0 => ESTABLISHED,
+        true => 0,
+        false => ANSWERED,
     }
-    if flags & SYN != 0 {
-        return (state, known);
-    }
-    if flags & (FIN | RST) != 0 {
-        if !in_window(sequence, known) {
-            return (state, known);
-        }
-        state |= if flags & RST != 0 { RESET } else { FIN_CLIENT };
-    }
-    let agrees = state & ADOPTED != 0 || confirms(acknowledged, answered);
-    if state & (RESET | ANSWERED) == ANSWERED && agrees {
-        return (state | ESTABLISHED, sequence);
-    }
-    (state, known)
-}
-
-/// The same by a segment of the endpoint; `opened` is the number behind the
-/// client's SYN.
-#[inline(always)]
-fn endpoint_says<A: Family>(
-    flags: u8,
-    entry: &Entry<A>,
-    opened: u32,
-    [sequence, acknowledged]: [u32; 2],
-) -> (u16, u32) {
-    let (mut state, known) = (entry.state, entry.sequence);
-    if state & ESTABLISHED != 0 {
-        return goes_on(flags, FIN_ENDPOINT, entry, sequence);
-    }
-    let belongs = state & SYNCED != 0 && in_window(sequence, known);
-    let first = state & ANSWERED == 0;
-    if flags & RST != 0 {
-        let refuses = state & (ANSWERED | RESET) == 0
-            && (confirms(acknowledged, opened) || state & ADOPTED != 0);
-        return (if refuses || belongs { state | RESET } else { state }, known);
-    }
-    if flags & FIN != 0 && (first || belongs) {
-        state |= FIN_ENDPOINT;
-    }
-    if flags & SYN != 0 {
-        return (state | ANSWERED | SYNCED, sequence.wrapping_add(1));
-    }
-    if first {
-        return (state | ANSWERED | SYNCED, sequence);
-    }
-    (state, known)
-}
-
-/// The same of an established flow, by a segment of either side: as
-/// [`crate::track::track`].
-#[inline(always)]
-fn goes_on<A: Family>(flags: u8, fin: u16, entry: &Entry<A>, sequence: u32) -> (u16, u32) {
-    let (state, known) = (entry.state, entry.sequence);
-    if !in_window(sequence, known) {
-        return (state, known);
-    }
-    if flags & RST != 0 {
-        return (state | RESET, known);
-    }
-    if flags & SYN != 0 {
-        return (state, known);
-    }
-    if flags & FIN != 0 {
-        return (state | fin, sequence);
-    }
-    if state & RESET != 0 && fin == FIN_CLIENT {
-        // A client that goes on did not reset: somebody else's guess was right.
-        return (state & !RESET, sequence);
-    }
-    (state, if to_note(sequence, known) { sequence } else { known })
 }
 
 /// Counts what became of a flow.
