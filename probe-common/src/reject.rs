@@ -196,7 +196,7 @@ mod tests {
     use crate::flow::{Facts, REPLY};
     use crate::memory::Memory;
     use crate::memory::packet::{self, Family, Packet, back, ethernet};
-    use crate::parse::UDP;
+    use crate::parse::{Parse as _, UDP};
 
     fn tuple<A>(src: A, dst: A, protocol: u8) -> Tuple<A> {
         let (sport, dport) = (40_000u16.to_be(), 80u16.to_be());

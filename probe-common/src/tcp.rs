@@ -192,3 +192,6 @@ pub fn claim(state: u16, [opened, answered]: [u32; 2], segment: Segment) -> Clai
         && confirms(sequence, opened);
     if is_proved { Claim::Proved } else { Claim::None }
 }
+
+#[cfg(test)]
+mod tests;
