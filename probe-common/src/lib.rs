@@ -3,7 +3,7 @@
 //! * [`map`]: keys and values of the BPF maps, and [`map::ABI_VERSION`];
 //! * [`hash`] and [`choose`]: the flow hash and the choice of a subset, so
 //!   that user space computes what the kernel computes;
-//! * [`flow`] and [`young`]: flow entries, and flows in their first second;
+//! * [`flow`] and [`new_flow`]: flow entries, and flows in their first second;
 //! * [`parse`]: the packet parser, over any source of bytes;
 //! * [`tcp`]: how segments change the state of a flow;
 //! * [`frame`]: what is needed of a frame that is changed: kernel programs have
@@ -34,12 +34,12 @@ pub mod icmp;
 pub mod map;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
+pub mod new_flow;
 pub mod parse;
 pub mod reason;
 pub mod reject;
 pub mod rewrite;
 pub mod tcp;
 pub mod translate;
-pub mod young;
 
 pub use map::MAX_SUBSETS;

@@ -65,7 +65,7 @@ fn an_entry_that_is_made_anew_does_not_beat_a_new_flow_of_the_client() {
 #[test]
 fn a_client_that_nobody_answers_keeps_its_endpoint_while_others_come_and_go() {
     for cast in &casts() {
-        // 1024 places for young flows.
+        // 1024 places for new flows.
         let node = Node::with(&Settings { flows: 1024, ..settings() });
         let mut talk = Talk::on(node, cast, Hook::Tc, Protocol::Udp);
         let endpoint = talk.first();

@@ -103,13 +103,13 @@ impl Live {
 
 /// Connections that are made all the time, at full rate, by hosts behind different interfaces.
 #[derive(Default)]
-struct Newcomers {
+struct NewConnections {
     stop: AtomicBool,
     made: AtomicU64,
     failures: Mutex<Vec<String>>,
 }
 
-impl Newcomers {
+impl NewConnections {
     fn run(&self, hosts: [IpAddr; 2], first: u16) {
         let mut port = first;
         while !self.stop.load(Ordering::Relaxed) {
@@ -133,7 +133,7 @@ impl Newcomers {
 }
 
 /// Ends them, also when the test panics.
-struct Stop<'a>(&'a Newcomers);
+struct Stop<'a>(&'a NewConnections);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
@@ -146,26 +146,26 @@ fn under_traffic(scene: &mut Scene, act: impl FnOnce(&mut Agent, &Topology, &mut
     let mut live = Live::begin(scene);
     // So that weights of today would send a part of them elsewhere.
     weigh(scene, [10, 90]);
-    let newcomers = Newcomers::default();
+    let new_connections = NewConnections::default();
     let (topology, agent) = (&scene.topology, &mut scene.agent);
     let before = counts(agent);
     std::thread::scope(|scope| {
-        let stop = Stop(&newcomers);
+        let stop = Stop(&new_connections);
         let guest = topology.endpoint(GUEST);
         let hosts = [
             (&topology.client, service(Protocol::Tcp).map(|vip| client_ip(vip.ip()))),
             (&guest.ns, service(Protocol::Tcp).map(|vip| guest.ip(vip.ip()))),
         ];
         for ((ns, hosts), first) in hosts.into_iter().zip([20_000, 40_000]) {
-            let newcomers = &newcomers;
-            scope.spawn(move || ns.run(|| newcomers.run(hosts, first)));
+            let new_connections = &new_connections;
+            scope.spawn(move || ns.run(|| new_connections.run(hosts, first)));
         }
         act(agent, topology, &mut live);
         live.go_on("at the end");
         drop(stop);
     });
-    let failures = newcomers.failures.lock().unwrap();
-    let made = newcomers.made.load(Ordering::Relaxed);
+    let failures = new_connections.failures.lock().unwrap();
+    let made = new_connections.made.load(Ordering::Relaxed);
     assert!(failures.is_empty(), "{} of {made}: {}", failures.len(), failures[0]);
     let after = counts(agent);
     // A SYN that was sent again while both generations were there is counted by both. A flow that

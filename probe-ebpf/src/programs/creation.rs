@@ -1,4 +1,4 @@
-//! A new flow, from when its endpoint is chosen until it is a young one. It is
+//! A new flow, from when its endpoint is chosen until it is a new one. It is
 //! put together in a map: the steps that do it are apart, since together they
 //! would need more stack than there is.
 
@@ -6,9 +6,9 @@ use probe_common::address::{Address, Tuple};
 use probe_common::filter::same_bit;
 use probe_common::flow::{ADOPTED, Entry, FORWARD, FORWARD_HAIRPIN, Facts, SYNCED, is_closed};
 use probe_common::hash::mix;
+use probe_common::new_flow::{HAIRPIN, NewFlow};
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
-use probe_common::young::{HAIRPIN, Young};
 
 use super::clock::{is_idle, now};
 use super::counters::count;
@@ -23,7 +23,7 @@ use super::new_flows::{AT_EGRESS, AT_INGRESS, NewFlows, find};
 /// Source ports that are tried for a flow whose replies would be those of another.
 const PORT_ATTEMPTS: u16 = 8;
 
-/// What [`enter`] made of a new flow: it is a young one.
+/// What [`enter`] made of a new flow: it is a new one.
 pub const ENTERED: u32 = 0;
 /// There is no room for it.
 pub const FULL: u32 = 1;
@@ -37,7 +37,7 @@ global_numbers! {
     trait Creation: NewFlows {
         /// Finds the new flow a reply tuple of its own; 0 if there is none.
         fn claim() = claim: weir_claim_v4, weir_claim_v6;
-        /// Writes the new flow among the young ones: [`ENTERED`] or [`FULL`].
+        /// Writes the new flow among the new ones: [`ENTERED`] or [`FULL`].
         fn add() = add: weir_add_v4, weir_add_v6;
     }
 }
@@ -53,7 +53,7 @@ pub fn prepare<A: Family>(
     ids: [u32; 2],
 ) -> Option<bool> {
     let endpoint = ENDPOINTS.get(ids[0])?;
-    let slot = A::newcomer().get_ptr_mut(0)?;
+    let slot = A::new_flow_scratch().get_ptr_mut(0)?;
     let address = A::from_words(endpoint.address);
     let hairpin = address == tuple.src;
     // The key of the replies. An endpoint would not take a packet from its own address.
@@ -66,7 +66,7 @@ pub fn prepare<A: Family>(
     };
     let facts = facts(frame, headers, ids, hairpin);
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
-    unsafe { *slot = Young::new(tuple, &key, &facts) };
+    unsafe { *slot = NewFlow::new(tuple, &key, &facts) };
     // Nothing begins with a RST, whatever other flags are set (RFC 9293, 3.10.7.2).
     Some(tuple.protocol == TCP && headers.flags & RST != 0)
 }
@@ -94,7 +94,7 @@ fn facts(
     }
 }
 
-/// Takes the new flow among the young ones: [`ENTERED`], or why not. In two
+/// Takes the new flow among the new ones: [`ENTERED`], or why not. In two
 /// functions: one that called the other would leave it too little stack.
 #[inline(always)]
 pub fn enter<A: Creation>() -> u32 {
@@ -106,14 +106,14 @@ pub fn enter<A: Creation>() -> u32 {
 
 #[inline(always)]
 fn claim<A: NewFlows>() -> u32 {
-    let Some(slot) = A::newcomer().get_ptr_mut(0) else { return 0 };
+    let Some(slot) = A::new_flow_scratch().get_ptr_mut(0) else { return 0 };
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
     take_port(unsafe { &mut *slot }) as u32
 }
 
 #[inline(always)]
 fn add<A: NewFlows>() -> u32 {
-    let Some(slot) = A::newcomer().get_ptr_mut(0) else { return FULL };
+    let Some(slot) = A::new_flow_scratch().get_ptr_mut(0) else { return FULL };
     // SAFETY: as above.
     if new_flows::add(unsafe { &mut *slot }) { ENTERED } else { FULL }
 }
@@ -121,14 +121,14 @@ fn add<A: NewFlows>() -> u32 {
 /// Where another flow has the same reply tuple (one client port, two services,
 /// one endpoint), changes the client's port until it is free. False if no port is.
 #[inline(always)]
-fn take_port<A: NewFlows>(young: &mut Young<A>) -> bool {
-    let (key, hairpin) = (young.forward_key(), young.kind & HAIRPIN != 0);
+fn take_port<A: NewFlows>(new_flow: &mut NewFlow<A>) -> bool {
+    let (key, hairpin) = (new_flow.forward_key(), new_flow.kind & HAIRPIN != 0);
     let mut attempt = 0;
     while attempt < PORT_ATTEMPTS {
-        if is_free(young, hairpin) {
+        if is_free(new_flow, hairpin) {
             return true;
         }
-        young.change_port(if hairpin {
+        new_flow.change_port(if hairpin {
             same_bit(key.sport, key.dport, attempt + 1)
         } else {
             // 1024 to 65535.
@@ -147,9 +147,9 @@ fn take_port<A: NewFlows>(young: &mut Young<A>) -> bool {
 /// and has ended, is removed; so are the replies of a flow that the client's next
 /// packet finds forgotten. One beside which this one stands goes on.
 #[inline(always)]
-fn is_free<A: NewFlows>(young: &Young<A>, hairpin: bool) -> bool {
-    let (key, now) = (young.reply_key(), now());
-    let back = young.forward_key().reversed();
+fn is_free<A: NewFlows>(new_flow: &NewFlow<A>, hairpin: bool) -> bool {
+    let (key, now) = (new_flow.reply_key(), now());
+    let back = new_flow.forward_key().reversed();
     if let Some(live) = A::flows().get_ptr(&key) {
         // SAFETY: an entry of the table; a torn read costs at most another attempt.
         let live = unsafe { &*live };
@@ -159,7 +159,7 @@ fn is_free<A: NewFlows>(young: &Young<A>, hairpin: bool) -> bool {
         // SAFETY: as above.
         let over = has_ended(live, key.protocol, now)
             && other.is_none_or(|other| has_ended(unsafe { &*other }, key.protocol, now));
-        let forgotten = other.is_none() && pair == young.forward_key();
+        let forgotten = other.is_none() && pair == new_flow.forward_key();
         if !forgotten && !over {
             return false;
         }
@@ -167,7 +167,7 @@ fn is_free<A: NewFlows>(young: &Young<A>, hairpin: bool) -> bool {
     }
     // An endpoint may be a client from the port where it serves: its packets look like replies to itself.
     let which = if hairpin { AT_INGRESS } else { AT_EGRESS };
-    // What has ended may hide another flow, or an alias that leads nowhere: who looks for it clears it.
+    // What has ended may hide another flow, or an element of a reply key that leads nowhere: who looks for it clears it.
     for _ in 0..2 {
         let Some(other) = find(&key, which) else { return true };
         let Some(entry) = other.entry() else { return true };

@@ -4,7 +4,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use probe_common::address::{Tuple, V4, V6};
 use probe_common::flow::Entry;
 use probe_common::fragment::{Fragment, FragmentKey, Fragments};
-use probe_common::young::{Set, Young};
+use probe_common::new_flow::{NewFlow, Set};
 
 use super::maps;
 use super::values::{First, Sought};
@@ -42,14 +42,14 @@ families! {
     fn flows() -> Table<Self> = FLOWS_V4, FLOWS_V6;
     /// What is not to be steered; see [`super::foreign`].
     fn foreign() -> HashMap<Tuple<Self>, u32> = FOREIGN_V4, FOREIGN_V6;
-    /// Young flows.
-    fn young() -> Array<Young<Self>> = YOUNG_V4, YOUNG_V6;
-    /// Sets of young flows.
-    fn sets() -> Array<Set> = YOUNG_SETS_V4, YOUNG_SETS_V6;
-    /// The tuple whose young flow is looked for.
+    /// New flows.
+    fn new_flows() -> Array<NewFlow<Self>> = NEW_FLOWS_V4, NEW_FLOWS_V6;
+    /// Sets of new flows.
+    fn sets() -> Array<Set> = NEW_SETS_V4, NEW_SETS_V6;
+    /// The tuple whose new flow is looked for.
     fn sought() -> PerCpuArray<Sought<Self>> = SOUGHT_V4, SOUGHT_V6;
     /// Where a new flow is put together.
-    fn newcomer() -> PerCpuArray<Young<Self>> = NEWCOMER_V4, NEWCOMER_V6;
+    fn new_flow_scratch() -> PerCpuArray<NewFlow<Self>> = NEW_SCRATCH_V4, NEW_SCRATCH_V6;
     /// Packets that come in fragments.
     fn fragments() -> LruHashMap<FragmentKey<Self>, Fragment<Self>> = FRAGMENTS_V4, FRAGMENTS_V6;
     /// Where an entry for these is put together.

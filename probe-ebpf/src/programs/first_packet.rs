@@ -24,9 +24,9 @@ pub fn first_packet<A: Family, F: Hook>(frame: &F, place: HeaderOffsets, entered
         return Verdict::Pass;
     };
     let tuple = &tuple;
-    let Some(young) = A::newcomer().get_ptr(0) else { return Verdict::Pass };
+    let Some(new_flow) = A::new_flow_scratch().get_ptr(0) else { return Verdict::Pass };
     // SAFETY: the slot of this CPU; programs on it do not preempt each other.
-    let entry = unsafe { &*young }.entry(false);
+    let entry = unsafe { &*new_flow }.entry(false);
     match entered {
         NO_PORT if F::ANSWERS => return reject(frame, &headers, tuple, Event::RejectNoPort),
         NO_PORT => return Verdict::Pass,

@@ -11,8 +11,8 @@ use probe_common::map;
 use probe_common::map::{
     CHUNK, Endpoint, EndpointStats, Identity, IdentityKey, Meta, ServiceKey, Split, SubsetStats,
 };
+use probe_common::new_flow::{NewFlow, Set};
 use probe_common::reason::Reason;
-use probe_common::young::{Set, Young};
 
 use super::values::{Budget, First, Note, Route, Sought};
 
@@ -27,22 +27,22 @@ pub static FLOWS_V4: LruHashMap<Tuple<V4>, Entry<V4>> = LruHashMap::with_max_ent
 /// Live flows over IPv6. Agent.
 #[map]
 pub static FLOWS_V6: LruHashMap<Tuple<V6>, Entry<V6>> = LruHashMap::with_max_entries(1024, 0);
-/// Young flows over IPv4, an element each; see [`probe_common::young`]. Agent.
+/// New flows over IPv4, an element each; see [`probe_common::new_flow`]. Agent.
 ///
-/// User space maps the arrays of young flows into memory to sweep them. Such arrays begin at the
+/// User space maps the arrays of new flows into memory to sweep them. Such arrays begin at the
 /// border of a page: elements over IPv4 lie in one cache line each, and so do sets.
 #[map]
-pub static YOUNG_V4: Array<Young<V4>> = Array::with_max_entries(8, BPF_F_MMAPABLE);
+pub static NEW_FLOWS_V4: Array<NewFlow<V4>> = Array::with_max_entries(8, BPF_F_MMAPABLE);
 /// The same over IPv6. Agent.
 #[map]
-pub static YOUNG_V6: Array<Young<V6>> = Array::with_max_entries(8, BPF_F_MMAPABLE);
+pub static NEW_FLOWS_V6: Array<NewFlow<V6>> = Array::with_max_entries(8, BPF_F_MMAPABLE);
 /// What is known of sets of these over IPv4. Agent.
 #[map]
-pub static YOUNG_SETS_V4: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static NEW_SETS_V4: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The same over IPv6. Agent.
 #[map]
-pub static YOUNG_SETS_V6: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// The tuple whose young flow over IPv4 is looked for; not pinned.
+pub static NEW_SETS_V6: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// The tuple whose new flow over IPv4 is looked for; not pinned.
 #[map]
 pub static SOUGHT_V4: PerCpuArray<Sought<V4>> = PerCpuArray::with_max_entries(1, 0);
 /// The same over IPv6.
@@ -50,10 +50,10 @@ pub static SOUGHT_V4: PerCpuArray<Sought<V4>> = PerCpuArray::with_max_entries(1,
 pub static SOUGHT_V6: PerCpuArray<Sought<V6>> = PerCpuArray::with_max_entries(1, 0);
 /// Where a new flow over IPv4 is put together; not pinned.
 #[map]
-pub static NEWCOMER_V4: PerCpuArray<Young<V4>> = PerCpuArray::with_max_entries(1, 0);
+pub static NEW_SCRATCH_V4: PerCpuArray<NewFlow<V4>> = PerCpuArray::with_max_entries(1, 0);
 /// The same over IPv6.
 #[map]
-pub static NEWCOMER_V6: PerCpuArray<Young<V6>> = PerCpuArray::with_max_entries(1, 0);
+pub static NEW_SCRATCH_V6: PerCpuArray<NewFlow<V6>> = PerCpuArray::with_max_entries(1, 0);
 /// What was made of the first fragments of packets over IPv4, for a moment. The
 /// least recently used ones go.
 #[map]
@@ -165,9 +165,9 @@ pub static OTHER_XDP: ProgramArray = ProgramArray::with_max_entries(2, 0);
 /// Seed of the flow hash.
 #[unsafe(no_mangle)]
 static HASH_SEED: u64 = 0;
-/// Seed of what says in which set a young flow is: nobody else shall know that.
+/// Seed of what says in which set a new flow is: nobody else shall know that.
 #[unsafe(no_mangle)]
-static YOUNG_SEED: u64 = 0;
+static NEW_FLOW_SEED: u64 = 0;
 /// Ticks after which a silent TCP flow is idle.
 #[unsafe(no_mangle)]
 static TCP_IDLE: u32 = 7200;
@@ -177,9 +177,9 @@ static UDP_IDLE: u32 = 60;
 /// A tick is 2^TICK_SHIFT jiffies: about a second.
 #[unsafe(no_mangle)]
 static TICK_SHIFT: u32 = 8;
-/// The number of sets of young flows, less one: a power of two.
+/// The number of sets of new flows, less one: a power of two.
 #[unsafe(no_mangle)]
-static YOUNG_MASK: u32 = 0;
+static NEW_FLOW_MASK: u32 = 0;
 /// Whether rare events are told to the agent.
 #[unsafe(no_mangle)]
 static LOG_RARE: u32 = 0;
@@ -206,16 +206,16 @@ macro_rules! constant {
 }
 constant!(/// Seed of the flow hash.
     hash_seed, HASH_SEED, u64);
-constant!(/// Seed of the sets of young flows.
-    young_seed, YOUNG_SEED, u64);
+constant!(/// Seed of the sets of new flows.
+    new_flow_seed, NEW_FLOW_SEED, u64);
 constant!(/// Ticks after which a silent TCP flow is idle.
     tcp_idle, TCP_IDLE, u32);
 constant!(/// Ticks after which a silent UDP flow is over.
     udp_idle, UDP_IDLE, u32);
 constant!(/// log2 of jiffies in a tick.
     tick_shift, TICK_SHIFT, u32);
-constant!(/// What reduces a hash to the number of a set of young flows.
-    young_mask, YOUNG_MASK, u32);
+constant!(/// What reduces a hash to the number of a set of new flows.
+    new_flow_mask, NEW_FLOW_MASK, u32);
 constant!(/// Whether rare events are told to the agent.
     log_rare, LOG_RARE, u32);
 constant!(/// Whether the kernel has packets in several buffers at XDP.

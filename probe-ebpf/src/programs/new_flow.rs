@@ -1,13 +1,13 @@
-//! Packets of young flows: handshakes, and what comes in the same second.
+//! Packets of new flows: handshakes, and what comes in the same second.
 
 use probe_common::address::Tuple;
 use probe_common::flow::{
     ANSWERED, ENDED, ESTABLISHED, Entry, FORWARD, RESET, SYNCED, is_closed, is_forward,
 };
+use probe_common::new_flow::{PENDING, rank};
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
-use probe_common::young::{PENDING, rank};
 
 use super::clock::{is_idle, is_over, now};
 use super::counters::{count, subset_stats};
@@ -18,7 +18,7 @@ use super::new_flows::{AT_EGRESS, AT_INGRESS, Found, NewFlows, find};
 use super::reject::reject_gone;
 use super::verdict::Verdict;
 
-/// A packet whose flow may be a young one. Unknown if it is not, or is over;
+/// A packet whose flow may be a new one. Unknown if it is not, or is over;
 /// Grown if it has moved to the flow tables.
 #[inline(always)]
 pub fn new_flow<A: NewFlows, F: Hook, const INGRESS: bool>(
@@ -99,10 +99,10 @@ fn note<A: NewFlows>(
     now: u32,
 ) {
     let forward = is_forward(entry.direction);
-    let before = found.young().state;
+    let before = found.new_flow().state;
     let change = if headers.protocol == TCP {
         let [sequence, acknowledged] = numbers;
-        let other = found.young().sequences[forward as usize];
+        let other = found.new_flow().sequences[forward as usize];
         let known = Known { state: entry.state, own: entry.sequence, other };
         let segment = Segment { flags: headers.flags, sequence, acknowledged };
         let side = if forward { Side::Client } else { Side::Endpoint };

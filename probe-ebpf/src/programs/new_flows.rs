@@ -1,4 +1,4 @@
-//! The table of young flows; see [`probe_common::young`].
+//! The table of new flows; see [`probe_common::new_flow`].
 //!
 //! What is looked for in a set is found by a global function that is told
 //! numbers alone: the verifier looks at it once, and not once for each element
@@ -6,15 +6,15 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::{ESTABLISHED, Entry, is_closed};
+use probe_common::new_flow::{HAIRPIN, Home, NewFlow, PENDING, REPLY_KEY, Set, WAYS, rank};
 use probe_common::reason::Reason;
-use probe_common::young::{ALIAS, HAIRPIN, Home, PENDING, Set, WAYS, Young, rank};
 
 use super::compiler::{barrier, fresh};
 use super::counters::count;
 use super::filter::listed;
 use super::global::global_numbers;
 use super::log::{Event, report};
-use super::maps::{ENDPOINT_FILTER, young_mask, young_seed};
+use super::maps::{ENDPOINT_FILTER, new_flow_mask, new_flow_seed};
 use super::set_lock::{Lock, SetLock};
 use super::values::Sought;
 
@@ -29,7 +29,7 @@ global_numbers! {
         /// The first element with that tag in a set, from `from` on; at least [`WAYS`] if
         /// there is none.
         fn scan(set, tag, from) = scan: weir_scan_v4, weir_scan_v6;
-        /// Where a new element of a set goes: [`probe_common::young::Place`] as a number.
+        /// Where a new element of a set goes: [`probe_common::new_flow::Slot`] as a number.
         fn place(set) = place: weir_place_v4, weir_place_v6;
         /// Has the flow whose element has that check in the flow tables, too: 0 if these
         /// did not take it.
@@ -44,17 +44,17 @@ global_numbers! {
 /// flows were moved for it.
 const ATTEMPTS: u32 = 4;
 
-/// A young flow that was found.
+/// A new flow that was found.
 ///
 /// Another flow may take its place at any time. Nothing is read as the flow's, or
-/// written, unless [`Young::check`] is what it was: that leaves some nanoseconds,
+/// written, unless [`NewFlow::check`] is what it was: that leaves some nanoseconds,
 /// in which sums that do not fit tell.
 pub struct Found<A: 'static> {
     /// Where among the elements.
     pub position: u32,
     /// The element. There is no stack for a copy of it.
-    pub slot: *mut Young<A>,
-    /// [`Young::check`] of the flow.
+    pub slot: *mut NewFlow<A>,
+    /// [`NewFlow::check`] of the flow.
     check: u32,
     /// Whether the packet is a reply.
     pub reply: bool,
@@ -71,7 +71,7 @@ const NONE: u32 = u32::MAX;
 /// Set in what [`seek`] returns if the packet is a reply.
 const REPLY: u32 = 1 << 31;
 
-/// The young flow of packets with that tuple.
+/// The new flow of packets with that tuple.
 #[inline(always)]
 pub fn find<A: NewFlows>(tuple: &Tuple<A>, which: u32) -> Option<Found<A>> {
     let sought = A::sought().get_ptr_mut(0)?;
@@ -83,7 +83,7 @@ pub fn find<A: NewFlows>(tuple: &Tuple<A>, which: u32) -> Option<Found<A>> {
         return None;
     }
     let position = found & !REPLY;
-    let slot = A::young().get_ptr_mut(position)?;
+    let slot = A::new_flows().get_ptr_mut(position)?;
     Some(Found { position, slot, check: sought.check, reply: found & REPLY != 0 })
 }
 
@@ -100,53 +100,55 @@ fn seek<A: NewFlows>(which: u32) -> u32 {
             return found;
         }
     }
-    let home = Home::new(young_seed(), tuple.dst, tuple.dport, tuple.protocol);
+    let home = Home::new(new_flow_seed(), tuple.dst, tuple.dport, tuple.protocol);
     let hairpin = which != AT_EGRESS;
     let mut kind = 0;
-    let mut found = probe(home, check, |young: &Young<A>| {
-        kind = young.kind;
-        (young.kind & HAIRPIN != 0) == hairpin && young.reply_key() == *tuple
+    let mut found = probe(home, check, |new_flow: &NewFlow<A>| {
+        kind = new_flow.kind;
+        (new_flow.kind & HAIRPIN != 0) == hairpin && new_flow.reply_key() == *tuple
     });
-    if found != NONE && kind & ALIAS != 0 {
+    if found != NONE && kind & REPLY_KEY != 0 {
         found = follow(tuple, check, found);
     }
     if found == NONE { NONE } else { found | REPLY }
 }
 
-/// Where the flow of an alias is; `tuple` is lost.
+/// Where the flow is to which an element of a reply key leads; `tuple` is lost.
 #[inline(always)]
 fn follow<A: NewFlows>(tuple: &mut Tuple<A>, check: &mut u32, position: u32) -> u32 {
-    let Some(slot) = A::young().get_ptr(position) else { return NONE };
+    let Some(slot) = A::new_flows().get_ptr(position) else { return NONE };
     // SAFETY: an element of the array; if it is not whole any more, what is sought is not found.
-    let alias = unsafe { &*slot };
-    let of_alias = *check;
-    *tuple = alias.forward_key();
+    let element = unsafe { &*slot };
+    let of_element = *check;
+    *tuple = element.forward_key();
     let found = find_forward(tuple, check);
-    if let Some(flow) = A::young().get_ptr(found) {
-        // SAFETY: as above. Another flow may have taken the place of the one with the alias.
-        if unsafe { &*flow }.reply_key() == alias.reply_key() {
+    if let Some(flow) = A::new_flows().get_ptr(found) {
+        // SAFETY: as above. Another flow may have taken the place of the one with that reply key.
+        if unsafe { &*flow }.reply_key() == element.reply_key() {
             return found;
         }
     }
     // It would hide that of the next flow with these replies.
-    let _ = A::clear(position, of_alias);
+    let _ = A::clear(position, of_element);
     NONE
 }
 
 #[inline(always)]
 fn find_forward<A: NewFlows>(tuple: &Tuple<A>, check: &mut u32) -> u32 {
-    let home = Home::new(young_seed(), tuple.src, tuple.sport, tuple.protocol);
-    probe(home, check, |young: &Young<A>| young.kind & ALIAS == 0 && young.forward_key() == *tuple)
+    let home = Home::new(new_flow_seed(), tuple.src, tuple.sport, tuple.protocol);
+    probe(home, check, |new_flow: &NewFlow<A>| {
+        new_flow.kind & REPLY_KEY == 0 && new_flow.forward_key() == *tuple
+    })
 }
 
-/// The element of a flow; its [`Young::check`] goes to `check`.
+/// The element of a flow; its [`NewFlow::check`] goes to `check`.
 #[inline(always)]
 fn probe<A: NewFlows>(
     home: Home,
     check: &mut u32,
-    mut is_it: impl FnMut(&Young<A>) -> bool,
+    mut is_it: impl FnMut(&NewFlow<A>) -> bool,
 ) -> u32 {
-    let set = home.set & young_mask();
+    let set = home.set & new_flow_mask();
     let mut from = 0;
     for _ in 0..WAYS {
         let way = A::scan(set, home.tag, from);
@@ -154,11 +156,11 @@ fn probe<A: NewFlows>(
             return NONE;
         }
         let position = set * STEP + way;
-        let Some(slot) = A::young().get_ptr(position) else { return NONE };
+        let Some(slot) = A::new_flows().get_ptr(position) else { return NONE };
         // SAFETY: an element of the array; `entry` looks whether it is whole.
-        let young = unsafe { &*slot };
+        let new_flow = unsafe { &*slot };
         *check = sum_of(slot);
-        if *check != 0 && is_it(young) {
+        if *check != 0 && is_it(new_flow) {
             return position;
         }
         from = way + 1;
@@ -180,7 +182,7 @@ fn scan<A: NewFlows>(set: u32, tag: u32, from: u32) -> u32 {
 impl<A: NewFlows> Found<A> {
     /// The element as it is now.
     #[inline(always)]
-    pub fn young(&self) -> &Young<A> {
+    pub fn new_flow(&self) -> &NewFlow<A> {
         // SAFETY: an element of the array, in which others write meanwhile: what must fit together
         // is looked at by `entry`.
         unsafe { &*fresh(self.slot) }
@@ -190,13 +192,13 @@ impl<A: NewFlows> Found<A> {
     /// element was not written as a whole.
     #[inline(always)]
     pub fn entry(&self) -> Option<Entry<A>> {
-        let entry = self.young().entry(self.reply);
+        let entry = self.new_flow().entry(self.reply);
         barrier();
         // After it was read: whatever was displaced meanwhile shows.
         if !self.is_same() {
             return None;
         }
-        if self.young().is_whole() {
+        if self.new_flow().is_whole() {
             return Some(entry);
         }
         // Should it be like that for good, it must not stay.
@@ -232,10 +234,10 @@ impl<A: NewFlows> Found<A> {
     /// Whether the flow lives on, and is to move to the flow tables.
     #[inline(always)]
     pub fn is_grown(&self, now: u32) -> bool {
-        let young = self.young();
-        young.state & ESTABLISHED != 0
-            && !is_closed(young.state)
-            && (young.seen != now || young.is_odd())
+        let new_flow = self.new_flow();
+        new_flow.state & ESTABLISHED != 0
+            && !is_closed(new_flow.state)
+            && (new_flow.seen != now || new_flow.has_asymmetric_reply())
     }
 
     /// Notes what the flow's state became, and was.
@@ -248,7 +250,7 @@ impl<A: NewFlows> Found<A> {
         }
     }
 
-    /// Forgets the flow. An alias of it leads nowhere then.
+    /// Forgets the flow. Its element of a reply key leads nowhere then.
     #[inline(always)]
     pub fn remove(&self) {
         let _ = A::clear(self.position, self.check);
@@ -269,9 +271,9 @@ fn mark<A: NewFlows>(position: u32, rank: u8) {
     }
 }
 
-/// [`Young::check`] as it is now.
+/// [`NewFlow::check`] as it is now.
 #[inline(always)]
-fn sum_of<A>(slot: *const Young<A>) -> u32 {
+fn sum_of<A>(slot: *const NewFlow<A>) -> u32 {
     // SAFETY: an element of the array.
     let check = unsafe { (&raw const (*slot).check).read_volatile() };
     barrier();
@@ -280,7 +282,7 @@ fn sum_of<A>(slot: *const Young<A>) -> u32 {
 
 #[inline(always)]
 fn clear<A: NewFlows>(position: u32, check: u32) -> u32 {
-    let Some(slot) = A::young().get_ptr_mut(position) else { return 0 };
+    let Some(slot) = A::new_flows().get_ptr_mut(position) else { return 0 };
     let Some((set, way)) = set_of::<A>(position) else { return 0 };
     let lock = SetLock::acquire(set);
     if sum_of(slot) == check {
@@ -301,20 +303,20 @@ fn place<A: NewFlows>(set: u32) -> u32 {
     place.way as u32 | (place.live as u32) << 3
 }
 
-/// Writes a new flow, and its alias if it needs one. False if there is no room,
+/// Writes a new flow, and the element of its reply key if it needs one. False if there is no room,
 /// which is when a flow that is in the way cannot be moved.
 #[inline(always)]
-pub fn add<A: NewFlows>(young: &mut Young<A>) -> bool {
-    let home = Home::new(young_seed(), young.client, young.client_port, young.protocol);
-    let mut added = write(home, young);
-    if added && young.is_odd() {
-        let (kind, check) = (young.kind, young.check);
-        young.kind |= ALIAS;
-        young.check = young.sum();
-        let port = young.reply_port;
-        let end = young.client.or(young.service, kind & HAIRPIN != 0);
-        added = write(Home::new(young_seed(), end, port, young.protocol), young);
-        (young.kind, young.check) = (kind, check);
+pub fn add<A: NewFlows>(new_flow: &mut NewFlow<A>) -> bool {
+    let home = Home::new(new_flow_seed(), new_flow.client, new_flow.client_port, new_flow.protocol);
+    let mut added = write(home, new_flow);
+    if added && new_flow.has_asymmetric_reply() {
+        let (kind, check) = (new_flow.kind, new_flow.check);
+        new_flow.kind |= REPLY_KEY;
+        new_flow.check = new_flow.sum();
+        let port = new_flow.reply_port;
+        let end = new_flow.client.or(new_flow.service, kind & HAIRPIN != 0);
+        added = write(Home::new(new_flow_seed(), end, port, new_flow.protocol), new_flow);
+        (new_flow.kind, new_flow.check) = (kind, check);
     }
     added
 }
@@ -323,21 +325,21 @@ pub fn add<A: NewFlows>(young: &mut Young<A>) -> bool {
 /// flow tables before its set is locked to write over it: to move it takes longer than
 /// others spin.
 #[inline(always)]
-fn write<A: NewFlows>(home: Home, young: &mut Young<A>) -> bool {
-    let number = home.set & young_mask();
+fn write<A: NewFlows>(home: Home, new_flow: &mut NewFlow<A>) -> bool {
+    let number = home.set & new_flow_mask();
     let Some(set) = A::sets().get_ptr_mut(number) else { return false };
     let (mut moved, mut check) = (NONE, 0);
     for _ in 0..ATTEMPTS {
         let lock = SetLock::acquire_by_call::<A>(number, set);
         let place = A::place(number);
         let position = number * STEP + place % STEP;
-        let Some(slot) = A::young().get_ptr_mut(position) else {
+        let Some(slot) = A::new_flows().get_ptr_mut(position) else {
             lock.release();
             return false;
         };
         let found = sum_of(slot);
         if place < STEP || (position, found) == (moved, check) {
-            put(set, place as usize % WAYS, slot, home.tag, young);
+            put(set, place as usize % WAYS, slot, home.tag, new_flow);
             lock.release();
             return true;
         }
@@ -354,42 +356,42 @@ fn write<A: NewFlows>(home: Home, young: &mut Young<A>) -> bool {
 fn put<A: NewFlows>(
     set: *mut Set,
     way: usize,
-    slot: *mut Young<A>,
+    slot: *mut NewFlow<A>,
     tag: u32,
-    young: &mut Young<A>,
+    new_flow: &mut NewFlow<A>,
 ) {
-    let check = young.check;
+    let check = new_flow.check;
     // Nobody takes the element for a flow before all of it is there.
-    young.check = 0;
+    new_flow.check = 0;
     // SAFETY: entries of arrays, in which nobody else writes now what makes out a flow.
     unsafe {
         (&raw mut (*slot).check).write_volatile(0);
         barrier();
         (*set).mark(way, PENDING);
         (*set).tags[way] = tag;
-        *slot = *young;
+        *slot = *new_flow;
         barrier();
         (&raw mut (*slot).check).write_volatile(check);
     }
-    young.check = check;
+    new_flow.check = check;
 }
 
 #[inline(always)]
 fn promote<A: NewFlows>(position: u32, check: u32) -> u32 {
-    let Some(slot) = A::young().get_ptr_mut(position) else { return 0 };
+    let Some(slot) = A::new_flows().get_ptr_mut(position) else { return 0 };
     let Some(sought) = A::sought().get_ptr_mut(0) else { return 0 };
     // SAFETY: an element of the array, and the slot of this CPU; programs on it do not preempt
     // each other. There is no stack left for copies: if the flow is displaced meanwhile, the tag
     // of an entry does not fit its key.
-    let (young, key) = unsafe { (&*slot, &mut (*sought).tuple) };
-    if sum_of(slot) != check || !young.is_whole() {
+    let (new_flow, key) = unsafe { (&*slot, &mut (*sought).tuple) };
+    if sum_of(slot) != check || !new_flow.is_whole() {
         // Another CPU has moved it.
         return 1;
     }
-    *key = young.reply_key();
-    let mut full = A::flows().insert(&*key, &young.entry(true), 0).is_err();
-    *key = young.forward_key();
-    full |= A::flows().insert(&*key, &young.entry(false), 0).is_err();
+    *key = new_flow.reply_key();
+    let mut full = A::flows().insert(&*key, &new_flow.entry(true), 0).is_err();
+    *key = new_flow.forward_key();
+    full |= A::flows().insert(&*key, &new_flow.entry(false), 0).is_err();
     if full {
         report(Event::FlowTableFull, key);
         return 0;

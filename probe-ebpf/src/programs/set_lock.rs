@@ -1,4 +1,4 @@
-//! One CPU at a time writes elements of a set of young flows.
+//! One CPU at a time writes elements of a set of new flows.
 //!
 //! Two that found the same place for two flows at once would leave an element
 //! with parts of both, and neither flow would be found again.
@@ -11,7 +11,7 @@
 
 use core::arch::asm;
 
-use probe_common::young::Set;
+use probe_common::new_flow::Set;
 
 use super::compiler::barrier;
 use super::family::Family;

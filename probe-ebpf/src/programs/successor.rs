@@ -2,17 +2,17 @@
 //!
 //! A SYN on a live flow proves nothing: anybody can send one. While the flow's
 //! endpoint drains, it may all the same be a client's that knows nothing of the
-//! flow any more, and goes where new flows go. So it begins a flow among the young
+//! flow any more, and goes where new flows go. So it begins a flow among the new_flow
 //! ones, and the live one is [`CONTESTED`] from then on, but goes on. Who confirms
 //! the new endpoint's number has seen its answer, and is the client: then the live
 //! flow gives way.
 
 use probe_common::address::Tuple;
 use probe_common::flow::{CONTESTED, ESTABLISHED};
+use probe_common::new_flow::NewFlow;
 use probe_common::parse::{Headers, TCP};
 use probe_common::reason::Reason;
 use probe_common::tcp::{Claim, Segment, claim};
-use probe_common::young::Young;
 
 use super::clock::now;
 use super::counters::count;
@@ -40,7 +40,7 @@ pub fn successor<A: NewFlows, F: Hook>(frame: &F, place: HeaderOffsets) -> Verdi
         return Verdict::Unknown;
     };
     let stands = found.as_ref().is_some_and(|found| {
-        let stale = is_stale(found.young());
+        let stale = is_stale(found.new_flow());
         if stale {
             found.remove();
         }
@@ -51,7 +51,7 @@ pub fn successor<A: NewFlows, F: Hook>(frame: &F, place: HeaderOffsets) -> Verdi
         unsafe { (*slot).state &= !CONTESTED }
         return Verdict::Contested;
     };
-    let claim = says(frame, &headers, found.young());
+    let claim = says(frame, &headers, found.new_flow());
     if !found.is_same() {
         return Verdict::Contested;
     }
@@ -70,20 +70,20 @@ pub fn successor<A: NewFlows, F: Hook>(frame: &F, place: HeaderOffsets) -> Verdi
 
 /// What a packet says of a successor.
 #[inline(always)]
-fn says<A: NewFlows>(frame: &impl Hook, headers: &Headers, young: &Young<A>) -> Claim {
-    if headers.protocol != TCP || young.state & ESTABLISHED != 0 {
+fn says<A: NewFlows>(frame: &impl Hook, headers: &Headers, new_flow: &NewFlow<A>) -> Claim {
+    if headers.protocol != TCP || new_flow.state & ESTABLISHED != 0 {
         // It is there since the live flow was not known for a while.
         return Claim::Proved;
     }
     let numbers: [u32; 2] = frame.load(headers.l4 + 4).unwrap_or([0; 2]);
     let [sequence, acknowledged] = numbers.map(u32::from_be);
     let segment = Segment { flags: headers.flags, sequence, acknowledged };
-    claim(young.state, young.sequences, segment)
+    claim(new_flow.state, new_flow.sequences, segment)
 }
 
 /// Whether nobody expects anything of the handshake any more.
 #[inline(always)]
-fn is_stale<A: NewFlows>(young: &Young<A>) -> bool {
-    let silent = now().wrapping_sub(young.seen) as i32;
-    young.protocol == TCP && young.state & ESTABLISHED == 0 && silent > HANDSHAKE
+fn is_stale<A: NewFlows>(new_flow: &NewFlow<A>) -> bool {
+    let silent = now().wrapping_sub(new_flow.seen) as i32;
+    new_flow.protocol == TCP && new_flow.state & ESTABLISHED == 0 && silent > HANDSHAKE
 }

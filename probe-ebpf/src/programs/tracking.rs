@@ -62,7 +62,7 @@ pub fn track<A: Family, F: Hook>(
 }
 
 /// Once a tick, and when the state changed: tells the entry of the other
-/// direction, which also keeps it young in the LRU order, and makes it anew if
+/// direction, which also keeps it from being evicted, and makes it anew if
 /// it was evicted.
 #[inline(always)]
 fn keep_pair<A: Family>(

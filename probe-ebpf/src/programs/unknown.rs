@@ -39,7 +39,7 @@ pub fn choose<A: Family, F: Hook>(frame: &F, place: HeaderOffsets) -> u64 {
     let tuple = &tuple;
     let opens = headers.protocol == TCP && headers.flags & SYN != 0;
     if !opens && A::flows().get_ptr(tuple).is_some() {
-        // It was a young one, and moved while it was looked for.
+        // It was a new one, and moved while it was looked for.
         return Verdict::Unknown as u64;
     }
     let service = service_key(tuple.dst, tuple.dport, tuple.protocol);

@@ -20,7 +20,7 @@ pub struct First<A> {
 #[derive(Clone, Copy)]
 pub struct Sought<A> {
     pub tuple: Tuple<A>,
-    /// [`probe_common::young::Young::check`] of what was found.
+    /// [`probe_common::new_flow::NewFlow::check`] of what was found.
     pub check: u32,
 }
 

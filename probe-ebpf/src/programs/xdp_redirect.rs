@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use probe_common::address::{Address as _, V4, V6};
 use probe_common::frame::Frame as _;
-use probe_common::map::{DEVICE_GIVES, DEVICE_RETURNS, DEVICE_TAKES, DEVICE_TAKES_PARTS};
+use probe_common::map::{DEVICE_NDO_XMIT, DEVICE_NDO_XMIT_SG, DEVICE_XDP_RX, DEVICE_XDP_TX};
 use probe_common::reason::Reason;
 
 use super::counters::count;
@@ -27,7 +27,7 @@ global_function!(weir_xdp_send_v6(xdp_md, frame,) -> u32 = send::<V6>(frame));
 /// Sends on a packet that was rewritten; or passes it to the stack.
 #[inline(always)]
 pub fn bypass(frame: &Physical) -> u32 {
-    if !is_on() || device(frame.ifindex()) & DEVICE_GIVES == 0 {
+    if !is_on() || device(frame.ifindex()) & DEVICE_XDP_RX == 0 {
         return xdp_action::XDP_PASS;
     }
     match ethertype(frame) {
@@ -62,9 +62,9 @@ fn send<A: Routed>(frame: &Physical) -> u32 {
 #[inline(always)]
 fn ask_device(frame: &Physical) -> Result<(), Reason> {
     let out = scratch().ok_or(Reason::StackRoute)?.ifindex;
-    let mut needed = if out == frame.ifindex() { DEVICE_RETURNS } else { DEVICE_TAKES };
+    let mut needed = if out == frame.ifindex() { DEVICE_XDP_TX } else { DEVICE_NDO_XMIT };
     if frame.is_in_parts() {
-        needed |= DEVICE_TAKES_PARTS;
+        needed |= DEVICE_NDO_XMIT_SG;
     }
     if device(out) & needed == needed { Ok(()) } else { Err(Reason::StackRoute) }
 }

@@ -27,6 +27,7 @@ mod network;
 mod object;
 mod others;
 mod pins;
+mod renamed;
 mod shape;
 
 pub use addresses::Addresses;
@@ -48,7 +49,7 @@ pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;
 pub use migration::{MigrationError, downgrade};
-pub use object::{Object, ObjectError, Settings, young_flows};
+pub use object::{Object, ObjectError, Settings, new_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
 

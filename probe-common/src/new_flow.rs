@@ -1,4 +1,4 @@
-//! Young flows: those in which one side has not spoken yet, and all others in
+//! New flows: those in which one side has not spoken yet, and all others in
 //! their first second.
 //!
 //! Most connections are short. Entries in the flow tables of [`crate::flow`],
@@ -7,18 +7,18 @@
 //! for both of its directions, and to make one is to write it.
 //!
 //! The array is cut into sets of [`WAYS`] elements. The client's address and port
-//! say which set; they are the same in both directions, except in flows that are
-//! [odd](Young::is_odd): these have a second element, an alias, where their
-//! replies look. What is known of all elements of a set in a word or two is held
+//! say which set; they are the same in both directions, except in flows with
+//! [asymmetric replies](NewFlow::has_asymmetric_reply): these have a second element, under
+//! the reply key ([`REPLY_KEY`]), which leads their replies to the first one. What is known of all elements of a set in a word or two is held
 //! apart, in a [`Set`] of one cache line.
 //!
 //! A set that is full gives the place of its oldest flow that is closed or in
 //! which one side has not spoken. A flow that lives is never lost: if more than
 //! [`MOST_LIVE`] of a set live, the oldest is moved to the flow tables. So a flood
-//! of packets from invented addresses pushes out what is no flow yet.
+//! of packets from invented addresses evicts what is no flow yet.
 //!
 //! One CPU at a time writes elements of a set. Readers do not wait: one copies an
-//! element, and then sees by [`Young::check`] whether it was written as a whole.
+//! element, and then sees by [`NewFlow::check`] whether it was written as a whole.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -34,20 +34,20 @@ use crate::parse::TCP;
 pub const WAYS: usize = 8;
 
 /// Live flows in a full set: the others' places are for handshakes. With six, and
-/// 4,000 handshakes at a time in 16,384 sets, one in some millions is pushed out.
+/// 4,000 handshakes at a time in 16,384 sets, one in some millions is evicted.
 pub const MOST_LIVE: usize = 2;
 
-/// Rank of a flow in which one side has not spoken yet, and of an alias.
+/// Rank of a flow in which one side has not spoken yet, and of an element of a reply key.
 pub const PENDING: u8 = 1;
 /// Rank of a flow that is closed by both sides, or reset.
 pub const CLOSED: u8 = 2;
 /// Rank of a flow that lives.
 pub const LIVE: u8 = 3;
 
-/// [`Young::kind`]: the endpoint is its own client.
+/// [`NewFlow::kind`]: the endpoint is its own client.
 pub const HAIRPIN: u8 = 1;
-/// [`Young::kind`]: only says where the flow's element is.
-pub const ALIAS: u8 = 2;
+/// [`NewFlow::kind`]: only says where the flow's element is.
+pub const REPLY_KEY: u8 = 2;
 
 /// The rank of a flow in that state.
 #[inline(always)]
@@ -83,7 +83,7 @@ const _: () = assert!(size_of::<Set>() == 64);
 
 /// Where in a set a new element goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Slot {
     /// Which element.
     pub way: usize,
     /// Whether a live flow is there, which must be moved before.
@@ -95,14 +95,14 @@ impl Set {
     /// [`MOST_LIVE`] live, that of the oldest of these; else that of the oldest
     /// which does not live. So there is always room for handshakes.
     #[inline(always)]
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> Slot {
         let (mut live, mut oldest_live, mut oldest) = (0, 0, 0);
         let mut way = 0;
         while way < WAYS {
             let age = self.turn.wrapping_sub(self.stamps[way]) as u32;
             let worth = age << 3 | way as u32;
             if self.tags[way] == 0 {
-                return Place { way, live: false };
+                return Slot { way, live: false };
             }
             if self.ranks[way] == LIVE {
                 live += 1;
@@ -114,7 +114,7 @@ impl Set {
         }
         let crowded = live > MOST_LIVE;
         let worth = if crowded { oldest_live } else { oldest };
-        Place { way: worth as usize & (WAYS - 1), live: crowded }
+        Slot { way: worth as usize & (WAYS - 1), live: crowded }
     }
 
     /// Gives an element a rank, as of now.
@@ -144,11 +144,11 @@ impl Home {
     }
 }
 
-/// A young flow.
+/// A new flow.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Young<A> {
-    /// [`Young::sum`] of what never changes; 0 for none.
+pub struct NewFlow<A> {
+    /// [`NewFlow::sum`] of what never changes; 0 for none.
     pub check: u32,
     /// Which endpoint it counts for.
     pub endpoint: u32,
@@ -168,7 +168,7 @@ pub struct Young<A> {
     pub reply_port: u16,
     /// IP protocol number.
     pub protocol: u8,
-    /// [`HAIRPIN`], [`ALIAS`].
+    /// [`HAIRPIN`], [`REPLY_KEY`].
     pub kind: u8,
     /// See [`Entry::state`]; [`SYNCED`] is of the endpoint's side.
     pub state: u16,
@@ -187,17 +187,17 @@ pub struct Young<A> {
     pub subset: u32,
 }
 
-const _: () = assert!(size_of::<Young<V4>>() == 60);
-const _: () = assert!(size_of::<Young<V6>>() == 96);
+const _: () = assert!(size_of::<NewFlow<V4>>() == 60);
+const _: () = assert!(size_of::<NewFlow<V6>>() == 96);
 
-impl<A: Address> Young<A> {
+impl<A: Address> NewFlow<A> {
     /// A new flow with these tuples of the client's and of the endpoint's packets.
     /// `facts` are those of the forward direction.
     #[inline(always)]
     pub fn new(key: &Tuple<A>, reply_key: &Tuple<A>, facts: &Facts) -> Self {
         // What an endpoint's side of a TCP flow counts is not known yet.
         let unspoken = if key.protocol == TCP { SYNCED } else { 0 };
-        let mut young = Self {
+        let mut new_flow = Self {
             check: 0,
             endpoint: facts.endpoint,
             client: key.src,
@@ -217,8 +217,8 @@ impl<A: Address> Young<A> {
             reply: deltas(reply_key, &key.reversed()),
             subset: facts.subset,
         };
-        young.check = young.sum();
-        young
+        new_flow.check = new_flow.sum();
+        new_flow
     }
 
     /// Has the endpoint see another port (in wire order) than the client's.
@@ -257,7 +257,7 @@ impl<A: Address> Young<A> {
     /// Whether its replies do not have the client's port and address: the
     /// endpoint sees another port, or is the client itself.
     #[inline(always)]
-    pub fn is_odd(&self) -> bool {
+    pub fn has_asymmetric_reply(&self) -> bool {
         self.kind & HAIRPIN != 0 || self.reply_port != self.client_port
     }
 
@@ -323,13 +323,13 @@ impl<A: Address> Young<A> {
 }
 
 // SAFETY: repr(C), every field is Pod, and the asserts above exclude padding.
-unsafe impl Zeroable for Young<V4> {}
+unsafe impl Zeroable for NewFlow<V4> {}
 // SAFETY: as above.
-unsafe impl Zeroable for Young<V6> {}
+unsafe impl Zeroable for NewFlow<V6> {}
 // SAFETY: as above.
-unsafe impl Pod for Young<V4> {}
+unsafe impl Pod for NewFlow<V4> {}
 // SAFETY: as above.
-unsafe impl Pod for Young<V6> {}
+unsafe impl Pod for NewFlow<V6> {}
 
 #[cfg(test)]
 mod tests {
@@ -351,7 +351,7 @@ mod tests {
     };
 
     #[test]
-    fn a_young_flow_has_the_entries_of_both_directions() {
+    fn a_new_flow_has_the_entries_of_both_directions() {
         let cases = [
             ("plain", PLAIN, FORWARD, false),
             ("with another port", Tuple { sport: 9, ..PLAIN }, FORWARD, true),
@@ -359,43 +359,47 @@ mod tests {
         ];
         for (what, to, direction, odd) in cases {
             let facts = Facts { direction, ..FACTS };
-            let young = Young::new(&KEY, &to.reversed(), &facts);
-            assert_eq!(young.entry(false), Entry::new(&KEY, &to, &facts), "{what}");
+            let new_flow = NewFlow::new(&KEY, &to.reversed(), &facts);
+            assert_eq!(new_flow.entry(false), Entry::new(&KEY, &to, &facts), "{what}");
             let facts = Facts { state: 0, sequence: 0, direction: opposite(direction), ..facts };
             let reply = Entry::new(&to.reversed(), &KEY.reversed(), &facts);
-            assert_eq!(young.entry(true), reply, "{what}");
-            assert_eq!((young.forward_key(), young.reply_key()), (KEY, to.reversed()), "{what}");
-            assert_eq!(young.is_odd(), odd, "{what}");
+            assert_eq!(new_flow.entry(true), reply, "{what}");
+            assert_eq!(
+                (new_flow.forward_key(), new_flow.reply_key()),
+                (KEY, to.reversed()),
+                "{what}"
+            );
+            assert_eq!(new_flow.has_asymmetric_reply(), asymmetric, "{what}");
         }
     }
 
     #[test]
     fn a_flow_that_was_not_written_as_a_whole_is_seen_as_such() {
-        let young = Young::new(&KEY, &PLAIN.reversed(), &FACTS);
-        assert!(young.is_whole());
-        type Damage = fn(&mut Young<V4>);
+        let new_flow = NewFlow::new(&KEY, &PLAIN.reversed(), &FACTS);
+        assert!(new_flow.is_whole());
+        type Damage = fn(&mut NewFlow<V4>);
         let damaged: [(&str, Damage); 11] = [
-            ("client", |y| y.client.0 ^= 1 << 31),
-            ("service", |y| y.service.0 ^= 1),
-            ("address", |y| y.address.0 ^= 1 << 8),
-            ("client's port", |y| y.client_port ^= 1 << 15),
-            ("service's port", |y| y.service_port ^= 1),
-            ("endpoint's port", |y| y.endpoint_port ^= 1),
-            ("reply port", |y| y.reply_port ^= 1 << 7),
-            ("endpoint", |y| y.endpoint ^= 1),
-            ("subset", |y| y.subset ^= 1),
-            ("created", |y| y.created ^= 1),
-            ("kind", |y| y.kind ^= ALIAS),
+            ("client", |flow| flow.client.0 ^= 1 << 31),
+            ("service", |flow| flow.service.0 ^= 1),
+            ("address", |flow| flow.address.0 ^= 1 << 8),
+            ("client's port", |flow| flow.client_port ^= 1 << 15),
+            ("service's port", |flow| flow.service_port ^= 1),
+            ("endpoint's port", |flow| flow.endpoint_port ^= 1),
+            ("reply port", |flow| flow.reply_port ^= 1 << 7),
+            ("endpoint", |flow| flow.endpoint ^= 1),
+            ("subset", |flow| flow.subset ^= 1),
+            ("created", |flow| flow.created ^= 1),
+            ("kind", |flow| flow.kind ^= REPLY_KEY),
         ];
         for (what, damage) in damaged {
-            let mut other = young;
+            let mut other = new_flow;
             damage(&mut other);
             assert!(!other.is_whole(), "{what}");
         }
-        let mut lived = young;
+        let mut lived = new_flow;
         (lived.state, lived.seen, lived.sequences) = (ESTABLISHED, 99, [98, 97]);
         assert!(lived.is_whole(), "what changes is not summed up");
-        assert!(!Young::<V4>::zeroed().is_whole(), "an empty element is none");
+        assert!(!NewFlow::<V4>::zeroed().is_whole(), "an empty element is none");
     }
 
     #[test]
@@ -441,7 +445,7 @@ mod tests {
             ("of eight that live, the oldest", with(8, &[(7, (LIVE, 51))]), 7, true),
         ];
         for (what, set, way, live) in cases {
-            assert_eq!(set.place(), Place { way, live }, "{what}");
+            assert_eq!(set.place(), Slot { way, live }, "{what}");
         }
     }
 
@@ -451,7 +455,7 @@ mod tests {
         // More than 2^16, so that the count wraps around.
         for n in 0..70_000 {
             let place = set.place();
-            assert_eq!(place, Place { way: n % WAYS, live: false }, "flow {n}");
+            assert_eq!(place, Slot { way: n % WAYS, live: false }, "flow {n}");
             set.tags[place.way] = 1;
             set.mark(place.way, PENDING);
         }
