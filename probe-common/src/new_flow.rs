@@ -357,7 +357,7 @@ mod tests {
             ("with another port", Tuple { sport: 9, ..PLAIN }, FORWARD, true),
             ("hairpin", Tuple { src: V4(2), dst: V4(1), sport: 7, ..KEY }, FORWARD_HAIRPIN, true),
         ];
-        for (what, to, direction, odd) in cases {
+        for (what, to, direction, asymmetric) in cases {
             let facts = Facts { direction, ..FACTS };
             let new_flow = NewFlow::new(&KEY, &to.reversed(), &facts);
             assert_eq!(new_flow.entry(false), Entry::new(&KEY, &to, &facts), "{what}");
