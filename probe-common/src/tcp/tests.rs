@@ -139,6 +139,15 @@ fn a_handshake_is_refused_by_who_confirms_it() {
         ],
     );
     play(
+        "ended by its endpoint, only from where the answer came",
+        begun,
+        &[
+            (E, SYN | ACK, SERVER, CLIENT + 1, ANSWERED),
+            (E, FIN | ACK, 5_000_000, CLIENT + 1, ANSWERED),
+            (E, FIN | ACK, NEXT, CLIENT + 1, ANSWERED | FIN_ENDPOINT),
+        ],
+    );
+    play(
         "given up by its client",
         begun,
         &[
@@ -245,6 +254,9 @@ fn flows_from_their_middle() {
     ];
     let flow = play("goes on", Flow::adopted(5000), &rows);
     assert_eq!(flow.numbers, [5020, 900]);
+    let unconfirmed =
+        [(E, ACK, 900, 5000, ADOPTED | ANSWERED), (C, ACK, 5000, 0x8000_0000, ADOPTED | LIVE)];
+    play("its client confirms what was sent before", Flow::adopted(5000), &unconfirmed);
     play("refused", Flow::adopted(5000), &[(E, RST, 900, 0, ADOPTED | RESET)]);
     let ended = [(E, FIN | ACK, 900, 5000, ADOPTED | ANSWERED | FIN_ENDPOINT)];
     play("ended by the endpoint's first word", Flow::adopted(5000), &ended);
@@ -270,6 +282,9 @@ fn numbers_are_noted_by_strides_or_each() {
         let fin = seen(known, FIN | ACK, sequence, Noting::Strides);
         assert_eq!(fin, each, "FIN at {sequence}");
     }
+    let reset = Known { state: known.state | RESET, ..known };
+    let noted = seen(reset, ACK, 999, Noting::Strides);
+    assert_eq!(noted, Some(999), "of a client that goes on");
     // Of a side of which nothing is known, any number is the first one.
     let unknown = Known { state: LIVE, own: 0, other: 0 };
     let change = transition(
