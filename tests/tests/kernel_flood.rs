@@ -257,9 +257,9 @@ fn assert_only_these_live(
     assert_eq!(census.live, 2 * live.len(), "{}: {census:?}", stage.what);
     assert!(census.honest <= 2 * honest as usize, "{}: {census:?}", stage.what);
     assert!(census.invented <= 2 * invented as usize, "{}: {census:?}", stage.what);
-    let [entries, new_flows] = stage.node.entries();
+    let [entries, elements] = stage.node.entries();
     let room = [2 * FLOWS, new_flows(FLOWS)].map(|room| room as usize);
-    assert!(entries <= room[0] && new_flows <= room[1], "{}: {entries}, {new_flows}", stage.what);
+    assert!(entries <= room[0] && elements <= room[1], "{}: {entries}, {elements}", stage.what);
     census
 }
 
