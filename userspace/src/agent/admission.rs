@@ -184,7 +184,7 @@ mod tests {
             let mut truth = Truth::default().awaiting_cluster(Policy::default(), false);
             let kept = Kept::default();
             let now = std::time::SystemTime::UNIX_EPOCH.into();
-            truth.accept(truth.load_files(&kept, &crate::source::Files::default(), now));
+            truth.accept(truth.load_files(&kept, &crate::resource::Files::default(), now));
             let ledger = Ledger::new(Capacity { splits, endpoints, chunks: 1024 });
             Self { truth, kept, ledger }
         }

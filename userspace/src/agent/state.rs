@@ -21,10 +21,12 @@ use crate::api::types::FastPathView;
 use crate::config::{self, AgentConfig, Kubernetes, Mode};
 use crate::datapath::{Claim, Clock, Counters, Feature, Flows, Idle, Pins};
 use crate::fast_path::Choice;
+use crate::files;
 use crate::interfaces::Event;
 use crate::model::{Desired, Name, Split};
 use crate::plan::Change;
-use crate::source::{self, Files, Problem};
+use crate::resource::Files;
+use crate::source::Problem;
 use crate::store::Store;
 use crate::truth::{Batch, SplitChange, Step, Time, Truth};
 
@@ -250,7 +252,7 @@ impl State {
     pub fn reload(&self) -> Result<()> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // Megabytes take a second: nobody waits for the lock meanwhile.
-        *files = source::load_files(&self.resources, &files);
+        *files = files::load_files(&self.resources, &files);
         let result = self.lock().reload(&files);
         give_back();
         self.changed.notify_one();

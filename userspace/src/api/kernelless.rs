@@ -23,7 +23,7 @@ use crate::access::Access;
 use crate::http::Limits;
 use crate::model::{Key, Name, Split, total_weight};
 use crate::resource::Declarations;
-use crate::source::Files;
+use crate::resource::Files;
 use crate::store::Store;
 use crate::truth::{Author, Guard, Refusal, Step, Time, Truth};
 

@@ -24,20 +24,22 @@ async fn weir(running: &Running, line: &str) -> Result<String, String> {
     let directory = running.directory.path().display().to_string();
     let words = line.split(' ').map(|word| word.replace("$D", &directory));
     let cli = Cli::try_parse_from(["weir".to_owned()].into_iter().chain(words)).expect(line);
-    let mut out = Vec::new();
-    let result = match cli.action() {
-        Ok(Action::Ask(Asked::Question(question))) => {
-            ask(&Client::new(&running.socket), question, &mut out).await
-        }
-        Ok(Action::Ask(Asked::Seeing(seeing))) => {
-            see(Client::new(&running.socket), seeing, &mut out).await.map(|()| EXIT_DONE)
-        }
-        other => panic!("{line}: {other:?}"),
-    };
-    match result {
-        Ok(_) => Ok(String::from_utf8(out).unwrap().replace(&directory, "$D")),
-        Err(error) => Err(format!("{error:#}").replace(&directory, "$D")),
+    match run(running, cli).await {
+        (Ok(_), out) => Ok(out.replace(&directory, "$D")),
+        (Err(failure), _) => Err(format!("{:#}", failure.error).replace(&directory, "$D")),
     }
+}
+
+/// The exit code, and what is printed. A command has a thread and a runtime of its own.
+async fn run(running: &Running, cli: Cli) -> (Result<u8, Failure>, String) {
+    let (_, command) = cli.checked().unwrap();
+    let client = Client::new(&running.socket);
+    let command = move || {
+        let mut out = Vec::new();
+        let result = command.run(&client, &mut out, &mut io::stderr());
+        (result, String::from_utf8(out).unwrap())
+    };
+    tokio::task::spawn_blocking(command).await.unwrap()
 }
 
 fn write(running: &Running, name: &str, text: &str) {
@@ -152,13 +154,11 @@ VERSION  TIME                      CAUSE     {:wide$}  FROM         TO          
 async fn a_diff_tells_scripts_whether_there_is_one() {
     let running = start("");
     write(&running, "a.yaml", FILE);
-    let file = running.directory.path().join("a.yaml");
+    let file = running.directory.path().join("a.yaml").display().to_string();
     for (expected, apply) in [(EXIT_DIFFERENT, true), (EXIT_DONE, false)] {
-        let files = Files { files: vec![file.clone()] };
-        let output = Output { format: Format::Table };
-        let diff = Question::Diff(DiffArgs { files, output });
-        let code = ask(&Client::new(&running.socket), diff, &mut Vec::new()).await.unwrap();
-        assert_eq!(code, expected);
+        let diff = Cli::try_parse_from(["weir", "diff", "-f", &file]).unwrap();
+        let (code, _) = run(&running, diff).await;
+        assert_eq!(code.unwrap(), expected);
         if apply {
             weir(&running, "apply -f $D/a.yaml").await.unwrap();
         }

@@ -20,6 +20,7 @@ mod interfaces;
 mod kernel;
 mod log;
 mod mapped;
+#[cfg(test)]
 mod memory;
 mod migration;
 mod network;
@@ -45,12 +46,15 @@ pub use hooks::{
 pub use interfaces::Interfaces;
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
+#[cfg(test)]
 pub use memory::Memory;
 pub use migration::{MigrationError, downgrade};
 pub use object::{Object, ObjectError, Settings, young_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
 pub use strangers::{netfilter_links, other_at_ingress, other_behind, others_at_egress};
+
+pub use aya::programs::TcAttachType;
 
 use crate::plan::{Op, Snapshot};
 

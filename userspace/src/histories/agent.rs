@@ -15,7 +15,7 @@ use crate::datapath::{Datapath as _, Memory};
 use crate::model::{Desired, Key, Name, ServiceAddress};
 use crate::plan::{self, Capacity, Change, EndpointState, Ledger, Op, Plan};
 use crate::resource::{self, DEFAULT_NAMESPACE};
-use crate::source::{FileRead, Files};
+use crate::resource::{FileRead, Files};
 use crate::truth::{Guard, Kept, Step, Time, Truth};
 
 const CAPACITY: Capacity = Capacity { splits: 64, endpoints: 512, chunks: 1024 };

@@ -189,7 +189,7 @@ fn moves(subsets: &[SubsetDifference], redrawn: bool) -> Vec<Move> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::resolve;
+    use crate::resource::resolve;
 
     fn desired(splits: &[&str]) -> Desired {
         let text: Vec<String> = splits
