@@ -38,18 +38,18 @@ const ROOMS: &[(&str, &[&str])] = &[
             "resource",
             "source",
             "store",
-            "truth",
+            "desired",
         ],
     ),
-    ("api", &["access", "directory", "http", "model", "resource", "source", "truth"]),
+    ("api", &["access", "directory", "http", "model", "resource", "source", "desired"]),
     (
         "cli",
         &[
             "agent", "api", "config", "doctor", "files", "model", "rates", "resource", "source",
-            "top", "truth",
+            "top", "desired",
         ],
     ),
-    ("cluster", &["config", "directory", "resource", "source", "truth"]),
+    ("cluster", &["config", "directory", "resource", "source", "desired"]),
     ("config", &["access", "files", "resource", "source"]),
     ("conntrack", &["netlink"]),
     ("datapath", &["conntrack", "directory", "explain", "model", "plan"]),
@@ -69,17 +69,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rates", &["api"]),
     ("resource", &["model", "source"]),
     ("source", &["model"]),
-    ("store", &["directory", "truth"]),
+    ("store", &["directory", "desired"]),
     ("table", &[]),
     ("top", &["api", "rates"]),
-    ("truth", &["model", "resource", "source", "table"]),
+    ("desired", &["model", "resource", "source", "table"]),
 ];
 
 /// Rooms that are tests as a whole.
 const OF_TESTS: &[&str] = &["histories"];
 
 /// Rooms that know no file, no clock, no network and no kernel.
-const PURE: &[&str] = &["explain", "model", "plan", "resource", "source", "table", "truth"];
+const PURE: &[&str] = &["explain", "model", "plan", "resource", "source", "table", "desired"];
 
 /// What pure rooms do not use, by how its path begins.
 const IMPURE: &[&str] = &[

@@ -8,12 +8,12 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use super::Labels;
-use super::check::Check;
 use super::core::{EndpointSlice, Pod, Service};
-use super::gateway::{Gateway, ReferenceGrant, Route};
+use super::gateway::{Gateway, GatewayRoute, ReferenceGrant};
 use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind, Said};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
 use super::table::{self, Unknown};
+use super::validator::DocumentValidator;
 use crate::model::{Key, Protocol, Split, is_label};
 use crate::source::{FieldPath, IN_CLUSTER, Located, Node, Problem, Spot, document, documents};
 
@@ -55,7 +55,7 @@ pub(super) enum Body {
     Workload(Workload),
     IstioGateway(istio::Gateway),
     Gateway(Gateway),
-    Route(Route),
+    Route(GatewayRoute),
     Grant(ReferenceGrant),
     /// Of a Service or a ServiceEntry.
     Service(Service),
@@ -151,7 +151,7 @@ pub struct Documents {
     /// What is to be said about documents that are passed over.
     pub notes: Vec<Problem>,
     /// The others, as far as they say what they are, and their labels.
-    pub refused: BTreeMap<Id, BTreeMap<String, String>>,
+    pub rejected: BTreeMap<Id, BTreeMap<String, String>>,
     /// Whether some may be there that do not even say what they are.
     pub unnamed: bool,
 }
@@ -185,7 +185,7 @@ pub fn declarations<N: AsRef<str>, T: AsRef<str>>(
     for (file, text) in files {
         let mut all = Documents::default();
         let mut texts = Vec::new();
-        read_into(&mut all, (file.as_ref(), text.as_ref()), Unknown::Refused, |node| {
+        read_into(&mut all, (file.as_ref(), text.as_ref()), Unknown::Rejected, |node| {
             texts.push(document::canonical(&node.value));
         });
         for (document, text) in all.documents.into_iter().zip(texts) {
@@ -242,7 +242,7 @@ pub(crate) fn read_applied(key: &Key, json: &str) -> Result<Document, Problem> {
 /// Reads the documents of a text; `file` is what problems name.
 pub fn read(file: &str, text: &str) -> Documents {
     let mut all = Documents::default();
-    read_into(&mut all, (file, text), Unknown::Refused, |_| {});
+    read_into(&mut all, (file, text), Unknown::Rejected, |_| {});
     all
 }
 
@@ -251,7 +251,7 @@ pub fn read(file: &str, text: &str) -> Documents {
 pub fn read_object(json: &str) -> Documents {
     let mut all = Documents::default();
     read_into(&mut all, (IN_CLUSTER, json), Unknown::Noted, |_| {});
-    let ids = all.documents.iter().map(|document| &document.id).chain(all.refused.keys());
+    let ids = all.documents.iter().map(|document| &document.id).chain(all.rejected.keys());
     let what = ids.map(|id| format!("{IN_CLUSTER} {}", id.key())).next();
     let what: Arc<str> = what.unwrap_or_else(|| IN_CLUSTER.to_owned()).into();
     let placed = |document: &Arc<Document>| {
@@ -313,14 +313,19 @@ fn split(all: &mut Documents, node: Node<'_>, good: &mut impl FnMut(&Node<'_>)) 
             let text = |key| node.value.get("metadata").and_then(|m| m.get(key)?.as_str());
             let name = text("name").map(|name| document::split_name(name, text("namespace")));
             all.unnamed |= name.is_none();
-            all.refused.extend(name.map(|name| (id(name), Labels::new())));
+            all.rejected.extend(name.map(|name| (id(name), Labels::new())));
             all.problems.extend(problems);
         }
     }
 }
 
-fn check<'a>(node: &'a Node<'a>) -> Check<'a> {
-    Check { node, namespace: DEFAULT_NAMESPACE, problems: Vec::new(), notes: Vec::new() }
+fn check<'a>(node: &'a Node<'a>) -> DocumentValidator<'a> {
+    DocumentValidator {
+        node,
+        namespace: DEFAULT_NAMESPACE,
+        problems: Vec::new(),
+        notes: Vec::new(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -335,17 +340,17 @@ fn resource(
     good: &mut impl FnMut(&Node<'_>),
 ) {
     let table::Found { problems, notes } = table::check(&node, kind, unknown);
-    let mut check = Check { problems, notes, ..check(&node) };
+    let mut check = DocumentValidator { problems, notes, ..check(&node) };
     let Some((id, labels)) = header(&mut check, kind) else {
         all.problems.extend(check.problems);
         all.unnamed = true;
         return;
     };
     let in_namespace = if id.namespace.is_empty() { DEFAULT_NAMESPACE } else { &id.namespace };
-    let Check { problems, notes, .. } = check;
-    let mut check = Check { node: &node, namespace: in_namespace, problems, notes };
+    let DocumentValidator { problems, notes, .. } = check;
+    let mut check = DocumentValidator { node: &node, namespace: in_namespace, problems, notes };
     let body = body(&mut check, kind, &labels);
-    let Check { problems, notes, .. } = check;
+    let DocumentValidator { problems, notes, .. } = check;
     match body {
         Some(body) if problems.is_empty() => {
             good(&node);
@@ -357,7 +362,7 @@ fn resource(
             all.documents.push(Arc::new(document));
         }
         _ => {
-            all.refused.insert(id, labels);
+            all.rejected.insert(id, labels);
             all.problems.extend(problems);
         }
     }
@@ -383,7 +388,7 @@ fn exported(node: &Node<'_>, id: &Id) -> Option<Arc<BTreeSet<String>>> {
     Some(Arc::new(named.into_iter().map(full).collect()))
 }
 
-fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {
+fn header(check: &mut DocumentValidator<'_>, kind: Kind) -> Option<(Id, Labels)> {
     let Header { metadata } = check.typed()?;
     let Some(text) = metadata.name else {
         check.problem(&name(), "missing required field");
@@ -415,7 +420,7 @@ fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {
     Some((id, metadata.labels.unwrap_or_default().into_iter().collect::<BTreeMap<_, _>>()))
 }
 
-fn body(check: &mut Check<'_>, kind: Kind, labels: &Labels) -> Option<Body> {
+fn body(check: &mut DocumentValidator<'_>, kind: Kind, labels: &Labels) -> Option<Body> {
     Some(match kind {
         Kind::VirtualService => Body::VirtualService(VirtualService::read(check)?),
         Kind::DestinationRule => Body::DestinationRule(DestinationRule::read(check)?),
@@ -423,8 +428,8 @@ fn body(check: &mut Check<'_>, kind: Kind, labels: &Labels) -> Option<Body> {
         Kind::WorkloadEntry => Body::Workload(Workload::read(check, labels)?),
         Kind::IstioGateway => Body::IstioGateway(istio::Gateway::read(check)?),
         Kind::Gateway => Body::Gateway(Gateway::read(check)?),
-        Kind::TcpRoute => Body::Route(Route::read(check, Protocol::Tcp)?),
-        Kind::UdpRoute => Body::Route(Route::read(check, Protocol::Udp)?),
+        Kind::TcpRoute => Body::Route(GatewayRoute::read(check, Protocol::Tcp)?),
+        Kind::UdpRoute => Body::Route(GatewayRoute::read(check, Protocol::Udp)?),
         Kind::ReferenceGrant => Body::Grant(ReferenceGrant::read(check)?),
         Kind::Service => Body::Service(Service::read(check)?),
         Kind::EndpointSlice => Body::Slice(EndpointSlice::read(check)?),

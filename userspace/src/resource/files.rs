@@ -17,7 +17,7 @@ pub struct Files {
     pub unreadable: BTreeSet<String>,
     /// Whether it is not even known which files there are.
     pub unlisted: bool,
-    /// Something that the system has refused, and may do later without a change of any file.
+    /// Something that the system has rejected, and may do later without a change of any file.
     pub failed: Option<Problem>,
 }
 

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use crate::model::{Affinity, Protocol};
 use crate::resource::Labels;
-use crate::resource::check::Check;
 use crate::resource::host::Host;
 use crate::resource::istio::Workload;
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 
 /// What clients connect to and routes lead to.
@@ -78,12 +78,12 @@ impl Service {
     }
 
     /// Of a Kubernetes Service.
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
+    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
         let raw: v1::Service = check.typed()?;
         let (name, spec) = (raw.metadata.name?, raw.spec.unwrap_or_default());
         let at = FieldPath::of("spec");
         if spec.type_.as_deref() == Some("ExternalName") {
-            let message = "refused: weir resolves no names, expected a Service with endpoints";
+            let message = "rejected: weir resolves no names, expected a Service with endpoints";
             check.problem(&at.key("type"), message);
         }
         if let Some("NodePort" | "LoadBalancer") = spec.type_.as_deref() {
@@ -114,7 +114,7 @@ impl Service {
     }
 }
 
-fn addresses(check: &mut Check<'_>, spec: &v1::ServiceSpec) -> Vec<Address> {
+fn addresses(check: &mut DocumentValidator<'_>, spec: &v1::ServiceSpec) -> Vec<Address> {
     let at = FieldPath::of("spec");
     let many = spec.cluster_ips.iter().flatten().enumerate();
     let mut texts: Vec<_> =
@@ -138,7 +138,7 @@ fn addresses(check: &mut Check<'_>, spec: &v1::ServiceSpec) -> Vec<Address> {
     found
 }
 
-fn port(check: &mut Check<'_>, at: &FieldPath, raw: &v1::ServicePort) -> Option<Port> {
+fn port(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &v1::ServicePort) -> Option<Port> {
     let protocol = match raw.protocol.as_deref() {
         None | Some("TCP") => Protocol::Tcp,
         Some("UDP") => Protocol::Udp,
@@ -166,7 +166,7 @@ fn port(check: &mut Check<'_>, at: &FieldPath, raw: &v1::ServicePort) -> Option<
 }
 
 /// Ports are told apart by name and by number and protocol.
-fn unique(check: &mut Check<'_>, at: &FieldPath, ports: &[Port]) {
+fn unique(check: &mut DocumentValidator<'_>, at: &FieldPath, ports: &[Port]) {
     for (index, port) in ports.iter().enumerate() {
         let before = &ports[..index];
         if before.iter().any(|other| (other.number, other.protocol) == (port.number, port.protocol))

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use crate::model::Name;
 use crate::resource::Labels;
-use crate::resource::check::Check;
 use crate::resource::host::Host;
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 
 /// The subsets of a host.
@@ -27,7 +27,7 @@ pub(in crate::resource) struct Subset {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawDestinationRule {
     spec: Raw,
 }
 
@@ -76,8 +76,8 @@ struct Tls {
 }
 
 impl DestinationRule {
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
-        let Document { spec: raw } = check.typed()?;
+    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
+        let RawDestinationRule { spec: raw } = check.typed()?;
         let spec = FieldPath::of("spec");
         let host = check.keep(&spec.key("host"), Host::parse(&raw.host, check.namespace));
         let policy = raw.traffic_policy.as_ref();
@@ -99,12 +99,12 @@ impl DestinationRule {
 }
 
 /// Whether a policy asks for client affinity, if it says anything about it.
-fn affinity(check: &mut Check<'_>, at: &FieldPath, policy: &Policy) -> Option<bool> {
+fn affinity(check: &mut DocumentValidator<'_>, at: &FieldPath, policy: &Policy) -> Option<bool> {
     let mode =
         policy.tls.as_ref().map_or("DISABLE", |tls| tls.mode.as_deref().unwrap_or("DISABLE"));
     if mode != "DISABLE" {
         let message = format!(
-            "refused: layer 4 cannot originate TLS, so not \"{mode}\"; expected \"DISABLE\""
+            "rejected: layer 4 cannot originate TLS, so not \"{mode}\"; expected \"DISABLE\""
         );
         check.problem(&at.key("tls").key("mode"), message);
     }
@@ -116,7 +116,7 @@ fn affinity(check: &mut Check<'_>, at: &FieldPath, policy: &Policy) -> Option<bo
             check.note(&at.key("simple"), "no effect: the endpoints of a subset share evenly");
         }
         Some("PASSTHROUGH") => {
-            let message = "refused: with \"PASSTHROUGH\" there is nothing to steer";
+            let message = "rejected: with \"PASSTHROUGH\" there is nothing to steer";
             check.problem(&at.key("simple"), message);
         }
         Some(other) => {

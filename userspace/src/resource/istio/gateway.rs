@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use crate::model::Protocol;
 use crate::resource::Labels;
-use crate::resource::check::Check;
 use crate::resource::core::{App, PROTOCOLS, app_of_protocol};
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
@@ -25,7 +25,7 @@ pub(in crate::resource) struct Server {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawGateway {
     spec: Raw,
 }
 
@@ -51,8 +51,8 @@ struct RawPort {
 }
 
 impl Gateway {
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
-        let Document { spec: raw } = check.typed()?;
+    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
+        let RawGateway { spec: raw } = check.typed()?;
         let spec = FieldPath::of("spec");
         if raw.selector.is_empty() {
             let message = "empty, expected labels that Services select by: those of the whole mesh would have the ports";
@@ -76,12 +76,12 @@ impl Gateway {
     }
 }
 
-fn server(check: &mut Check<'_>, at: &FieldPath, raw: &RawServer) -> Option<Server> {
+fn server(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &RawServer) -> Option<Server> {
     for (index, host) in raw.hosts.iter().enumerate() {
         // "*", "*/*" and "NAMESPACE/*" are all hosts.
         if !matches!(host.rsplit_once('/').map_or(host.as_str(), |(_, host)| host), "*") {
             let message = format!(
-                "refused: layer 4 cannot tell hosts apart, so not \"{host}\"; expected \"*\""
+                "rejected: layer 4 cannot tell hosts apart, so not \"{host}\"; expected \"*\""
             );
             check.problem(&at.key("hosts").index(index), message);
         }
@@ -92,7 +92,7 @@ fn server(check: &mut Check<'_>, at: &FieldPath, raw: &RawServer) -> Option<Serv
     let app = match app_of_protocol(text) {
         Some(_) if matches!(text.to_ascii_uppercase().as_str(), "HTTPS" | "TLS") => {
             let message = format!(
-                "refused: layer 4 can neither end TLS nor match its server names, so not \"{text}\"; expected \"TCP\" or \"HTTP\""
+                "rejected: layer 4 can neither end TLS nor match its server names, so not \"{text}\"; expected \"TCP\" or \"HTTP\""
             );
             check.problem(&here, message);
             return None;

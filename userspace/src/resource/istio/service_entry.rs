@@ -5,16 +5,16 @@ use serde::Deserialize;
 use super::workload_entry::{Raw as RawWorkload, Workload};
 use crate::model::{Affinity, Protocol};
 use crate::resource::Labels;
-use crate::resource::check::Check;
 use crate::resource::core::{
     Address, Endpoints, PROTOCOLS, Port, Service, Target, app_of_port, app_of_protocol,
 };
 use crate::resource::host::Host;
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
 #[derive(Deserialize)]
-struct Document {
+struct RawServiceEntry {
     spec: Raw,
 }
 
@@ -49,8 +49,8 @@ struct Selector {
 }
 
 /// The service that a ServiceEntry describes.
-pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Service> {
-    let Document { spec: raw } = check.typed()?;
+pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Service> {
+    let RawServiceEntry { spec: raw } = check.typed()?;
     let spec = FieldPath::of("spec");
     resolution(check, &spec.key("resolution"), raw.resolution.as_deref());
     let host = host(check, &spec.key("hosts"), &raw.hosts);
@@ -61,7 +61,7 @@ pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Service> {
         let single = text.strip_suffix(if text.contains(':') { "/128" } else { "/32" });
         if single.is_none() && text.contains('/') {
             let message = format!(
-                "refused: \"{text}\" is a range, but a split has one address; expected an IP address"
+                "rejected: \"{text}\" is a range, but a split has one address; expected an IP address"
             );
             check.problem(&at, message);
             continue;
@@ -115,19 +115,19 @@ pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Service> {
     })
 }
 
-fn resolution(check: &mut Check<'_>, at: &FieldPath, text: Option<&str>) {
+fn resolution(check: &mut DocumentValidator<'_>, at: &FieldPath, text: Option<&str>) {
     let message = match text {
         Some("STATIC") => return,
         None => "missing required field, expected \"STATIC\" (the default, NONE, has no endpoints to steer to)".to_owned(),
         Some(other @ ("NONE" | "DNS" | "DNS_ROUND_ROBIN" | "DYNAMIC_DNS")) => {
-            format!("refused: weir resolves no names, so not \"{other}\"; expected \"STATIC\"")
+            format!("rejected: weir resolves no names, so not \"{other}\"; expected \"STATIC\"")
         }
         Some(other) => format!("\"{other}\" is unknown, expected \"STATIC\""),
     };
     check.problem(at, message);
 }
 
-fn host(check: &mut Check<'_>, at: &FieldPath, hosts: &[String]) -> Option<Host> {
+fn host(check: &mut DocumentValidator<'_>, at: &FieldPath, hosts: &[String]) -> Option<Host> {
     match hosts {
         [host] => check.keep(&at.index(0), Host::parse(host, check.namespace)),
         [] => {
@@ -135,14 +135,14 @@ fn host(check: &mut Check<'_>, at: &FieldPath, hosts: &[String]) -> Option<Host>
             None
         }
         _ => {
-            let message = "refused: layer 4 cannot tell apart hosts with the same addresses; expected one host";
+            let message = "rejected: layer 4 cannot tell apart hosts with the same addresses; expected one host";
             check.problem(&at.index(1), message);
             None
         }
     }
 }
 
-fn port(check: &mut Check<'_>, at: &FieldPath, raw: &RawPort) -> Option<Port> {
+fn port(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &RawPort) -> Option<Port> {
     let number = check.keep(&at.key("number"), raw.number.get());
     let target = match raw.target_port {
         Some(target) => check.keep(&at.key("targetPort"), target.get()),

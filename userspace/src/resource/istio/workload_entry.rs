@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::resource::Labels;
-use crate::resource::check::Check;
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
@@ -20,7 +20,7 @@ pub(in crate::resource) struct Workload {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawWorkloadEntry {
     spec: Raw,
 }
 
@@ -35,8 +35,11 @@ pub(super) struct Raw {
 
 impl Workload {
     /// Of a WorkloadEntry with those labels of its own.
-    pub(in crate::resource) fn read(check: &mut Check<'_>, labels: &Labels) -> Option<Self> {
-        let document: Document = check.typed()?;
+    pub(in crate::resource) fn read(
+        check: &mut DocumentValidator<'_>,
+        labels: &Labels,
+    ) -> Option<Self> {
+        let document: RawWorkloadEntry = check.typed()?;
         let mut workload = Self::of(check, &FieldPath::of("spec"), document.spec)?;
         for (key, value) in labels {
             workload.labels.entry(key.clone()).or_insert_with(|| value.clone());
@@ -45,7 +48,7 @@ impl Workload {
     }
 
     /// Of what is written at `at`.
-    pub(super) fn of(check: &mut Check<'_>, at: &FieldPath, raw: Raw) -> Option<Self> {
+    pub(super) fn of(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: Raw) -> Option<Self> {
         let mut ports = BTreeMap::new();
         for (name, port) in raw.ports {
             let number = check.keep(&at.key("ports").key(&name), port.get());
@@ -56,7 +59,7 @@ impl Workload {
         let at = at.key("address");
         let ip = match raw.address.as_deref() {
             Some(text) if text.starts_with("unix:") => {
-                check.problem(&at, "refused: weir steers to IP addresses, not to Unix sockets");
+                check.problem(&at, "rejected: weir steers to IP addresses, not to Unix sockets");
                 None
             }
             Some(text) => check.address(&at, text),
