@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::server::{LIMITS, serve_with};
 use super::types::{
-    ApplyView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowState,
+    ApplyView, CandidateView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowState,
     FlowView, OriginView, Protocol, SplitStatsView, SplitView, StatsQuery, StatsView, StatusView,
     SubsetStatsView, SubsetView,
 };
@@ -216,8 +216,11 @@ impl Control for Agent {
             split,
             subset,
             endpoint: None,
-            hash: u64::MAX,
-            candidates: vec![],
+            hash: ExplainView::hash_text(u64::MAX),
+            candidates: vec![
+                CandidateView::new("v1", 90, 3 << 23, true),
+                CandidateView::new("v2", 0, 1 << 24, false),
+            ],
             note: None,
         })
     }

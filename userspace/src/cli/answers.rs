@@ -12,8 +12,8 @@ use super::{
 };
 use crate::api::Client;
 use crate::api::types::{
-    ApplyRequest, DeleteRequest, ExplainRequest, ObjectName, ResetQuery, RollbackRequest,
-    WeightsRequest,
+    ApplyRequest, DeleteRequest, ExplainRequest, RequestedObject, ResetQuery,
+    RollbackRequest, WeightsRequest,
 };
 
 /// What is printed, and the exit code.
@@ -45,7 +45,7 @@ pub(super) async fn diff(client: &Client, args: DiffArgs) -> Result<Answer> {
 
 pub(super) async fn delete(client: &Client, args: DeleteArgs) -> Result<Answer> {
     let objects = args.keys().map_err(anyhow::Error::msg)?;
-    let objects = objects.iter().map(ObjectName::from).collect();
+    let objects = objects.into_iter().map(RequestedObject::from).collect();
     let DeleteArgs { files, dry_run, reason, output, .. } = args;
     let request = DeleteRequest { objects, files: files::read(&files)?, dry_run };
     let view = because(client, reason.as_deref()).delete(&request).await?;

@@ -167,22 +167,17 @@ pub(super) fn explain(view: &ExplainView) -> String {
         .candidates
         .iter()
         .map(|candidate| {
-            // In Q24, as the kernel has it; people read the logarithm itself.
-            let log = candidate.log as f64 / f64::from(1 << 24);
-            let score = match candidate.score {
-                Some(score) => format!("{:.6}", score / f64::from(1 << 24)),
-                None => "-".into(),
-            };
+            let score = candidate.score.map_or_else(|| "-".into(), |score| format!("{score:.6}"));
             let chosen = if candidate.chosen { "<- least" } else { "" };
             let (name, weight) = (candidate.subset.clone(), candidate.weight.to_string());
-            [name, weight, format!("{log:.6}"), score, chosen.into()]
+            [name, weight, format!("{:.6}", candidate.log), score, chosen.into()]
         })
         .collect();
     let columns =
         [("SUBSET", Left), ("WEIGHT", Right), ("-LOG2(U)", Right), ("SCORE", Right), ("", Left)];
-    let (split, subset, hash) = (&view.split, &view.subset, view.hash);
+    let (split, subset, hash) = (&view.split, &view.subset, &view.hash);
     let mut text = format!(
-        "split:     {split}\nsubset:    {subset}\nendpoint:  {endpoint}\nhash:      {hash:#018x}\n\n{}",
+        "split:     {split}\nsubset:    {subset}\nendpoint:  {endpoint}\nhash:      {hash}\n\n{}",
         table(columns, &rows)
     );
     if let Some(note) = &view.note {
@@ -257,7 +252,7 @@ reviews: 10.1.0.7:80 of subset v1 drains for 59m 59s more: 12 live flows at the 
             split: "reviews".into(),
             subset: "v1".into(),
             endpoint: None,
-            hash: 0xabc,
+            hash: ExplainView::hash_text(0xabc),
             candidates,
         };
         let expected = "\

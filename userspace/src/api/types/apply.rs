@@ -33,7 +33,7 @@ pub struct ApplyRequest {
 pub struct DeleteRequest {
     /// Objects by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub objects: Vec<ObjectName>,
+    pub objects: Vec<RequestedObject>,
     /// Files whose documents name objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileText>,
@@ -42,9 +42,8 @@ pub struct DeleteRequest {
     pub dry_run: bool,
 }
 
-/// What an object is known by.
+/// What an object is known by, in an answer. As a part of others it says nothing of other fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct ObjectName {
     /// The kind, such as `TrafficSplit`.
     pub kind: String,
@@ -55,8 +54,27 @@ pub struct ObjectName {
     pub name: String,
 }
 
-impl From<ObjectName> for Key {
-    fn from(ObjectName { kind, namespace, name }: ObjectName) -> Self {
+/// What an object is known by, in a request, where an unknown field is a mistake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RequestedObject {
+    /// The kind, such as `TrafficSplit`.
+    pub kind: String,
+    /// The namespace; empty if the kind has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl From<RequestedObject> for Key {
+    fn from(RequestedObject { kind, namespace, name }: RequestedObject) -> Self {
+        Self { kind, namespace, name }
+    }
+}
+
+impl From<Key> for RequestedObject {
+    fn from(Key { kind, namespace, name }: Key) -> Self {
         Self { kind, namespace, name }
     }
 }

@@ -11,7 +11,7 @@ mod weights;
 
 pub use apply::{
     ApplyRequest, ApplyView, DeleteRequest, DifferenceView, FateView, FileText, MoveView,
-    ObjectName, ObjectView, SplitDifferenceView, SubsetDifferenceView,
+    ObjectName, ObjectView, RequestedObject, SplitDifferenceView, SubsetDifferenceView,
 };
 pub use documents::{ConditionView, DocumentView, OriginDocument};
 pub use flows::{FlowQuery, FlowState, FlowView, Party};
@@ -184,8 +184,9 @@ pub struct ExplainView {
     /// The endpoint; None if the subset has none, and the flow is rejected.
     #[schema(value_type = Option<String>)]
     pub endpoint: Option<SocketAddr>,
-    /// The hash of the flow, or of its client with client affinity.
-    pub hash: u64,
+    /// The hash of the flow, or of its client with client affinity: 64 bits in hexadecimal, such
+    /// as 0x00000000deadbeef.
+    pub hash: String,
     /// All subsets, in the order in which they were written.
     pub candidates: Vec<CandidateView>,
     /// What is to be known besides.
@@ -200,18 +201,27 @@ pub struct CandidateView {
     pub subset: String,
     /// Its weight.
     pub weight: u32,
-    /// -log2(u) in Q24 of its draw u.
-    pub log: u64,
+    /// -log2(u) of its draw u, a multiple of 2^-24.
+    pub log: f64,
     /// `log` over `weight`: the least wins. None for weight 0, which takes no part.
     pub score: Option<f64>,
     /// Whether it won.
     pub chosen: bool,
 }
 
+impl ExplainView {
+    /// A hash as it is written.
+    pub fn hash_text(hash: u64) -> String {
+        format!("{hash:#018x}")
+    }
+}
+
 impl CandidateView {
-    /// A candidate with the score that follows from its draw and weight.
-    pub fn new(subset: impl Into<String>, weight: u32, log: u64, chosen: bool) -> Self {
-        let score = (weight > 0).then(|| log as f64 / f64::from(weight));
+    /// A candidate with the score that follows from its weight and draw, which is -log2(u) in Q24,
+    /// as the kernel has it.
+    pub fn new(subset: impl Into<String>, weight: u32, draw: u64, chosen: bool) -> Self {
+        let log = draw as f64 / f64::from(1 << 24);
+        let score = (weight > 0).then(|| log / f64::from(weight));
         Self { subset: subset.into(), weight, log, score, chosen }
     }
 }
