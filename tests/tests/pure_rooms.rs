@@ -66,7 +66,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("netlink", &[]),
     ("plan", &["explain", "model", "table"]),
     ("privilege", &["config", "fast_path"]),
-    ("rates", &["api"]),
+    ("rates", &["api", "model"]),
     ("resource", &["model", "source"]),
     ("source", &["model"]),
     ("store", &["directory", "desired"]),

@@ -121,7 +121,7 @@ impl Snapshot {
             address: split.address().ip,
             port: split.address().port,
             protocol: split.address().protocol.into(),
-            affinity: split.affinity().to_string(),
+            settings: split.settings(),
             changed: change.map_or(0, |change| change.at.elapsed().as_secs()),
             origin: OriginView::of(&self.desired_state, &self.persisted, split.name().as_str()),
             subsets: split.subsets().iter().zip(&counted).map(subset).collect(),

@@ -102,7 +102,7 @@ impl Inner {
             address: split.address().ip,
             port: split.address().port,
             protocol: split.address().protocol.into(),
-            affinity: split.affinity().to_string(),
+            settings: split.settings(),
             changed: 0,
             origin: OriginView::of(&self.desired_state, self.store.persisted(), name),
             subsets: subsets.collect(),

@@ -167,7 +167,7 @@ mod tests {
             address: "192.0.2.1".parse().unwrap(),
             port: 80,
             protocol: crate::api::types::Protocol::Tcp,
-            affinity: "None".into(),
+            settings: Default::default(),
             changed: 0,
             origin: Default::default(),
             subsets: weights.iter().map(subset).collect(),

@@ -219,7 +219,7 @@ mod tests {
             address: "10.9.0.1".parse().unwrap(),
             port: 80,
             protocol: Protocol::Tcp,
-            affinity: "None".into(),
+            settings: Default::default(),
             changed: 1,
             origin: OriginView { source: "weir.yaml:4".into(), version: 7, ..Default::default() },
             subsets: vec![subset("v1", 80, Some(0.80123), 80123), subset("canary", 20, None, 0)],

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::api::types::{EndpointStatsView, SplitStatsView, StatsView, SubsetStatsView};
+use crate::model::Affinity;
 
 /// The splits at one time, and what happened in each second since the sample before.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,7 +111,7 @@ pub fn rates(before: Option<&StatsView>, now: &StatsView) -> Sample {
         let sum = split.subsets.iter().map(|subset| subset.flows_since_change).sum();
         let subsets = split.subsets.iter().map(|subset| {
             let old = old.get(&(&*split.name, &*subset.name)).copied().unwrap_or(&none);
-            let independent = split.affinity == "None";
+            let independent = split.settings.affinity == Affinity::None;
             subset_rates(subset, sum, independent, seconds.map(|s| between(old, subset, s)))
         });
         SplitRates {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::desired::{Difference, Fate, Move, SplitDifference, Step, SubsetDifference};
-use crate::model::Key;
+use crate::model::{Key, SplitSettings};
 
 /// A file with documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -190,12 +190,9 @@ pub struct SplitDifferenceView {
     /// The service address before and after, if it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<[String; 2]>,
-    /// The affinity before and after, if it changes.
+    /// What it is set to before and after, if that changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<[String; 2]>,
-    /// The drain time before and after in seconds, if it changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drain_seconds: Option<[u64; 2]>,
+    pub settings: Option<[SplitSettings; 2]>,
     /// All subsets of before and after.
     pub subsets: Vec<SubsetDifferenceView>,
     /// Which parts of new flows go to another subset than they would have.
@@ -210,8 +207,7 @@ impl From<&SplitDifference> for SplitDifferenceView {
         Self {
             name: split.name.to_string(),
             address: split.address.map(|(old, new)| [old.to_string(), new.to_string()]),
-            affinity: split.affinity.map(|(old, new)| [old.to_string(), new.to_string()]),
-            drain_seconds: split.drain.map(|(old, new)| [old.as_secs(), new.as_secs()]),
+            settings: split.settings.map(<[SplitSettings; 2]>::from),
             subsets: split.subsets.iter().map(Into::into).collect(),
             moves: split.moves.iter().map(Into::into).collect(),
             moved: split.moved,

@@ -31,6 +31,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::model::SplitSettings;
+
 /// The transport protocol of a request or an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -90,8 +92,8 @@ pub struct SplitView {
     pub port: u16,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// "None" or "ClientIP".
-    pub affinity: String,
+    /// What it is set to.
+    pub settings: SplitSettings,
     /// Seconds since its last change.
     pub changed: u64,
     /// Where what it is comes from.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Protocol;
-use crate::model::Split;
+use crate::model::{Split, SplitSettings};
 
 /// Whose counters to show.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
@@ -43,8 +43,8 @@ pub struct SplitStatsView {
     pub port: u16,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// "None" or "ClientIP".
-    pub affinity: String,
+    /// What it is set to.
+    pub settings: SplitSettings,
     /// The version of the last change of its weights.
     pub version: u64,
     /// Seconds since its last change, or since the agent started.
@@ -62,7 +62,7 @@ impl SplitStatsView {
             address: split.address().ip,
             port: split.address().port,
             protocol: split.address().protocol.into(),
-            affinity: split.affinity().to_string(),
+            settings: split.settings(),
             version,
             changed,
             subsets,

@@ -12,7 +12,7 @@ use probe_common::map::{
 
 use super::super::content::{Content, subsets, subsets_mut};
 use crate::datapath::identity;
-use crate::model::{ServiceAddress, is_label};
+use crate::model::{ServiceAddress, SplitSettings, is_label};
 use crate::plan::Identity;
 
 /// The longest name that is written as it is: three of them have room in an identity.
@@ -131,7 +131,8 @@ impl Down {
     fn text(&self, id: u32, identity: &Identity) -> String {
         let end = |until: &Option<u64>| until.map_or(String::new(), |until| format!(" {until}"));
         match identity {
-            Identity::Split { name: split, address, drain, until } => {
+            Identity::Split { name: split, address, settings, until } => {
+                let drain = settings.drain_seconds;
                 let (socket, protocol) = (address.socket(), address.protocol);
                 format!("{} {socket} {protocol} {drain}{}", name(split.as_str()), end(until))
             }
@@ -179,7 +180,7 @@ mod tests {
         let split = |text, port, until| Identity::Split {
             name: name(text),
             address: service(port),
-            drain: 300,
+            settings: SplitSettings::default(),
             until,
         };
         let endpoint = |port, host, subset, until| Identity::Endpoint {
