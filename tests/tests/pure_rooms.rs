@@ -106,10 +106,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("aya_log", &["datapath"]),
     ("aya_obj", &["datapath"]),
     ("axum", &["api", "http", "metrics"]),
-    ("clap", &["api", "cli"]),
+    ("cap_std", &["directory", "files"]),
+    ("clap", &["cli"]),
     ("crossterm", &["top"]),
     ("kube", &["cluster"]),
     ("ratatui", &["top"]),
+    ("rustix", &["access", "api", "datapath", "directory"]),
     ("serde_yaml", &["cli", "resource", "source"]),
 ];
 

@@ -70,10 +70,10 @@ impl Inner {
             name: subset.name.to_string(),
             weight: subset.weight,
             wanted_share: f64::from(subset.weight) / sum,
-            flows_since_change: self.stats * u64::from(subset.weight),
-            flows: self.stats * u64::from(subset.weight),
+            new_flows_since_change: self.stats * u64::from(subset.weight),
+            new_flows: self.stats * u64::from(subset.weight),
             completed: self.stats * u64::from(subset.weight),
-            active: Some(7),
+            open_flows: Some(7),
             ..SubsetStatsView::default()
         });
         let version =
@@ -90,10 +90,10 @@ impl Inner {
         let subsets = split.subsets().iter().map(|subset| SubsetView {
             name: subset.name.to_string(),
             weight: subset.weight,
-            target_share: f64::from(subset.weight) / sum,
+            wanted_share: f64::from(subset.weight) / sum,
             observed_share: None,
-            flows: 0,
-            total_flows: 0,
+            new_flows_since_change: 0,
+            new_flows: 0,
             rejected: 0,
             endpoints: Vec::new(),
         });

@@ -43,7 +43,7 @@ pub(super) fn splits(splits: &[SplitView]) -> String {
         ("SUBSET", Left),
         ("WEIGHT", Right),
         ("DEFINED", Right),
-        ("TARGET", Right),
+        ("WANTED", Right),
         ("OBSERVED", Right),
         ("FLOWS", Right),
         ("ENDPOINTS", Right),
@@ -61,9 +61,9 @@ pub(super) fn splits(splits: &[SplitView]) -> String {
                 subset.name.clone(),
                 subset.weight.to_string(),
                 defined.unwrap_or(subset.weight).to_string(),
-                share(Some(subset.target_share)),
+                share(Some(subset.wanted_share)),
                 share(subset.observed_share),
-                subset.flows.to_string(),
+                subset.new_flows_since_change.to_string(),
                 subset.endpoints.len().to_string(),
                 split.origin.version.to_string(),
                 split.origin.source.clone(),
@@ -102,8 +102,8 @@ fn said(split: &SplitView) -> Vec<String> {
 }
 
 fn drains(split: &SplitView, endpoint: &DrainingView) -> String {
-    let DrainingView { subset, address, active_flows, seconds_left } = endpoint;
-    let flows = match active_flows {
+    let DrainingView { subset, address, open_flows, seconds_left } = endpoint;
+    let flows = match open_flows {
         None => "its flows are not counted yet".to_owned(),
         Some(1) => "1 live flow at the last count".to_owned(),
         Some(count) => format!("{count} live flows at the last count"),
@@ -194,7 +194,7 @@ mod tests {
     fn subset(name: &str, weight: u32, observed_share: Option<f64>, flows: u64) -> SubsetView {
         let endpoint = EndpointView {
             address: "10.0.0.1:80".parse().unwrap(),
-            flows,
+            new_flows: flows,
             packets_forward: 0,
             bytes_forward: 0,
             packets_reply: 0,
@@ -203,10 +203,10 @@ mod tests {
         SubsetView {
             name: name.into(),
             weight,
-            target_share: f64::from(weight) / 100.0,
+            wanted_share: f64::from(weight) / 100.0,
             observed_share,
-            flows,
-            total_flows: flows,
+            new_flows_since_change: flows,
+            new_flows: flows,
             rejected: 0,
             endpoints: vec![endpoint],
         }
@@ -226,12 +226,12 @@ mod tests {
             draining: vec![DrainingView {
                 subset: "v1".into(),
                 address: "10.1.0.7:80".parse().unwrap(),
-                active_flows: Some(12),
+                open_flows: Some(12),
                 seconds_left: 3599,
             }],
         };
         let expected = "\
-NAME     SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
+NAME     SUBSET  WEIGHT  DEFINED  WANTED  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
 reviews  v1          80       80  80.00%    80.12%  80123          1        7  weir.yaml:4
 reviews  canary      20       20  20.00%         -      0          1        7  weir.yaml:4
 

@@ -194,13 +194,13 @@ fn maps(view: &StatusView) -> String {
 fn flows(view: &StatusView) -> String {
     let row = |of: &FlowTableView| {
         let number = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        let used = of.active.map(|active| active as f64 / of.limit as f64);
+        let used = of.open_flows.map(|open| open as f64 / of.limit as f64);
         let table = format!("{} {}", of.family, of.table);
-        [table, number(of.active), number(of.over), of.limit.to_string(), share(used)]
+        [table, number(of.open_flows), number(of.over), of.limit.to_string(), share(used)]
     };
     let columns = [
         ("FLOW TABLE", Left),
-        ("ACTIVE", Right),
+        ("OPEN", Right),
         ("OVER", Right),
         ("LIMIT", Right),
         ("USE", Right),
@@ -324,9 +324,9 @@ tcx      no     filters
 MAP     USED  LIMIT    USE
 splits     3   1024  0.29%
 
-FLOW TABLE    ACTIVE  OVER  LIMIT     USE
-ipv4 live        500   500   2000  25.00%
-ipv4 pending       -     -   2000       -
+FLOW TABLE    OPEN  OVER  LIMIT     USE
+ipv4 live      500   500   2000  25.00%
+ipv4 pending     -     -   2000       -
 (counted at 1970-01-01T00:00:02.000Z)
 ipv4 live is full since 1970-01-01T00:00:01.500Z: new flows push out those that were silent for longest, though they may live; raise flows.max
 

@@ -105,7 +105,7 @@ Splits: 0 added, 0 changed, 1 removed, 1 unchanged.
 async fn weights_are_shifted_shown_and_taken_back() {
     let running = start(FILE);
     let shifted = "\
-NAME     SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
+NAME     SUBSET  WEIGHT  DEFINED  WANTED  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
 reviews  v1          50       90  50.00%         -      0          0        2  weir.yaml:3
 reviews  v3          50       10  50.00%         -      0          0        2  weir.yaml:3
 
@@ -273,10 +273,10 @@ async fn shares_and_rates_are_watched_as_a_table_and_as_lines_of_json() {
     let line = "watch reviews --interval 100ms --count 2";
     let expected = "\
 TIME                      SPLIT    SUBSET  WEIGHT  WANTED  OBSERVED  95% INTERVAL  FLOWS/S  \
-ACTIVE  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
-1970-01-01T00:00:00.000Z  reviews  v1          90  90.00%    90.00%  85.06-93.43%       90       \
+OPEN  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
+1970-01-01T00:00:00.000Z  reviews  v1          90  90.00%    90.00%  85.06-93.43%       90     \
 7      0      0         0          0           0    180
-1970-01-01T00:00:00.000Z  reviews  v3          10  10.00%    10.00%   6.57-14.94%       10       \
+1970-01-01T00:00:00.000Z  reviews  v3          10  10.00%    10.00%   6.57-14.94%       10     \
 7      0      0         0          0           0     20
 ";
     let text = weir(&running, line).await.unwrap();
@@ -291,7 +291,7 @@ ACTIVE  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
         (&v3["split"], &v3["subset"], &v3["version"]),
         (&"reviews".into(), &"v3".into(), &1.into())
     );
-    assert_eq!((&v3["flows_per_second"], &v3["wanted_share"]), (&10.0.into(), &0.1.into()));
+    assert_eq!((&v3["new_flows_per_second"], &v3["wanted_share"]), (&10.0.into(), &0.1.into()));
     let error = weir(&running, "watch x --count 1").await.unwrap_err();
     assert_eq!(error, "there is no split \"x\"; there is reviews");
 }
@@ -353,7 +353,7 @@ note: $D/routes.yaml:12: kind: passed over: it says nothing about steering
 
     let shown = weir(&running, "get reviews.default").await.unwrap();
     let table = "\
-NAME             SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
+NAME             SUBSET  WEIGHT  DEFINED  WANTED  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
 reviews.default  v1          50       50  50.00%         -      0          0        2  \
 weir.yaml:3 (VirtualService default/reviews, DestinationRule default/reviews, Service default/reviews)
 reviews.default  v3          50       50  50.00%         -      0          0        2  \

@@ -7,8 +7,8 @@ fn endpoint(address: &str, packets: u64) -> EndpointStatsView {
     EndpointStatsView {
         address: address.parse().unwrap(),
         phase: "live".into(),
-        flows: 0,
-        active: None,
+        new_flows: 0,
+        open_flows: None,
         packets_forward: packets,
         bytes_forward: packets * 100,
         packets_reply: packets * 2,
@@ -21,8 +21,8 @@ fn subset(name: &str, flows: u64, endpoints: Vec<EndpointStatsView>) -> SubsetSt
         name: name.into(),
         weight: 1,
         wanted_share: 0.5,
-        flows,
-        flows_since_change: flows,
+        new_flows: flows,
+        new_flows_since_change: flows,
         completed: flows,
         endpoints,
         ..SubsetStatsView::default()
@@ -64,7 +64,7 @@ fn rates_are_differences_over_time() {
     let (before, now) = (stats(10, Affinity::None, vec![old]), stats(12, Affinity::None, vec![new]));
     let sample = rates(Some(&before), &now);
     let expected = Rates {
-        flows_per_second: 10.0,
+        new_flows_per_second: 10.0,
         packets_per_second: 30.0,
         bits_per_second: 20.0 * 1100.0 * 8.0 / 2.0,
         rejected_per_second: 2.0,
@@ -86,7 +86,7 @@ fn counters_that_began_anew_count_from_zero() {
     let (before, now) = (stats(10, Affinity::None, vec![old]), stats(11, Affinity::None, vec![new]));
     let sample = rates(Some(&before), &now);
     let found = only(&sample).rates.unwrap();
-    assert_eq!((found.flows_per_second, found.packets_per_second), (30.0, 90.0));
+    assert_eq!((found.new_flows_per_second, found.packets_per_second), (30.0, 90.0));
 }
 
 #[test]

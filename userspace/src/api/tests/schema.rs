@@ -190,7 +190,7 @@ fn a_status_with_everything_is_as_described() {
         flow_tables: vec![FlowTableView {
             family: "ipv4".into(),
             table: "live".into(),
-            active: Some(1),
+            open_flows: Some(1),
             over: Some(2),
             limit: 3,
             full_since: text(),

@@ -116,7 +116,7 @@ pub struct DrainingView {
     pub address: SocketAddr,
     /// Its live flows at the last count; none if there was no count yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active_flows: Option<u64>,
+    pub open_flows: Option<u64>,
     /// Seconds until its drain time is over, and the flows that are left are rejected.
     pub seconds_left: u64,
 }
@@ -129,13 +129,13 @@ pub struct SubsetView {
     /// Its weight.
     pub weight: u32,
     /// Its weight over the sum of weights, 0 to 1.
-    pub target_share: f64,
+    pub wanted_share: f64,
     /// Its part of the split's new flows since the last change, 0 to 1; None if there were none.
     pub observed_share: Option<f64>,
     /// New flows since the split's last change.
-    pub flows: u64,
+    pub new_flows_since_change: u64,
     /// New flows ever.
-    pub total_flows: u64,
+    pub new_flows: u64,
     /// Flows that were rejected for want of an endpoint.
     pub rejected: u64,
     /// Its endpoints.
@@ -148,8 +148,8 @@ pub struct EndpointView {
     /// Where it listens.
     #[schema(value_type = String)]
     pub address: SocketAddr,
-    /// New flows.
-    pub flows: u64,
+    /// New flows ever.
+    pub new_flows: u64,
     /// Packets from clients.
     pub packets_forward: u64,
     /// Bytes from clients.

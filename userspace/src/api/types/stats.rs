@@ -80,9 +80,9 @@ pub struct SubsetStatsView {
     /// Its weight over the sum of weights, 0 to 1.
     pub wanted_share: f64,
     /// New flows since the split's last change, or since the agent started.
-    pub flows_since_change: u64,
+    pub new_flows_since_change: u64,
     /// New flows.
-    pub flows: u64,
+    pub new_flows: u64,
     /// Packets of new flows that were rejected for want of an endpoint.
     pub rejected: u64,
     /// Flows whose handshake was completed; of UDP, flows that were answered.
@@ -91,8 +91,8 @@ pub struct SubsetStatsView {
     pub refused: u64,
     /// Completed flows that ended.
     pub ended: u64,
-    /// Live flows that are not over, as they were last counted; None before that.
-    pub active: Option<u64>,
+    /// Flows that are open, as they were last counted; None before that.
+    pub open_flows: Option<u64>,
     /// Its endpoints, those that drain included.
     pub endpoints: Vec<EndpointStatsView>,
 }
@@ -106,9 +106,9 @@ pub struct EndpointStatsView {
     /// "live", "draining" or "gone".
     pub phase: String,
     /// New flows.
-    pub flows: u64,
-    /// Live flows that are not over, as they were last counted; None before that.
-    pub active: Option<u64>,
+    pub new_flows: u64,
+    /// Flows that are open, as they were last counted; None before that.
+    pub open_flows: Option<u64>,
     /// Packets from clients.
     pub packets_forward: u64,
     /// Bytes from clients, link layer included.
