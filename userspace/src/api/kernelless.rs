@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 
 use super::server::{LIMITS, serve_with};
 use super::types::{
-    ApplyView, CandidateView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowState,
-    FlowView, OriginView, Protocol, SplitStatsView, SplitView, StatsQuery, StatsView, StatusView,
-    SubsetStatsView, SubsetView,
+    ApplyView, CandidateView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery,
+    FlowState, FlowView, OriginView, Protocol, SplitStatsView, SplitView, StatsQuery, StatsView,
+    StatusView, SubsetStatsView, SubsetView,
 };
 use super::{Control, Failure, FlowStream, SocketFile};
 use crate::access::Access;

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::api::Client;
 use crate::api::types::{
-    ApplyRequest, DeleteRequest, ExplainRequest, RequestedObject, ResetQuery,
-    RollbackRequest, WeightsRequest,
+    ApplyRequest, DeleteRequest, ExplainRequest, RequestedObject, ResetQuery, RollbackRequest,
+    WeightsRequest,
 };
 
 /// What is printed, and the exit code.

@@ -198,13 +198,8 @@ fn flows(view: &StatusView) -> String {
         let table = format!("{} {}", of.family, of.table);
         [table, number(of.open_flows), number(of.over), of.limit.to_string(), share(used)]
     };
-    let columns = [
-        ("FLOW TABLE", Left),
-        ("OPEN", Right),
-        ("OVER", Right),
-        ("LIMIT", Right),
-        ("USE", Right),
-    ];
+    let columns =
+        [("FLOW TABLE", Left), ("OPEN", Right), ("OVER", Right), ("LIMIT", Right), ("USE", Right)];
     if view.flow_tables.is_empty() {
         return String::new();
     }

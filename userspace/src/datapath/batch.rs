@@ -43,10 +43,7 @@ struct Element {
 /// `A` begins as the command's part of `union bpf_attr` does, in C's layout. Each address in it is
 /// 0 or that of memory that outlives the call, of the size that the command reads or writes there;
 /// what it writes is borrowed by nobody else.
-pub(super) unsafe fn bpf<A>(
-    command: libc::c_long,
-    attributes: &mut A,
-) -> io::Result<libc::c_long> {
+pub(super) unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
     let size = size_of::<A>();
     let pointer: *mut A = attributes;
     // SAFETY: the pointer is valid for `size` bytes; for what the addresses in it point to, the

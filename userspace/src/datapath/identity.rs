@@ -171,7 +171,9 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let of = |settings: &str| read(&format!(r#"{{"name":"a","service":[6,"10.0.0.1:80"]{settings}}}"#));
+        let of = |settings: &str| {
+            read(&format!(r#"{{"name":"a","service":[6,"10.0.0.1:80"]{settings}}}"#))
+        };
         let affinity = Affinity::ClientIp;
         let both = SplitSettings { affinity, drain_seconds: 5 };
         assert_eq!(of(r#","drainSeconds":5,"affinity":"ClientIP""#), both, "in any order");

@@ -45,9 +45,7 @@ impl From<Affinity> for SplitSettings {
 }
 
 /// What makes flows belong together.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 pub enum Affinity {
     /// Each flow is steered by itself, by its 5-tuple.
     #[default]

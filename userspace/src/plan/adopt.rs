@@ -195,7 +195,8 @@ impl Adoption {
         self.ledger.split_ids.take(record.id, 1);
         self.ledger.split_names.insert(record.id, record.name.clone());
         self.ledger.service_bits.add(record.address.socket());
-        let until = record.until.unwrap_or(self.now + record.settings.drain_seconds + super::LINGER);
+        let until =
+            record.until.unwrap_or(self.now + record.settings.drain_seconds + super::LINGER);
         if record.until.is_none() {
             let identity = split_identity(&known.split, Some(until));
             let key = IdentityKey::Split(record.id);

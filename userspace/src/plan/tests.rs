@@ -40,8 +40,7 @@ fn split(title: &str, vip: u8, subsets: Subsets<'_>) -> Split {
         })
         .collect();
     let settings = SplitSettings { drain_seconds: 10, ..SplitSettings::default() };
-    Split::new(name(title), address(vip), settings, subsets)
-        .unwrap()
+    Split::new(name(title), address(vip), settings, subsets).unwrap()
 }
 
 /// Ledger and maps, side by side.

@@ -61,7 +61,8 @@ fn rates_are_differences_over_time() {
         completed: 110,
         ..subset("v1", 120, vec![endpoint("[::1]:1", 30), endpoint("[::1]:2", 10)])
     };
-    let (before, now) = (stats(10, Affinity::None, vec![old]), stats(12, Affinity::None, vec![new]));
+    let (before, now) =
+        (stats(10, Affinity::None, vec![old]), stats(12, Affinity::None, vec![new]));
     let sample = rates(Some(&before), &now);
     let expected = Rates {
         new_flows_per_second: 10.0,
@@ -83,7 +84,8 @@ fn counters_that_began_anew_count_from_zero() {
     let old = subset("v1", 1000, vec![endpoint("[::1]:1", 500), endpoint("[::1]:2", 500)]);
     // The subset was made anew, one endpoint too, and another one is forgotten.
     let new = subset("v1", 30, vec![endpoint("[::1]:1", 10), endpoint("[::1]:3", 20)]);
-    let (before, now) = (stats(10, Affinity::None, vec![old]), stats(11, Affinity::None, vec![new]));
+    let (before, now) =
+        (stats(10, Affinity::None, vec![old]), stats(11, Affinity::None, vec![new]));
     let sample = rates(Some(&before), &now);
     let found = only(&sample).rates.unwrap();
     assert_eq!((found.new_flows_per_second, found.packets_per_second), (30.0, 90.0));
@@ -93,7 +95,8 @@ fn counters_that_began_anew_count_from_zero() {
 fn answered_handshakes_are_not_negative_failures() {
     let old = SubsetStatsView { completed: 90, ..subset("v1", 100, vec![]) };
     let new = subset("v1", 100, vec![]);
-    let (before, now) = (stats(10, Affinity::None, vec![old]), stats(11, Affinity::None, vec![new]));
+    let (before, now) =
+        (stats(10, Affinity::None, vec![old]), stats(11, Affinity::None, vec![new]));
     assert_eq!(only(&rates(Some(&before), &now)).rates.unwrap().unanswered_per_second, 0.0);
 }
 

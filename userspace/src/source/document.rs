@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use super::{FieldPath, Node, Problem, raw};
-use crate::model::{Name, ServiceAddress, Split, SplitError, SplitSettings, Subset, derived_split, is_label};
+use crate::model::{
+    Name, ServiceAddress, Split, SplitError, SplitSettings, Subset, derived_split, is_label,
+};
 
 const NAME: &str = "metadata.name";
 

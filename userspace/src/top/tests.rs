@@ -19,7 +19,11 @@ fn subset(name: &str, weight: u32, flows: u64) -> SubsetRates {
         interval: crate::rates::wilson(flows, 1000),
         new_flows_since_change: flows,
         open_flows: Some(12),
-        rates: Some(Rates { new_flows_per_second: 25.0, bits_per_second: 1.5e9, ..Rates::default() }),
+        rates: Some(Rates {
+            new_flows_per_second: 25.0,
+            bits_per_second: 1.5e9,
+            ..Rates::default()
+        }),
     }
 }
 

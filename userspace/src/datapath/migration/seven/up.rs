@@ -249,7 +249,8 @@ mod tests {
             protocol: Protocol::Tcp,
         };
         let name = Name::new("reviews").unwrap();
-        let split = Identity::Split { name, address, settings: SplitSettings::default(), until: None };
+        let split =
+            Identity::Split { name, address, settings: SplitSettings::default(), until: None };
         assert_eq!(said(IDENTITY_SPLIT, 2), Some(split));
         let subset = Identity::Subset(Name::new("v2").unwrap());
         assert_eq!(said(IDENTITY_SUBSET, 33), Some(subset));
