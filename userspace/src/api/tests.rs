@@ -16,6 +16,7 @@ use super::types::*;
 use super::{Client, ClientError, SocketFile, openapi};
 use crate::access::{Access, Group, acl};
 use crate::http::RequestLimits;
+use crate::model::Key;
 
 mod connections;
 mod schema;
@@ -179,7 +180,9 @@ async fn objects_are_applied_and_deleted() {
     let request = DeleteRequest { files: vec![file(&text)], ..DeleteRequest::default() };
     let view = client.delete(&request).await.unwrap();
     assert_eq!(view.difference.removed, ["ratings"]);
-    assert_eq!(view.objects, [ObjectView { object: object("ratings"), fate: FateView::Deleted }]);
+    let object = Key::from(object("ratings"));
+    let expected = ObjectView { object: (&object).into(), fate: FateView::Deleted };
+    assert_eq!(view.objects, [expected]);
 }
 
 #[tokio::test]

@@ -251,7 +251,7 @@ mod tests {
         let flow_table = |table: &str, active| FlowTableView {
             family: "ipv4".into(),
             table: table.into(),
-            active,
+            open_flows: active,
             over: active,
             limit: 2000,
             full_since: active.map(|_| "1970-01-01T00:00:01.500Z".into()),

@@ -36,12 +36,127 @@ fn note_parts(value: &Value, parts: &mut BTreeSet<String>) {
 
 /// What is wrong with `value` by a schema of the description.
 fn mistakes(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
-    let mut schema = schema.clone();
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
-    schema["components"] = document["components"].clone();
-    let validator = jsonschema::validator_for(&schema).expect("a schema");
-    let found = validator.iter_errors(value);
-    found.map(|error| format!("{}: {error}", error.instance_path)).collect()
+    let mut found = Vec::new();
+    Checker { document, found: &mut found }.check(schema, value, "answer");
+    found
+}
+
+/// Holds values against schemas, as far as the description makes use of JSON Schema: a keyword
+/// that is not known here is a failure of the test.
+struct Checker<'a> {
+    document: &'a Value,
+    found: &'a mut Vec<String>,
+}
+
+impl Checker<'_> {
+    fn resolve<'s>(&'s self, schema: &'s Value) -> &'s Value {
+        match schema["$ref"].as_str() {
+            Some(path) => {
+                let target = self.document.pointer(path.trim_start_matches('#'));
+                target.unwrap_or_else(|| panic!("{path} leads nowhere"))
+            }
+            None => schema,
+        }
+    }
+
+    /// The fields that a schema and its parts name.
+    fn named(&self, schema: &Value) -> BTreeSet<String> {
+        let schema = self.resolve(schema);
+        let own = schema["properties"].as_object().into_iter().flatten();
+        let mut named: BTreeSet<String> = own.map(|(name, _)| name.clone()).collect();
+        for part in schema["allOf"].as_array().into_iter().flatten() {
+            named.extend(self.named(part));
+        }
+        named
+    }
+
+    fn fits(&self, schema: &Value, value: &Value) -> bool {
+        mistakes(self.document, schema, value).is_empty()
+    }
+
+    fn check(&mut self, schema: &Value, value: &Value, at: &str) {
+        let document = self.document;
+        let schema = Checker { document, found: &mut Vec::new() }.resolve(schema).clone();
+        for (keyword, says) in schema.as_object().expect("a schema") {
+            let parts = || says.as_array().expect("a list").iter();
+            let fits = match keyword.as_str() {
+                "description" | "format" | "example" | "title" => true,
+                "type" => match says {
+                    Value::Array(types) => types.iter().any(|name| is_of(name, value)),
+                    name => is_of(name, value),
+                },
+                "enum" => parts().any(|one| one == value),
+                "oneOf" => parts().filter(|part| self.fits(part, value)).count() == 1,
+                "allOf" => {
+                    parts().for_each(|part| self.check(part, value, at));
+                    true
+                }
+                "minimum" => value.as_f64().is_none_or(|n| n >= says.as_f64().expect("a number")),
+                "minItems" => value.as_array().is_none_or(|v| v.len() as u64 >= number(says)),
+                "maxItems" => value.as_array().is_none_or(|v| v.len() as u64 <= number(says)),
+                "required" => value
+                    .as_object()
+                    .is_none_or(|f| parts().all(|p| f.contains_key(p.as_str().expect("a name")))),
+                "properties" => {
+                    for (name, schema) in says.as_object().expect("properties") {
+                        if let Some(value) = value.get(name) {
+                            self.check(schema, value, &format!("{at}.{name}"));
+                        }
+                    }
+                    true
+                }
+                "items" => {
+                    for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+                        self.check(says, value, &format!("{at}[{index}]"));
+                    }
+                    true
+                }
+                "propertyNames" => value.as_object().is_none_or(|fields| {
+                    fields.keys().all(|name| self.fits(says, &name.as_str().into()))
+                }),
+                "additionalProperties" | "unevaluatedProperties" => {
+                    // Of the parts of the whole, each only knows its own.
+                    let named = match keyword.as_str() {
+                        "additionalProperties" => self.named(&json!({
+                            "properties": schema["properties"]
+                        })),
+                        _ => self.named(&schema),
+                    };
+                    let fields = value.as_object().into_iter().flatten();
+                    let others = fields.filter(|(name, _)| !named.contains(*name));
+                    for (name, value) in others {
+                        match says {
+                            Value::Bool(true) => {}
+                            Value::Bool(false) => self.found.push(format!("{at}.{name}: unknown")),
+                            says => self.check(says, value, &format!("{at}.{name}")),
+                        }
+                    }
+                    true
+                }
+                other => panic!("{at}: the keyword {other} is not known to this test"),
+            };
+            if !fits {
+                self.found.push(format!("{at}: {value} does not fit {keyword} {says}"));
+            }
+        }
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().expect("a number")
+}
+
+fn is_of(kind: &Value, value: &Value) -> bool {
+    match kind.as_str().expect("the name of a type") {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("{other} is no type"),
+    }
 }
 
 /// The schema of an answer.

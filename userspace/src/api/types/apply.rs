@@ -79,6 +79,12 @@ impl From<Key> for RequestedObject {
     }
 }
 
+impl From<ObjectName> for Key {
+    fn from(ObjectName { kind, namespace, name }: ObjectName) -> Self {
+        Self { kind, namespace, name }
+    }
+}
+
 impl From<&Key> for ObjectName {
     fn from(Key { kind, namespace, name }: &Key) -> Self {
         Self { kind: kind.clone(), namespace: namespace.clone(), name: name.clone() }

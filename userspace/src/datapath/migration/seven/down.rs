@@ -12,7 +12,7 @@ use probe_common::map::{
 
 use super::super::content::{Content, subsets, subsets_mut};
 use crate::datapath::identity;
-use crate::model::{ServiceAddress, SplitSettings, is_label};
+use crate::model::{ServiceAddress, is_label};
 use crate::plan::Identity;
 
 /// The longest name that is written as it is: three of them have room in an identity.
@@ -167,7 +167,7 @@ mod tests {
     use probe_common::map::{ENDPOINT_GONE, IDENTITY_SPLIT, IDENTITY_SUBSET, Subset};
 
     use super::*;
-    use crate::model::{Name, Protocol};
+    use crate::model::{Name, Protocol, SplitSettings};
 
     const LONG: &str = "a-name-that-is-longer-than-any-label-of-the-domain-name-system-may-be";
 
