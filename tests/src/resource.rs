@@ -84,7 +84,7 @@ mod tests {
             .subset("v1", 90, &["2001:db8::1".parse().unwrap()], 80)
             .subset("v2", 10, &[], 80)
             .text();
-        let desired = weir::source::resolve(&[("x.yaml", yaml)]).unwrap();
+        let desired = weir::resource::resolve(&[("x.yaml", yaml)]).unwrap();
         let split = desired.get("reviews").unwrap();
         assert_eq!(split.address().to_string(), "[2001:db8::10]:9080/UDP");
         assert_eq!(split.affinity(), weir::model::Affinity::ClientIp);

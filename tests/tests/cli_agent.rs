@@ -130,14 +130,14 @@ fn splits_are_shown_as_table_yaml_and_json() {
     assert_eq!((&json["port"], &json["protocol"]), (&9080.into(), &"TCP".into()));
     let v1 = &json["subsets"][0];
     assert_eq!((&v1["name"], &v1["weight"]), (&"v1".into(), &60.into()));
-    assert_eq!(v1["target_share"], 0.6);
-    assert_eq!(v1["flows"], counts["v1-a"] + counts["v1-b"], "{json:#}");
-    assert_eq!(json["subsets"][1]["flows"], counts["v2-a"], "{json:#}");
+    assert_eq!(v1["wanted_share"], 0.6);
+    assert_eq!(v1["new_flows_since_change"], counts["v1-a"] + counts["v1-b"], "{json:#}");
+    assert_eq!(json["subsets"][1]["new_flows_since_change"], counts["v2-a"], "{json:#}");
     for (endpoint, name) in v1["endpoints"].as_array().expect("a list").iter().zip(["v1-a", "v1-b"])
     {
         let address = SocketAddr::new(scene.topology.endpoint(name).v4.into(), PORT);
         assert_eq!(endpoint["address"], address.to_string());
-        assert_eq!(endpoint["flows"], counts[name], "{json:#}");
+        assert_eq!(endpoint["new_flows"], counts[name], "{json:#}");
         // A connection has at least SYN, ACK, FIN; SYN and ACK, the identity, FIN.
         let least = 3 * counts[name];
         assert!(endpoint["packets_forward"].as_u64() >= Some(least), "{json:#}");
@@ -158,7 +158,7 @@ fn splits_are_shown_as_table_yaml_and_json() {
         ("NAME", "reviews"),
         ("SUBSET", "v1"),
         ("WEIGHT", "60"),
-        ("TARGET", "60.00%"),
+        ("WANTED", "60.00%"),
         ("FLOWS", flows.as_str()),
         ("ENDPOINTS", "2"),
     ] {

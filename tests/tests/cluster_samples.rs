@@ -53,8 +53,8 @@ fn assert_agreement(steered: &Steered, to: SocketAddr) {
         for answer in &answers {
             let first = &answers[0];
             assert_eq!(
-                (&answer.split, &answer.subset, answer.endpoint, answer.hash),
-                (&first.split, &first.subset, first.endpoint, first.hash),
+                (&answer.split, &answer.subset, answer.endpoint, &answer.hash),
+                (&first.split, &first.subset, first.endpoint, &first.hash),
                 "{from}"
             );
         }

@@ -184,7 +184,10 @@ fn a_client_with_affinity_stays_while_the_weight_of_its_subset_grows() {
     let without = document(&scene.topology, [50, 50]).replace("ClientIP", "None");
     scene.agent.replace(SPLITS, &without);
     scene.agent.await_status("no affinity", |_| {
-        scene.agent.split("reviews").is_ok_and(|split| split.affinity == "None")
+        scene
+            .agent
+            .split("reviews")
+            .is_ok_and(|split| split.settings.affinity == weir::model::Affinity::None)
     });
     let sources = ports(clients[0], 30_000..30_100);
     let answers = survey(client, Protocol::Tcp, vip, &sources);

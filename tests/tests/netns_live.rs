@@ -89,7 +89,7 @@ fn reviews(topology: &Topology, vip: SocketAddr, v1: &[&str]) -> String {
 }
 
 fn model(document: &str) -> Split {
-    let desired: SplitSet = weir::source::resolve(&[("splits.yaml", document)]).expect("valid");
+    let desired: SplitSet = weir::resource::resolve(&[("splits.yaml", document)]).expect("valid");
     desired.get("reviews").expect("the split").clone()
 }
 

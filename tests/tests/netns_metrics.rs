@@ -304,7 +304,7 @@ fn prometheus_sees_shares_and_counts_that_survive_a_crash() {
     let view = scene.agent.split("reviews").unwrap().draining;
     let [shown] = view.as_slice() else { panic!("{view:?}") };
     assert_eq!((shown.subset.as_str(), shown.address), ("v1", v1_b));
-    assert_eq!(shown.active_flows, Some(draining as u64));
+    assert_eq!(shown.open_flows, Some(draining as u64));
     assert!((1..=300).contains(&shown.seconds_left), "five minutes, unless told: {shown:?}");
     let text = scene.agent.ask(&["get", "reviews"]).unwrap();
     assert!(text.contains(&format!("reviews: {v1_b} of subset v1 drains for ")), "{text}");

@@ -101,7 +101,8 @@ fn check_case(scene: &Scene, at: usize, family: IpAddr, protocol: Protocol) {
         assert_shares(&inside, &slots(ips), &format!("{what}, inside {ips:?}"));
     }
     let shown = scene.agent.split(&name(at, protocol)).expect("the split");
-    let shown: Vec<u64> = shown.subsets.iter().map(|subset| subset.flows).collect();
+    let shown: Vec<u64> =
+        shown.subsets.iter().map(|subset| subset.new_flows_since_change).collect();
     assert_eq!(shown, observed, "{what}: what `weir get splits` shows");
 }
 

@@ -36,11 +36,11 @@ fn status_says_what_the_kernel_has_and_how_full_the_maps_are() {
     });
     // Flows are counted now and then.
     let status = scene.agent.await_status("flows are counted", |status| {
-        status.flow_tables.iter().any(|table| table.active == Some(open.len() as u64))
+        status.flow_tables.iter().any(|table| table.open_flows == Some(open.len() as u64))
     });
     let table = |family: &str, table: &str| {
         let found = status.flow_tables.iter().find(|t| t.family == family && t.table == table);
-        found.map(|found| (found.active, found.over, found.limit))
+        found.map(|found| (found.open_flows, found.over, found.limit))
     };
     assert_eq!(table("ipv4", "live"), Some((Some(30), Some(0), 4096)));
     assert_eq!(table("ipv4", "pending"), Some((Some(0), Some(0), 2048)));

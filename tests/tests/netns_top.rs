@@ -228,7 +228,7 @@ fn without_a_terminal_there_are_lines() {
     let lines: Vec<serde_json::Value> =
         json.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     assert_eq!(lines.len(), 4, "{json}");
-    assert_eq!(lines[1]["flows_since_change"], v3);
+    assert_eq!(lines[1]["new_flows_since_change"], v3);
     assert_eq!(lines[1]["observed_share"], v3 as f64 / 200.0);
     let interval = [&lines[1]["interval"][0], &lines[1]["interval"][1]].map(|end| end.as_f64());
     let [Some(low), Some(high)] = interval else { panic!("{json}") };
@@ -253,10 +253,10 @@ fn without_a_terminal_there_are_lines() {
     let json = scene.agent.ask(&watch).unwrap();
     let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     assert_eq!(
-        (&first["flows_since_change"], &first["interval"]),
+        (&first["new_flows_since_change"], &first["interval"]),
         (&0.into(), &serde_json::Value::Null)
     );
     let total: u64 =
-        scene.agent.split("reviews").unwrap().subsets.iter().map(|s| s.total_flows).sum();
+        scene.agent.split("reviews").unwrap().subsets.iter().map(|s| s.new_flows).sum();
     assert_eq!(total, 200, "nothing is forgotten");
 }

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod ethtool;
 pub mod explain;
 pub mod fast_path;
+pub mod files;
 #[cfg(test)]
 mod histories;
 pub mod http;

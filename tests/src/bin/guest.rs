@@ -69,7 +69,7 @@ fn splits(topology: &Topology) -> Vec<String> {
 
 fn models(topology: &Topology) -> Result<Vec<Split>> {
     let text = splits(topology).join("---\n");
-    let desired = weir::source::resolve(&[("splits.yaml", text.as_str())]);
+    let desired = weir::resource::resolve(&[("splits.yaml", text.as_str())]);
     let desired = desired.ok().context("the splits are not valid")?;
     Ok(desired.splits().cloned().collect())
 }

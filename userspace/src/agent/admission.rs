@@ -187,7 +187,7 @@ mod tests {
             let now = std::time::SystemTime::UNIX_EPOCH.into();
             desired_state.accept(desired_state.load_files(
                 &persisted,
-                &crate::source::Files::default(),
+                &crate::resource::Files::default(),
                 now,
             ));
             let ledger = Ledger::new(Capacity { splits, endpoints, chunks: 1024 });

@@ -197,7 +197,7 @@ impl Control for State {
             split: split.name().to_string(),
             subset: found.subset.name.to_string(),
             endpoint: found.endpoint,
-            hash: found.hash,
+            hash: ExplainView::hash_text(found.hash),
             candidates: candidates.collect(),
             note: is_own(request.from.ip()).then(|| {
                 format!(

@@ -125,7 +125,7 @@ mod tests {
             text("b", 81, "\"192.0.2.5:80\""),
             text("c", 82, &many.join(", ")),
         ];
-        crate::source::resolve(&[("x.yaml", text.join("---\n"))]).unwrap()
+        crate::resource::resolve(&[("x.yaml", text.join("---\n"))]).unwrap()
     }
 
     #[test]

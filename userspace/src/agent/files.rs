@@ -12,7 +12,7 @@ use super::backoff::Backoff;
 use super::state::State;
 use super::troubles::Work;
 use crate::config::AgentConfig;
-use crate::source::Watcher;
+use crate::files::Watcher;
 
 /// Who reads them.
 pub(super) struct Reader {

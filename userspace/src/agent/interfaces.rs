@@ -5,13 +5,12 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use aya::programs::TcAttachType;
 use tracing::{error, info, warn};
 
 use super::steering::Steering;
 use crate::api::types::InterfaceView;
 use crate::config::{self, InterfaceMatch};
-use crate::datapath::{self, CLSACT_HANDLE, CLSACT_PRIORITY, Forward};
+use crate::datapath::{self, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, TcAttachType};
 use crate::desired::Time;
 use crate::fast_path::{Devices, Filters};
 use crate::interfaces::Event;

@@ -25,7 +25,7 @@ mod topology;
 mod troubles;
 
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,6 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::api::{self, SocketFile};
-use crate::cli::AgentArgs;
 use crate::config::AgentConfig;
 use crate::datapath::{self, Claim};
 use crate::privilege;
@@ -63,16 +62,27 @@ pub fn problems(problems: &[Problem]) -> anyhow::Error {
 /// How long the agent is not ready for want of a list of the interfaces.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How an agent is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file of its configuration.
+    pub config: PathBuf,
+    /// Start with empty maps where the pinned ones cannot be adopted or converted.
+    pub replace: bool,
+    /// Take weir out of the kernel at the end.
+    pub unload_on_exit: bool,
+}
+
 /// Runs the agent until SIGTERM or SIGINT. The programs go on steering when it
 /// returns, unless it was told to unload them.
-pub fn run(arguments: &AgentArgs) -> Result<()> {
+pub fn run(options: &Options) -> Result<()> {
     ignore_hangups()?;
-    let config = AgentConfig::load(&arguments.config).map_err(|found| problems(&found))?;
+    let config = AgentConfig::load(&options.config).map_err(|found| problems(&found))?;
     let (listener, socket) = SocketFile::bind(&config.socket, &config.access)
         .with_context(|| format!("cannot listen at {}", config.socket.display()))?;
     let scrapes = config.metrics.map(Scrapes::at);
     let claim = Arc::new(Claim::make(&config.bpffs)?);
-    let state = Arc::new(State::load(&config, Arc::clone(&claim), arguments.replace)?);
+    let state = Arc::new(State::load(&config, Arc::clone(&claim), options.replace)?);
     // Capabilities are of threads: there is no other thread yet. And resources are not read with
     // more than is left, so that they can be read again.
     let needed = privilege::needed(config.fast_path, privilege::hooks_are_listed());
@@ -81,7 +91,7 @@ pub fn run(arguments: &AgentArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(follow(&config, listener, scrapes, state))?;
     drop(socket);
-    if arguments.unload_on_exit {
+    if options.unload_on_exit {
         take_out(&claim)?;
         info!("stopped; programs are detached, maps are gone");
     } else {

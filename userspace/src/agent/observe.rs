@@ -116,7 +116,7 @@ impl State {
                     Phase::Gone { .. } => "gone",
                 },
                 stats: self.counters.endpoint(id)?,
-                active: count.map(|count| count.active.get(&id).copied().unwrap_or_default()),
+                open_flows: count.map(|count| count.active.get(&id).copied().unwrap_or_default()),
             })
         };
         all.into_iter().map(sample).collect()
@@ -143,7 +143,7 @@ impl State {
                     weight: subset.weight,
                     wanted_share: f64::from(subset.weight) / sum,
                     stats: self.counters.subset(id)?,
-                    active: count
+                    open_flows: count
                         .map(|count| count.by_subset.get(&id).copied().unwrap_or_default()),
                 });
             }

@@ -84,7 +84,7 @@ impl Snapshot {
             found.entry(endpoint.split.clone()).or_default().push(DrainingView {
                 subset: endpoint.subset.to_string(),
                 address: endpoint.address,
-                active_flows: active(endpoint.id),
+                open_flows: active(endpoint.id),
                 seconds_left: until.saturating_sub(now),
             });
         }
@@ -109,10 +109,10 @@ impl Snapshot {
         let subset = |(subset, counted): (&Subset, &Counted)| SubsetView {
             name: subset.name.to_string(),
             weight: subset.weight,
-            target_share: share(subset.weight.into(), sum).unwrap_or(0.0),
+            wanted_share: share(subset.weight.into(), sum).unwrap_or(0.0),
             observed_share: share(counted.since_change, fresh),
-            flows: counted.since_change,
-            total_flows: counted.total,
+            new_flows_since_change: counted.since_change,
+            new_flows: counted.total,
             rejected: counted.rejected,
             endpoints: self.endpoints(split, subset, counters),
         };
@@ -121,7 +121,7 @@ impl Snapshot {
             address: split.address().ip,
             port: split.address().port,
             protocol: split.address().protocol.into(),
-            affinity: split.affinity().to_string(),
+            settings: split.settings(),
             changed: change.map_or(0, |change| change.at.elapsed().as_secs()),
             origin: OriginView::of(&self.desired_state, &self.persisted, split.name().as_str()),
             subsets: split.subsets().iter().zip(&counted).map(subset).collect(),
@@ -135,7 +135,7 @@ impl Snapshot {
             let stats = id.and_then(|id| counters.endpoint(id).ok()).unwrap_or_default();
             EndpointView {
                 address,
-                flows: stats.flows,
+                new_flows: stats.flows,
                 packets_forward: stats.forward_packets,
                 bytes_forward: stats.forward_bytes,
                 packets_reply: stats.reply_packets,

@@ -22,10 +22,12 @@ use crate::config::{self, AgentConfig, Kubernetes, Mode};
 use crate::datapath::{Claim, Clock, Counters, Feature, Flows, Idle, Pins};
 use crate::desired::{Batch, DesiredState, SplitChange, Step, Time};
 use crate::fast_path::Choice;
+use crate::files;
 use crate::interfaces::Event;
 use crate::model::{Name, Split, SplitSet};
 use crate::plan::Change;
-use crate::source::{self, Files, Problem};
+use crate::resource::Files;
+use crate::source::Problem;
 use crate::store::Store;
 
 /// The agent's state, behind one lock: changes are rare, and packets do not wait for it.
@@ -252,7 +254,7 @@ impl State {
     pub fn reload(&self) -> Result<()> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // Megabytes take a second: nobody waits for the lock meanwhile.
-        *files = source::load_files(&self.resources, &files);
+        *files = files::load_files(&self.resources, &files);
         let result = self.lock().reload(&files);
         give_back();
         self.changed.notify_one();

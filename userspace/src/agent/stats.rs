@@ -74,8 +74,8 @@ fn by_subset(all: Vec<EndpointSample>) -> HashMap<(Name, Name), Vec<EndpointStat
         let view = EndpointStatsView {
             address: one.endpoint,
             phase: one.phase.to_owned(),
-            flows: one.stats.flows,
-            active: one.active,
+            new_flows: one.stats.flows,
+            open_flows: one.open_flows,
             packets_forward: one.stats.forward_packets,
             bytes_forward: one.stats.forward_bytes,
             packets_reply: one.stats.reply_packets,
@@ -87,7 +87,7 @@ fn by_subset(all: Vec<EndpointSample>) -> HashMap<(Name, Name), Vec<EndpointStat
 }
 
 fn subset(
-    SubsetSample { subset, weight, wanted_share, stats, active, .. }: SubsetSample,
+    SubsetSample { subset, weight, wanted_share, stats, open_flows, .. }: SubsetSample,
     before: u64,
     endpoints: Vec<EndpointStatsView>,
 ) -> SubsetStatsView {
@@ -95,13 +95,13 @@ fn subset(
         name: subset.to_string(),
         weight,
         wanted_share,
-        flows_since_change: stats.flows.saturating_sub(before),
-        flows: stats.flows,
+        new_flows_since_change: stats.flows.saturating_sub(before),
+        new_flows: stats.flows,
         rejected: stats.rejected,
         completed: stats.completed,
         refused: stats.refused,
         ended: stats.ended,
-        active,
+        open_flows,
         endpoints,
     }
 }

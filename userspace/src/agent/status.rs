@@ -23,7 +23,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         FlowTableView {
             family: name.0.to_owned(),
             table: name.1.to_owned(),
-            active: found.map(|&[active, _]| active),
+            open_flows: found.map(|&[open, _]| open),
             over: found.map(|&[_, over]| over),
             limit,
             full_since: full(&name).map(|at| Time::from(at).to_string()),

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 
 use super::server::{LIMITS, serve_with};
 use super::types::{
-    ApplyView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowState,
-    FlowView, OriginView, Protocol, SplitStatsView, SplitView, StatsQuery, StatsView, StatusView,
-    SubsetStatsView, SubsetView,
+    ApplyView, CandidateView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery,
+    FlowState, FlowView, OriginView, Protocol, SplitStatsView, SplitView, StatsQuery, StatsView,
+    StatusView, SubsetStatsView, SubsetView,
 };
 use super::{Control, Failure, FlowStream, SocketFile};
 use crate::access::Access;
@@ -24,7 +24,7 @@ use crate::desired::{Author, DesiredState, Guard, Rejection, Step, Time};
 use crate::http::RequestLimits;
 use crate::model::{Key, Name, Split, total_weight};
 use crate::resource::Declarations;
-use crate::source::Files;
+use crate::resource::Files;
 use crate::store::Store;
 
 /// What steers nothing.
@@ -70,10 +70,10 @@ impl Inner {
             name: subset.name.to_string(),
             weight: subset.weight,
             wanted_share: f64::from(subset.weight) / sum,
-            flows_since_change: self.stats * u64::from(subset.weight),
-            flows: self.stats * u64::from(subset.weight),
+            new_flows_since_change: self.stats * u64::from(subset.weight),
+            new_flows: self.stats * u64::from(subset.weight),
             completed: self.stats * u64::from(subset.weight),
-            active: Some(7),
+            open_flows: Some(7),
             ..SubsetStatsView::default()
         });
         let version =
@@ -90,10 +90,10 @@ impl Inner {
         let subsets = split.subsets().iter().map(|subset| SubsetView {
             name: subset.name.to_string(),
             weight: subset.weight,
-            target_share: f64::from(subset.weight) / sum,
+            wanted_share: f64::from(subset.weight) / sum,
             observed_share: None,
-            flows: 0,
-            total_flows: 0,
+            new_flows_since_change: 0,
+            new_flows: 0,
             rejected: 0,
             endpoints: Vec::new(),
         });
@@ -102,7 +102,7 @@ impl Inner {
             address: split.address().ip,
             port: split.address().port,
             protocol: split.address().protocol.into(),
-            affinity: split.affinity().to_string(),
+            settings: split.settings(),
             changed: 0,
             origin: OriginView::of(&self.desired_state, self.store.persisted(), name),
             subsets: subsets.collect(),
@@ -216,8 +216,11 @@ impl Control for Agent {
             split,
             subset,
             endpoint: None,
-            hash: u64::MAX,
-            candidates: vec![],
+            hash: ExplainView::hash_text(u64::MAX),
+            candidates: vec![
+                CandidateView::new("v1", 90, 3 << 23, true),
+                CandidateView::new("v2", 0, 1 << 24, false),
+            ],
             note: None,
         })
     }

@@ -10,14 +10,13 @@ use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::http::request::Parts;
 use axum::http::{Method, Request, Response, StatusCode};
-use axum::routing::{get, post, put};
 use hyper::body::Bytes;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Control;
-use super::handlers::{self, Rejected};
+use super::handlers::Rejected;
 use super::openapi;
 use crate::access::peer::credentials;
 use crate::access::{Access, Credentials, Need};
@@ -30,23 +29,7 @@ pub(super) const MAX_DOCUMENTS: usize = 64 << 20;
 
 /// The routes of the API.
 pub(super) fn router<C: Control>(control: Arc<C>) -> Router {
-    Router::new()
-        .route("/v1/apply", post(handlers::apply::<C>))
-        .route("/v1/delete", post(handlers::delete::<C>))
-        .route("/v1/documents", get(handlers::documents::<C>))
-        .route("/v1/splits", get(handlers::splits::<C>))
-        .route("/v1/splits/{name}", get(handlers::split::<C>))
-        .route(
-            "/v1/splits/{name}/weights",
-            put(handlers::set_weights::<C>).delete(handlers::reset_weights::<C>),
-        )
-        .route("/v1/splits/{name}/history", get(handlers::history::<C>))
-        .route("/v1/splits/{name}/rollback", post(handlers::rollback::<C>))
-        .route("/v1/explain", get(handlers::explain::<C>))
-        .route("/v1/flows", get(handlers::flows::<C>))
-        .route("/v1/stats", get(handlers::stats::<C>))
-        .route("/v1/status", get(handlers::status::<C>))
-        .route("/v1/openapi.json", get(openapi::serve))
+    openapi::routes()
         // Bodies are whole by now, and within bounds: see `Reception::admit`.
         .layer(DefaultBodyLimit::disable())
         .fallback(async || Rejected(StatusCode::NOT_FOUND, "no such resource".into()))
@@ -64,6 +47,8 @@ pub(super) const LIMITS: RequestLimits = RequestLimits {
     body: Duration::from_secs(30),
     // Listings of flows are read by people, in a pager.
     stall: Duration::from_secs(60),
+    // Whoever has no place takes that of the oldest that is idle, of those who have the most.
+    idle: Some(Duration::from_secs(60)),
     life: None,
     bodies: 4 * MAX_DOCUMENTS,
 };

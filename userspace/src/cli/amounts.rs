@@ -155,10 +155,10 @@ mod tests {
         let subset = |&(name, weight): &(&str, u32)| SubsetView {
             name: name.into(),
             weight,
-            target_share: 0.0,
+            wanted_share: 0.0,
             observed_share: None,
-            flows: 0,
-            total_flows: 0,
+            new_flows_since_change: 0,
+            new_flows: 0,
             rejected: 0,
             endpoints: Vec::new(),
         };
@@ -167,7 +167,7 @@ mod tests {
             address: "192.0.2.1".parse().unwrap(),
             port: 80,
             protocol: crate::api::types::Protocol::Tcp,
-            affinity: "None".into(),
+            settings: Default::default(),
             changed: 0,
             origin: Default::default(),
             subsets: weights.iter().map(subset).collect(),

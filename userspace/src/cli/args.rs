@@ -14,8 +14,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::amounts::{self, Amount};
-use super::seeing::{DoctorArgs, FlowsArgs, Seeing, TopArgs, WatchArgs};
-use super::{Asked, Question};
+use super::seeing::{DoctorArgs, FlowsArgs, TopArgs, WatchArgs};
 use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
 use crate::config::DEFAULT_FILE;
@@ -44,8 +43,9 @@ pub struct Cli {
     command: Command,
 }
 
+/// The commands: each is declared here, and carried out by [`Command::run`].
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-enum Command {
+pub enum Command {
     /// Run the agent of this node.
     Agent(AgentArgs),
     /// Take weir out of the kernel: detach its programs, drop its maps and flows.
@@ -98,39 +98,6 @@ enum Command {
         /// The directory, which must exist.
         directory: PathBuf,
     },
-}
-
-/// What `main` has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Be the agent.
-    Agent(AgentArgs),
-    /// Take weir out of the kernel.
-    Unload(UnloadArgs),
-    /// Give the maps back to an earlier build.
-    Downgrade(DowngradeArgs),
-    /// Check files.
-    Validate(ValidateArgs),
-    /// Print what files become.
-    Translate(TranslateArgs),
-    /// Check the node: [`super::doctor()`].
-    Doctor(DoctorArgs),
-    /// Print the completions of a shell: [`super::completions`].
-    Completions(Shell),
-    /// Write the man pages into a directory: [`super::manual`].
-    Manual(PathBuf),
-    /// Ask the agent: [`super::run`].
-    Ask(Asked),
-}
-
-impl Action {
-    const fn ask(question: Question) -> Self {
-        Self::Ask(Asked::Question(question))
-    }
-
-    const fn see(seeing: Seeing) -> Self {
-        Self::Ask(Asked::Seeing(seeing))
-    }
 }
 
 /// `weir agent`. At SIGHUP it reads the resources again.
@@ -395,50 +362,33 @@ fn once<T>(weights: &[(String, T)]) -> Result<(), clap::Error> {
     }
 }
 
-impl Cli {
-    /// What to do, with what the declaration of the arguments cannot check checked.
-    pub fn action(self) -> Result<Action, clap::Error> {
-        Ok(match self.command {
-            Command::Agent(args) => Action::Agent(args),
-            Command::Unload(args) => Action::Unload(args),
-            Command::Downgrade(args) => Action::Downgrade(args),
-            Command::Validate(args) => Action::Validate(args),
-            Command::Translate(args) => Action::Translate(args),
-            Command::Apply(args) => Action::ask(Question::Apply(args)),
-            Command::Delete(args) => {
-                let keys = objects(&args.objects, &args.namespace)
-                    .map_err(|message| Cli::command().error(ErrorKind::ValueValidation, message))?;
-                Action::ask(Question::Delete(args, keys))
-            }
-            Command::Diff(args) => Action::ask(Question::Diff(args)),
-            Command::Completions { shell } => Action::Completions(shell),
-            Command::Manual { directory } => Action::Manual(directory),
-            Command::Weights(args) => {
+impl Command {
+    /// Checks what the declaration of the arguments cannot.
+    fn check(&self) -> Result<(), clap::Error> {
+        let mistake = |message| Cli::command().error(ErrorKind::ValueValidation, message);
+        match self {
+            Self::Delete(args) => args.keys().map(drop).map_err(mistake),
+            Self::Weights(args) => {
                 once(&args.weights)?;
                 once(&args.expected.expect)?;
-                amounts::fit(&args.weights)
-                    .map_err(|message| Cli::command().error(ErrorKind::ValueValidation, message))?;
-                Action::ask(Question::Weights(args))
+                amounts::fit(&args.weights).map_err(mistake)
             }
-            Command::History(args) => Action::ask(Question::History(args)),
-            Command::Rollback(args) => {
-                once(&args.expected.expect)?;
-                Action::ask(Question::Rollback(args))
-            }
-            Command::Get(args) => Action::ask(Question::Get(args)),
-            Command::Explain(args) => Action::ask(Question::Explain(args)),
-            Command::Flows(args) => Action::see(Seeing::Flows(args)),
-            Command::Watch(args) => Action::see(Seeing::Watch(args)),
-            Command::Top(args) => Action::see(Seeing::Top(args)),
-            Command::Doctor(args) => Action::Doctor(args),
-            Command::Status(args) => Action::ask(Question::Status(args)),
-        })
+            Self::Rollback(args) => once(&args.expected.expect),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Cli {
+    /// The socket at which the agent answers, and the command.
+    pub fn checked(self) -> Result<(PathBuf, Command), clap::Error> {
+        self.command.check()?;
+        Ok((self.socket, self.command))
     }
 
     /// The process's arguments. A mistake ends the process, with code 2.
-    pub fn from_process() -> (PathBuf, Action) {
-        let cli = Self::parse();
-        (cli.socket.clone(), cli.action().unwrap_or_else(|error| error.exit()))
+    pub fn from_process() -> (PathBuf, Command) {
+        Self::parse().checked().unwrap_or_else(|error| error.exit())
     }
 }
 

@@ -7,7 +7,7 @@ use super::render::share;
 use crate::api::types::{
     ApplyView, DifferenceView, FateView, SplitDifferenceView, SubsetDifferenceView,
 };
-use crate::model::Key;
+use crate::model::{Key, SplitSettings};
 
 /// What became of objects, and how many flows move.
 pub(super) fn apply(view: &ApplyView) -> String {
@@ -57,20 +57,34 @@ fn difference(difference: &DifferenceView) -> String {
 fn split_difference(split: &SplitDifferenceView, text: &mut String) {
     let moved = share(Some(split.moved));
     let _ = writeln!(text, "~ {}: {moved} of new flows go elsewhere; live ones stay", split.name);
-    let settings = [("address", &split.address), ("affinity", &split.affinity)];
-    for (what, values) in settings {
-        if let Some([old, new]) = values {
+    if let Some([old, new]) = &split.address {
+        let _ = writeln!(text, "    address {old} -> {new}");
+    }
+    if let Some(both) = split.settings {
+        let [old, new] = both.map(fields);
+        for ((what, old), (_, new)) in old.iter().zip(&new).filter(|(old, new)| old != new) {
             let _ = writeln!(text, "    {what} {old} -> {new}");
         }
-    }
-    if let Some([old, new]) = split.drain_seconds {
-        let _ = writeln!(text, "    drainSeconds {old} -> {new}");
     }
     for subset in &split.subsets {
         subset_difference(subset, text);
     }
     for part in &split.moves {
         let _ = writeln!(text, "    {} -> {}: {}", part.from, part.to, share(Some(part.share)));
+    }
+}
+
+/// Settings by name, as a document has them.
+fn fields(settings: SplitSettings) -> Vec<(String, String)> {
+    let plain = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        value => value.to_string(),
+    };
+    match serde_json::to_value(settings) {
+        Ok(serde_json::Value::Object(fields)) => {
+            fields.into_iter().map(|(name, value)| (name, plain(value))).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -1,24 +1,16 @@
 //! `weir doctor`, as text.
 
-use std::io::Write;
-use std::path::Path;
-
+use super::answers::Answer;
 use super::seeing::DoctorArgs;
 use super::{EXIT_DONE, EXIT_FAILED};
 use crate::api::Client;
 use crate::doctor::{Finding, Level, Report, examine, gather};
 
-/// Looks at the node and writes what was found; the exit code.
-pub(super) async fn run(
-    socket: &Path,
-    args: &DoctorArgs,
-    out: &mut impl Write,
-) -> anyhow::Result<u8> {
-    let report = examine(&gather(&Client::new(socket), &args.config).await?, &args.ignore);
-    let text = super::show(args.output, &report, table)?;
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(if report.problems == 0 { EXIT_DONE } else { EXIT_FAILED })
+/// Looks at the node.
+pub(super) async fn run(client: &Client, args: DoctorArgs) -> anyhow::Result<Answer> {
+    let report = examine(&gather(client, &args.config).await?, &args.ignore);
+    let code = if report.problems == 0 { EXIT_DONE } else { EXIT_FAILED };
+    Ok((super::show(args.output, &report, table)?, code))
 }
 
 fn table(report: &Report) -> String {

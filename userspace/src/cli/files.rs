@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::api::types::FileText;
-use crate::source::{self, Problem};
+use crate::files;
+use crate::source::{Problem, decode};
 
 /// What standard input is called.
 const STANDARD_INPUT: &str = "<stdin>";
@@ -50,7 +51,7 @@ fn of_path(path: &Path) -> Result<Vec<Result<FileText, Problem>>, Problem> {
     if !path.is_dir() {
         return Ok(vec![text(path)]);
     }
-    let listed = source::list(path);
+    let listed = files::list(path);
     let files = listed
         .map_err(|error| Problem::of_file(&name, format!("cannot list the directory: {error}")))?;
     if files.is_empty() {
@@ -61,20 +62,20 @@ fn of_path(path: &Path) -> Result<Vec<Result<FileText, Problem>>, Problem> {
 }
 
 fn text(path: &Path) -> Result<FileText, Problem> {
-    Ok(FileText { name: path.display().to_string(), text: source::read(path)? })
+    Ok(FileText { name: path.display().to_string(), text: files::read(path)? })
 }
 
 fn standard_input() -> Result<FileText, Problem> {
     let problem = |message: String| Problem::of_file(STANDARD_INPUT, message);
     let mut bytes = Vec::new();
     std::io::stdin()
-        .take(source::MAX_FILE_SIZE + 1)
+        .take(files::MAX_FILE_SIZE + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| problem(format!("cannot read it: {error}")))?;
-    if bytes.len() as u64 > source::MAX_FILE_SIZE {
-        return Err(problem(format!("larger than {} bytes", source::MAX_FILE_SIZE)));
+    if bytes.len() as u64 > files::MAX_FILE_SIZE {
+        return Err(problem(format!("larger than {} bytes", files::MAX_FILE_SIZE)));
     }
-    let text = source::decode(bytes).map_err(|what| problem(what.to_owned()))?;
+    let text = decode(bytes).map_err(|what| problem(what.to_owned()))?;
     Ok(FileText { name: STANDARD_INPUT.to_owned(), text })
 }
 

@@ -224,7 +224,7 @@ mod tests {
             // What a shell would do with it.
             let line = line.strip_prefix("eval \"$(").map_or(*line, |rest| &rest[..rest.len() - 2]);
             let words: Vec<&str> = line.split(' ').collect();
-            let parsed = <Cli as clap::Parser>::try_parse_from(&words).and_then(Cli::action);
+            let parsed = <Cli as clap::Parser>::try_parse_from(&words).and_then(Cli::checked);
             assert!(parsed.is_ok(), "{line}: {parsed:?}");
             let named = (1..=words.len()).any(|count| words[..count].join("-") == *of);
             assert!(named, "{line} is no example of {of}");

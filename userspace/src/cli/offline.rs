@@ -12,7 +12,7 @@ use super::args::{Format, TranslateArgs, ValidateArgs};
 use super::{EXIT_DONE, EXIT_FAILED, files};
 use crate::model::Split;
 use crate::resource::{self, Kind, Resolved};
-use crate::source::{self, Problem};
+use crate::source::Problem;
 
 /// What `weir validate` found.
 #[derive(Debug, Default, Serialize)]
@@ -82,7 +82,7 @@ fn counted(count: usize, what: &str) -> String {
 fn resolve(paths: &[PathBuf]) -> (usize, Resolved) {
     let (texts, mut problems) = files::read_all(paths);
     let texts: Vec<(String, String)> = texts.into_iter().map(|f| (f.name, f.text)).collect();
-    let mut resolved = source::resolve_all(&texts);
+    let mut resolved = resource::resolve_all(&texts);
     for (name, _) in texts.iter().filter(|(_, text)| is_configuration(text)) {
         resolved.problems.retain(|problem| problem.file != *name);
         let message = "the configuration of an agent, which `weir agent --config` checks; \

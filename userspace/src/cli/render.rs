@@ -43,7 +43,7 @@ pub(super) fn splits(splits: &[SplitView]) -> String {
         ("SUBSET", Left),
         ("WEIGHT", Right),
         ("DEFINED", Right),
-        ("TARGET", Right),
+        ("WANTED", Right),
         ("OBSERVED", Right),
         ("FLOWS", Right),
         ("ENDPOINTS", Right),
@@ -61,9 +61,9 @@ pub(super) fn splits(splits: &[SplitView]) -> String {
                 subset.name.clone(),
                 subset.weight.to_string(),
                 defined.unwrap_or(subset.weight).to_string(),
-                share(Some(subset.target_share)),
+                share(Some(subset.wanted_share)),
                 share(subset.observed_share),
-                subset.flows.to_string(),
+                subset.new_flows_since_change.to_string(),
                 subset.endpoints.len().to_string(),
                 split.origin.version.to_string(),
                 split.origin.source.clone(),
@@ -102,8 +102,8 @@ fn said(split: &SplitView) -> Vec<String> {
 }
 
 fn drains(split: &SplitView, endpoint: &DrainingView) -> String {
-    let DrainingView { subset, address, active_flows, seconds_left } = endpoint;
-    let flows = match active_flows {
+    let DrainingView { subset, address, open_flows, seconds_left } = endpoint;
+    let flows = match open_flows {
         None => "its flows are not counted yet".to_owned(),
         Some(1) => "1 live flow at the last count".to_owned(),
         Some(count) => format!("{count} live flows at the last count"),
@@ -167,22 +167,17 @@ pub(super) fn explain(view: &ExplainView) -> String {
         .candidates
         .iter()
         .map(|candidate| {
-            // In Q24, as the kernel has it; people read the logarithm itself.
-            let log = candidate.log as f64 / f64::from(1 << 24);
-            let score = match candidate.score {
-                Some(score) => format!("{:.6}", score / f64::from(1 << 24)),
-                None => "-".into(),
-            };
+            let score = candidate.score.map_or_else(|| "-".into(), |score| format!("{score:.6}"));
             let chosen = if candidate.chosen { "<- least" } else { "" };
             let (name, weight) = (candidate.subset.clone(), candidate.weight.to_string());
-            [name, weight, format!("{log:.6}"), score, chosen.into()]
+            [name, weight, format!("{:.6}", candidate.log), score, chosen.into()]
         })
         .collect();
     let columns =
         [("SUBSET", Left), ("WEIGHT", Right), ("-LOG2(U)", Right), ("SCORE", Right), ("", Left)];
-    let (split, subset, hash) = (&view.split, &view.subset, view.hash);
+    let (split, subset, hash) = (&view.split, &view.subset, &view.hash);
     let mut text = format!(
-        "split:     {split}\nsubset:    {subset}\nendpoint:  {endpoint}\nhash:      {hash:#018x}\n\n{}",
+        "split:     {split}\nsubset:    {subset}\nendpoint:  {endpoint}\nhash:      {hash}\n\n{}",
         table(columns, &rows)
     );
     if let Some(note) = &view.note {
@@ -199,7 +194,7 @@ mod tests {
     fn subset(name: &str, weight: u32, observed_share: Option<f64>, flows: u64) -> SubsetView {
         let endpoint = EndpointView {
             address: "10.0.0.1:80".parse().unwrap(),
-            flows,
+            new_flows: flows,
             packets_forward: 0,
             bytes_forward: 0,
             packets_reply: 0,
@@ -208,10 +203,10 @@ mod tests {
         SubsetView {
             name: name.into(),
             weight,
-            target_share: f64::from(weight) / 100.0,
+            wanted_share: f64::from(weight) / 100.0,
             observed_share,
-            flows,
-            total_flows: flows,
+            new_flows_since_change: flows,
+            new_flows: flows,
             rejected: 0,
             endpoints: vec![endpoint],
         }
@@ -224,19 +219,19 @@ mod tests {
             address: "10.9.0.1".parse().unwrap(),
             port: 80,
             protocol: Protocol::Tcp,
-            affinity: "None".into(),
+            settings: Default::default(),
             changed: 1,
             origin: OriginView { source: "weir.yaml:4".into(), version: 7, ..Default::default() },
             subsets: vec![subset("v1", 80, Some(0.80123), 80123), subset("canary", 20, None, 0)],
             draining: vec![DrainingView {
                 subset: "v1".into(),
                 address: "10.1.0.7:80".parse().unwrap(),
-                active_flows: Some(12),
+                open_flows: Some(12),
                 seconds_left: 3599,
             }],
         };
         let expected = "\
-NAME     SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
+NAME     SUBSET  WEIGHT  DEFINED  WANTED  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
 reviews  v1          80       80  80.00%    80.12%  80123          1        7  weir.yaml:4
 reviews  canary      20       20  20.00%         -      0          1        7  weir.yaml:4
 
@@ -257,7 +252,7 @@ reviews: 10.1.0.7:80 of subset v1 drains for 59m 59s more: 12 live flows at the 
             split: "reviews".into(),
             subset: "v1".into(),
             endpoint: None,
-            hash: 0xabc,
+            hash: ExplainView::hash_text(0xabc),
             candidates,
         };
         let expected = "\

@@ -11,17 +11,6 @@ use crate::api::types::{FlowQuery, FlowState, Party};
 use crate::config::DEFAULT_FILE;
 use crate::doctor::CHECKS;
 
-/// A command for a running agent, whose answer comes bit by bit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seeing {
-    /// `weir flows`.
-    Flows(FlowsArgs),
-    /// `weir watch`.
-    Watch(WatchArgs),
-    /// `weir top`.
-    Top(TopArgs),
-}
-
 /// How to show what comes bit by bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LineFormat {

@@ -34,7 +34,7 @@ pub(super) fn proposed(
         bail!("split \"{}\": {}", split.name, SplitError::AllWeightsZero);
     }
     for subset in &mut after.subsets {
-        subset.target_share = f64::from(subset.weight) / sum as f64;
+        subset.wanted_share = f64::from(subset.weight) / sum as f64;
     }
     Ok(after)
 }
@@ -87,13 +87,13 @@ impl Shifted {
         let name = &self.after.name;
         let moved = |&(before, after): &(&SubsetView, &SubsetView)| {
             // The share of one whose weight stays moves with those of the others.
-            (before.weight, before.target_share) != (after.weight, after.target_share)
+            (before.weight, before.wanted_share) != (after.weight, after.wanted_share)
         };
         let parts: Vec<String> = self
             .pairs()
             .filter(moved)
             .map(|(before, after)| {
-                let [old, new] = [before, after].map(|subset| share(Some(subset.target_share)));
+                let [old, new] = [before, after].map(|subset| share(Some(subset.wanted_share)));
                 format!("{} {old} -> {new}", after.name)
             })
             .collect();
@@ -118,7 +118,7 @@ impl Shifted {
             })
         };
         let subset = self.after.subsets.iter().find(typed)?;
-        let (name, weight, own) = (&subset.name, subset.weight, share(Some(subset.target_share)));
+        let (name, weight, own) = (&subset.name, subset.weight, share(Some(subset.wanted_share)));
         Some(format!(
             "warning: {name} gets {own}, not {weight}%, since the weights add up to {now}; \
              for {weight}%: weir weights {} {name}={weight}%",

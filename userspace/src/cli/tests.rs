@@ -24,20 +24,22 @@ async fn weir(running: &Running, line: &str) -> Result<String, String> {
     let directory = running.directory.path().display().to_string();
     let words = line.split(' ').map(|word| word.replace("$D", &directory));
     let cli = Cli::try_parse_from(["weir".to_owned()].into_iter().chain(words)).expect(line);
-    let mut out = Vec::new();
-    let result = match cli.action() {
-        Ok(Action::Ask(Asked::Question(question))) => {
-            ask(&Client::new(&running.socket), question, &mut out).await
-        }
-        Ok(Action::Ask(Asked::Seeing(seeing))) => {
-            see(Client::new(&running.socket), seeing, &mut out).await.map(|()| EXIT_DONE)
-        }
-        other => panic!("{line}: {other:?}"),
-    };
-    match result {
-        Ok(_) => Ok(String::from_utf8(out).unwrap().replace(&directory, "$D")),
-        Err(error) => Err(format!("{error:#}").replace(&directory, "$D")),
+    match run(running, cli).await {
+        (Ok(_), out) => Ok(out.replace(&directory, "$D")),
+        (Err(failure), _) => Err(format!("{:#}", failure.error).replace(&directory, "$D")),
     }
+}
+
+/// The exit code, and what is printed. A command has a thread and a runtime of its own.
+async fn run(running: &Running, cli: Cli) -> (Result<u8, Failure>, String) {
+    let (_, command) = cli.checked().unwrap();
+    let client = Client::new(&running.socket);
+    let command = move || {
+        let mut out = Vec::new();
+        let result = command.run(&client, &mut out, &mut io::stderr());
+        (result, String::from_utf8(out).unwrap())
+    };
+    tokio::task::spawn_blocking(command).await.unwrap()
 }
 
 fn write(running: &Running, name: &str, text: &str) {
@@ -103,7 +105,7 @@ Splits: 0 added, 0 changed, 1 removed, 1 unchanged.
 async fn weights_are_shifted_shown_and_taken_back() {
     let running = start(FILE);
     let shifted = "\
-NAME     SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
+NAME     SUBSET  WEIGHT  DEFINED  WANTED  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
 reviews  v1          50       90  50.00%         -      0          0        2  weir.yaml:3
 reviews  v3          50       10  50.00%         -      0          0        2  weir.yaml:3
 
@@ -152,13 +154,11 @@ VERSION  TIME                      CAUSE     {:wide$}  FROM         TO          
 async fn a_diff_tells_scripts_whether_there_is_one() {
     let running = start("");
     write(&running, "a.yaml", FILE);
-    let file = running.directory.path().join("a.yaml");
+    let file = running.directory.path().join("a.yaml").display().to_string();
     for (expected, apply) in [(EXIT_DIFFERENT, true), (EXIT_DONE, false)] {
-        let files = Files { files: vec![file.clone()] };
-        let output = Output { format: Format::Table };
-        let diff = Question::Diff(DiffArgs { files, output });
-        let code = ask(&Client::new(&running.socket), diff, &mut Vec::new()).await.unwrap();
-        assert_eq!(code, expected);
+        let diff = Cli::try_parse_from(["weir", "diff", "-f", &file]).unwrap();
+        let (code, _) = run(&running, diff).await;
+        assert_eq!(code.unwrap(), expected);
         if apply {
             weir(&running, "apply -f $D/a.yaml").await.unwrap();
         }
@@ -273,10 +273,10 @@ async fn shares_and_rates_are_watched_as_a_table_and_as_lines_of_json() {
     let line = "watch reviews --interval 100ms --count 2";
     let expected = "\
 TIME                      SPLIT    SUBSET  WEIGHT  WANTED  OBSERVED  95% INTERVAL  FLOWS/S  \
-ACTIVE  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
-1970-01-01T00:00:00.000Z  reviews  v1          90  90.00%    90.00%  85.06-93.43%       90       \
+OPEN  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
+1970-01-01T00:00:00.000Z  reviews  v1          90  90.00%    90.00%  85.06-93.43%       90     \
 7      0      0         0          0           0    180
-1970-01-01T00:00:00.000Z  reviews  v3          10  10.00%    10.00%   6.57-14.94%       10       \
+1970-01-01T00:00:00.000Z  reviews  v3          10  10.00%    10.00%   6.57-14.94%       10     \
 7      0      0         0          0           0     20
 ";
     let text = weir(&running, line).await.unwrap();
@@ -291,7 +291,7 @@ ACTIVE  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
         (&v3["split"], &v3["subset"], &v3["version"]),
         (&"reviews".into(), &"v3".into(), &1.into())
     );
-    assert_eq!((&v3["flows_per_second"], &v3["wanted_share"]), (&10.0.into(), &0.1.into()));
+    assert_eq!((&v3["new_flows_per_second"], &v3["wanted_share"]), (&10.0.into(), &0.1.into()));
     let error = weir(&running, "watch x --count 1").await.unwrap_err();
     assert_eq!(error, "there is no split \"x\"; there is reviews");
 }
@@ -353,7 +353,7 @@ note: $D/routes.yaml:12: kind: passed over: it says nothing about steering
 
     let shown = weir(&running, "get reviews.default").await.unwrap();
     let table = "\
-NAME             SUBSET  WEIGHT  DEFINED  TARGET  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
+NAME             SUBSET  WEIGHT  DEFINED  WANTED  OBSERVED  FLOWS  ENDPOINTS  VERSION  SOURCE
 reviews.default  v1          50       50  50.00%         -      0          0        2  \
 weir.yaml:3 (VirtualService default/reviews, DestinationRule default/reviews, Service default/reviews)
 reviews.default  v3          50       50  50.00%         -      0          0        2  \

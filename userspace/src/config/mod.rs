@@ -13,7 +13,8 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobMatcher};
 
 use crate::access::{Access, Group};
-use crate::source::{FieldPath, Node, Problem, read, stream};
+use crate::files::read;
+use crate::source::{FieldPath, Node, Problem, stream};
 
 pub use kubernetes::{Kubernetes, Mode};
 

@@ -36,12 +36,18 @@ struct Element {
     flags: u64,
 }
 
-/// The result of a command that has one, such as a file descriptor.
-pub(super) fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
+/// Calls bpf(2): the result of a command that has one, such as a file descriptor.
+///
+/// # Safety
+///
+/// `A` begins as the command's part of `union bpf_attr` does, in C's layout. Each address in it is
+/// 0 or that of memory that outlives the call, of the size that the command reads or writes there;
+/// what it writes is borrowed by nobody else.
+pub(super) unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<libc::c_long> {
     let size = size_of::<A>();
     let pointer: *mut A = attributes;
-    // SAFETY: the pointer is valid for `size` bytes; what the addresses in it
-    // point to is the business of the callers.
+    // SAFETY: the pointer is valid for `size` bytes; for what the addresses in it point to, the
+    // caller answers.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -75,9 +81,10 @@ impl<K: Pod, V: Pod> Cursor<K, V> {
                 map_fd: map.as_raw_fd().unsigned_abs(),
                 ..Attributes::default()
             };
-            // The buffers hold `count` keys and values of the map's sizes, which
+            // SAFETY: the buffers hold `count` keys and values of the map's sizes, which
             // the types of the map's owner fix, and a place of any map's size.
-            let more = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+            let more = match result {
                 Ok(_) => true,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
@@ -114,9 +121,9 @@ pub fn get<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>
     let mut value = V::zeroed();
     let (key, place): (*const K, *mut V) = (key, &mut value);
     let map_fd = map.as_raw_fd().unsigned_abs();
-    // A key and a value of the map's sizes, which the types of the map's owner fix.
     let mut element = Element { map_fd, zero: 0, key: key as u64, value: place as u64, flags: 0 };
-    match bpf(BPF_MAP_LOOKUP_ELEM, &mut element) {
+    // SAFETY: a key and a value of the map's sizes, which the types of the map's owner fix.
+    match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut element) } {
         Ok(_) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
@@ -127,7 +134,8 @@ pub fn get<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>
 pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
     let (key, map_fd): (*const K, _) = (key, map.as_raw_fd().unsigned_abs());
     let mut element = Element { map_fd, zero: 0, key: key as u64, value: 0, flags: 0 };
-    match bpf(BPF_MAP_DELETE_ELEM, &mut element) {
+    // SAFETY: a key of the map's size, which the type of the map's owner fixes.
+    match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut element) } {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
@@ -173,8 +181,9 @@ impl<'a> Bytes<'a> {
                 map_fd: self.map.as_raw_fd().unsigned_abs(),
                 ..Attributes::default()
             };
-            // The buffers hold `batch` keys and values, and a place of any map's size.
-            let more = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+            // SAFETY: the buffers hold `batch` keys and values, and a place of any map's size.
+            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+            let more = match result {
                 Ok(_) => true,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
@@ -199,7 +208,8 @@ impl<'a> Bytes<'a> {
     pub fn get(self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let mut value = vec![0; self.value];
         let mut element = self.element(key, value.as_mut_ptr() as u64, 0)?;
-        match bpf(BPF_MAP_LOOKUP_ELEM, &mut element) {
+        // SAFETY: the key and the buffer are of the map's sizes.
+        match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut element) } {
             Ok(_) => Ok(Some(value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(error),
@@ -213,7 +223,9 @@ impl<'a> Bytes<'a> {
         }
         const BPF_NOEXIST: u64 = 1;
         let flags = if how == Put::New { BPF_NOEXIST } else { 0 };
-        match bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value.as_ptr() as u64, flags)?) {
+        let mut element = self.element(key, value.as_ptr() as u64, flags)?;
+        // SAFETY: the key and the value are of the map's sizes.
+        match unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut element) } {
             Ok(_) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
             Err(error) => Err(error),
@@ -222,7 +234,9 @@ impl<'a> Bytes<'a> {
 
     /// Deletes an entry; whether it was there.
     pub fn remove(self, key: &[u8]) -> io::Result<bool> {
-        match bpf(BPF_MAP_DELETE_ELEM, &mut self.element(key, 0, 0)?) {
+        let mut element = self.element(key, 0, 0)?;
+        // SAFETY: the key is of the map's size.
+        match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut element) } {
             Ok(_) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),

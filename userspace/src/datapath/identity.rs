@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use probe_common::map;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Name, Protocol, ServiceAddress};
+use crate::model::{Name, Protocol, ServiceAddress, SplitSettings};
 use crate::plan::{Identity, IdentityKey};
 
 /// The map's key.
@@ -25,7 +25,8 @@ pub(super) fn key(key: IdentityKey) -> map::IdentityKey {
 struct SplitText {
     name: Name,
     service: ServiceText,
-    drain: u64,
+    #[serde(flatten)]
+    settings: SplitSettings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
 }
@@ -68,8 +69,8 @@ impl ServiceText {
 /// The map's value; None if it is too long for the map.
 pub(super) fn encode(identity: &Identity) -> Option<map::Identity> {
     let text = match identity.clone() {
-        Identity::Split { name, address, drain, until } => {
-            serde_json::to_vec(&SplitText { name, service: address.into(), drain, until })
+        Identity::Split { name, address, settings, until } => {
+            serde_json::to_vec(&SplitText { name, service: address.into(), settings, until })
         }
         Identity::Subset(name) => serde_json::to_vec(&SubsetText { name }),
         Identity::Endpoint { service, address, subset, until } => {
@@ -90,9 +91,9 @@ pub(super) fn decode(
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
     Some(match key.kind {
         map::IDENTITY_SPLIT => {
-            let SplitText { name, service, drain, until } = serde_json::from_str(text).ok()?;
+            let SplitText { name, service, settings, until } = serde_json::from_str(text).ok()?;
             let address = service.address()?;
-            (IdentityKey::Split(key.id), Identity::Split { name, address, drain, until })
+            (IdentityKey::Split(key.id), Identity::Split { name, address, settings, until })
         }
         map::IDENTITY_SUBSET => {
             let SubsetText { name } = serde_json::from_str(text).ok()?;
@@ -111,6 +112,7 @@ pub(super) fn decode(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Affinity;
 
     #[test]
     fn identities_come_back_as_they_were() {
@@ -121,11 +123,12 @@ mod tests {
             port: 65_535,
             protocol: Protocol::Udp,
         };
+        let settings = SplitSettings { affinity: Affinity::ClientIp, drain_seconds: u64::MAX };
         for until in [None, Some(u64::MAX)] {
             let cases = [
                 (
                     IdentityKey::Split(7),
-                    Identity::Split { name: long.clone(), address, drain: u64::MAX, until },
+                    Identity::Split { name: long.clone(), address, settings, until },
                 ),
                 (IdentityKey::Subset(8), Identity::Subset(long.clone())),
                 (
@@ -155,5 +158,28 @@ mod tests {
         let id = IdentityKey::Subset(3);
         let identity = Identity::Subset(Name::new("v1").unwrap());
         assert_eq!(decode(&key(id), &value), Some((id, identity)));
+    }
+
+    #[test]
+    fn settings_go_by_name() {
+        let key = map::IdentityKey { kind: map::IDENTITY_SPLIT, id: 7 };
+        let read = |text: &str| {
+            let mut value: map::Identity = [0; size_of::<map::Identity>()];
+            value[..text.len()].copy_from_slice(text.as_bytes());
+            match decode(&key, &value) {
+                Some((IdentityKey::Split(7), Identity::Split { settings, .. })) => settings,
+                other => panic!("{other:?}"),
+            }
+        };
+        let of = |settings: &str| {
+            read(&format!(r#"{{"name":"a","service":[6,"10.0.0.1:80"]{settings}}}"#))
+        };
+        let affinity = Affinity::ClientIp;
+        let both = SplitSettings { affinity, drain_seconds: 5 };
+        assert_eq!(of(r#","drainSeconds":5,"affinity":"ClientIP""#), both, "in any order");
+        assert_eq!(of(""), SplitSettings::default(), "what is not there has its default");
+        assert_eq!(of(r#","affinity":"ClientIP""#), affinity.into());
+        assert_eq!(of(r#","later":{"x":1},"drainSeconds":5,"affinity":"ClientIP""#), both);
+        assert_eq!(of(r#","drain":5"#).drain_seconds, 5, "as it was called before");
     }
 }

@@ -117,7 +117,7 @@ impl Kernel {
         id: u32,
         identity: Identity,
     ) -> Result<(), DatapathError> {
-        let Identity::Split { name, address, drain, until } = identity else { return Ok(()) };
+        let Identity::Split { name, address, settings, until } = identity else { return Ok(()) };
         let index = at("ACTIVE", self.active.get(&id, 0))?;
         let value = Box::new(at("SPLITS", self.splits.get(&index, 0))?);
         for subset in &value.subsets[..(value.count as usize).min(MAX_SUBSETS)] {
@@ -125,7 +125,7 @@ impl Kernel {
                 snapshot.tables.insert(subset.table, self.slots(subset)?);
             }
         }
-        snapshot.splits.push(SplitRecord { id, name, address, drain, until, index, value });
+        snapshot.splits.push(SplitRecord { id, name, address, settings, until, index, value });
         Ok(())
     }
 

@@ -115,13 +115,13 @@ impl Datapath for Memory {
         };
         for (&key, identity) in &self.identities {
             match (key, identity.clone()) {
-                (IdentityKey::Split(id), Identity::Split { name, address, drain, until }) => {
+                (IdentityKey::Split(id), Identity::Split { name, address, settings, until }) => {
                     let Some(&index) = self.active.get(&id) else { continue };
                     let value = Box::new(self.splits[&index]);
                     for subset in value.subsets.iter().filter(|subset| subset.len > 1) {
                         snapshot.tables.insert(subset.table, self.table(subset));
                     }
-                    let record = SplitRecord { id, name, address, drain, until, index, value };
+                    let record = SplitRecord { id, name, address, settings, until, index, value };
                     snapshot.splits.push(record);
                 }
                 (IdentityKey::Subset(id), Identity::Subset(name)) => {

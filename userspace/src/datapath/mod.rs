@@ -21,6 +21,7 @@ mod interfaces;
 mod kernel;
 mod log;
 mod mapped;
+#[cfg(test)]
 mod memory;
 mod migration;
 mod network;
@@ -47,11 +48,14 @@ pub use hooks::{
 pub use interfaces::Interfaces;
 pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
+#[cfg(test)]
 pub use memory::Memory;
 pub use migration::{MigrationError, downgrade};
 pub use object::{Object, ObjectError, Settings, new_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
+
+pub use aya::programs::TcAttachType;
 
 use crate::plan::{Op, Snapshot};
 

@@ -72,7 +72,8 @@ struct LinkInfo {
 pub fn interface_of(pin: &Path) -> io::Result<u32> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut get = Get { path: path.as_ptr() as u64, fd: 0, flags: 0 };
-    let fd = bpf(BPF_OBJ_GET, &mut get)?;
+    // SAFETY: the path ends with a zero, and lives until the end.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut get) }?;
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just opened it, for nobody else.
     let link = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -80,7 +81,8 @@ pub fn interface_of(pin: &Path) -> io::Result<u32> {
     let place: *mut LinkInfo = &mut info;
     let size = size_of::<LinkInfo>() as u32;
     let mut ask = Ask { fd: link.as_raw_fd().unsigned_abs(), size, info: place as u64 };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut ask)?;
+    // SAFETY: the place has the size that goes with it, and lives until the end.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut ask) }?;
     Ok(info.interface)
 }
 

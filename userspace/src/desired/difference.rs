@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::movement::{between_endpoints, between_subsets, redrawn_endpoints};
-use crate::model::{Affinity, Name, ServiceAddress, Split, SplitSet, Subset, total_weight};
+use crate::model::{Name, ServiceAddress, Split, SplitSet, SplitSettings, Subset, total_weight};
 
 /// What differs between two desired states.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,10 +26,8 @@ pub struct SplitDifference {
     pub name: Name,
     /// Both service addresses, if they differ.
     pub address: Option<(ServiceAddress, ServiceAddress)>,
-    /// Both affinities, if they differ.
-    pub affinity: Option<(Affinity, Affinity)>,
-    /// Both drain times, if they differ.
-    pub drain: Option<(Duration, Duration)>,
+    /// What both are set to, if that differs.
+    pub settings: Option<(SplitSettings, SplitSettings)>,
     /// All subsets of either: those of the first in their order, then the others.
     pub subsets: Vec<SubsetDifference>,
     /// Which parts of new flows go to another subset; none if the address differs.
@@ -102,10 +99,9 @@ impl SplitDifference {
     pub fn between(before: &Split, after: &Split) -> Self {
         let pairs = pairs(before, after);
         let address = pair(before.address(), after.address());
-        let affinity = pair(before.affinity(), after.affinity());
-        let drain = pair(before.drain(), after.drain());
-        // The hash of a flow depends on both.
-        let redrawn = affinity.is_some();
+        let settings = pair(before.settings(), after.settings());
+        // The hash of a flow depends on it.
+        let redrawn = before.affinity() != after.affinity();
         let sums = (total_weight(before.subsets()), total_weight(after.subsets()));
         let subsets: Vec<SubsetDifference> =
             pairs.iter().map(|&(a, b)| subset(a, b, sums, redrawn)).collect();
@@ -120,7 +116,7 @@ impl SplitDifference {
         });
         let moved =
             if address.is_some() { 1.0 } else { (elsewhere + inside.sum::<f64>()).min(1.0) };
-        Self { name: after.name().clone(), address, affinity, drain, subsets, moves, moved }
+        Self { name: after.name().clone(), address, settings, subsets, moves, moved }
     }
 }
 
@@ -189,7 +185,8 @@ fn moves(subsets: &[SubsetDifference], redrawn: bool) -> Vec<Move> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::resolve;
+    use crate::model::Affinity;
+    use crate::resource::resolve;
 
     fn desired(splits: &[&str]) -> SplitSet {
         let text: Vec<String> = splits
@@ -284,7 +281,8 @@ mod tests {
         let subsets = "subsets: [{name: v1, weight: 1, endpoints: ['10.1.0.1:1']}, \
                        {name: v2, weight: 3, endpoints: ['10.1.0.2:1']}]";
         let found = changed(subsets, &format!("affinity: ClientIP, {subsets}"));
-        assert_eq!(found.affinity, Some((Affinity::None, Affinity::ClientIp)));
+        let settings = |affinity: Affinity| SplitSettings::from(affinity);
+        assert_eq!(found.settings, Some((settings(Affinity::None), settings(Affinity::ClientIp))));
         assert!((found.moved - 2.0 * 0.25 * 0.75).abs() < 1e-12, "{found:?}");
     }
 }

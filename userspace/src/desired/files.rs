@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::sources::{Base, DesiredState, Intent};
 use super::{Batch, Cause, PersistedState, Step, Time};
 use crate::model::{Name, Split};
-use crate::resource::{self, Document, Documents, Id, Kind, Origin};
-use crate::source::{Files, Problem};
+use crate::resource::{self, Document, Documents, Files, Id, Kind, Origin};
+use crate::source::Problem;
 
 /// What is wrong with a file that has become empty.
 const EMPTIED: &str = "no document is in it any more: what was in it stays in force; remove the \

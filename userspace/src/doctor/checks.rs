@@ -444,8 +444,8 @@ fn tables(facts: &Facts) -> Found {
     let percent = |used: u64, limit: u64| used as f64 / limit as f64 * 100.0;
     let full = |used: u64, limit: u64| used as f64 > limit as f64 * FULL;
     for table in &status.flow_tables {
-        let (active, pushing) = (table.active.unwrap_or_default(), table.full_since.is_some());
-        if !pushing && !full(active, table.limit) {
+        let (open, pushing) = (table.open_flows.unwrap_or_default(), table.full_since.is_some());
+        if !pushing && !full(open, table.limit) {
             continue;
         }
         let advice = if table.table == "pending" {
@@ -458,7 +458,7 @@ fn tables(facts: &Facts) -> Found {
         let problem = match &table.full_since {
             Some(since) => format!("the {family} table of {name} flows is full since {since}"),
             None => {
-                let percent = percent(active, table.limit);
+                let percent = percent(open, table.limit);
                 format!("the {family} table of {name} flows is {percent:.0} % full")
             }
         };

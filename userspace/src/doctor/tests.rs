@@ -13,7 +13,7 @@ fn status() -> StatusView {
     let table = |table: &str| FlowTableView {
         family: "ipv4".into(),
         table: table.into(),
-        active: Some(100),
+        open_flows: Some(100),
         over: Some(900),
         limit: 1000,
         full_since: None,
@@ -260,7 +260,7 @@ const CASES: &[Case] = &[
         "endpoint 198.51.100.2:80 (reviews, v1) is on the clients' link eth0",
     ),
     (
-        |f| says(f, |s| s.flow_tables[0].active = Some(801)),
+        |f| says(f, |s| s.flow_tables[0].open_flows = Some(801)),
         "tables",
         Level::Problem,
         "the ipv4 table of live flows is 80 % full",
@@ -272,7 +272,7 @@ const CASES: &[Case] = &[
         "the ipv4 table of live flows is full since 1970-01-01T00:00:02.000Z",
     ),
     (
-        |f| says(f, |s| s.flow_tables[1].active = Some(1000)),
+        |f| says(f, |s| s.flow_tables[1].open_flows = Some(1000)),
         "tables",
         Level::Problem,
         "the ipv4 table of pending flows is 100 % full",

@@ -16,7 +16,7 @@ use crate::desired::{DesiredState, Guard, PersistedState, Step, Time};
 use crate::model::{Key, Name, ServiceAddress, SplitSet};
 use crate::plan::{self, Capacity, Change, EndpointState, Ledger, Op, Plan};
 use crate::resource::{self, DEFAULT_NAMESPACE};
-use crate::source::{FileRead, Files};
+use crate::resource::{FileRead, Files};
 
 const CAPACITY: Capacity = Capacity { splits: 64, endpoints: 512, chunks: 1024 };
 

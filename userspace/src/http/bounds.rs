@@ -18,6 +18,8 @@ pub struct RequestLimits {
     pub body: Duration,
     /// How long nothing of an answer may be taken.
     pub stall: Duration,
+    /// How long a connection is kept after an answer, for another request; None closes it.
+    pub idle: Option<Duration>,
     /// How long a connection may last in all.
     pub life: Option<Duration>,
     /// Bytes of bodies of all requests that are read, or read and not yet answered.

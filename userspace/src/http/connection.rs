@@ -1,7 +1,9 @@
-//! One connection: one request and its answer.
+//! One connection: a request and its answer, and then others while the client makes them.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,13 +12,13 @@ use axum::http::{Request, Response, StatusCode, header};
 use futures_util::FutureExt as _;
 use futures_util::future::Shared;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_io_timeout::TimeoutStream;
 
 use super::quota::{Permit, Phase};
@@ -45,9 +47,12 @@ type Evicted = Shared<oneshot::Receiver<()>>;
 /// What of a request has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Nothing, or a part of the head, of the first request.
     Head,
     Body,
     All,
+    /// Nothing, or a part of the head, of another request.
+    Idle,
 }
 
 /// Answers the request of a connection, or says why not.
@@ -65,7 +70,7 @@ pub(super) async fn serve_connection<D: Handler, S: AsyncRead + AsyncWrite + Sen
         client,
         permit,
         evicted: evicted.clone(),
-        stage: Mutex::new(Stage::Head),
+        stage: watch::Sender::new((Stage::Head, Instant::now())),
     });
     let service = service_fn(|request| {
         exchange.reach(Stage::Body);
@@ -76,18 +81,13 @@ pub(super) async fn serve_connection<D: Handler, S: AsyncRead + AsyncWrite + Sen
         .header_read_timeout(None)
         .max_headers(RequestLimits::HEADERS)
         .max_header_size(RequestLimits::HEAD_BYTES)
-        .keep_alive(false)
+        .keep_alive(common.limits.idle.is_some())
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
-    let head = async {
-        tokio::time::sleep(common.limits.head).await;
-        if exchange.stage() != Stage::Head {
-            std::future::pending::<()>().await;
-        }
-    };
+    let silent = silence(exchange.stage.subscribe(), common.limits);
     let why = tokio::select! {
         // What went wrong is the client's business.
         _ = &mut connection => return,
-        () = head => Rejection::new(
+        () = silent => Rejection::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("no request came within {} s", common.limits.head.as_secs_f32()),
         ),
@@ -99,6 +99,36 @@ pub(super) async fn serve_connection<D: Handler, S: AsyncRead + AsyncWrite + Sen
         Stage::Body => drop(timeout(WORDS, connection).await),
         // It breaks off.
         Stage::All => {}
+        // There is nobody to tell; the end of the last answer may be on its way.
+        Stage::Idle => {
+            Pin::new(&mut connection).graceful_shutdown();
+            drop(timeout(WORDS, connection).await);
+        }
+    }
+}
+
+/// Ready when a client has been silent for too long, where it is for the client to speak.
+async fn silence(mut stage: watch::Receiver<(Stage, Instant)>, limits: RequestLimits) {
+    loop {
+        let (stage_now, since) = *stage.borrow_and_update();
+        let limit = match stage_now {
+            Stage::Head => Some(limits.head),
+            Stage::Idle => limits.idle,
+            Stage::Body | Stage::All => None,
+        };
+        let end = async {
+            match limit {
+                Some(limit) => sleep_until(since + limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = end => return,
+            changed = stage.changed() => if changed.is_err() {
+                // The connection ends.
+                return std::future::pending().await;
+            },
+        }
     }
 }
 
@@ -134,19 +164,20 @@ struct Exchange<D: Handler> {
     client: D::Client,
     permit: Permit<QuotaKey<D>>,
     evicted: Evicted,
-    stage: Mutex<Stage>,
+    /// What has come, and since when.
+    stage: watch::Sender<(Stage, Instant)>,
 }
 
 impl<D: Handler> Exchange<D> {
     fn reach(&self, stage: Stage) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+        self.stage.send_replace((stage, Instant::now()));
     }
 
     fn stage(&self) -> Stage {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stage.borrow().0
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let handler = &self.common.handler;
         let (head, mut body) = request.into_parts();
         let read = tokio::select! {
@@ -169,7 +200,8 @@ impl<D: Handler> Exchange<D> {
             }
         };
         self.permit.enter(Phase::Answering);
-        answer
+        let exchange = Arc::clone(self);
+        answer.map(|body| Body::new(Answered { body, exchange }))
     }
 
     /// Reads the body of a request, if that is admitted.
@@ -184,6 +216,39 @@ impl<D: Handler> Exchange<D> {
     }
 }
 
+/// The body of an answer. When it has been taken, the client may ask again.
+struct Answered<D: Handler> {
+    body: Body,
+    exchange: Arc<Exchange<D>>,
+}
+
+impl<D: Handler> HttpBody for Answered<D> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<D: Handler> Drop for Answered<D> {
+    fn drop(&mut self) {
+        self.exchange.reach(Stage::Idle);
+        self.exchange.permit.enter(Phase::Asking);
+    }
+}
+
 /// A body, and what it takes of what all may have together.
 type Whole = (Bytes, Option<OwnedSemaphorePermit>);
 
@@ -192,6 +257,8 @@ fn reject<D: Handler>(handler: &D, Rejection { status, message }: Rejection) -> 
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    // What is left of its body is not read.
+    response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     response
 }
 

@@ -115,7 +115,7 @@ catalog! {
     SUBSET_DURATION: Counter "weir_subset_ended_flows_duration" in "seconds" ["split", "subset"]
         "The sum of the durations of ended flows. Each is known to about a second.";
     SUBSET_ACTIVE: Gauge "weir_subset_active_flows" ["split", "subset"]
-        "Live flows that are not over, those of draining endpoints included. Counted in the background.";
+        "Open flows: live, and not over, those of draining endpoints included. Counted in the background.";
     ENDPOINT_PHASE: Gauge "weir_endpoint_phase" ["split", "subset", "endpoint", "phase"]
         "Always 1: live (new flows go to it), draining (removed, live flows keep it) or gone (its drain time is over, packets of its flows are rejected).";
     ENDPOINT_FLOWS: Counter "weir_endpoint_flows" ["split", "subset", "endpoint"]
@@ -125,7 +125,7 @@ catalog! {
     ENDPOINT_BYTES: Counter "weir_endpoint" in "bytes" ["split", "subset", "endpoint", "direction"]
         "Bytes of these packets, link layer included.";
     ENDPOINT_ACTIVE: Gauge "weir_endpoint_active_flows" ["split", "subset", "endpoint"]
-        "Live flows that are not over. Counted in the background.";
+        "Open flows: live, and not over. Counted in the background.";
 }
 
 /// The table of all metrics for `docs/metrics.md`.

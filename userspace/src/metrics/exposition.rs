@@ -185,7 +185,7 @@ fn subsets(writer: &mut Writer<'_>, all: &[SubsetSample], tick: Duration) -> Res
     family(catalog::SUBSET_DURATION, &|one| {
         Some(Value::Real(one.stats.ended_ticks as f64 * tick.as_secs_f64()))
     })?;
-    family(catalog::SUBSET_ACTIVE, &|one| one.active.map(Value::Whole))
+    family(catalog::SUBSET_ACTIVE, &|one| one.open_flows.map(Value::Whole))
 }
 
 fn endpoints(writer: &mut Writer<'_>, all: &[EndpointSample]) -> Result<(), Error> {
@@ -213,6 +213,6 @@ fn endpoints(writer: &mut Writer<'_>, all: &[EndpointSample]) -> Result<(), Erro
         [one.stats.forward_packets, one.stats.reply_packets]
     })?;
     both_ways(catalog::ENDPOINT_BYTES, |one| [one.stats.forward_bytes, one.stats.reply_bytes])?;
-    let active = all.iter().filter_map(|one| Some((labels(one), Value::Whole(one.0.active?))));
+    let active = all.iter().filter_map(|one| Some((labels(one), Value::Whole(one.0.open_flows?))));
     writer.family(catalog::ENDPOINT_ACTIVE, active)
 }

@@ -82,7 +82,7 @@ pub struct SubsetSample {
     /// What the programs counted.
     pub stats: SubsetStats,
     /// Live flows that are not over, if they were counted.
-    pub active: Option<u64>,
+    pub open_flows: Option<u64>,
 }
 
 /// An endpoint.
@@ -99,7 +99,7 @@ pub struct EndpointSample {
     /// What the programs counted.
     pub stats: EndpointStats,
     /// Live flows that are not over, if they were counted.
-    pub active: Option<u64>,
+    pub open_flows: Option<u64>,
 }
 
 /// An interface.

@@ -31,6 +31,7 @@ pub const LIMITS: RequestLimits = RequestLimits {
     head: Duration::from_secs(5),
     body: Duration::from_secs(5),
     stall: Duration::from_secs(10),
+    idle: None,
     life: Some(Duration::from_secs(30)),
     bodies: 0,
 };

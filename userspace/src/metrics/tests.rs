@@ -27,7 +27,7 @@ fn subset(subset: &str, weight: u32, flows: u64) -> SubsetSample {
         weight,
         wanted_share,
         stats,
-        active: Some(flows / 2),
+        open_flows: Some(flows / 2),
     }
 }
 
@@ -58,7 +58,7 @@ fn sample() -> Sample {
             endpoint: "[2001:db8::1]:80".parse().unwrap(),
             phase: "draining",
             stats,
-            active: Some(4),
+            open_flows: Some(4),
         }],
         interfaces: vec![interface("eth0", "xdp", "native", 2), interface("a\"b\\", "tc", "", 0)],
         reasons: BTreeMap::from([("pass_fragment".to_owned(), 0), ("reject_silent".to_owned(), 7)]),
@@ -199,8 +199,8 @@ fn what_is_not_known_yet_is_absent() {
     let mut sample = sample();
     sample.flows.counted = None;
     sample.configuration.reloaded = None;
-    sample.subsets.iter_mut().for_each(|subset| subset.active = None);
-    sample.endpoints.iter_mut().for_each(|endpoint| endpoint.active = None);
+    sample.subsets.iter_mut().for_each(|subset| subset.open_flows = None);
+    sample.endpoints.iter_mut().for_each(|endpoint| endpoint.open_flows = None);
     let text = exposition(sample).unwrap();
     let found = series(&text);
     for absent in ["flow_table_flows", "flow_table_full", "_timestamp_", "active_flows"] {

@@ -9,6 +9,7 @@ mod derived;
 mod key;
 mod name;
 mod near;
+mod settings;
 mod split;
 mod weights;
 
@@ -17,8 +18,8 @@ pub use derived::{derived_split, derived_subset};
 pub use key::Key;
 pub use name::{Name, NameError, is_any_label, is_label};
 pub use near::hint;
+pub use settings::{Affinity, DEFAULT_DRAIN, SplitSettings};
 pub use split::{
-    Affinity, DEFAULT_DRAIN, MAX_SUBSETS, Split, SplitError, SplitSet, SplitSetError, Subset,
-    WeightsError, total_weight,
+    MAX_SUBSETS, Split, SplitError, SplitSet, SplitSetError, Subset, WeightsError, total_weight,
 };
 pub use weights::Weights;

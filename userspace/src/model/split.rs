@@ -1,38 +1,14 @@
 //! Traffic splits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Family, Name, ServiceAddress, hint};
+use super::{Affinity, Family, Name, ServiceAddress, SplitSettings, hint};
 
 /// The most subsets that a split may have.
 pub const MAX_SUBSETS: usize = probe_common::MAX_SUBSETS;
-
-/// How long live flows keep an endpoint that was removed, unless the split says otherwise.
-pub const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
-
-/// What makes flows belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize)]
-pub enum Affinity {
-    /// Each flow is steered by itself, by its 5-tuple.
-    #[default]
-    None,
-    /// All flows of a client address go to the same endpoint.
-    #[serde(rename = "ClientIP")]
-    ClientIp,
-}
-
-impl fmt::Display for Affinity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::None => "None",
-            Self::ClientIp => "ClientIP",
-        })
-    }
-}
 
 /// A version of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +30,7 @@ pub struct Subset {
 pub struct Split {
     name: Name,
     address: ServiceAddress,
-    affinity: Affinity,
-    drain: Duration,
+    settings: SplitSettings,
     subsets: Vec<Subset>,
 }
 
@@ -108,7 +83,7 @@ impl Split {
     pub fn new(
         name: Name,
         address: ServiceAddress,
-        affinity: Affinity,
+        settings: impl Into<SplitSettings>,
         subsets: Vec<Subset>,
     ) -> Result<Self, SplitError> {
         if subsets.is_empty() {
@@ -141,7 +116,7 @@ impl Split {
         if total_weight(&subsets) == 0 {
             return Err(SplitError::AllWeightsZero);
         }
-        Ok(Self { name, address, affinity, drain: DEFAULT_DRAIN, subsets })
+        Ok(Self { name, address, settings: settings.into(), subsets })
     }
 
     /// The same split with other weights, by subset name; a subset that is not
@@ -155,13 +130,7 @@ impl Split {
                 None => return Err(WeightsError::UnknownSubset(name.clone())),
             }
         }
-        let split = Self::new(self.name.clone(), self.address, self.affinity, subsets)?;
-        Ok(split.with_drain(self.drain))
-    }
-
-    /// The same split with another drain time, in whole seconds; see [`Split::drain`].
-    pub fn with_drain(self, drain: Duration) -> Self {
-        Self { drain: Duration::from_secs(drain.as_secs()), ..self }
+        Ok(Self::new(self.name.clone(), self.address, self.settings, subsets)?)
     }
 
     /// Unique on the node.
@@ -174,14 +143,19 @@ impl Split {
         self.address
     }
 
+    /// What it is set to.
+    pub fn settings(&self) -> SplitSettings {
+        self.settings
+    }
+
     /// What makes flows belong together.
     pub fn affinity(&self) -> Affinity {
-        self.affinity
+        self.settings.affinity
     }
 
     /// How long live flows keep an endpoint that was removed.
     pub fn drain(&self) -> Duration {
-        self.drain
+        self.settings.drain()
     }
 
     /// In the order in which they were written.

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use probe_common::map::{self, CHUNK, MAX_SUBSETS, subset_index};
 
 use crate::explain::subset_seed;
-use crate::model::{Affinity, DEFAULT_DRAIN, Name, ServiceAddress, Split, Subset};
+use crate::model::{Affinity, DEFAULT_DRAIN, Name, ServiceAddress, Split, SplitSettings, Subset};
 
 use super::ledger::{EndpointKey, Known, Placed, Record, Retired, SubsetRecord, split_of};
 use super::planner::{endpoint_identity, split_identity};
@@ -42,8 +41,8 @@ pub struct SplitRecord {
     pub name: Name,
     /// Its service address, in force or not.
     pub address: ServiceAddress,
-    /// Its drain time in seconds.
-    pub drain: u64,
+    /// What it is set to.
+    pub settings: SplitSettings,
     /// When its id is free, if it was removed.
     pub until: Option<u64>,
     /// The index of the version in force.
@@ -139,8 +138,9 @@ impl Adoption {
         }
         let affinity =
             if record.value.client_affinity != 0 { Affinity::ClientIp } else { Affinity::None };
-        let split = Split::new(record.name.clone(), address, affinity, subsets).ok()?;
-        let split = split.with_drain(Duration::from_secs(record.drain));
+        // The one in force: what is written down may be that of a version to come.
+        let settings = SplitSettings { affinity, ..record.settings };
+        let split = Split::new(record.name.clone(), address, settings, subsets).ok()?;
         let active_since_epoch = self.ledger.epoch;
         // A name that the agent before wrote down for the version to come.
         let pairs = split.subsets().iter().zip(&record.value.subsets);
@@ -174,7 +174,7 @@ impl Adoption {
         self.ledger.splits.insert(record.name.clone(), Arc::new(known));
         if record.address != address {
             // It was about to move there; flows to the address that it had may live on.
-            let until = self.now + record.drain + super::LINGER;
+            let until = self.now + record.settings.drain_seconds + super::LINGER;
             self.ledger.service_bits.add(record.address.socket());
             self.retire(until, Retired::Address(record.address));
         }
@@ -195,7 +195,8 @@ impl Adoption {
         self.ledger.split_ids.take(record.id, 1);
         self.ledger.split_names.insert(record.id, record.name.clone());
         self.ledger.service_bits.add(record.address.socket());
-        let until = record.until.unwrap_or(self.now + record.drain + super::LINGER);
+        let until =
+            record.until.unwrap_or(self.now + record.settings.drain_seconds + super::LINGER);
         if record.until.is_none() {
             let identity = split_identity(&known.split, Some(until));
             let key = IdentityKey::Split(record.id);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use probe_common::map;
 
-use crate::model::{Name, ServiceAddress};
+use crate::model::{Name, ServiceAddress, SplitSettings};
 use crate::table::maglev;
 
 /// One write to the datapath. A plan is a list of these; every prefix of it
@@ -135,8 +135,8 @@ pub enum Identity {
         name: Name,
         /// Its service address.
         address: ServiceAddress,
-        /// Its drain time in seconds.
-        drain: u64,
+        /// What it is set to.
+        settings: SplitSettings,
         /// When its id is free.
         until: Option<u64>,
     },

@@ -505,7 +505,7 @@ impl Planner {
 
 pub(super) fn split_identity(split: &Split, until: Option<u64>) -> Identity {
     let (name, address) = (split.name().clone(), split.address());
-    Identity::Split { name, address, drain: split.drain().as_secs(), until }
+    Identity::Split { name, address, settings: split.settings(), until }
 }
 
 pub(super) fn endpoint_identity(key: &EndpointKey, subset: u32, until: Option<u64>) -> Identity {

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use probe_common::filter;
 use probe_common::hash::mix;
@@ -12,7 +11,7 @@ use probe_common::map;
 use super::*;
 use crate::datapath::{Datapath as _, Memory};
 use crate::explain::{subset_seed, words};
-use crate::model::{Affinity, Name, Protocol, ServiceAddress, Split, SplitSet, Subset};
+use crate::model::{Name, Protocol, ServiceAddress, Split, SplitSet, SplitSettings, Subset};
 
 const CAPACITY: Capacity = Capacity { splits: 64, endpoints: 512, chunks: 512 };
 
@@ -40,9 +39,8 @@ fn split(title: &str, vip: u8, subsets: Subsets<'_>) -> Split {
             endpoints: endpoints.iter().map(|&n| endpoint(n)).collect(),
         })
         .collect();
-    Split::new(name(title), address(vip), Affinity::None, subsets)
-        .unwrap()
-        .with_drain(Duration::from_secs(10))
+    let settings = SplitSettings { drain_seconds: 10, ..SplitSettings::default() };
+    Split::new(name(title), address(vip), settings, subsets).unwrap()
 }
 
 /// Ledger and maps, side by side.

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::api::types::{EndpointStatsView, SplitStatsView, StatsView, SubsetStatsView};
+use crate::model::Affinity;
 
 /// The splits at one time, and what happened in each second since the sample before.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,9 +60,9 @@ pub struct SubsetRates {
     /// no independent draws.
     pub interval: Option<[f64; 2]>,
     /// New flows since the split's last change.
-    pub flows_since_change: u64,
-    /// Live flows; None if they were not counted yet.
-    pub active_flows: Option<u64>,
+    pub new_flows_since_change: u64,
+    /// Flows that are open; None if they were not counted yet.
+    pub open_flows: Option<u64>,
     /// What happened in each second; None in the first sample.
     #[serde(flatten)]
     pub rates: Option<Rates>,
@@ -79,7 +80,7 @@ impl SubsetRates {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Rates {
     /// New flows.
-    pub flows_per_second: f64,
+    pub new_flows_per_second: f64,
     /// Packets of both directions.
     pub packets_per_second: f64,
     /// Bits of these, link layer included.
@@ -107,10 +108,10 @@ pub fn rates(before: Option<&StatsView>, now: &StatsView) -> Sample {
         .collect();
     let none = SubsetStatsView::default();
     let split = |split: &SplitStatsView| {
-        let sum = split.subsets.iter().map(|subset| subset.flows_since_change).sum();
+        let sum = split.subsets.iter().map(|subset| subset.new_flows_since_change).sum();
         let subsets = split.subsets.iter().map(|subset| {
             let old = old.get(&(&*split.name, &*subset.name)).copied().unwrap_or(&none);
-            let independent = split.affinity == "None";
+            let independent = split.settings.affinity == Affinity::None;
             subset_rates(subset, sum, independent, seconds.map(|s| between(old, subset, s)))
         });
         SplitRates {
@@ -134,15 +135,15 @@ fn subset_rates(
     independent: bool,
     rates: Option<Rates>,
 ) -> SubsetRates {
-    let flows = subset.flows_since_change;
+    let flows = subset.new_flows_since_change;
     SubsetRates {
         subset: subset.name.clone(),
         weight: subset.weight,
         wanted_share: subset.wanted_share,
         observed_share: (sum > 0).then(|| flows as f64 / sum as f64),
         interval: wilson(flows, sum).filter(|_| independent),
-        flows_since_change: flows,
-        active_flows: subset.active,
+        new_flows_since_change: flows,
+        open_flows: subset.open_flows,
         rates,
     }
 }
@@ -163,9 +164,9 @@ fn between(before: &SubsetStatsView, now: &SubsetStatsView, seconds: f64) -> Rat
     };
     let per_second = |count: u64| count as f64 / seconds;
     let unanswered =
-        |of: &SubsetStatsView| of.flows.saturating_sub(of.completed).saturating_sub(of.refused);
+        |of: &SubsetStatsView| of.new_flows.saturating_sub(of.completed).saturating_sub(of.refused);
     Rates {
-        flows_per_second: per_second(grown(before.flows, now.flows)),
+        new_flows_per_second: per_second(grown(before.new_flows, now.new_flows)),
         packets_per_second: per_second(traffic([|e| e.packets_forward, |e| e.packets_reply])),
         bits_per_second: per_second(traffic([|e| e.bytes_forward, |e| e.bytes_reply]) * 8),
         rejected_per_second: per_second(grown(before.rejected, now.rejected)),

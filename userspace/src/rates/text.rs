@@ -10,7 +10,7 @@ pub const COLUMNS: [(&str, bool); 13] = [
     ("OBSERVED", true),
     ("95% INTERVAL", true),
     ("FLOWS/S", true),
-    ("ACTIVE", true),
+    ("OPEN", true),
     ("PKT/S", true),
     ("BIT/S", true),
     ("REJECT/S", true),
@@ -30,14 +30,14 @@ pub fn cells(of: &SubsetRates) -> [String; 13] {
         of.observed_share.map_or_else(dash, percent),
         of.interval
             .map_or_else(dash, |[low, high]| format!("{:.2}-{}", low * 100.0, percent(high))),
-        rate(|r| r.flows_per_second),
-        of.active_flows.map_or_else(dash, |flows| short(flows as f64)),
+        rate(|r| r.new_flows_per_second),
+        of.open_flows.map_or_else(dash, |flows| short(flows as f64)),
         rate(|r| r.packets_per_second),
         rate(|r| r.bits_per_second),
         rate(|r| r.rejected_per_second),
         rate(|r| r.refused_per_second),
         rate(|r| r.unanswered_per_second),
-        short(of.flows_since_change as f64),
+        short(of.new_flows_since_change as f64),
     ]
 }
 

@@ -17,6 +17,7 @@
 
 mod core;
 mod document;
+mod files;
 mod gateway;
 mod host;
 mod identity;
@@ -40,6 +41,7 @@ pub(crate) use document::read_applied;
 pub use document::{
     Declarations, Declared, Document, Documents, Origin, declarations, ids, read, read_object,
 };
+pub use files::{FileRead, Files};
 pub use identity::{DEFAULT_NAMESPACE, Id, Kind};
 pub use outcome::{Condition, ConditionType, Provenance, Reason, Resolved, SourceDocument};
 pub use policy::{Istio, Policy, STEER, Services};
@@ -49,10 +51,18 @@ pub use table::markdown;
 pub(crate) use tests::GOOD;
 pub use translate::translate;
 
+use crate::model::SplitSet;
 use crate::source::Problem;
 
 /// Labels of endpoints and what selects by them.
 type Labels = BTreeMap<String, String>;
+
+/// What files, as pairs of name and text, want together; or everything that is
+/// wrong with them, in the order of the files and lines.
+pub fn resolve<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<SplitSet, Vec<Problem>> {
+    let resolved = resolve_all(files);
+    if resolved.problems.is_empty() { Ok(resolved.desired) } else { Err(resolved.problems) }
+}
 
 /// What files, as pairs of name and text, come to together; problems and notes
 /// are in the order of the files and lines.

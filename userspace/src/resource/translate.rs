@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Resolved;
-use crate::model::{Affinity, Protocol, Split};
+use crate::model::{Protocol, Split, SplitSettings};
 use crate::source::{API_VERSION, KIND};
 
 #[derive(Serialize)]
@@ -28,8 +28,8 @@ struct Spec<'a> {
     address: std::net::IpAddr,
     port: u16,
     protocol: Protocol,
-    affinity: Affinity,
-    drain_seconds: u64,
+    #[serde(flatten)]
+    settings: SplitSettings,
     subsets: Vec<Subset<'a>>,
 }
 
@@ -72,8 +72,7 @@ fn document(split: &Split) -> Manifest<'_> {
             address: address.ip,
             port: address.port,
             protocol: address.protocol,
-            affinity: split.affinity(),
-            drain_seconds: split.drain().as_secs(),
+            settings: split.settings(),
             subsets: subsets.collect(),
         },
     }

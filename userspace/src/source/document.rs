@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use super::{FieldPath, Node, Problem, raw};
-use crate::model::{Name, ServiceAddress, Split, SplitError, Subset, derived_split, is_label};
+use crate::model::{
+    Name, ServiceAddress, Split, SplitError, SplitSettings, Subset, derived_split, is_label,
+};
 
 const NAME: &str = "metadata.name";
 
@@ -34,13 +35,15 @@ pub(crate) fn split(node: &Node<'_>) -> Result<(Split, BTreeMap<String, String>)
     let labels = raw.metadata.labels.unwrap_or_default();
     let name = check.name(&raw.metadata.name, raw.metadata.namespace.as_deref());
     let spec = FieldPath::of("spec");
-    let ip = check.keep(&spec.key("address"), address(&raw.spec.address));
-    let port = check.keep(&spec.key("port"), raw.spec.port.get());
-    let drain = check.keep(&spec.key("drainSeconds"), raw.spec.drain_seconds.get());
+    let raw::Spec { address: ip, port, protocol, affinity, drain_seconds, subsets: given } =
+        raw.spec;
+    let ip = check.keep(&spec.key("address"), address(&ip));
+    let port = check.keep(&spec.key("port"), port.get());
+    let drain_seconds = check.keep(&spec.key("drainSeconds"), drain_seconds.get());
     let at = spec.key("subsets");
     let mut subsets = Vec::new();
     let mut complete = true;
-    for (index, subset) in raw.spec.subsets.into_iter().enumerate() {
+    for (index, subset) in given.into_iter().enumerate() {
         match check.subset(&at.index(index), index, subset) {
             Some(subset) => subsets.push(subset),
             None => complete = false,
@@ -48,13 +51,12 @@ pub(crate) fn split(node: &Node<'_>) -> Result<(Split, BTreeMap<String, String>)
     }
     let service = ip.zip(port.and_then(|port| u16::try_from(port).ok()));
     if let (Some(name), Some((ip, port))) = (name, service) {
-        let address = ServiceAddress { ip, port, protocol: raw.spec.protocol.into() };
-        let affinity = raw.spec.affinity.into();
-        let drain = Duration::from_secs(drain.unwrap_or_default());
-        let make = |subsets| {
-            let split = Split::new(name.clone(), address, affinity, subsets)?;
-            Ok(split.with_drain(drain))
+        let address = ServiceAddress { ip, port, protocol: protocol.into() };
+        let settings = SplitSettings {
+            affinity: affinity.into(),
+            drain_seconds: drain_seconds.unwrap_or_default(),
         };
+        let make = |subsets| Split::new(name.clone(), address, settings, subsets);
         if let Some(split) = check.split(make, subsets, complete) {
             return Ok((split, labels));
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{Problem, resolve};
+use super::Problem;
+use crate::resource::resolve;
 
 /// A good document; lines are counted from its first.
 const GOOD: &str = "\
@@ -499,7 +500,7 @@ fn a_document_of_another_encoding_is_told() {
     let text: Vec<u8> =
         format!("\u{feff}{GOOD}").encode_utf16().flat_map(u16::to_le_bytes).collect();
     std::fs::write(file.path(), text).unwrap();
-    let problem = super::read(file.path()).unwrap_err();
+    let problem = crate::files::read(file.path()).unwrap_err();
     assert!(problem.message.starts_with("UTF-16"), "{problem}");
 }
 

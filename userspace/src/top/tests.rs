@@ -17,9 +17,13 @@ fn subset(name: &str, weight: u32, flows: u64) -> SubsetRates {
         wanted_share: f64::from(weight) / 100.0,
         observed_share: Some(flows as f64 / 1000.0),
         interval: crate::rates::wilson(flows, 1000),
-        flows_since_change: flows,
-        active_flows: Some(12),
-        rates: Some(Rates { flows_per_second: 25.0, bits_per_second: 1.5e9, ..Rates::default() }),
+        new_flows_since_change: flows,
+        open_flows: Some(12),
+        rates: Some(Rates {
+            new_flows_per_second: 25.0,
+            bits_per_second: 1.5e9,
+            ..Rates::default()
+        }),
     }
 }
 
@@ -58,12 +62,12 @@ fn screen(app: &App, width: u16, height: u16) -> Vec<String> {
 fn screen_shows_splits_and_subsets() {
     let expected = "\
 weir top  2 splits, every 1s, at 1970-01-01T00:00:00.000Z
-  SUBSET  WEIGHT   WANTED  OBSERVED   95% INTERVAL  FLOWS/S  ACTIVE  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
+  SUBSET  WEIGHT   WANTED  OBSERVED   95% INTERVAL  FLOWS/S  OPEN  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
 ratings  203.0.113.10:9080 TCP  version 1, for 1m 5s
-  v1         100  100.00%   100.00%  99.62-100.00%       25      12      0  1.50G         0          0           0  1.00k
+  v1         100  100.00%   100.00%  99.62-100.00%       25    12      0  1.50G         0          0           0  1.00k
 reviews  203.0.113.10:9080 TCP  version 7, for 1m 5s
-  v1          90   90.00%    90.50%   88.52-92.17%       25      12      0  1.50G         0          0           0    905
-  v3          10   10.00%     9.50%    7.83-11.48%       25      12      0  1.50G         0          0           0     95
+  v1          90   90.00%    90.50%   88.52-92.17%       25    12      0  1.50G         0          0           0    905
+  v3          10   10.00%     9.50%    7.83-11.48%       25    12      0  1.50G         0          0           0     95
 
 
 up/down select   +/- shift by 5 points   s other step   q quit";

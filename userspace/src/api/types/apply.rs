@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::desired::{Difference, Fate, Move, SplitDifference, Step, SubsetDifference};
-use crate::model::Key;
+use crate::model::{Key, SplitSettings};
 
 /// A file with documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -33,7 +33,7 @@ pub struct ApplyRequest {
 pub struct DeleteRequest {
     /// Objects by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub objects: Vec<ObjectName>,
+    pub objects: Vec<RequestedObject>,
     /// Files whose documents name objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileText>,
@@ -42,9 +42,8 @@ pub struct DeleteRequest {
     pub dry_run: bool,
 }
 
-/// What an object is known by.
+/// What an object is known by, in an answer. As a part of others it says nothing of other fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct ObjectName {
     /// The kind, such as `TrafficSplit`.
     pub kind: String,
@@ -53,6 +52,31 @@ pub struct ObjectName {
     pub namespace: String,
     /// The name.
     pub name: String,
+}
+
+/// What an object is known by, in a request, where an unknown field is a mistake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RequestedObject {
+    /// The kind, such as `TrafficSplit`.
+    pub kind: String,
+    /// The namespace; empty if the kind has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl From<RequestedObject> for Key {
+    fn from(RequestedObject { kind, namespace, name }: RequestedObject) -> Self {
+        Self { kind, namespace, name }
+    }
+}
+
+impl From<Key> for RequestedObject {
+    fn from(Key { kind, namespace, name }: Key) -> Self {
+        Self { kind, namespace, name }
+    }
 }
 
 impl From<ObjectName> for Key {
@@ -172,12 +196,9 @@ pub struct SplitDifferenceView {
     /// The service address before and after, if it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<[String; 2]>,
-    /// The affinity before and after, if it changes.
+    /// What it is set to before and after, if that changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<[String; 2]>,
-    /// The drain time before and after in seconds, if it changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drain_seconds: Option<[u64; 2]>,
+    pub settings: Option<[SplitSettings; 2]>,
     /// All subsets of before and after.
     pub subsets: Vec<SubsetDifferenceView>,
     /// Which parts of new flows go to another subset than they would have.
@@ -192,8 +213,7 @@ impl From<&SplitDifference> for SplitDifferenceView {
         Self {
             name: split.name.to_string(),
             address: split.address.map(|(old, new)| [old.to_string(), new.to_string()]),
-            affinity: split.affinity.map(|(old, new)| [old.to_string(), new.to_string()]),
-            drain_seconds: split.drain.map(|(old, new)| [old.as_secs(), new.as_secs()]),
+            settings: split.settings.map(<[SplitSettings; 2]>::from),
             subsets: split.subsets.iter().map(Into::into).collect(),
             moves: split.moves.iter().map(Into::into).collect(),
             moved: split.moved,

@@ -11,7 +11,7 @@ mod weights;
 
 pub use apply::{
     ApplyRequest, ApplyView, DeleteRequest, DifferenceView, FateView, FileText, MoveView,
-    ObjectName, ObjectView, SplitDifferenceView, SubsetDifferenceView,
+    ObjectName, ObjectView, RequestedObject, SplitDifferenceView, SubsetDifferenceView,
 };
 pub use documents::{ConditionView, DocumentView, OriginDocument};
 pub use flows::{FlowQuery, FlowState, FlowView, Party};
@@ -30,6 +30,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+
+use crate::model::SplitSettings;
 
 /// The transport protocol of a request or an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -90,8 +92,8 @@ pub struct SplitView {
     pub port: u16,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// "None" or "ClientIP".
-    pub affinity: String,
+    /// What it is set to.
+    pub settings: SplitSettings,
     /// Seconds since its last change.
     pub changed: u64,
     /// Where what it is comes from.
@@ -114,7 +116,7 @@ pub struct DrainingView {
     pub address: SocketAddr,
     /// Its live flows at the last count; none if there was no count yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active_flows: Option<u64>,
+    pub open_flows: Option<u64>,
     /// Seconds until its drain time is over, and the flows that are left are rejected.
     pub seconds_left: u64,
 }
@@ -127,13 +129,13 @@ pub struct SubsetView {
     /// Its weight.
     pub weight: u32,
     /// Its weight over the sum of weights, 0 to 1.
-    pub target_share: f64,
+    pub wanted_share: f64,
     /// Its part of the split's new flows since the last change, 0 to 1; None if there were none.
     pub observed_share: Option<f64>,
     /// New flows since the split's last change.
-    pub flows: u64,
+    pub new_flows_since_change: u64,
     /// New flows ever.
-    pub total_flows: u64,
+    pub new_flows: u64,
     /// Flows that were rejected for want of an endpoint.
     pub rejected: u64,
     /// Its endpoints.
@@ -146,8 +148,8 @@ pub struct EndpointView {
     /// Where it listens.
     #[schema(value_type = String)]
     pub address: SocketAddr,
-    /// New flows.
-    pub flows: u64,
+    /// New flows ever.
+    pub new_flows: u64,
     /// Packets from clients.
     pub packets_forward: u64,
     /// Bytes from clients.
@@ -184,8 +186,9 @@ pub struct ExplainView {
     /// The endpoint; None if the subset has none, and the flow is rejected.
     #[schema(value_type = Option<String>)]
     pub endpoint: Option<SocketAddr>,
-    /// The hash of the flow, or of its client with client affinity.
-    pub hash: u64,
+    /// The hash of the flow, or of its client with client affinity: 64 bits in hexadecimal, such
+    /// as 0x00000000deadbeef.
+    pub hash: String,
     /// All subsets, in the order in which they were written.
     pub candidates: Vec<CandidateView>,
     /// What is to be known besides.
@@ -200,18 +203,27 @@ pub struct CandidateView {
     pub subset: String,
     /// Its weight.
     pub weight: u32,
-    /// -log2(u) in Q24 of its draw u.
-    pub log: u64,
+    /// -log2(u) of its draw u, a multiple of 2^-24.
+    pub log: f64,
     /// `log` over `weight`: the least wins. None for weight 0, which takes no part.
     pub score: Option<f64>,
     /// Whether it won.
     pub chosen: bool,
 }
 
+impl ExplainView {
+    /// A hash as it is written.
+    pub fn hash_text(hash: u64) -> String {
+        format!("{hash:#018x}")
+    }
+}
+
 impl CandidateView {
-    /// A candidate with the score that follows from its draw and weight.
-    pub fn new(subset: impl Into<String>, weight: u32, log: u64, chosen: bool) -> Self {
-        let score = (weight > 0).then(|| log as f64 / f64::from(weight));
+    /// A candidate with the score that follows from its weight and draw, which is -log2(u) in Q24,
+    /// as the kernel has it.
+    pub fn new(subset: impl Into<String>, weight: u32, draw: u64, chosen: bool) -> Self {
+        let log = draw as f64 / f64::from(1 << 24);
+        let score = (weight > 0).then(|| log / f64::from(weight));
         Self { subset: subset.into(), weight, log, score, chosen }
     }
 }

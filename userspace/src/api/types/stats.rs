@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Protocol;
-use crate::model::Split;
+use crate::model::{Split, SplitSettings};
 
 /// Whose counters to show.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
@@ -43,8 +43,8 @@ pub struct SplitStatsView {
     pub port: u16,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// "None" or "ClientIP".
-    pub affinity: String,
+    /// What it is set to.
+    pub settings: SplitSettings,
     /// The version of the last change of its weights.
     pub version: u64,
     /// Seconds since its last change, or since the agent started.
@@ -62,7 +62,7 @@ impl SplitStatsView {
             address: split.address().ip,
             port: split.address().port,
             protocol: split.address().protocol.into(),
-            affinity: split.affinity().to_string(),
+            settings: split.settings(),
             version,
             changed,
             subsets,
@@ -80,9 +80,9 @@ pub struct SubsetStatsView {
     /// Its weight over the sum of weights, 0 to 1.
     pub wanted_share: f64,
     /// New flows since the split's last change, or since the agent started.
-    pub flows_since_change: u64,
+    pub new_flows_since_change: u64,
     /// New flows.
-    pub flows: u64,
+    pub new_flows: u64,
     /// Packets of new flows that were rejected for want of an endpoint.
     pub rejected: u64,
     /// Flows whose handshake was completed; of UDP, flows that were answered.
@@ -91,8 +91,8 @@ pub struct SubsetStatsView {
     pub refused: u64,
     /// Completed flows that ended.
     pub ended: u64,
-    /// Live flows that are not over, as they were last counted; None before that.
-    pub active: Option<u64>,
+    /// Flows that are open, as they were last counted; None before that.
+    pub open_flows: Option<u64>,
     /// Its endpoints, those that drain included.
     pub endpoints: Vec<EndpointStatsView>,
 }
@@ -106,9 +106,9 @@ pub struct EndpointStatsView {
     /// "live", "draining" or "gone".
     pub phase: String,
     /// New flows.
-    pub flows: u64,
-    /// Live flows that are not over, as they were last counted; None before that.
-    pub active: Option<u64>,
+    pub new_flows: u64,
+    /// Flows that are open, as they were last counted; None before that.
+    pub open_flows: Option<u64>,
     /// Packets from clients.
     pub packets_forward: u64,
     /// Bytes from clients, link layer included.

@@ -159,8 +159,8 @@ pub struct FlowTableView {
     pub family: String,
     /// "live", or "pending": of flows of which only one side has spoken.
     pub table: String,
-    /// Flows that are not over; None if they were not counted yet.
-    pub active: Option<u64>,
+    /// Flows that are open; None if they were not counted yet.
+    pub open_flows: Option<u64>,
     /// Flows that are closed, or idle for too long; their places are taken when needed.
     pub over: Option<u64>,
     /// Flows for which there is room.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Files, Output, amount, name, namespace, weight};
+use super::{Files, Output, amount, name, namespace, objects, weight};
 use crate::cli::amounts::Amount;
 use crate::desired;
+use crate::model::Key;
 use crate::resource::DEFAULT_NAMESPACE;
 
 /// `weir apply`.
@@ -59,6 +60,13 @@ pub struct DeleteArgs {
     /// How to show what happened.
     #[command(flatten)]
     pub output: Output,
+}
+
+impl DeleteArgs {
+    /// The objects that are named, or which of the words is none.
+    pub fn keys(&self) -> Result<Vec<Key>, String> {
+        objects(&self.objects, &self.namespace)
+    }
 }
 
 /// What must be so for a change to happen.

@@ -1,14 +1,13 @@
 use super::*;
 
-fn parse(line: &str) -> Result<(PathBuf, Action), clap::Error> {
-    let cli = Cli::try_parse_from(line.split(' '))?;
-    Ok((cli.socket.clone(), cli.action()?))
+fn parse(line: &str) -> Result<(PathBuf, Command), clap::Error> {
+    Cli::try_parse_from(line.split(' '))?.checked()
 }
 
 #[test]
 fn commands_are_understood() {
     Cli::command().debug_assert();
-    let (socket, action) = parse("weir weights --socket /tmp/s reviews v1=50 v3=0").unwrap();
+    let (socket, command) = parse("weir weights --socket /tmp/s reviews v1=50 v3=0").unwrap();
     assert_eq!(socket, PathBuf::from("/tmp/s"));
     let weights = [("v1", 50), ("v3", 0)];
     let weights = weights.map(|(name, weight)| (name.to_owned(), Amount::Weight(weight))).into();
@@ -21,42 +20,39 @@ fn commands_are_understood() {
         expected: Expected::default(),
         output: Output { format: Format::Table },
     };
-    assert_eq!(action, Action::ask(Question::Weights(expected)));
+    assert_eq!(command, Command::Weights(expected));
 
-    let (socket, action) = parse("weir get splits reviews -o yaml").unwrap();
+    let (socket, command) = parse("weir get splits reviews -o yaml").unwrap();
     assert_eq!(socket, PathBuf::from(DEFAULT_SOCKET));
     let resource =
         Resource::Splits { name: Some("reviews".into()), output: Output { format: Format::Yaml } };
     let output = Output { format: Format::Table };
     let args = GetArgs { resource: Some(resource), name: None, output };
-    assert_eq!(action, Action::ask(Question::Get(args)));
-    let Action::Ask(Asked::Question(Question::Get(args))) =
-        parse("weir get a.b -o json").unwrap().1
-    else {
-        panic!()
-    };
+    assert_eq!(command, Command::Get(args));
+    let Command::Get(args) = parse("weir get a.b -o json").unwrap().1 else { panic!() };
     assert_eq!((args.resource, args.name.as_deref()), (None, Some("a.b")));
     assert_eq!(args.output.format, Format::Json);
 
     let line = "weir --socket /tmp/s explain --from [::1]:5 --to [fd00::1]:80 --protocol udp";
-    let Action::Ask(Asked::Question(Question::Explain(args))) = parse(line).unwrap().1 else {
-        panic!()
-    };
+    let Command::Explain(args) = parse(line).unwrap().1 else { panic!() };
     assert_eq!((args.to.to_string().as_str(), args.protocol), ("[fd00::1]:80", Protocol::Udp));
 
-    let (_, action) = parse("weir agent --config a.yaml --unload-on-exit").unwrap();
+    let (_, command) = parse("weir agent --config a.yaml --unload-on-exit").unwrap();
     let expected = AgentArgs { config: "a.yaml".into(), unload_on_exit: true, replace: false };
-    assert_eq!(action, Action::Agent(expected));
+    assert_eq!(command, Command::Agent(expected));
     let output = Output { format: Format::Table };
     let (files, more) = (vec!["a".into(), "b".into()], Vec::new());
     let expected = ValidateArgs { files, more, output };
-    assert_eq!(parse("weir validate a b").unwrap().1, Action::Validate(expected));
+    assert_eq!(parse("weir validate a b").unwrap().1, Command::Validate(expected));
     let output = Output { format: Format::Json };
     let timeout = Duration::from_secs(60);
     let args = StatusArgs { brief: false, all: false, wait: false, timeout, output };
-    let expected = Action::ask(Question::Status(args));
+    let expected = Command::Status(args);
     assert_eq!(parse("weir status -o json").unwrap().1, expected);
-    assert_eq!(parse("weir completions zsh").unwrap().1, Action::Completions(Shell::Zsh));
+    assert_eq!(
+        parse("weir completions zsh").unwrap().1,
+        Command::Completions { shell: Shell::Zsh }
+    );
 }
 
 #[test]
@@ -79,30 +75,28 @@ fn what_can_be_seen_from_the_line_alone_is_a_mistake_of_usage() {
     assert_eq!(parse("weir status --socket=").unwrap().0, PathBuf::from(DEFAULT_SOCKET));
 }
 
-fn question(line: &str) -> Question {
-    match parse(line).expect(line).1 {
-        Action::Ask(Asked::Question(question)) => question,
-        other => panic!("{line}: {other:?}"),
-    }
+fn command(line: &str) -> Command {
+    parse(line).expect(line).1
 }
 
 #[test]
 fn changes_are_understood() {
-    let Question::Weights(args) =
-        question("weir weights a v1=5 --expect v1=90,v3=10 --expect-version 7")
+    let Command::Weights(args) =
+        command("weir weights a v1=5 --expect v1=90,v3=10 --expect-version 7")
     else {
         panic!()
     };
     assert_eq!(args.expected.expect, [("v1".to_owned(), 90), ("v3".to_owned(), 10)]);
     assert_eq!(args.expected.expect_version, Some(7));
-    let Question::Weights(args) = question("weir weights a --reset") else { panic!() };
+    let Command::Weights(args) = command("weir weights a --reset") else { panic!() };
     assert!(args.reset && args.weights.is_empty());
-    let Question::Rollback(args) = question("weir rollback a --to 3 -o json") else { panic!() };
+    let Command::Rollback(args) = command("weir rollback a --to 3 -o json") else { panic!() };
     assert_eq!((args.to, args.output.format), (Some(3), Format::Json));
-    let Question::Apply(args) = question("weir apply -f a -f - --dry-run") else { panic!() };
+    let Command::Apply(args) = command("weir apply -f a -f - --dry-run") else { panic!() };
     assert_eq!((args.files.files, args.dry_run), (vec!["a".into(), "-".into()], true));
     let deleted = |line: &str| {
-        let Question::Delete(args, keys) = question(line) else { panic!("{line}") };
+        let Command::Delete(args) = command(line) else { panic!("{line}") };
+        let keys = args.keys().unwrap();
         let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
         (keys.join(" "), args.files)
     };
@@ -116,8 +110,8 @@ fn changes_are_understood() {
         assert_eq!(deleted(&format!("weir delete {words}")), (keys.to_owned(), vec![]));
     }
     assert_eq!(deleted("weir delete -f a.yaml"), (String::new(), vec!["a.yaml".into()]));
-    assert!(matches!(question("weir diff -f a"), Question::Diff(_)));
-    assert!(matches!(question("weir history a"), Question::History(_)));
+    assert!(matches!(command("weir diff -f a"), Command::Diff(_)));
+    assert!(matches!(command("weir history a"), Command::History(_)));
 }
 
 #[test]

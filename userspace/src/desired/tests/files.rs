@@ -1,7 +1,8 @@
 //! Files with mistakes: what is right takes effect, what is wrong changes nothing.
 
 use super::{World, document, split};
-use crate::source::{Files, Problem};
+use crate::resource::Files;
+use crate::source::Problem;
 
 #[test]
 fn a_document_in_two_files_stays_what_it_was() {

@@ -12,8 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Key, Name, Weights};
-use crate::resource::{Declarations, Id, Kind, declarations};
-use crate::source::Files;
+use crate::resource::{Declarations, Files, Id, Kind, declarations};
 
 /// An agent without kernel and disk: steps happen at once.
 #[derive(Debug, Clone, Default)]

@@ -16,7 +16,7 @@ use crate::api::Client;
 use crate::api::types::{SplitView, StatusView};
 use crate::config::{AgentConfig, OtherPorts};
 use crate::fast_path::{self, Devices};
-use crate::source;
+use crate::files;
 
 use interfaces::Link;
 
@@ -107,7 +107,7 @@ async fn splits(
         return client.splits().await.unwrap_or_default().into_iter().map(of_agent).collect();
     }
     let Some(config) = config else { return Vec::new() };
-    let resolved = source::load_all(&config.resources);
+    let resolved = files::load_all(&config.resources);
     resolved.desired.splits().map(of_file).collect()
 }
 

@@ -131,7 +131,8 @@ impl Down {
     fn text(&self, id: u32, identity: &Identity) -> String {
         let end = |until: &Option<u64>| until.map_or(String::new(), |until| format!(" {until}"));
         match identity {
-            Identity::Split { name: split, address, drain, until } => {
+            Identity::Split { name: split, address, settings, until } => {
+                let drain = settings.drain_seconds;
                 let (socket, protocol) = (address.socket(), address.protocol);
                 format!("{} {socket} {protocol} {drain}{}", name(split.as_str()), end(until))
             }
@@ -166,7 +167,7 @@ mod tests {
     use probe_common::map::{ENDPOINT_GONE, IDENTITY_SPLIT, IDENTITY_SUBSET, Subset};
 
     use super::*;
-    use crate::model::{Name, Protocol};
+    use crate::model::{Name, Protocol, SplitSettings};
 
     const LONG: &str = "a-name-that-is-longer-than-any-label-of-the-domain-name-system-may-be";
 
@@ -179,7 +180,7 @@ mod tests {
         let split = |text, port, until| Identity::Split {
             name: name(text),
             address: service(port),
-            drain: 300,
+            settings: SplitSettings::default(),
             until,
         };
         let endpoint = |port, host, subset, until| Identity::Endpoint {

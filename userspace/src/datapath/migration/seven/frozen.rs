@@ -98,8 +98,8 @@ fn all_that_it_wrote_is_understood() {
     assert_eq!(found.len(), WRITTEN.lines().count() - 1);
     assert!(!found.contains_key(&Key::Endpoint(2)));
     let split = |id| match &found[&Key::Split(id)] {
-        Identity::Split { name, address, drain, until } => {
-            (name.to_string(), *address, *drain, *until)
+        Identity::Split { name, address, settings, until } => {
+            (name.to_string(), *address, settings.drain_seconds, *until)
         }
         other => panic!("{other:?}"),
     };

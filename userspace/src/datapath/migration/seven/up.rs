@@ -11,7 +11,7 @@ use probe_common::map::{
 use super::super::content::{Content, subsets, subsets_mut};
 use super::first_generation;
 use crate::datapath::identity;
-use crate::model::{Name, Protocol, ServiceAddress};
+use crate::model::{Name, Protocol, ServiceAddress, SplitSettings};
 use crate::plan::Identity;
 
 /// How what is in maps of layout 7 is written now.
@@ -50,7 +50,10 @@ fn split(words: &[&str]) -> Option<Identity> {
     Some(Identity::Split {
         name: Name::new(words[0]).ok()?,
         address: ServiceAddress { ip: socket.ip(), port: socket.port(), protocol },
-        drain: words.get(3)?.parse().ok()?,
+        settings: SplitSettings {
+            drain_seconds: words.get(3)?.parse().ok()?,
+            ..SplitSettings::default()
+        },
         until: words.get(4).and_then(|word| word.parse().ok()),
     })
 }
@@ -246,7 +249,8 @@ mod tests {
             protocol: Protocol::Tcp,
         };
         let name = Name::new("reviews").unwrap();
-        let split = Identity::Split { name, address, drain: 300, until: None };
+        let split =
+            Identity::Split { name, address, settings: SplitSettings::default(), until: None };
         assert_eq!(said(IDENTITY_SPLIT, 2), Some(split));
         let subset = Identity::Subset(Name::new("v2").unwrap());
         assert_eq!(said(IDENTITY_SUBSET, 33), Some(subset));

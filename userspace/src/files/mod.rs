@@ -1,19 +1,24 @@
-//! A directory to the desired state.
+//! The node's files with documents: a directory of YAML files is read ([`load_files`]), and
+//! [`Watcher`] tells when to read it again. What the texts say is the matter of
+//! [`crate::resource`].
 
-use std::collections::{BTreeSet, HashMap};
+mod watch;
+
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use cap_std::fs::Dir;
 
-use super::{Problem, resolve_all};
+pub use watch::Watcher;
+
 use crate::directory::{names, open_beneath};
 use crate::model::SplitSet;
-use crate::resource::{self, Documents, Resolved};
+use crate::resource::{FileRead, Files, Resolved, resolve_all};
+use crate::source::{Problem, decode};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
@@ -23,56 +28,6 @@ pub const MAX_FILE_SIZE: u64 = 8 << 20;
 pub fn load(dir: &Path) -> Result<SplitSet, Vec<Problem>> {
     let resolved = load_all(dir);
     if resolved.problems.is_empty() { Ok(resolved.desired) } else { Err(resolved.problems) }
-}
-
-/// What files say, each by itself.
-#[derive(Debug, Clone, Default)]
-pub struct Files {
-    /// Those that could be read, in their order.
-    pub files: Vec<FileRead>,
-    /// Why others could not be.
-    pub problems: Vec<Problem>,
-    /// The others.
-    pub unreadable: BTreeSet<String>,
-    /// Whether it is not even known which files there are.
-    pub unlisted: bool,
-    /// Something that the system has rejected, and may do later without a change of any file.
-    pub failed: Option<Problem>,
-}
-
-/// A file that was read.
-#[derive(Debug, Clone)]
-pub struct FileRead {
-    /// What messages call it.
-    pub name: String,
-    text: String,
-    /// What it says.
-    pub documents: Arc<Documents>,
-}
-
-impl Files {
-    /// These files, as pairs of name and text.
-    pub fn of<N: Into<String>, T: Into<String>>(files: impl IntoIterator<Item = (N, T)>) -> Self {
-        let file = |(name, text): (N, T)| FileRead::new(name.into(), text.into());
-        Self { files: files.into_iter().map(file).collect(), ..Self::default() }
-    }
-}
-
-impl FileRead {
-    /// Whether there is nothing in it but space, comments and marks of documents: it may
-    /// have been cut off to be written anew.
-    pub fn is_blank(&self) -> bool {
-        let says_nothing = |line: &str| {
-            let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-            line.is_empty() || line.starts_with('#') || ["---", "..."].contains(&line)
-        };
-        self.text.lines().all(says_nothing)
-    }
-
-    fn new(name: String, text: String) -> Self {
-        let documents = Arc::new(resource::read(&name, &text));
-        Self { name, text, documents }
-    }
 }
 
 /// What the files of a directory (see [`list`]) say. A file that is as it was
@@ -95,7 +50,7 @@ pub fn load_files(dir: &Path, before: &Files) -> Files {
         let name = path.display().to_string();
         match text {
             Ok(text) => found.files.push(match known.get(name.as_str()) {
-                Some(&file) if file.text == text => file.clone(),
+                Some(&file) if file.text() == text => file.clone(),
                 _ => FileRead::new(name, text),
             }),
             Err(Unread { problem, by_system }) => {
@@ -222,7 +177,7 @@ fn text(path: &Path, file: File) -> Result<String, Unread> {
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(problem(format!("larger than {MAX_FILE_SIZE} bytes")));
     }
-    super::decode(bytes).map_err(|what| problem(what.to_owned()))
+    decode(bytes).map_err(|what| problem(what.to_owned()))
 }
 
 #[cfg(test)]

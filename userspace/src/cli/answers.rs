@@ -1,0 +1,138 @@
+//! Commands that the agent answers at once: each is a request, and its answer as text.
+
+use anyhow::{Result, bail};
+
+use super::args::{
+    ApplyArgs, DeleteArgs, DiffArgs, ExplainArgs, GetArgs, HistoryArgs, Resource, RollbackArgs,
+    StatusArgs, WeightsArgs,
+};
+use super::shifted::{self, Shifted};
+use super::{
+    EXIT_DIFFERENT, EXIT_DONE, amounts, difference, documents, files, render, show, status,
+};
+use crate::api::Client;
+use crate::api::types::{
+    ApplyRequest, DeleteRequest, ExplainRequest, RequestedObject, ResetQuery, RollbackRequest,
+    WeightsRequest,
+};
+
+/// What is printed, and the exit code.
+pub(super) type Answer = (String, u8);
+
+fn done(text: String) -> Answer {
+    (text, EXIT_DONE)
+}
+
+/// The client, with why it asks for a change, if anybody said.
+fn because(client: &Client, reason: Option<&str>) -> Client {
+    reason.map_or_else(|| client.clone(), |text| client.clone().because(text))
+}
+
+pub(super) async fn apply(client: &Client, args: ApplyArgs) -> Result<Answer> {
+    let ApplyArgs { files, dry_run, reason, output } = args;
+    let request = ApplyRequest { files: files::read(&files.files)?, dry_run };
+    let view = because(client, reason.as_deref()).apply(&request).await?;
+    show(output, &view, difference::apply).map(done)
+}
+
+pub(super) async fn diff(client: &Client, args: DiffArgs) -> Result<Answer> {
+    let DiffArgs { files, output } = args;
+    let request = ApplyRequest { files: files::read(&files.files)?, dry_run: true };
+    let view = client.apply(&request).await?;
+    let code = if view.changes_something() { EXIT_DIFFERENT } else { EXIT_DONE };
+    Ok((show(output, &view, difference::apply)?, code))
+}
+
+pub(super) async fn delete(client: &Client, args: DeleteArgs) -> Result<Answer> {
+    let objects = args.keys().map_err(anyhow::Error::msg)?;
+    let objects = objects.into_iter().map(RequestedObject::from).collect();
+    let DeleteArgs { files, dry_run, reason, output, .. } = args;
+    let request = DeleteRequest { objects, files: files::read(&files)?, dry_run };
+    let view = because(client, reason.as_deref()).delete(&request).await?;
+    show(output, &view, difference::apply).map(done)
+}
+
+pub(super) async fn weights(client: &Client, args: WeightsArgs) -> Result<Answer> {
+    let output = args.output;
+    let shifted = shift(&because(client, args.reason.as_deref()), args).await?;
+    show(output, &shifted.after, |_| shifted.text()).map(done)
+}
+
+async fn shift(client: &Client, args: WeightsArgs) -> Result<Shifted> {
+    let WeightsArgs { name, weights: typed, reset, dry_run, expected, .. } = args;
+    let before = client.split(&name).await;
+    let mut version = expected.expect_version;
+    if reset {
+        let pairs = expected.expect.iter().map(|(name, weight)| format!("{name}={weight}"));
+        let pairs = pairs.collect::<Vec<_>>().join(",");
+        let expect = (!pairs.is_empty()).then_some(pairs);
+        let after = client.reset_weights(&name, &ResetQuery { expect, version }).await?;
+        return Ok(Shifted::of(before, after, typed));
+    }
+    let weights = match (amounts::plain(&typed), &before) {
+        // Whether they fit is for the agent to say, and whether who asks may change them.
+        (Some(weights), _) if !dry_run => weights,
+        (_, Ok(before)) => amounts::resolve(&typed, before)?,
+        (_, Err(error)) => bail!("{error}"),
+    };
+    if let (true, Ok(before)) = (dry_run, &before) {
+        shifted::expected(before, &expected)?;
+        let after = shifted::proposed(before, &weights)?;
+        return Ok(Shifted { before: before.clone(), after, typed, dry_run });
+    }
+    if let (None, Ok(before)) = (amounts::plain(&typed), &before) {
+        // Percentages are of the weights that were read.
+        version.get_or_insert(before.origin.version);
+    }
+    let expect = expected.expect.into_iter().collect();
+    let after = client.set_weights(&name, &WeightsRequest { weights, expect, version }).await?;
+    Ok(Shifted::of(before, after, typed))
+}
+
+pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<Answer> {
+    let changes = client.history(&args.name).await?;
+    show(args.output, &changes, |changes| render::history(changes)).map(done)
+}
+
+pub(super) async fn rollback(client: &Client, args: RollbackArgs) -> Result<Answer> {
+    let RollbackArgs { name, to, reason, expected, output } = args;
+    let expect = expected.expect.into_iter().collect();
+    let request = RollbackRequest { to, expect, version: expected.expect_version };
+    let before = client.split(&name).await;
+    let after = because(client, reason.as_deref()).rollback(&name, &request).await?;
+    let shifted = Shifted::of(before, after, Vec::new());
+    show(output, &shifted.after, |_| shifted.text()).map(done)
+}
+
+pub(super) async fn explain(client: &Client, args: ExplainArgs) -> Result<Answer> {
+    let ExplainArgs { from, to, protocol, output } = args;
+    let explained = client.explain(ExplainRequest { from, to, protocol }).await?;
+    show(output, &explained, render::explain).map(done)
+}
+
+pub(super) async fn status(client: &Client, args: StatusArgs) -> Result<Answer> {
+    status::ask(client, &args).await
+}
+
+pub(super) async fn get(client: &Client, args: GetArgs) -> Result<Answer> {
+    let GetArgs { resource, name, output } = args;
+    let text = match resource.unwrap_or(Resource::Splits { name, output }) {
+        Resource::Splits { name: Some(name), output } => {
+            show(output, &client.split(&name).await?, render::split)
+        }
+        Resource::Splits { name: None, output } => {
+            show(output, &client.splits().await?, |splits| render::splits(splits))
+        }
+        Resource::Documents { applied, output } => {
+            let mut documents = client.documents().await?;
+            documents.retain(|document| !applied || document.source == "applied");
+            show(output, &documents, |documents| documents::table(documents))
+        }
+        Resource::Routes { output } => {
+            let mut documents = client.documents().await?;
+            documents.retain(|document| document.is_route());
+            show(output, &documents, |routes| documents::routes(routes))
+        }
+    };
+    text.map(done)
+}

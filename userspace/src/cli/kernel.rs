@@ -1,0 +1,56 @@
+//! Commands that run the agent, or take what it left in the kernel away.
+
+use std::io::Write;
+
+use anyhow::Result;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::args::{AgentArgs, DowngradeArgs, UnloadArgs};
+use crate::agent::{self, Options};
+use crate::config::AgentConfig;
+
+/// `weir agent`: until it is told to stop.
+pub(super) fn agent(args: AgentArgs) -> Result<()> {
+    let level = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(level.from_env_lossy())
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        // What keeps the log has its own clock.
+        .without_time()
+        .init();
+    let AgentArgs { config, unload_on_exit, replace } = args;
+    agent::run(&Options { config, replace, unload_on_exit })
+}
+
+/// `weir unload`.
+pub(super) fn unload(
+    args: &UnloadArgs,
+    out: &mut impl Write,
+    errors: &mut impl Write,
+) -> Result<()> {
+    let found = AgentConfig::bpffs_of(&args.config).map_err(|found| agent::problems(&found))?;
+    let bpffs = match found {
+        Some(bpffs) => bpffs,
+        None => {
+            let bpffs = AgentConfig::default_bpffs();
+            let config = args.config.display();
+            writeln!(errors, "there is no {config}: looking at {}", bpffs.display())?;
+            bpffs
+        }
+    };
+    let was_there = agent::unload(&bpffs)?;
+    let said = if was_there { "weir is out of the kernel" } else { "weir was not in the kernel" };
+    Ok(writeln!(out, "{said}")?)
+}
+
+/// `weir downgrade`.
+pub(super) fn downgrade(args: &DowngradeArgs, out: &mut impl Write) -> Result<()> {
+    let config = AgentConfig::load(&args.config).map_err(|found| agent::problems(&found))?;
+    let moved = agent::downgrade(&config, args.to)?;
+    let said =
+        if moved { "the earlier build can be started" } else { "there was nothing to give back" };
+    Ok(writeln!(out, "{said}")?)
+}
