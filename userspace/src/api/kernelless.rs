@@ -293,7 +293,7 @@ fn agent(directory: &Path, file: &str) -> Arc<Agent> {
     assert_eq!(notices, []);
     let mut inner = Inner { truth: Truth::start(store.kept(), []), store, clock: 0, stats: 0 };
     let now = inner.now();
-    let files = Files::of([("weir.yaml", file)]);
+    let files = Files::of((!file.is_empty()).then_some(("weir.yaml", file)));
     let step = inner.truth.load_files(inner.store.kept(), &files, now);
     inner.carry_out(Ok(step), false).expect("a good file");
     assert_eq!(inner.truth.problems(), []);

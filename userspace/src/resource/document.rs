@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Labels;
 use super::check::Check;
-use super::core::{EndpointSlice, Pod, Service};
+use super::core::{EndpointSlice, Pod, Service, Unsteered};
 use super::gateway::{Gateway, ReferenceGrant, Route};
 use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind, Said};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
@@ -59,6 +59,7 @@ pub(super) enum Body {
     Grant(ReferenceGrant),
     /// Of a Service or a ServiceEntry.
     Service(Service),
+    Unsteered(Unsteered),
     Slice(EndpointSlice),
     Pod(Pod),
     /// Of a Namespace: there is nothing but its labels.
@@ -418,15 +419,22 @@ fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {
 fn body(check: &mut Check<'_>, kind: Kind, labels: &Labels) -> Option<Body> {
     Some(match kind {
         Kind::VirtualService => Body::VirtualService(VirtualService::read(check)?),
-        Kind::DestinationRule => Body::DestinationRule(DestinationRule::read(check)?),
-        Kind::ServiceEntry => Body::Service(istio::read_service_entry(check)?),
-        Kind::WorkloadEntry => Body::Workload(Workload::read(check, labels)?),
+        Kind::DestinationRule => {
+            DestinationRule::read(check)?.map_or_else(Body::Unsteered, Body::DestinationRule)
+        }
+        Kind::ServiceEntry => {
+            istio::read_service_entry(check)?.map_or_else(Body::Unsteered, Body::Service)
+        }
+        Kind::WorkloadEntry => match Workload::read(check, labels) {
+            Some(workload) => Body::Workload(workload),
+            None => Body::Unsteered(Unsteered::default()),
+        },
         Kind::IstioGateway => Body::IstioGateway(istio::Gateway::read(check)?),
         Kind::Gateway => Body::Gateway(Gateway::read(check)?),
         Kind::TcpRoute => Body::Route(Route::read(check, Protocol::Tcp)?),
         Kind::UdpRoute => Body::Route(Route::read(check, Protocol::Udp)?),
         Kind::ReferenceGrant => Body::Grant(ReferenceGrant::read(check)?),
-        Kind::Service => Body::Service(Service::read(check)?),
+        Kind::Service => Service::read(check)?.map_or_else(Body::Unsteered, Body::Service),
         Kind::EndpointSlice => Body::Slice(EndpointSlice::read(check)?),
         Kind::Pod => Body::Pod(Pod::read(check)?),
         // Not read by this function, or for their labels alone.

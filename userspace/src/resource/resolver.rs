@@ -422,6 +422,7 @@ fn is_unit(kind: Kind) -> bool {
         kind,
         Kind::TrafficSplit
             | Kind::VirtualService
+            | Kind::DestinationRule
             | Kind::IstioGateway
             | Kind::Gateway
             | Kind::TcpRoute
@@ -443,6 +444,7 @@ fn outcome(view: &View<'_>, unit: &Unit) -> Outcome {
             None => Outcome::default(),
             Some(document) => match id.kind {
                 Kind::VirtualService => resolve::routing::report(view, document),
+                Kind::DestinationRule => resolve::routing::report_rule(view, document),
                 Kind::IstioGateway => resolve::istio_gateway::resolve(view, document),
                 Kind::Gateway => resolve::gateway::resolve(view, document),
                 Kind::TrafficSplit => written(view, document),

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use crate::model::Name;
 use crate::resource::Labels;
 use crate::resource::check::Check;
-use crate::resource::host::Host;
+use crate::resource::core::Unsteered;
+use crate::resource::host::{Host, Pattern};
 use crate::source::FieldPath;
 
 /// The subsets of a host.
@@ -76,9 +77,17 @@ struct Tls {
 }
 
 impl DestinationRule {
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
+    /// A rule, or what it is instead.
+    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Result<Self, Unsteered>> {
         let Document { spec: raw } = check.typed()?;
         let spec = FieldPath::of("spec");
+        if let Ok(Pattern::Ending(_)) = Pattern::parse(&raw.host, check.namespace) {
+            let text = &raw.host;
+            let message =
+                format!("no effect: {text} is for many hosts, and weir goes by rules for one");
+            check.note(&spec.key("host"), message);
+            return Some(Err(Unsteered::default()));
+        }
         let host = check.keep(&spec.key("host"), Host::parse(&raw.host, check.namespace));
         let policy = raw.traffic_policy.as_ref();
         let by_client = policy.and_then(|p| affinity(check, &spec.key("trafficPolicy"), p));
@@ -94,7 +103,7 @@ impl DestinationRule {
             }
             subsets.push(Subset { name, labels: raw.labels.clone(), by_client });
         }
-        Some(Self { host: host?, subsets, by_client: by_client.unwrap_or(false) })
+        Some(Ok(Self { host: host?, subsets, by_client: by_client.unwrap_or(false) }))
     }
 }
 

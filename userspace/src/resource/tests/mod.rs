@@ -11,6 +11,7 @@ mod istio;
 mod shapes;
 mod table;
 mod together;
+mod unsteered;
 
 use std::net::SocketAddr;
 
