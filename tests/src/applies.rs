@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use weir::desired::DesiredState;
 use weir::store::{Notice, Store};
-use weir::truth::Truth;
 
 /// The size from which the journal is rewritten, in bytes.
 pub const WORTH_COMPACTING: u64 = 256 << 10;
@@ -53,12 +53,16 @@ pub fn check(directory: &Path, acknowledged: u32) -> Result<Found> {
     let damaged: Vec<&Notice> =
         notices.iter().filter(|notice| matches!(notice, Notice::Damaged { .. })).collect();
     ensure!(damaged.is_empty(), "a crash is no damage: {damaged:?}");
-    let truth = Truth::start(store.kept(), []);
-    ensure!(truth.set_aside().len() == 0, "{:?}", truth.set_aside().collect::<Vec<_>>());
-    let splits = truth.desired().splits();
+    let desired_state = DesiredState::start(store.persisted(), []);
+    ensure!(
+        desired_state.rejected().len() == 0,
+        "{:?}",
+        desired_state.rejected().collect::<Vec<_>>()
+    );
+    let splits = desired_state.split_set().splits();
     let weights: BTreeSet<(u32, usize)> =
         splits.map(|s| (s.subsets()[0].weight, s.subsets()[0].endpoints.len())).collect();
-    let count = truth.desired().splits().len();
+    let count = desired_state.split_set().splits().len();
     let last = match (count, weights.first()) {
         (0, None) => 0,
         (3, Some(&(weight, endpoints))) if weights.len() == 1 => {
@@ -72,7 +76,7 @@ pub fn check(directory: &Path, acknowledged: u32) -> Result<Found> {
         "apply {last} is there, but {acknowledged} was acknowledged"
     );
     for name in ["s1", "s2", "s3"] {
-        let change = store.kept().changes(name).next_back();
+        let change = store.persisted().changes(name).next_back();
         let weight = change.and_then(|change| change.to.get("v1")).unwrap_or(0);
         ensure!(weight == last, "the history of {name} ends with {weight}, its weight is {last}");
     }

@@ -92,7 +92,7 @@ pub fn survey(
 
 /// Asks in a way of the caller's own from each of these sources, which must be the namespace's own.
 ///
-/// Once asking has failed in any way but by a refusal, which is an answer, nobody is asked any
+/// Once asking has failed in any way but by a rejection, which is an answer, nobody is asked any
 /// more, and the rest fail alike: thousands of time-outs would tell no more than the first.
 #[must_use]
 pub fn survey_with(

@@ -120,7 +120,7 @@ impl Machine {
     ///
     /// If it succeeds.
     #[track_caller]
-    pub fn refuses(&self, line: &str) -> String {
+    pub fn rejects(&self, line: &str) -> String {
         let (success, text, errors) = self.outcome(line);
         assert!(!success, "{line} succeeds:\n{text}\n{errors}");
         errors

@@ -146,7 +146,7 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// Fails if the kernel has no such key or refuses the value.
+    /// Fails if the kernel has no such key or rejects the value.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         let path = format!("/proc/sys/{key}");
         self.run(|| std::fs::write(&path, value)).with_context(|| format!("{path} = {value}"))

@@ -124,7 +124,7 @@ impl<'a> Prometheus<'a> {
     ///
     /// # Errors
     ///
-    /// Fails with Prometheus' message if it refuses the expression.
+    /// Fails with Prometheus' message if it rejects the expression.
     pub fn query(&self, expression: &str) -> Result<Vec<Series>> {
         let mut path = "/api/v1/query?query=".to_owned();
         for byte in expression.bytes() {

@@ -334,7 +334,7 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
-fn refused_requests_say_why() {
+fn rejected_requests_say_why() {
     let node = node();
     let agent = start(&node, "");
     let post = "POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Length: 67108865\r\n\r\n";

@@ -170,7 +170,7 @@ fn splits_are_shown_as_table_yaml_and_json() {
 }
 
 #[test]
-fn wrong_weights_are_refused_and_change_nothing() {
+fn wrong_weights_are_rejected_and_change_nothing() {
     let scene = scene();
     let weights = || -> Vec<u32> {
         let split = scene.agent.split("reviews").unwrap();

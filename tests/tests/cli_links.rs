@@ -28,7 +28,7 @@ fn start(node: &Netns) -> Agent {
 }
 
 /// Why an agent does not start.
-fn refused(agent: &mut Agent, node: &Netns) -> String {
+fn rejected(agent: &mut Agent, node: &Netns) -> String {
     let error = agent.start_again(node).expect_err("the agent does not start");
     format!("{error:#}")
 }
@@ -55,13 +55,13 @@ fn links_in_the_state_directory_are_not_followed() {
     assert!(!state.join("journal").is_symlink());
     fs::remove_file(state.join("journal")).unwrap();
     symlink(&precious, state.join("journal")).unwrap();
-    let said = refused(&mut agent, &node);
+    let said = rejected(&mut agent, &node);
     assert!(said.contains("it is a symbolic link, and none is followed here"), "{said}");
     assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
 }
 
 #[test]
-fn directories_that_others_can_change_are_refused() {
+fn directories_that_others_can_change_are_rejected() {
     let node = node();
     let mut agent = start(&node);
     agent.end(Signal::SIGTERM).unwrap();
@@ -70,17 +70,17 @@ fn directories_that_others_can_change_are_refused() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
     };
     mode(&state, 0o1777);
-    let said = refused(&mut agent, &node);
+    let said = rejected(&mut agent, &node);
     assert!(said.contains(&format!("everybody may write to {}", state.display())), "{said}");
     mode(&state, 0o700);
     chown(&state, Some(64_001), None).unwrap();
-    let said = refused(&mut agent, &node);
+    let said = rejected(&mut agent, &node);
     assert!(said.contains(&format!("{} belongs to user 64001", state.display())), "{said}");
     chown(&state, Some(0), None).unwrap();
 
     // The directory of the socket, as if that were in /tmp.
     mode(agent.directory(), 0o1777);
-    let said = refused(&mut agent, &node);
+    let said = rejected(&mut agent, &node);
     assert!(said.contains("cannot listen at"), "{said}");
     assert!(said.contains("everybody may write to"), "{said}");
     mode(agent.directory(), 0o700);
@@ -90,7 +90,7 @@ fn directories_that_others_can_change_are_refused() {
     agent.start_again(&node).unwrap();
     agent.end(Signal::SIGTERM).unwrap();
     chown(&pins, Some(64_001), None).unwrap();
-    let said = refused(&mut agent, &node);
+    let said = rejected(&mut agent, &node);
     assert!(said.contains(&format!("{} belongs to user 64001", pins.display())), "{said}");
     chown(&pins, Some(0), None).unwrap();
     agent.start_again(&node).expect("all is as before");
@@ -107,11 +107,11 @@ fn links_among_the_pins_are_not_followed() {
     let map = pins.join("maps/SPLITS");
     fs::remove_file(&map).unwrap();
     symlink(outside.join("maps/SPLITS"), &map).unwrap();
-    let said = refused(&mut agent, &node);
+    let said = rejected(&mut agent, &node);
     assert!(said.contains("SPLITS there is no pin; remove it"), "{said}");
     fs::remove_dir(pins.join("links")).unwrap();
     symlink(outside.join("links"), pins.join("links")).unwrap();
-    let said = refused(&mut agent, &node);
+    let said = rejected(&mut agent, &node);
     assert!(said.contains("cannot use"), "{said}");
 
     let count = || fs::read_dir(outside.join("maps")).expect("maps").count();

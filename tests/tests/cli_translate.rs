@@ -67,7 +67,7 @@ fn what_is_wrong_ends_with_1_and_nothing_on_standard_output() {
     std::fs::write(directory.path().join("routes.yaml"), text).unwrap();
     let (code, splits, errors) = weir(directory.path(), &["translate", "-f", "routes.yaml"]);
     assert_eq!((code, splits.as_str()), (Some(1), ""), "{errors}");
-    let reason = "spec.http[0].match[0].headers: refused: layer 4 cannot match HTTP requests";
+    let reason = "spec.http[0].match[0].headers: rejected: layer 4 cannot match HTTP requests";
     assert!(errors.contains("error: routes.yaml:") && errors.contains(reason), "{errors}");
     assert_eq!(weir(directory.path(), &["translate", "-f", "missing.yaml"]).0, Some(1));
     assert_eq!(weir(directory.path(), &["translate", "routes.yaml"]).0, Some(2));

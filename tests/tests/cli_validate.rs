@@ -77,7 +77,7 @@ fn good_files_are_valid() {
 }
 
 #[test]
-fn a_broken_file_is_refused_with_line_field_and_reason() {
+fn a_broken_file_is_rejected_with_line_field_and_reason() {
     let directory = tempfile::tempdir().expect("directory");
     for (what, from, to, expected) in BROKEN {
         let text = GOOD.replacen(from, to, 1);

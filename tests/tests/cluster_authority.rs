@@ -18,11 +18,11 @@ const VERSIONS: [&str; 2] = ["web-v1-", "web-v2-"];
 
 /// Waits until the agent says of the cluster that something is not in force, in one line with all
 /// of these words.
-fn await_refusal(agent: &Agent, words: &[&str]) {
+fn await_rejection(agent: &Agent, words: &[&str]) {
     let has = |line: &String| words.iter().all(|word| line.contains(word));
-    let what = format!("it is refused: {words:?}");
+    let what = format!("it is rejected: {words:?}");
     agent.await_status(&what, |status| {
-        status.kubernetes.as_ref().is_some_and(|view| view.refused.iter().any(has))
+        status.kubernetes.as_ref().is_some_and(|view| view.rejected.iter().any(has))
     });
     let text = agent.printed(&["status"]);
     assert!(text.lines().any(|line| has(&line.to_owned())), "{words:?}: {text}");
@@ -121,12 +121,12 @@ spec: {{address: 198.51.100.1, port: 80, subsets: [{{name: a, weight: 1, endpoin
     // What is allowed is in force; all of the others were read by then.
     steered.await_split("good.mallory", &[("a", 1, 1)]);
     let agent = &steered.agents[0];
-    await_refusal(agent, &["by-host", "another namespace"]);
-    await_refusal(agent, &["by-address", &ip.to_string(), "kube-dns"]);
-    await_refusal(agent, &["by-entry", "cluster's own domain"]);
-    await_refusal(agent, &["by-split", &ip.to_string(), "kube-dns"]);
+    await_rejection(agent, &["by-host", "another namespace"]);
+    await_rejection(agent, &["by-address", &ip.to_string(), "kube-dns"]);
+    await_rejection(agent, &["by-entry", "cluster's own domain"]);
+    await_rejection(agent, &["by-split", &ip.to_string(), "kube-dns"]);
     for name in ["by-loopback", "by-link"] {
-        await_refusal(agent, &[name]);
+        await_rejection(agent, &[name]);
     }
     let splits: Vec<String> = agent.splits().unwrap().into_iter().map(|split| split.name).collect();
     let expected = ["good.mallory", "web.mallory", "web.mallory.ipv6"];
@@ -174,8 +174,8 @@ spec:
     );
     steered.await_split("good.default", &[("v1", 75, 1), ("v2", 25, 1)]);
     let agent = &steered.agents[0];
-    await_refusal(agent, &["elsewhere", "203.0.113.1", "kubernetes.addresses"]);
-    await_refusal(agent, &["foreign", "192.0.2.7", "kubernetes.addresses"]);
+    await_rejection(agent, &["elsewhere", "203.0.113.1", "kubernetes.addresses"]);
+    await_rejection(agent, &["foreign", "192.0.2.7", "kubernetes.addresses"]);
     let doctor = agent.printed(&["doctor"]);
     assert!(doctor.contains("elsewhere") && doctor.contains("203.0.113.1"), "{doctor}");
 
@@ -238,7 +238,7 @@ spec:
         agent.splits().is_ok_and(|splits| splits.len() == ROOM)
     });
     let each = (4..8).map(|n| format!("split \"many-{n}.greedy\" does not fit: limits.splits"));
-    each.for_each(|line| await_refusal(agent, &[&line, "namespace \"greedy\" has 6 splits"]));
+    each.for_each(|line| await_rejection(agent, &[&line, "namespace \"greedy\" has 6 splits"]));
 
     // Meanwhile another namespace replaces all of its pods.
     let address = steered.addresses("default", "web")[0];
@@ -264,8 +264,8 @@ spec:
     kubectl.run(&["delete", "trafficsplit", "--all", "-n", "greedy"]);
     std::thread::sleep(Duration::from_secs(62));
     agent.await_status("others take the places", |status| {
-        let refused = status.kubernetes.as_ref().map(|view| view.refused.len());
-        refused == Some(2) && agent.splits().is_ok_and(|splits| splits.len() == ROOM)
+        let rejected = status.kubernetes.as_ref().map(|view| view.rejected.len());
+        rejected == Some(2) && agent.splits().is_ok_and(|splits| splits.len() == ROOM)
     });
 }
 

@@ -121,7 +121,7 @@ fn an_api_server_that_is_killed_changes_nothing_even_if_the_agent_is_restarted_m
     assert_eq!(pictures, [&before], "nothing has changed at any time");
 }
 
-/// Has the node refuse all that goes to the API server.
+/// Has the node reject all that goes to the API server.
 fn cut(node: &Node) {
     let rule = "table inet cut { chain output { type filter hook output priority 0; \
                 tcp dport 6443 reject with tcp reset; }; }";

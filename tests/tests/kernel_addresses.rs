@@ -75,7 +75,7 @@ fn what_is_not_addressed_to_the_node_is_none_of_its_business() {
                 }
                 let empty = Cast { vip: with_port(cast.vip, EMPTY), ..*cast };
                 let frame = opening(protocol, &empty).macs(ROUTER, mac).build();
-                assert!(node.pass(hook, &frame) == frame, "{what}: nobody refuses it");
+                assert!(node.pass(hook, &frame) == frame, "{what}: nobody rejects it");
             }
         }
         assert_eq!(node.reasons(), before, "{cast}: nothing is counted");
@@ -88,8 +88,8 @@ fn what_is_not_addressed_to_the_node_is_none_of_its_business() {
                 assert_ne!(to, cast.vip, "{what}");
                 let empty = Cast { vip: with_port(cast.vip, EMPTY), ..*cast };
                 let frame = opening(protocol, &empty).macs(ROUTER, mac).build();
-                let refused = if hook.counts() { Verdict::Answer } else { Verdict::Pass };
-                assert_eq!(node.run(hook, &frame).0, refused, "{what}");
+                let rejected = if hook.counts() { Verdict::Answer } else { Verdict::Pass };
+                assert_eq!(node.run(hook, &frame).0, rejected, "{what}");
             }
         }
         errors(&mut node, cast);

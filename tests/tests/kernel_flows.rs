@@ -76,10 +76,10 @@ fn events() -> Vec<Event> {
     vec![
         event(Tcp, false, "nothing: the SYN is sent again", false, |_, _| {}),
         event(Tcp, false, "a SYN-ACK", false, |t, e| t.syn_ack(e)),
-        event(Tcp, false, "the endpoint refuses", true, |t, e| {
+        event(Tcp, false, "the endpoint rejects", true, |t, e| {
             t.reply(e, |p| p.flags(RST | ACK).seq(0));
         }),
-        event(Tcp, false, "a refusal of another SYN", false, |t, e| {
+        event(Tcp, false, "a rejection of another SYN", false, |t, e| {
             t.reply(e, |p| p.flags(RST | ACK).seq(0).ack(CLIENT.wrapping_add(FAR)));
         }),
         event(Tcp, false, "the client gives up", true, |t, e| {

@@ -1,7 +1,7 @@
 //! More flows than there is room for, under BPF_PROG_TEST_RUN: what is still true when the table
 //! of live flows is full, and how flows that have ended leave it.
 //!
-//! The table never refuses a flow. It forgets the one that was silent for longest, which may live;
+//! The table never rejects a flow. It forgets the one that was silent for longest, which may live;
 //! that one is steered anew with its next packet, by the pure function and the weights of that
 //! moment, and until then its endpoint's packets pass as they are.
 

@@ -59,7 +59,7 @@ fn a_ping_is_answered_by_the_service_address() {
 }
 
 #[test]
-fn other_ports_are_refused_in_the_name_of_the_service_address() {
+fn other_ports_are_rejected_in_the_name_of_the_service_address() {
     for cast in &casts() {
         let (client, other) = (cast.client, with_port(cast.vip, 22));
         let syn = Packet::tcp(client, other).flags(SYN).build();

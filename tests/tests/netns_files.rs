@@ -201,7 +201,7 @@ fn an_address_that_moves_to_another_split_or_port_is_served() {
     await_answer(client, vip(9080), "a");
     agent.replace(SPLITS, &to(&scene.topology, "reviews", 9081, "a"));
     await_answer(client, vip(9081), "a");
-    // Nobody owns the old address: packets to it are lost, or refused by the node.
+    // Nobody owns the old address: packets to it are lost, or rejected by the node.
     let old = client.run(|| tcp_identity(vip(9080), Duration::from_millis(300)));
     assert!(matches!(old.map_err(|e| e.kind()), Err(ErrorKind::TimedOut | ErrorKind::WouldBlock)));
     agent.replace(SPLITS, &to(&scene.topology, "ratings", 9081, "b"));

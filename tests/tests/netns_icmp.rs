@@ -166,7 +166,7 @@ fn tcp_finds_the_narrow_link_in_both_directions() {
     }
 }
 
-/// Sets the DF bit on all that a socket sends, and refuses what is too long for the path.
+/// Sets the DF bit on all that a socket sends, and rejects what is too long for the path.
 fn never_fragment(socket: &UdpSocket) -> io::Result<()> {
     let (level, name, value) = if socket.local_addr()?.is_ipv4() {
         (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
@@ -254,7 +254,7 @@ fn udp_that_may_not_be_fragmented_finds_the_narrow_link_in_both_directions() {
 }
 
 #[test]
-fn a_closed_port_of_an_endpoint_refuses_in_the_name_of_the_service() {
+fn a_closed_port_of_an_endpoint_rejects_in_the_name_of_the_service() {
     for hook in HOOKS {
         let path = Path::new(0, 1500).expect("a path");
         let watch = watch(&path);
@@ -270,7 +270,7 @@ fn a_closed_port_of_an_endpoint_refuses_in_the_name_of_the_service() {
             assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{what}");
             let errors = ear.errors();
             assert_speak_of(&errors, vip, endpoint_ip(vip), &what);
-            assert_eq!(errors[0].0, vip, "{what}: who refuses");
+            assert_eq!(errors[0].0, vip, "{what}: who rejects");
         }
         assert_only_services_spoke(watch, hook);
     }

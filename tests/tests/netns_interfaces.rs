@@ -130,7 +130,7 @@ fn the_first_pattern_that_matches_decides() {
 }
 
 #[test]
-fn an_interface_without_ethernet_is_refused_and_said() {
+fn an_interface_without_ethernet_is_rejected_and_said() {
     let scene = Scene::new(&["v1-a"], |t| {
         setup(t).interfaces(&[("veth-*", "tc"), ("lo", "tc"), ("tun0", "tc")])
     })
@@ -140,8 +140,8 @@ fn an_interface_without_ethernet_is_refused_and_said() {
         ["lo", "tun0"].iter().all(|name| status.interfaces.iter().any(|i| i.name == *name))
     });
     for interface in &status.interfaces {
-        let refused = ["lo", "tun0"].contains(&interface.name.as_str());
-        assert_eq!(interface.error.is_some(), refused, "{interface:?}");
+        let rejected = ["lo", "tun0"].contains(&interface.name.as_str());
+        assert_eq!(interface.error.is_some(), rejected, "{interface:?}");
     }
     assert_eq!(ask(&scene.topology.client).unwrap(), "v1-a");
 }
@@ -246,7 +246,7 @@ fn unload_takes_weir_out_of_the_kernel() {
 }
 
 #[test]
-fn a_second_agent_with_the_same_socket_is_refused() {
+fn a_second_agent_with_the_same_socket_is_rejected() {
     let scene = Scene::new(&["v1-a"], setup).unwrap();
     let config = scene.agent.directory().join("agent.yaml");
     let program = program().expect("weir");

@@ -166,8 +166,8 @@ fn the_traffic_shifting_task_through_apply() {
     let by_hand = [("v1", 20), ("v2", 0), ("v3", 80)];
     task.assert_versions("by hand", reviews, "reviews", &by_hand);
     let error = task.command("apply", Sample::ReviewsByHeader).expect_err("layer 4").to_string();
-    let refusal = "spec.http[0].match[0].headers: refused: layer 4 cannot match HTTP requests";
-    assert!(error.contains(refusal), "{error}");
+    let rejection = "spec.http[0].match[0].headers: rejected: layer 4 cannot match HTTP requests";
+    assert!(error.contains(rejection), "{error}");
     task.scene.agent.end(Signal::SIGKILL).unwrap();
     task.scene.agent.start_again(&task.scene.topology.node).unwrap();
     task.assert_versions("after a restart", reviews, "reviews", &by_hand);
@@ -239,9 +239,9 @@ fn what_layer_4_cannot_do_changes_nothing() {
     task.await_weights(REVIEWS, &[("v1", 90), ("v2", 10)]);
     let text = task.samples.text(Sample::ReviewsByHeader);
     task.scene.agent.write("VirtualService_default_reviews.yaml", &text);
-    let refusal = "spec.http[0].match[0].headers: refused: layer 4 cannot match HTTP requests";
-    task.scene.agent.await_status("it is refused by name", |status| {
-        status.last_error.iter().any(|line| line.contains(refusal))
+    let rejection = "spec.http[0].match[0].headers: rejected: layer 4 cannot match HTTP requests";
+    task.scene.agent.await_status("it is rejected by name", |status| {
+        status.last_error.iter().any(|line| line.contains(rejection))
     });
     let weights = [("v1", 90), ("v2", 10), ("v3", 0)];
     task.assert_versions("as before", "203.0.113.21:9080", "reviews", &weights);

@@ -8,7 +8,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use weir::explain::explain;
-use weir::model::{Desired, Name, Protocol, Split};
+use weir::model::{Name, Protocol, Split, SplitSet};
 use weir_tests::agent::{SPLITS, Setup};
 use weir_tests::client::{connect_from, exchange, ports, survey, udp_from};
 use weir_tests::netns::Netns;
@@ -89,7 +89,7 @@ fn reviews(topology: &Topology, vip: SocketAddr, v1: &[&str]) -> String {
 }
 
 fn model(document: &str) -> Split {
-    let desired: Desired = weir::source::resolve(&[("splits.yaml", document)]).expect("valid");
+    let desired: SplitSet = weir::source::resolve(&[("splits.yaml", document)]).expect("valid");
     desired.get("reviews").expect("the split").clone()
 }
 

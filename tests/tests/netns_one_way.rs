@@ -70,8 +70,8 @@ fn serves_odd_ones(client: &Netns, port: u16, what: &str) {
         let source = SocketAddr::new(client_ip(vip), port + 1);
         let closed = client.run(|| udp_from(source, SocketAddr::new(vip, CLOSED))).expect("socket");
         closed.set_read_timeout(Some(TIMEOUT)).expect("time-out");
-        let refused = exchange(&closed, b"anybody?").expect_err("nobody is there");
-        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{what}, {vip}: {refused}");
+        let rejected = exchange(&closed, b"anybody?").expect_err("nobody is there");
+        assert_eq!(rejected.kind(), ErrorKind::ConnectionRefused, "{what}, {vip}: {rejected}");
     }
 }
 

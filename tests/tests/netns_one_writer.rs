@@ -1,4 +1,4 @@
-//! Two agents on one directory of pins: the second one is refused, and changes nothing.
+//! Two agents on one directory of pins: the second one is rejected, and changes nothing.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -55,7 +55,7 @@ fn weir(ns: &Netns, arguments: &[&str], config: &Path) -> Output {
 
 /// What it says of why it does nothing.
 #[track_caller]
-fn refused(output: &Output) -> String {
+fn rejected(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     stderr
@@ -67,7 +67,7 @@ fn splits(agent: &Agent) -> String {
 }
 
 #[test]
-fn a_second_agent_on_the_same_pins_is_refused_and_changes_nothing() {
+fn a_second_agent_on_the_same_pins_is_rejected_and_changes_nothing() {
     let scene = scene();
     let (agent, node) = (&scene.agent, &scene.topology.node);
     assert_eq!(ask(&scene).unwrap(), "v1-a");
@@ -77,7 +77,7 @@ fn a_second_agent_on_the_same_pins_is_refused_and_changes_nothing() {
     for path in [pins, &detour] {
         let (_root, config) = another(path);
         for arguments in [&["agent"][..], &["agent", "--replace"], &["unload"]] {
-            let said = refused(&weir(node, arguments, &config));
+            let said = rejected(&weir(node, arguments, &config));
             let pid = agent.pid().unwrap();
             assert!(said.contains(&format!("process {pid} (weir)")), "{arguments:?}: {said}");
             assert!(said.contains("stop it first"), "{arguments:?}: {said}");
@@ -101,13 +101,13 @@ fn pins_are_free_again_when_their_agent_was_killed() {
 }
 
 #[test]
-fn pins_of_another_network_namespace_are_refused_while_that_is_there() {
+fn pins_of_another_network_namespace_are_rejected_while_that_is_there() {
     let mut scene = scene();
     scene.agent.end(Signal::SIGTERM).unwrap();
     let elsewhere = Netns::new().unwrap();
     let (_root, config) = another(scene.agent.pins().dir());
     for arguments in [&["agent"][..], &["agent", "--replace"], &["unload"]] {
-        let said = refused(&weir(&elsewhere, arguments, &config));
+        let said = rejected(&weir(&elsewhere, arguments, &config));
         assert!(said.contains("steers in another network namespace"), "{arguments:?}: {said}");
         assert!(said.contains("weir unload"), "{arguments:?}: {said}");
     }

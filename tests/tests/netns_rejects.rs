@@ -1,4 +1,4 @@
-//! A subset without endpoints refuses its share of new flows, at once.
+//! A subset without endpoints rejects its share of new flows, at once.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -14,11 +14,11 @@ use weir_tests::topology::{VIP_V4, VIP_V6, client_ip};
 const FLOWS: u16 = 2_000;
 /// Subsets: weight, and whether it has an endpoint.
 const CASES: &[(&str, &[(u32, bool)])] = &[
-    ("half is refused", &[(1, true), (1, false)]),
-    ("a tenth is refused", &[(90, true), (10, false)]),
-    ("a subset of weight 0 refuses nothing", &[(1, true), (0, false)]),
-    ("everything is refused, one subset", &[(1, false)]),
-    ("everything is refused, endpoints have weight 0", &[(1, false), (0, true)]),
+    ("half is rejected", &[(1, true), (1, false)]),
+    ("a tenth is rejected", &[(90, true), (10, false)]),
+    ("a subset of weight 0 rejects nothing", &[(1, true), (0, false)]),
+    ("everything is rejected, one subset", &[(1, false)]),
+    ("everything is rejected, endpoints have weight 0", &[(1, false), (0, true)]),
 ];
 
 /// A TCP and a UDP split at each family's service address; each case has a port.
@@ -65,9 +65,9 @@ fn check(hook: &'static str) {
                 }
             }
             let weight = |some| subsets.iter().filter(move |s| s.1 == some).map(|s| u64::from(s.0));
-            println!("{what}: answered and refused: {seen:?}");
+            println!("{what}: answered and rejected: {seen:?}");
             assert_shares(&seen, &[weight(true).sum(), weight(false).sum()], &what);
-            // Each was refused at its first packet: none was sent again.
+            // Each was rejected at its first packet: none was sent again.
             let split = scene.agent.split(&name(at, protocol, vip)).expect("split");
             let rejected: u64 = split.subsets.iter().map(|subset| subset.rejected).sum();
             assert_eq!(rejected, seen[1], "{what}: counted as rejected");
@@ -78,12 +78,12 @@ fn check(hook: &'static str) {
 }
 
 #[test]
-fn refused_in_proportion_forward_at_tc() {
+fn rejected_in_proportion_forward_at_tc() {
     check("tc");
 }
 
 #[test]
-fn refused_in_proportion_forward_at_xdp() {
+fn rejected_in_proportion_forward_at_xdp() {
     check("xdp");
 }
 
@@ -99,7 +99,7 @@ fn endpoints_that_come_take_the_share_over() {
     scene.agent.await_status("the endpoint is there", |_| {
         scene.agent.split("reviews").is_ok_and(|split| split.subsets[0].endpoints.len() == 1)
     });
-    // The tuple that was refused too.
+    // The tuple that was rejected too.
     assert_eq!(ask(10_000).as_deref(), Ok("v1-a"));
     assert_eq!(ask(10_001).as_deref(), Ok("v1-a"));
 }

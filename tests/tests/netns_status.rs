@@ -80,5 +80,5 @@ fn status_says_what_the_kernel_has_and_how_full_the_maps_are() {
     assert!(text.starts_with("DEGRADED: 1 thing in the resources is wrong: "), "{text}");
     let code = scene.agent.weir(&["status", "--brief"]).status.code();
     assert_eq!(code, Some(1), "unless it is OK");
-    assert!(text.contains("\nThe last configuration was refused:\n  "), "{text}");
+    assert!(text.contains("\nThe last configuration was rejected:\n  "), "{text}");
 }

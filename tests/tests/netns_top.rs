@@ -17,7 +17,7 @@ use weir_tests::stats::assert_shares;
 use weir_tests::tmux::Tmux;
 use weir_tests::topology::{Topology, VIP_V4, client_ip};
 
-/// Of the splits reviews, deaf (whose endpoint refuses), closed (which has none) and mute (whose
+/// Of the splits reviews, deaf (whose endpoint rejects), closed (which has none) and mute (whose
 /// endpoint says nothing).
 fn vips() -> [SocketAddr; 4] {
     [9080, 9099, 9098, 9053].map(|port| SocketAddr::new(VIP_V4.into(), port))
@@ -148,8 +148,8 @@ fn shares_are_seen_and_shifted_in_a_terminal() {
     tmux.await_screen("it asks", |screen| screen.contains("+5 points for v3?"));
     scene.agent.weights("reviews", &[("v1", 50), ("v3", 50)]).unwrap();
     tmux.press(&["Enter"]);
-    let refused = "split \"reviews\" has v1=50 v3=50 (version 3";
-    println!("{}\n", tmux.await_screen("it is refused", |screen| screen.contains(refused)));
+    let rejected = "split \"reviews\" has v1=50 v3=50 (version 3";
+    println!("{}\n", tmux.await_screen("it is rejected", |screen| screen.contains(rejected)));
     assert_eq!(weights(&scene), of(50, 50));
 
     // And what is not confirmed does not happen.
@@ -212,11 +212,11 @@ fn pid_file(scene: &Scene) -> String {
 fn without_a_terminal_there_are_lines() {
     let mut scene = scene();
     let [reviews, ..] = vips();
-    let refused = scene.agent.weir(&["top"]);
-    assert_eq!(refused.status.code(), Some(1));
-    let error = String::from_utf8_lossy(&refused.stderr);
+    let rejected = scene.agent.weir(&["top"]);
+    assert_eq!(rejected.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&rejected.stderr);
     assert!(error.contains("`weir watch` prints the same as lines"), "{error}");
-    assert_eq!(refused.stdout, b"");
+    assert_eq!(rejected.stdout, b"");
 
     let answers = tally(&send(&scene, reviews, 20_000..20_200)).expect("every flow is answered");
     let v3 = answers.get("v3-a").copied().unwrap_or_default();

@@ -277,8 +277,8 @@ fn an_agent_that_is_killed_while_flows_move_is_started_again_and_goes_on() {
 fn layout_7_and_back(hook: &'static str) {
     let mut scene = scene(&Setup::default().forward(hook));
     under_traffic(&mut scene, |agent, topology, live| {
-        let refused = downgrade(agent, topology).unwrap_err();
-        assert!(refused.contains("uses the maps"), "beside an agent: {refused}");
+        let rejected = downgrade(agent, topology).unwrap_err();
+        assert!(rejected.contains("uses the maps"), "beside an agent: {rejected}");
         agent.end(Signal::SIGTERM).unwrap();
         let said = downgrade(agent, topology).unwrap();
         assert!(said.contains("the earlier build can be started"), "{said}");
@@ -302,7 +302,7 @@ fn downgrade(agent: &Agent, topology: &Topology) -> Result<String, String> {
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-/// The real build of layout 7 is upgraded, refuses what came after it while the kernel goes on,
+/// The real build of layout 7 is upgraded, rejects what came after it while the kernel goes on,
 /// and gets it back.
 fn the_real_build(hook: &'static str) {
     let previous = std::env::var("WEIR_PREVIOUS").expect("WEIR_PREVIOUS names that build's weir");
@@ -316,9 +316,9 @@ fn the_real_build(hook: &'static str) {
         live.go_on("upgraded");
         agent.end(Signal::SIGTERM).unwrap();
         agent.becomes(previous.clone().into());
-        let refused = agent.start_again(&topology.node).unwrap_err().to_string();
-        assert!(refused.contains("have layout 8"), "{refused}");
-        live.go_on("while the earlier build refuses");
+        let rejected = agent.start_again(&topology.node).unwrap_err().to_string();
+        assert!(rejected.contains("have layout 8"), "{rejected}");
+        live.go_on("while the earlier build rejects");
         agent.becomes(program().unwrap());
         downgrade(agent, topology).unwrap();
         live.go_on("given back");

@@ -175,10 +175,10 @@ fn packets_go_only_where_they_are_taken() {
         let blackhole = ip(format!("route replace blackhole {endpoint}"));
         let client = stage.client.ip();
         let back = ip(format!("route replace {endpoint} via {client} dev {CLIENT_FACING}"));
-        let refused = without(CLIENT_FACING, DEVICE_RETURNS);
+        let rejected = without(CLIENT_FACING, DEVICE_RETURNS);
         let back_refused = |e: &mut PhysicalNode| {
             back(e);
-            refused(e);
+            rejected(e);
         };
         let jumbo = ip(format!("link set {target} mtu 9000"));
         let in_one = without(&target, DEVICE_TAKES_PARTS);

@@ -250,7 +250,7 @@ fn a_package_that_cannot_be_taken_out_of_the_kernel_is_not_removed() {
     let machine = &node.machine;
     node.configure();
     machine.run("cp /etc/weir/agent.yaml /var/tmp && echo nonsense: 1 >> /etc/weir/agent.yaml");
-    let said = machine.refuses("dpkg --remove weir");
+    let said = machine.rejects("dpkg --remove weir");
     assert!(said.contains("unknown field `nonsense`"), "{said}");
     assert!(said.contains("still in the kernel"), "{said}");
     node.check_new(10_000);
@@ -343,10 +343,10 @@ fn the_agent_runs_with_two_capabilities_in_a_sandbox() {
     machine.run(group);
     let viewer = "setpriv --reuid=nobody --regid=weir-viewers --clear-groups --";
     machine.run(&format!("{viewer} weir status | grep '^agent: '"));
-    let said = machine.refuses(&format!("{viewer} weir weights reviews v1=1"));
+    let said = machine.rejects(&format!("{viewer} weir weights reviews v1=1"));
     assert!(said.contains("may look, but not change anything: only root may"), "{said}");
     let nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups --";
-    let said = machine.refuses(&format!("{nobody} weir status"));
+    let said = machine.rejects(&format!("{nobody} weir status"));
     assert!(said.contains("this user may not use /run/weir/weir.sock"), "{said}");
     let errors =
         machine.run("journalctl --boot -o cat -u weir | grep -i -e error -e denied || true");

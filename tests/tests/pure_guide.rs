@@ -100,14 +100,14 @@ fn bookinfo_in_other_words_shifts_step_by_step() {
 }
 
 #[test]
-fn routing_by_a_header_is_refused_by_name() {
+fn routing_by_a_header_is_rejected_by_name() {
     for samples in [Samples::find(), Samples::own()] {
         let found = read("f", &samples.text(Sample::ReviewsByHeader));
         let [problem] = found.problems.as_slice() else { panic!("{:?}", found.problems) };
         assert_eq!(problem.field, "spec.http[0].match[0].headers");
         assert_eq!(
             problem.message,
-            "refused: layer 4 cannot match HTTP requests; the only condition that it can is `port`"
+            "rejected: layer 4 cannot match HTTP requests; the only condition that it can is `port`"
         );
     }
 }

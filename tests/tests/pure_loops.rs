@@ -2,7 +2,7 @@
 //!
 //! The verifier of Linux 5.10 walks each function depth-first before it looks at what it does
 //! (`check_cfg`). A loop may be closed by a jump; if an instruction that is none simply runs on
-//! into one that is on the way to it ("back-edge from insn"), the program is refused, whatever the
+//! into one that is on the way to it ("back-edge from insn"), the program is rejected, whatever the
 //! kernel at hand makes of it. How a compiler lays out a loop may change with any change to it.
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
@@ -39,7 +39,7 @@ enum Seen {
 }
 
 /// The first instruction that runs on into one on the way to it, if any.
-fn refused(code: &[u8]) -> Option<usize> {
+fn rejected(code: &[u8]) -> Option<usize> {
     let mut seen = vec![Seen::Not; code.len() / SIZE];
     let mut way = vec![(0, successors(code, 0))];
     seen[0] = Seen::OnTheWay;
@@ -72,7 +72,7 @@ fn linux_5_10_takes_the_loops_of_every_function() {
         let section = file.section_by_index(index).expect("the section");
         let code = section.data_range(symbol.address(), symbol.size()).expect("its data");
         let name = symbol.name().expect("a name");
-        assert_eq!(refused(code.expect("in the section")), None, "{name}: instruction");
+        assert_eq!(rejected(code.expect("in the section")), None, "{name}: instruction");
         functions += 1;
     }
     assert!(functions > 100, "{functions} functions");
@@ -91,7 +91,7 @@ fn a_loop_that_is_closed_by_running_on_is_seen() {
         [0x15, 0, low, high, 0, 0, 0, 0]
     };
     // Its head comes first, and a jump leads back there.
-    assert_eq!(refused(&of(&[branch(2), add, jump(-3), exit])), None);
+    assert_eq!(rejected(&of(&[branch(2), add, jump(-3), exit])), None);
     // Its head comes last, and its body runs on into it.
-    assert_eq!(refused(&of(&[jump(1), add, branch(-2), exit])), Some(1));
+    assert_eq!(rejected(&of(&[jump(1), add, branch(-2), exit])), Some(1));
 }

@@ -1,7 +1,7 @@
 //! The stack that the programs need, as the oldest kernel counts it.
 //!
 //! A verifier adds up the stack of all functions that are active at once, each rounded up to 32
-//! bytes (`check_max_stack_depth`; newer kernels, with machine code, round to 16), and refuses more
+//! bytes (`check_max_stack_depth`; newer kernels, with machine code, round to 16), and rejects more
 //! than 512. What the kernel at hand accepts may be too much for an older one.
 
 use std::collections::BTreeMap;

@@ -50,29 +50,29 @@ pub fn hooks_are_listed() -> bool {
 /// Gives up all capabilities of this thread but these, and to gain any again.
 /// Threads that it starts from now on have no more; so this comes before any
 /// other is started. What is left.
-pub fn keep_only(needed: &CapsHashSet) -> Result<Kept, PrivilegeError> {
+pub fn keep_only(needed: &CapsHashSet) -> Result<HeldCapabilities, PrivilegeError> {
     let has = caps::read(None, CapSet::Permitted)?;
-    let kept: CapsHashSet = has.intersection(needed).copied().collect();
+    let held: CapsHashSet = has.intersection(needed).copied().collect();
     // The bounding set takes CAP_SETPCAP to change. Who has been given few capabilities, as by
     // systemd, has a bounding set of no more.
     if has.contains(&Capability::CAP_SETPCAP) {
-        for capability in caps::read(None, CapSet::Bounding)?.difference(&kept) {
+        for capability in caps::read(None, CapSet::Bounding)?.difference(&held) {
             caps::drop(None, CapSet::Bounding, *capability)?;
         }
     }
     caps::clear(None, CapSet::Ambient)?;
     caps::clear(None, CapSet::Inheritable)?;
-    caps::set(None, CapSet::Effective, &kept)?;
-    caps::set(None, CapSet::Permitted, &kept)?;
+    caps::set(None, CapSet::Effective, &held)?;
+    caps::set(None, CapSet::Permitted, &held)?;
     nix::sys::prctl::set_no_new_privs()?;
-    Ok(Kept(kept))
+    Ok(HeldCapabilities(held))
 }
 
 /// The capabilities that are left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept(CapsHashSet);
+pub struct HeldCapabilities(CapsHashSet);
 
-impl fmt::Display for Kept {
+impl fmt::Display for HeldCapabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         names.sort();
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn listing_links_is_kept_only_where_it_is_used() {
-        let names = |fast_path, listed| Kept(needed(fast_path, listed)).to_string();
+        let names = |fast_path, listed| HeldCapabilities(needed(fast_path, listed)).to_string();
         for (fast_path, listed, more) in [
             (FastPath::Auto, true, ""),
             (FastPath::Auto, false, " CAP_SYS_ADMIN"),

@@ -6,9 +6,9 @@ use std::io::Write as _;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
+use weir::desired::DesiredState;
 use weir::resource::declarations;
 use weir::store::Store;
-use weir::truth::Truth;
 use weir_tests::applies;
 
 fn main() -> Result<()> {
@@ -20,15 +20,16 @@ fn main() -> Result<()> {
     for notice in notices {
         eprintln!("{notice}");
     }
-    let mut truth = Truth::start(store.kept(), []);
+    let mut desired_state = DesiredState::start(store.persisted(), []);
     let mut out = std::io::stdout().lock();
     for n in first.. {
         let documents = declarations(&[("applier", applies::documents(n))])
             .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-        let mut step = truth.apply(store.kept(), documents, SystemTime::now().into())?;
+        let mut step =
+            desired_state.apply(store.persisted(), documents, SystemTime::now().into())?;
         store.commit(std::mem::take(&mut step.transaction))?;
         store.compact_if_grown()?;
-        truth.accept(step);
+        desired_state.accept(step);
         writeln!(out, "{n}")?;
         out.flush()?;
     }

@@ -163,7 +163,7 @@ fn ingress_qdisc(release: &str, scene: &Scene) -> Result<()> {
         let mut views = status.interfaces.iter().filter(|view| view.name == ifname);
         views.next().map(|view| view.error.clone())
     };
-    let status = scene.agent.await_status("it is refused", |s| found(s).flatten().is_some());
+    let status = scene.agent.await_status("it is rejected", |s| found(s).flatten().is_some());
     println!("{release}: {ifname}: {}", found(&status).flatten().unwrap_or_default());
     let filters = node.output("tc", &["filter", "show", "dev", ifname, "ingress"])?;
     ensure!(!filters.contains("bpf"), "something is attached: {filters}");

@@ -153,7 +153,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, or the program returns what it never does.
+    /// If the kernel rejects, or the program returns what it never does.
     pub fn run(&mut self, program: Program, frame: &[u8]) -> Result<(Outcome, &[u8])> {
         let options = TestRunOptions {
             data_in: Some(frame),

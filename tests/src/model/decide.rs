@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use weir::model::Split;
 
-use super::fate::{About, Fate, Refusal};
+use super::fate::{About, Fate, Rejection};
 use super::flows::{Flow, From, Key};
 use super::quote::{is_redirect, key, quote, redirected};
 use super::sight::{ICMP, ICMPV6, Packet, Sight, TCP, UDP, be32, look};
@@ -277,7 +277,7 @@ impl Model {
 
     fn of_client(&mut self, packet: Packet, flow: &Flow, segment: Option<Segment>) -> Fate {
         if self.is_gone(flow) {
-            return self.refuse("reject_endpoint_gone", packet, segment);
+            return self.reject("reject_endpoint_gone", packet, segment);
         }
         let replies = flow.received.reversed();
         if let (Some(segment), Some(tcp)) = (segment, self.flows.connection(&replies)) {
@@ -291,12 +291,12 @@ impl Model {
         if self.is_gone(flow) {
             if flow.hairpin() {
                 // Client and endpoint are one host; it is told as whose packet this was.
-                return self.refuse("reject_endpoint_gone", packet, segment);
+                return self.reject("reject_endpoint_gone", packet, segment);
             }
             self.count("reject_endpoint_gone");
             return match segment {
                 Some(segment) if !segment.has(RST) && packet.plain => {
-                    Fate::Refused(packet, Refusal::Receiver(to))
+                    Fate::Rejected(packet, Rejection::Receiver(to))
                 }
                 _ => Fate::Dropped,
             };
@@ -318,7 +318,7 @@ impl Model {
     ) -> Fate {
         let Some(split) = self.splits.get(&(key.protocol, key.destination)) else {
             if self.answers(&packet) {
-                return self.refuse("answer_other", packet, segment);
+                return self.reject("answer_other", packet, segment);
             }
             return Fate::Untouched;
         };
@@ -328,7 +328,7 @@ impl Model {
         }
         let explained = weir::explain::explain(self.hash_seed, split, key.source);
         let Some(endpoint) = explained.and_then(|explained| explained.endpoint) else {
-            return self.refuse("reject_no_endpoint", packet, segment);
+            return self.reject("reject_no_endpoint", packet, segment);
         };
         if segment.is_some_and(|segment| segment.opens()) {
             self.foreign.remove(&key);
@@ -344,7 +344,7 @@ impl Model {
             match changed_port(received, key, hairpin, came_out) {
                 // Of a RST there will be no replies.
                 Some(changed) if reset || !self.is_taken(&changed) => received = changed,
-                _ => return self.refuse("reject_no_port", packet, segment),
+                _ => return self.reject("reject_no_port", packet, segment),
             }
         }
         if reset {
@@ -383,14 +383,14 @@ impl Model {
         Fate::Echoed(packet)
     }
 
-    /// Refuses a packet that came from outside.
-    fn refuse(&mut self, why: &'static str, packet: Packet, segment: Option<Segment>) -> Fate {
+    /// Rejects a packet that came from outside.
+    fn reject(&mut self, why: &'static str, packet: Packet, segment: Option<Segment>) -> Fate {
         let reset = segment.is_some_and(|segment| segment.has(RST));
         if reset || !packet.plain || !is_one_host(packet.source) {
             self.count("reject_silent");
             return Fate::Dropped;
         }
         self.count(why);
-        Fate::Refused(packet, Refusal::Sender)
+        Fate::Rejected(packet, Rejection::Sender)
     }
 }

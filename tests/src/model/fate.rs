@@ -19,8 +19,8 @@ pub enum Fate {
     Translated(Packet, Quote, [IpAddr; 2], About),
     /// An echo request: it becomes its reply.
     Echoed(Packet),
-    /// It is refused.
-    Refused(Packet, Refusal),
+    /// It is rejected.
+    Rejected(Packet, Rejection),
     /// Nobody is told.
     Dropped,
 }
@@ -34,9 +34,9 @@ pub enum About {
     Fragment([IpAddr; 2]),
 }
 
-/// How a packet is refused.
+/// How a packet is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Rejection {
     /// Who sent it is told.
     Sender,
     /// The client is told that its connection is over, in the name of the service.

@@ -24,7 +24,7 @@ pub mod tcp;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-pub use fate::{About, Fate, Refusal};
+pub use fate::{About, Fate, Rejection};
 pub use flows::{Flow, Flows, Key};
 pub use render::{Outcome, looks_partial};
 use sight::Packet;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::fate::{About, Fate, Refusal};
+use super::fate::{About, Fate, Rejection};
 use super::flows::Key;
 use super::quote::Quote;
 use super::sight::{ICMP, ICMPV6, Packet, TCP, UDP, be16, be32};
@@ -172,11 +172,11 @@ impl Fate {
                 echo(out, packet);
                 return Outcome::Answer;
             }
-            Self::Refused(packet, Refusal::Sender) => {
-                refuse(frame, packet, out);
+            Self::Rejected(packet, Rejection::Sender) => {
+                reject(frame, packet, out);
                 return Outcome::Answer;
             }
-            Self::Refused(packet, Refusal::Receiver(to)) => {
+            Self::Rejected(packet, Rejection::Receiver(to)) => {
                 reset_receiver(frame, packet, *to, out);
             }
             Self::Dropped => {
@@ -205,7 +205,7 @@ fn echo(out: &mut [u8], packet: &Packet) {
 }
 
 /// Back to the sender: RST, or port unreachable.
-fn refuse(frame: &[u8], packet: &Packet, out: &mut Vec<u8>) {
+fn reject(frame: &[u8], packet: &Packet, out: &mut Vec<u8>) {
     let ports = [packet.l4 + 2, packet.l4].map(|at| be16(frame, at).expect("ports"));
     let ends = [packet.destination, packet.source];
     out.clear();

@@ -246,10 +246,10 @@ impl Connection {
         let (Some(client), seq) = (self.client, segment.seq) else { return };
         let within = self.endpoint.and_then(|known| known.reaches(seq));
         if segment.has(RST) {
-            // A refusal confirms the SYN (RFC 9293, section 3.10.7.3).
-            let refuses = self.adopted || (0..BEHIND).contains(&ahead(segment.ack, client.0));
+            // A rejection confirms the SYN (RFC 9293, section 3.10.7.3).
+            let rejects = self.adopted || (0..BEHIND).contains(&ahead(segment.ack, client.0));
             let first = self.endpoint.is_none() && !self.reset;
-            if (first && refuses) || within == Some(true) {
+            if (first && rejects) || within == Some(true) {
                 self.reset = true;
             }
             return;

@@ -168,7 +168,7 @@ pub fn payload(frame: &[u8]) -> Option<&[u8]> {
 ///
 /// * A UDP checksum of 0 is right on IPv4 and wrong on IPv6.
 /// * The transport checksum of a fragment cannot be judged and passes; so do other protocols.
-/// * A frame that [`parse`] refuses, or whose transport header is cut short, is wrong.
+/// * A frame that [`parse`] rejects, or whose transport header is cut short, is wrong.
 #[must_use]
 pub fn checksums_ok(frame: &[u8]) -> bool {
     let Some(parsed) = parse(frame) else { return false };

@@ -1,4 +1,4 @@
-//! What of a cluster's splits fits into the maps. Who exceeds a limit is refused by itself:
+//! What of a cluster's splits fits into the maps. Who exceeds a limit is rejected by itself:
 //! changes of the endpoints of all others go on.
 //!
 //! New splits are admitted in turn, of the namespace that has the fewest, the oldest first, and
@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::desired::{DesiredState, Step};
 use crate::model::Name;
 use crate::plan::{Capacity, Ledger, PlanError, cost, plan};
-use crate::truth::{Step, Truth};
 
 use super::state::change;
 
@@ -17,20 +17,20 @@ const RESERVE: u32 = 8;
 /// How often a step is planned again without one more split that does not fit.
 const ATTEMPTS: usize = 100;
 
-/// The step that is left of what a cluster says when what does not fit is refused; `step` makes
+/// The step that is left of what a cluster says when what does not fit is rejected; `step` makes
 /// one without these splits.
 pub(super) fn admitted(
-    truth: &Truth,
+    desired_state: &DesiredState,
     ledger: &Ledger,
     step: impl Fn(BTreeMap<Name, String>) -> Step,
 ) -> Step {
     let all = step(BTreeMap::new());
     let fits = |step: &Step| plan(ledger, &change(&step.changes), 0).err();
-    let mut refused = excess(truth, ledger, &all);
-    if refused.is_empty() && fits(&all).is_none() {
+    let mut rejected = excess(desired_state, ledger, &all);
+    if rejected.is_empty() && fits(&all).is_none() {
         return all;
     }
-    let mut left = step(refused.clone());
+    let mut left = step(rejected.clone());
     for _ in 0..ATTEMPTS {
         let (split, why) = match fits(&left) {
             None => break,
@@ -38,13 +38,13 @@ pub(super) fn admitted(
                 (error.split().clone(), error.to_string())
             }
         };
-        // One that is refused already, or is not the cluster's, is for whoever carries it out.
+        // One that is rejected already, or is not the cluster's, is for whoever carries it out.
         if !left.resolver().is_some_and(|resolver| resolver.is_of_cluster(&split))
-            || refused.insert(split, why).is_some()
+            || rejected.insert(split, why).is_some()
         {
             break;
         }
-        left = step(refused.clone());
+        left = step(rejected.clone());
     }
     left
 }
@@ -53,7 +53,7 @@ pub(super) fn admitted(
 type Waiting<'a> = BTreeMap<String, BTreeMap<(u64, &'a Name), Capacity>>;
 
 /// The new splits of a step that do not fit, and why.
-fn excess(truth: &Truth, ledger: &Ledger, step: &Step) -> BTreeMap<Name, String> {
+fn excess(desired_state: &DesiredState, ledger: &Ledger, step: &Step) -> BTreeMap<Name, String> {
     let Some(resolver) = step.resolver() else { return BTreeMap::new() };
     let namespace = |name: &Name| resolver.owner(name);
     // Those of each namespace, the oldest first.
@@ -73,13 +73,13 @@ fn excess(truth: &Truth, ledger: &Ledger, step: &Step) -> BTreeMap<Name, String>
     }
     let mut has: BTreeMap<String, usize> = BTreeMap::new();
     if !candidates.is_empty() {
-        for split in truth.desired().splits() {
+        for split in desired_state.split_set().splits() {
             if let Some((of, _)) = namespace(split.name()) {
                 *has.entry(of).or_default() += 1;
             }
         }
     }
-    let mut refused = BTreeMap::new();
+    let mut rejected = BTreeMap::new();
     let next = |candidates: &Waiting<'_>, has: &BTreeMap<String, usize>| {
         let fewest =
             candidates.keys().min_by_key(|&of| (has.get(of).copied().unwrap_or(0), of.clone()));
@@ -101,11 +101,11 @@ fn excess(truth: &Truth, ledger: &Ledger, step: &Step) -> BTreeMap<Name, String>
                 let message = format!(
                     "split \"{name}\" does not fit: {limit} of the agent's configuration are in use; namespace \"{of}\" has {count} splits in force"
                 );
-                refused.insert(name.clone(), message);
+                rejected.insert(name.clone(), message);
             }
         }
     }
-    refused
+    rejected
 }
 
 /// What new splits may take.
@@ -145,8 +145,8 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::{Batch, PersistedState};
     use crate::resource::{Policy, read_object};
-    use crate::truth::{Batch, Kept};
 
     /// A Service of a namespace with so many endpoints, and a route to it.
     fn routed(namespace: &str, name: &str, number: u16, endpoints: u16) -> [String; 3] {
@@ -174,42 +174,47 @@ mod tests {
     }
 
     struct Node {
-        truth: Truth,
-        kept: Kept,
+        desired_state: DesiredState,
+        persisted: PersistedState,
         ledger: Ledger,
     }
 
     impl Node {
         fn new(splits: u32, endpoints: u32) -> Self {
-            let mut truth = Truth::default().awaiting_cluster(Policy::default(), false);
-            let kept = Kept::default();
+            let mut desired_state =
+                DesiredState::default().awaiting_cluster(Policy::default(), false);
+            let persisted = PersistedState::default();
             let now = std::time::SystemTime::UNIX_EPOCH.into();
-            truth.accept(truth.load_files(&kept, &crate::source::Files::default(), now));
+            desired_state.accept(desired_state.load_files(
+                &persisted,
+                &crate::source::Files::default(),
+                now,
+            ));
             let ledger = Ledger::new(Capacity { splits, endpoints, chunks: 1024 });
-            Self { truth, kept, ledger }
+            Self { desired_state, persisted, ledger }
         }
 
         fn observe(&mut self, objects: &[[String; 3]], complete: bool) {
             let documents = objects.iter().flatten().map(|text| read_object(text).documents);
             let batch = Batch { put: documents.flatten().collect(), complete, ..Batch::default() };
-            let observed = self.truth.observe(batch);
+            let observed = self.desired_state.observe(batch);
             let now = std::time::SystemTime::UNIX_EPOCH.into();
-            let step = admitted(&self.truth, &self.ledger, |excess| {
-                self.truth.step_of(&self.kept, &observed, excess, now)
+            let step = admitted(&self.desired_state, &self.ledger, |excess| {
+                self.desired_state.step_of(&self.persisted, &observed, excess, now)
             });
             let plan = plan(&self.ledger, &change(&step.changes), 0).expect("it fits");
             self.ledger = plan.ledger;
-            self.truth.accept(step);
+            self.desired_state.accept(step);
         }
 
         fn running(&self) -> Vec<String> {
-            let all = self.truth.desired().splits();
+            let all = self.desired_state.split_set().splits();
             all.map(|s| format!("{} {}", s.name(), s.subsets()[0].endpoints.len())).collect()
         }
     }
 
     #[test]
-    fn who_exceeds_a_limit_is_refused_by_itself() {
+    fn who_exceeds_a_limit_is_rejected_by_itself() {
         let mut node = Node::new(4, 64);
         node.observe(&[routed("shop", "web", 1, 2)], true);
         // A namespace wants more than there is; another one's rollout goes on at the same moment.
@@ -218,14 +223,14 @@ mod tests {
         objects.push(routed("shop", "web", 1, 5));
         node.observe(&objects, false);
         assert_eq!(node.running(), ["s2.greedy 1", "s3.greedy 1", "s4.greedy 1", "web.shop 5"]);
-        let said = node.truth.problems();
+        let said = node.desired_state.problems();
         assert_eq!(said.len(), 15, "each is named: {said:?}");
         assert!(said.iter().all(|problem| problem.is_of_cluster()), "{said:?}");
         assert!(said[0].message.contains("limits.splits"), "{}", said[0].message);
         // Later, too.
         node.observe(&[routed("shop", "web", 1, 9)], false);
         assert_eq!(node.running()[3], "web.shop 9");
-        assert_eq!(node.truth.problems().len(), 15);
+        assert_eq!(node.desired_state.problems().len(), 15);
     }
 
     #[test]
@@ -252,6 +257,8 @@ mod tests {
         // One that is there and grows beyond all that there is stays as it was.
         node.observe(&[routed("shop", "web", 1, 33)], false);
         assert_eq!(node.running(), ["web.shop 32"]);
-        assert!(node.truth.problems().iter().any(|p| p.message.contains("limits.endpoints")));
+        assert!(
+            node.desired_state.problems().iter().any(|p| p.message.contains("limits.endpoints"))
+        );
     }
 }

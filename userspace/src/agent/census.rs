@@ -1,6 +1,6 @@
 //! How many flows there are: counted now and then, in the background, so that
 //! nobody who asks has to wait for a walk through the flow tables. Those that
-//! have ended are cleared away after that, and a table that is full is told of.
+//! have ended are cleared away after that, and a full table is reported.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;

@@ -11,7 +11,7 @@ use super::troubles::Work;
 use crate::api::types::{KubernetesKindView, KubernetesView};
 use crate::cluster::{Follower, Health};
 use crate::config::{AgentConfig, Mode};
-use crate::truth::{Batch, Time};
+use crate::desired::{Batch, Time};
 
 /// A file of the state directory: what was last known.
 const CACHE: &str = "cluster.json";
@@ -67,7 +67,7 @@ impl Cluster {
             requests: view.requests.into_iter().map(|(verb, n)| (verb.to_owned(), n)).collect(),
             bytes: view.bytes,
             outages: view.outages,
-            refused: Vec::new(),
+            rejected: Vec::new(),
             observed: Vec::new(),
         }
     }
@@ -120,7 +120,7 @@ impl ClusterReader {
         };
         match self.state.troubles.of(Work::Cluster, self.state.observe(batch.clone())) {
             Some(()) => {
-                let lacks_room = self.state.lock().truth.has_excess();
+                let lacks_room = self.state.lock().desired_state.has_excess();
                 self.again = lacks_room.then(|| Instant::now() + ROOM);
                 self.backoff.reset();
             }

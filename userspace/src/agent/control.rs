@@ -12,10 +12,10 @@ use crate::api::types::{
     SplitView, StatsQuery, StatsView, StatusView,
 };
 use crate::api::{Control, Failure, FlowStream, history};
+use crate::desired::{Author, DesiredState, Guard, PersistedState, Rejection, Step};
 use crate::explain::explain;
-use crate::model::{Desired, Key, Name};
+use crate::model::{Key, Name, SplitSet};
 use crate::resource::Declarations;
-use crate::truth::{Author, Guard, Kept, Refusal, Step, Truth};
 
 use super::state::{Inner, Spent, State, now};
 use super::{listing, stats, status};
@@ -28,7 +28,7 @@ fn tell(begun: Instant, Spent { disk, writes }: Spent) {
 }
 
 /// The splits at other ports of an address, or for the other protocol.
-fn at_other_port(desired: &Desired, ip: IpAddr) -> String {
+fn at_other_port(desired: &SplitSet, ip: IpAddr) -> String {
     let there = desired.splits().filter(|split| split.address().ip == ip);
     let there = there.map(|split| format!("split {} has {}", split.name(), split.address()));
     let there: Vec<String> = there.take(8).collect();
@@ -60,13 +60,13 @@ impl State {
     /// Makes a step about objects happen, or only says what it would do.
     fn objects(
         &self,
-        how: impl FnOnce(&Truth, &Kept) -> Result<Step, Refusal>,
+        how: impl FnOnce(&DesiredState, &PersistedState) -> Result<Step, Rejection>,
         dry: bool,
         author: &Author,
     ) -> Result<ApplyView, Failure> {
         let mut inner = self.lock();
         let begun = Instant::now();
-        let step = how(&inner.truth, inner.store.kept())?;
+        let step = how(&inner.desired_state, inner.store.persisted())?;
         let view = ApplyView::of(&step, dry);
         if !dry {
             let spent = self.carry_out(&mut inner, step, author)?;
@@ -80,11 +80,11 @@ impl State {
         &self,
         name: &str,
         author: &Author,
-        how: impl FnOnce(&Truth, &Kept) -> Result<Step, Refusal>,
+        how: impl FnOnce(&DesiredState, &PersistedState) -> Result<Step, Rejection>,
     ) -> Result<SplitView, Failure> {
         let mut inner = self.lock();
         let begun = Instant::now();
-        let step = how(&inner.truth, inner.store.kept())?;
+        let step = how(&inner.desired_state, inner.store.persisted())?;
         let spent = self.carry_out(&mut inner, step, author)?;
         let after = self.snapshot_of(&inner);
         drop(inner);
@@ -104,7 +104,7 @@ impl Control for State {
 
     async fn documents(&self) -> Result<Vec<DocumentView>, Failure> {
         let now = self.snapshot();
-        Ok(DocumentView::all(&now.truth, &now.kept))
+        Ok(DocumentView::all(&now.desired_state, &now.persisted))
     }
 
     async fn apply(
@@ -113,7 +113,11 @@ impl Control for State {
         dry_run: bool,
         author: Author,
     ) -> Result<ApplyView, Failure> {
-        self.objects(|truth, kept| truth.apply(kept, documents, now()), dry_run, &author)
+        self.objects(
+            |desired_state, persisted| desired_state.apply(persisted, documents, now()),
+            dry_run,
+            &author,
+        )
     }
 
     async fn delete(
@@ -122,7 +126,11 @@ impl Control for State {
         dry_run: bool,
         author: Author,
     ) -> Result<ApplyView, Failure> {
-        self.objects(|truth, kept| truth.delete(kept, &keys, now()), dry_run, &author)
+        self.objects(
+            |desired_state, persisted| desired_state.delete(persisted, &keys, now()),
+            dry_run,
+            &author,
+        )
     }
 
     async fn set_weights(
@@ -132,8 +140,8 @@ impl Control for State {
         guard: Guard,
         author: Author,
     ) -> Result<SplitView, Failure> {
-        self.shift(&name, &author, |truth, kept| {
-            truth.set_weights(kept, &name, &weights, &guard, now())
+        self.shift(&name, &author, |desired_state, persisted| {
+            desired_state.set_weights(persisted, &name, &weights, &guard, now())
         })
     }
 
@@ -143,7 +151,9 @@ impl Control for State {
         guard: Guard,
         author: Author,
     ) -> Result<SplitView, Failure> {
-        self.shift(&name, &author, |truth, kept| truth.reset(kept, &name, &guard, now()))
+        self.shift(&name, &author, |desired_state, persisted| {
+            desired_state.reset(persisted, &name, &guard, now())
+        })
     }
 
     async fn rollback(
@@ -153,12 +163,14 @@ impl Control for State {
         guard: Guard,
         author: Author,
     ) -> Result<SplitView, Failure> {
-        self.shift(&name, &author, |truth, kept| truth.rollback(kept, &name, to, &guard, now()))
+        self.shift(&name, &author, |desired_state, persisted| {
+            desired_state.rollback(persisted, &name, to, &guard, now())
+        })
     }
 
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
         let now = self.snapshot();
-        history(&now.desired, &now.kept, &name)
+        history(&now.desired, &now.persisted, &name)
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {

@@ -1,6 +1,6 @@
 //! Endpoints whose answers to some clients go round the node.
 //!
-//! Who is on the clients' own link answers clients there directly, in its own name, and they refuse
+//! Who is on the clients' own link answers clients there directly, in its own name, and they reject
 //! that. The node never sees such an answer, so it can mend nothing: it says so.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::types::DetourView;
 use crate::fast_path::{Devices, client_links, on_link};
-use crate::model::Desired;
+use crate::model::SplitSet;
 use crate::netlink::Netlink;
 
 /// Routes are looked up again after that: the kernel is asked once for each endpoint.
@@ -25,7 +25,7 @@ pub(super) struct Detours(Mutex<Option<Found>>);
 
 struct Found {
     at: Instant,
-    desired: Arc<Desired>,
+    desired: Arc<SplitSet>,
     carriers: BTreeSet<u32>,
     views: Vec<DetourView>,
 }
@@ -39,7 +39,7 @@ impl Detours {
     /// If the kernel does not say what interfaces there are.
     pub fn of(
         &self,
-        desired: &Arc<Desired>,
+        desired: &Arc<SplitSet>,
         carriers: BTreeSet<u32>,
     ) -> io::Result<Vec<DetourView>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +58,7 @@ impl Detours {
     }
 }
 
-fn look(desired: &Desired, carriers: &BTreeSet<u32>) -> io::Result<Vec<DetourView>> {
+fn look(desired: &SplitSet, carriers: &BTreeSet<u32>) -> io::Result<Vec<DetourView>> {
     let devices = Devices::new()?.links()?;
     let links: BTreeMap<u32, String> = client_links(&devices, carriers)
         .into_iter()
@@ -74,7 +74,7 @@ fn look(desired: &Desired, carriers: &BTreeSet<u32>) -> io::Result<Vec<DetourVie
 
 /// `link_of` says on which interface's link an address is, if it is on one.
 fn find(
-    desired: &Desired,
+    desired: &SplitSet,
     links: &BTreeMap<u32, String>,
     mut link_of: impl FnMut(IpAddr) -> Option<u32>,
 ) -> Vec<DetourView> {
@@ -111,7 +111,7 @@ fn find(
 mod tests {
     use super::*;
 
-    fn desired() -> Desired {
+    fn desired() -> SplitSet {
         let text = |name: &str, port: u16, endpoints: &str| {
             format!(
                 "apiVersion: weir.dev/v1alpha1\nkind: TrafficSplit\nmetadata: {{name: {name}}}\n\
@@ -166,7 +166,7 @@ mod tests {
         detours.of(&desired, BTreeSet::new()).unwrap();
         let second = at(&detours);
         assert_ne!(second, first, "other interfaces");
-        detours.of(&Arc::new(Desired::clone(&desired)), BTreeSet::new()).unwrap();
+        detours.of(&Arc::new(SplitSet::clone(&desired)), BTreeSet::new()).unwrap();
         assert_ne!(at(&detours), second, "other splits");
     }
 }

@@ -117,9 +117,10 @@ impl Watch {
     /// interfaces goes to `words`.
     fn found(&mut self, words: &mut BTreeMap<u32, u64>) -> Result<Vec<Obstacle>> {
         let devices = self.devices.list();
-        let strangers = |index| has_strangers(index, &self.programs);
+        let foreign_programs = |index| has_foreign_programs(index, &self.programs);
         // Without a list, none is known: with `fastPath: on` packets go on being sent.
-        let peers = devices.as_ref().map(|devices| peers(devices, strangers)).unwrap_or_default();
+        let peers =
+            devices.as_ref().map(|devices| peers(devices, foreign_programs)).unwrap_or_default();
         self.fast_path.set_peers(&peers)?;
         let devices = devices?;
         let (names, at_xdp): (BTreeSet<String>, BTreeSet<u32>) = {
@@ -162,8 +163,8 @@ impl Watch {
         let shows_vlans = |device: &Device| !ethtool::hides_vlans(&device.name).unwrap_or(true);
         let gives =
             |index| sources.contains(&index) && devices.get(&index).is_some_and(shows_vlans);
-        let strangers = |index| has_strangers(index, &self.programs);
-        Ok(xdp_devices(devices, &self.drivers.list()?, gives, strangers))
+        let foreign_programs = |index| has_foreign_programs(index, &self.programs);
+        Ok(xdp_devices(devices, &self.drivers.list()?, gives, foreign_programs))
     }
 
     /// What would see the packets of an interface after weir, by name: all that
@@ -200,7 +201,7 @@ impl Watch {
 }
 
 /// Whether programs other than ours are at the egress of an interface.
-fn has_strangers(index: u32, ours: &[u32]) -> bool {
+fn has_foreign_programs(index: u32, ours: &[u32]) -> bool {
     // An interface that has just gone has no peer either, and takes no packets.
     datapath::others_at_egress(index, ours).unwrap_or(true)
 }

@@ -12,9 +12,9 @@ use super::steering::Steering;
 use crate::api::types::InterfaceView;
 use crate::config::{self, InterfaceMatch};
 use crate::datapath::{self, CLSACT_HANDLE, CLSACT_PRIORITY, Forward};
+use crate::desired::Time;
 use crate::fast_path::{Devices, Filters};
 use crate::interfaces::Event;
-use crate::truth::Time;
 
 /// How long it is a reason not to be well that programs were detached.
 const LATELY: Duration = Duration::from_secs(60);
@@ -323,7 +323,7 @@ mod tests {
             (Xdp, false, Ok(Mode::Native), true),
             (Xdp, true, Ok(Mode::Native), false),
             (Xdp, false, Ok(Mode::Generic), false),
-            (Xdp, false, Err(Unattached::Failed("refused".to_owned())), false),
+            (Xdp, false, Err(Unattached::Failed("rejected".to_owned())), false),
             (Tc, false, Ok(Mode::Tcx), false),
         ] {
             let what = format!("{forward:?}, {virtual_device}, {result:?}");

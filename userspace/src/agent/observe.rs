@@ -47,7 +47,7 @@ struct Picture {
     interfaces: Vec<InterfaceSample>,
     configuration: Configuration,
     /// What is wrong with objects of the cluster, in lines.
-    refused: u64,
+    rejected: u64,
 }
 
 impl Observer {
@@ -82,11 +82,11 @@ impl Observer {
             mode: view.mode,
             detached: view.detached,
         });
-        let problems = inner.last_error.len() + inner.truth.set_aside().len();
+        let problems = inner.last_error.len() + inner.desired_state.rejected().len();
         Picture {
             ledger: inner.steering.ledger().clone(),
             interfaces: interfaces.collect(),
-            refused: inner.refused.len() as u64,
+            rejected: inner.rejected.len() as u64,
             configuration: Configuration { problems: problems as u64, reloaded: inner.reloaded },
         }
     }
@@ -152,7 +152,7 @@ impl State {
     }
 }
 
-fn cluster_sample(cluster: &Cluster, refused: u64) -> ClusterSample {
+fn cluster_sample(cluster: &Cluster, rejected: u64) -> ClusterSample {
     let view = cluster.health().view();
     let kinds = view.kinds.iter().map(|(name, kind)| (name.clone(), kind.objects as u64));
     let failing = view.kinds.iter().filter(|(_, kind)| kind.standing.error().is_some());
@@ -164,7 +164,7 @@ fn cluster_sample(cluster: &Cluster, refused: u64) -> ClusterSample {
         requests: view.requests.into_iter().map(|(verb, n)| (verb.to_owned(), n)).collect(),
         bytes: view.bytes,
         outages: view.outages,
-        refused,
+        rejected,
     }
 }
 
@@ -189,7 +189,7 @@ pub(super) fn limits(ledger: &Ledger) -> Vec<Limit> {
 
 impl Source for Observer {
     fn sample(&self) -> Result<Sample> {
-        let Picture { ledger, interfaces, configuration, refused } = self.picture();
+        let Picture { ledger, interfaces, configuration, rejected } = self.picture();
         let count = self.state.census.latest();
         let endpoints = self.state.endpoints(&ledger, count.as_deref(), None)?;
         Ok(Sample {
@@ -206,18 +206,19 @@ impl Source for Observer {
             },
             configuration,
             tick: self.state.clock.tick(),
-            cluster: self.state.cluster.as_ref().map(|cluster| cluster_sample(cluster, refused)),
+            cluster: self.state.cluster.as_ref().map(|cluster| cluster_sample(cluster, rejected)),
         })
     }
 
     fn unready(&self) -> Vec<String> {
         let inner = self.state.lock();
         let mut reasons = Vec::new();
-        if !inner.truth.was_faultless() {
+        if !inner.desired_state.was_faultless() {
             reasons
                 .push("the resources were not put into force since the agent started".to_owned());
             reasons.extend(inner.last_error.iter().cloned());
-            let awaited = self.state.cluster.as_ref().filter(|_| !inner.truth.is_complete());
+            let awaited =
+                self.state.cluster.as_ref().filter(|_| !inner.desired_state.is_complete());
             reasons.extend(awaited.and_then(|cluster| cluster.health().view().error));
         }
         let failed = inner.interfaces.views().into_iter();

@@ -12,18 +12,18 @@ use super::steering::uptime;
 use crate::api::Failure;
 use crate::api::types::{DrainingView, EndpointView, OriginView, SplitView, SubsetView};
 use crate::datapath::Counters;
-use crate::model::{Desired, Name, Split, Subset, total_weight};
+use crate::desired::{DesiredState, PersistedState};
+use crate::model::{Name, Split, SplitSet, Subset, total_weight};
 use crate::plan::{Ledger, Phase};
-use crate::truth::{Kept, Truth};
 
 /// What was so at one moment.
 pub(super) struct Snapshot {
     /// What runs.
-    pub desired: Arc<Desired>,
-    /// What is to run, and who says so.
-    pub truth: Arc<Truth>,
+    pub desired: Arc<SplitSet>,
+    /// What is to run, and where that is defined.
+    pub desired_state: Arc<DesiredState>,
     /// What outlives the agent.
-    pub kept: Kept,
+    pub persisted: PersistedState,
     ledger: Ledger,
     last_changes: OrdMap<Name, LastChange>,
     count: Option<Arc<Count>>,
@@ -39,8 +39,8 @@ impl State {
     pub(super) fn snapshot_of(&self, inner: &Inner) -> Snapshot {
         Snapshot {
             desired: Arc::clone(&inner.desired),
-            truth: Arc::clone(&inner.truth),
-            kept: inner.store.kept().clone(),
+            desired_state: Arc::clone(&inner.desired_state),
+            persisted: inner.store.persisted().clone(),
             ledger: inner.steering.ledger().clone(),
             last_changes: inner.last_changes.clone(),
             count: self.census.latest(),
@@ -123,7 +123,7 @@ impl Snapshot {
             protocol: split.address().protocol.into(),
             affinity: split.affinity().to_string(),
             changed: change.map_or(0, |change| change.at.elapsed().as_secs()),
-            origin: OriginView::of(&self.truth, &self.kept, split.name().as_str()),
+            origin: OriginView::of(&self.desired_state, &self.persisted, split.name().as_str()),
             subsets: split.subsets().iter().zip(&counted).map(subset).collect(),
             draining,
         }

@@ -20,13 +20,13 @@ use super::troubles::{Troubles, Work};
 use crate::api::types::FastPathView;
 use crate::config::{self, AgentConfig, Kubernetes, Mode};
 use crate::datapath::{Claim, Clock, Counters, Feature, Flows, Idle, Pins};
+use crate::desired::{Batch, DesiredState, SplitChange, Step, Time};
 use crate::fast_path::Choice;
 use crate::interfaces::Event;
-use crate::model::{Desired, Name, Split};
+use crate::model::{Name, Split, SplitSet};
 use crate::plan::Change;
 use crate::source::{self, Files, Problem};
 use crate::store::Store;
-use crate::truth::{Batch, SplitChange, Step, Time, Truth};
 
 /// The agent's state, behind one lock: changes are rare, and packets do not wait for it.
 pub struct State {
@@ -65,15 +65,15 @@ pub(super) struct Inner {
     pub steering: Steering,
     pub interfaces: Interfaces,
     /// What runs.
-    pub desired: Arc<Desired>,
-    /// What is to run, and who says so.
-    pub truth: Arc<Truth>,
+    pub desired: Arc<SplitSet>,
+    /// What is to run, and where that is defined.
+    pub desired_state: Arc<DesiredState>,
     pub store: Store,
     pub last_changes: OrdMap<Name, LastChange>,
     /// What is wrong with documents, or why the last change of files failed.
     pub last_error: Vec<String>,
     /// What is wrong with objects of the cluster.
-    pub refused: BTreeSet<String>,
+    pub rejected: BTreeSet<String>,
     /// Whether steered packets go past the stack; None before it was looked.
     pub fast_path: Option<Choice>,
     fast_path_setting: config::FastPath,
@@ -137,7 +137,7 @@ impl State {
             Pins::make(&config.bpffs)?;
         }
         let (steering, flows) = Steering::load(config, claim)?;
-        let mut desired = Desired::default();
+        let mut desired = SplitSet::default();
         for split in steering.ledger().splits() {
             desired.replace(split.clone());
         }
@@ -149,12 +149,14 @@ impl State {
             warn!("{notice}");
         }
         let adopted = desired.all_shared().cloned();
-        let truth = match &config.kubernetes {
-            None => Truth::start(store.kept(), adopted),
-            Some(Kubernetes { policy, mode, .. }) => Truth::start(store.kept(), adopted)
-                .awaiting_cluster(policy.clone(), *mode == Mode::Observe),
+        let desired_state = match &config.kubernetes {
+            None => DesiredState::start(store.persisted(), adopted),
+            Some(Kubernetes { policy, mode, .. }) => {
+                DesiredState::start(store.persisted(), adopted)
+                    .awaiting_cluster(policy.clone(), *mode == Mode::Observe)
+            }
         };
-        for (_, problem) in truth.set_aside() {
+        for (_, problem) in desired_state.rejected() {
             error!("not in force: {problem}");
         }
         let mut inner = Inner {
@@ -162,11 +164,11 @@ impl State {
             steering,
             interfaces: Interfaces::new(config.interfaces.clone()),
             desired: Arc::new(desired),
-            truth: Arc::new(truth),
+            desired_state: Arc::new(desired_state),
             store,
             last_changes: OrdMap::new(),
             last_error: Vec::new(),
-            refused: BTreeSet::new(),
+            rejected: BTreeSet::new(),
             fast_path: None,
             fast_path_setting: config.fast_path,
             noted: BTreeSet::new(),
@@ -275,7 +277,7 @@ impl Inner {
     }
 
     fn reload(&mut self, files: &Files) -> Result<()> {
-        let step = self.truth.load_files(self.store.kept(), files, now());
+        let step = self.desired_state.load_files(self.store.persisted(), files, now());
         if let Err(error) = self.carry_out(step) {
             let lines = format!("{error:#}").lines().map(str::to_owned).collect();
             let before = std::mem::replace(&mut self.last_error, lines);
@@ -292,10 +294,10 @@ impl Inner {
     }
 
     fn observe(&mut self, batch: Batch) -> Result<()> {
-        let (observed, now) = (self.truth.observe(batch), now());
-        let (truth, kept) = (&self.truth, self.store.kept());
-        let step = admitted(truth, self.steering.ledger(), |excess| {
-            truth.step_of(kept, &observed, excess, now)
+        let (observed, now) = (self.desired_state.observe(batch), now());
+        let (desired_state, persisted) = (&self.desired_state, self.store.persisted());
+        let step = admitted(desired_state, self.steering.ledger(), |excess| {
+            desired_state.step_of(persisted, &observed, excess, now)
         });
         self.carry_out(step).map(|_| ())
     }
@@ -303,7 +305,7 @@ impl Inner {
     /// Says what is new of what is to be said about documents.
     fn note(&mut self, files: &Files) {
         let passed = files.files.iter().flat_map(|file| &file.documents.notes);
-        let all = self.truth.notes();
+        let all = self.desired_state.notes();
         let notes: BTreeSet<Problem> = all.iter().chain(passed).cloned().collect();
         for note in notes.difference(&self.noted) {
             info!("note: {note}");
@@ -314,7 +316,7 @@ impl Inner {
     /// Says what is new of what is wrong with documents: those of the node's operator, and
     /// those that others have in a cluster.
     fn complain(&mut self) {
-        let problems = self.truth.problems();
+        let problems = self.desired_state.problems();
         let (of_cluster, own): (Vec<_>, Vec<_>) =
             problems.iter().partition(|problem| problem.is_of_cluster());
         let own = own.iter().map(ToString::to_string).collect();
@@ -323,8 +325,8 @@ impl Inner {
             error!("not in force: {line}");
         }
         let of_cluster = of_cluster.iter().map(ToString::to_string).collect();
-        let before = std::mem::replace(&mut self.refused, of_cluster);
-        for line in self.refused.difference(&before) {
+        let before = std::mem::replace(&mut self.rejected, of_cluster);
+        for line in self.rejected.difference(&before) {
             warn!("not in force: {line}");
         }
     }
@@ -332,13 +334,13 @@ impl Inner {
     /// Makes a step happen: in the kernel, in the state directory and in the
     /// truth; or, after an error, in none of them.
     pub fn carry_out(&mut self, mut step: Step) -> Result<Spent> {
-        let change = if self.truth.is_complete() || !step.completes() {
+        let change = if self.desired_state.is_complete() || !step.completes() {
             change(&step.changes)
         } else {
             // What was adopted may be anything: what is not in the truth goes now.
-            let mut after = Truth::clone(&self.truth);
+            let mut after = DesiredState::clone(&self.desired_state);
             after.accept(step.clone());
-            Change::towards(after.desired(), self.steering.ledger())
+            Change::towards(after.split_set(), self.steering.ledger())
         };
         let before = self.before(&change);
         let writes = self.apply(&change)?;
@@ -355,7 +357,7 @@ impl Inner {
         }
         let about_documents = step.is_about_documents();
         // Whoever looks goes on looking at what was.
-        Arc::make_mut(&mut self.truth).accept(step);
+        Arc::make_mut(&mut self.desired_state).accept(step);
         if about_documents {
             self.complain();
         }

@@ -9,10 +9,10 @@ use nix::time::{ClockId, clock_gettime};
 use super::state::{LastChange, State};
 use crate::api::Failure;
 use crate::api::types::{EndpointStatsView, SplitStatsView, StatsView, SubsetStatsView};
+use crate::desired::{Time, version_of};
 use crate::metrics::{EndpointSample, SubsetSample};
 use crate::model::Name;
 use crate::plan::Ledger;
-use crate::truth::{Time, version_of};
 
 /// Copied under the agent's lock, to be worked on without it.
 struct Picture {
@@ -25,8 +25,8 @@ fn picture(state: &State, only: Option<&str>) -> Picture {
     let inner = state.lock();
     let ledger = inner.steering.ledger().clone();
     let names = ledger.names().filter(|name| only.is_none_or(|only| only == name.as_str()));
-    let kept = inner.store.kept();
-    let version = |name: &Name| version_of(kept.changes(name.as_str()).next_back());
+    let persisted = inner.store.persisted();
+    let version = |name: &Name| version_of(persisted.changes(name.as_str()).next_back());
     let versions = names.map(|name| (name.clone(), version(name))).collect();
     Picture { versions, changes: inner.last_changes.clone(), ledger }
 }

@@ -9,9 +9,9 @@ use super::observe::limits;
 use super::state::State;
 use crate::api::Failure;
 use crate::api::types::{FeatureView, FlowTableView, HealthView, MapView, StatusView};
+use crate::desired::Time;
 use crate::metrics::TableName;
 use crate::model::{Split, Subset, total_weight};
-use crate::truth::Time;
 
 /// Everything about the agent that is not about a split.
 pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
@@ -57,14 +57,14 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         flows_counted: count.as_ref().map(|count| Time::from(count.at).to_string()),
         reasons,
         last_error: inner.last_error.clone(),
-        set_aside: inner.truth.set_aside().map(|(_, problem)| problem.to_string()).collect(),
+        rejected: inner.desired_state.rejected().map(|(_, problem)| problem.to_string()).collect(),
         troubles: state.troubles.views(),
         kubernetes: state.cluster.as_ref().map(Cluster::view),
         detours: Vec::new(),
     };
     if let Some(cluster) = &mut view.kubernetes {
-        cluster.refused = inner.refused.iter().cloned().collect();
-        let observed = inner.truth.observed();
+        cluster.rejected = inner.rejected.iter().cloned().collect();
+        let observed = inner.desired_state.observed();
         cluster.observed = observed.iter().map(|split| split.name().to_string()).collect();
     }
     let mut also = inner.interfaces.lately_detached();

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use tracing::{error, info};
 
 use crate::api::types::TroubleView;
-use crate::truth::Time;
+use crate::desired::Time;
 
 /// What the agent goes on trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

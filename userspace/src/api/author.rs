@@ -7,13 +7,13 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use nix::unistd::{Uid, User};
 use percent_encoding::percent_decode;
 
-use super::handlers::Refused;
+use super::handlers::Rejected;
 use crate::access::Credentials;
-use crate::truth::{self, Author};
+use crate::desired::{self, Author};
 
 /// Why: text, percent-encoded where it is not of ASCII.
 pub(super) const REASON: HeaderName = HeaderName::from_static("weir-reason");
-/// Who has become root, by `sudo`. It is root who says so: of others it is not believed.
+/// Who has become root, by `sudo`. Only root may set it: from others it is ignored.
 pub(super) const SUDO_USER: HeaderName = HeaderName::from_static("weir-sudo-user");
 
 /// The most bytes of the name of a user.
@@ -23,12 +23,12 @@ const MAX_USER: usize = 64;
 pub(super) struct Signed(pub Author);
 
 impl<S: Sync> FromRequestParts<S> for Signed {
-    type Rejection = Refused;
+    type Rejection = Rejected;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejected> {
         let uid = parts.extensions.get::<Credentials>().map(|client| client.uid);
         let author = author(uid, &parts.headers);
-        author.map(Self).map_err(|message| Refused(StatusCode::BAD_REQUEST, message))
+        author.map(Self).map_err(|message| Rejected(StatusCode::BAD_REQUEST, message))
     }
 }
 
@@ -40,7 +40,7 @@ fn author(uid: Option<u32>, headers: &HeaderMap) -> Result<Author, String> {
         Some(who) => return Err(format!("{SUDO_USER}: {who:?} is no name of a user")),
         None => user,
     };
-    let reason = text(headers, &REASON)?.map(|text| truth::reason(&text)).transpose();
+    let reason = text(headers, &REASON)?.map(|text| desired::reason(&text)).transpose();
     Ok(Author { by, reason: reason.map_err(|error| format!("{REASON}: {error}"))? })
 }
 
@@ -58,7 +58,7 @@ fn user(uid: u32) -> String {
 
 /// Names of directories' users may hold spaces.
 fn is_user(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_USER && name.chars().all(truth::is_plain)
+    !name.is_empty() && name.len() <= MAX_USER && name.chars().all(desired::is_plain)
 }
 
 #[cfg(test)]
@@ -83,11 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_be_one_line_is_refused() {
-        let refused = |header, value| of(0, &[(header, value)]).unwrap_err();
-        assert!(refused(REASON, "a%0Ab").contains("weir-reason: a reason has the control"));
-        assert_eq!(refused(REASON, "%ff"), "weir-reason: not UTF-8 text");
-        assert_eq!(refused(SUDO_USER, "a%09b"), "weir-sudo-user: \"a\\tb\" is no name of a user");
+    fn what_would_not_be_one_line_is_rejected() {
+        let rejected = |header, value| of(0, &[(header, value)]).unwrap_err();
+        assert!(rejected(REASON, "a%0Ab").contains("weir-reason: a reason has the control"));
+        assert_eq!(rejected(REASON, "%ff"), "weir-reason: not UTF-8 text");
+        assert_eq!(rejected(SUDO_USER, "a%09b"), "weir-sudo-user: \"a\\tb\" is no name of a user");
         assert_eq!(of(0, &[(SUDO_USER, "a%20b")]), Ok("root (sudo: a b)".into()));
     }
 }

@@ -53,9 +53,9 @@ pub enum ClientError {
     /// The agent took too long.
     #[error("the agent at {} did not answer within {} s", .0.display(), .1.as_secs())]
     Timeout(PathBuf, Duration),
-    /// The agent refused.
+    /// The agent rejected.
     #[error("{message}")]
-    Refused {
+    Rejected {
         /// The HTTP status.
         status: u16,
         /// What the agent says.
@@ -184,7 +184,7 @@ impl Client {
         if !response.status().is_success() {
             let (status, body) = (response.status(), response.into_body());
             let body = Limited::new(body, MAX_ANSWER).collect().await;
-            return Err(refused(status, &body.map_err(ClientError::protocol)?.to_bytes()));
+            return Err(rejected(status, &body.map_err(ClientError::protocol)?.to_bytes()));
         }
         Ok(Lines::new(response.into_body(), connection))
     }
@@ -231,7 +231,7 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(ClientError::protocol);
         }
-        Err(refused(status, &bytes))
+        Err(rejected(status, &bytes))
     }
 
     fn timeout(&self, after: Duration) -> ClientError {
@@ -299,12 +299,12 @@ pub(super) struct Connection {
 }
 
 /// What an answer that is not a success says.
-fn refused(status: StatusCode, body: &[u8]) -> ClientError {
+fn rejected(status: StatusCode, body: &[u8]) -> ClientError {
     let message = match serde_json::from_slice::<ApiError>(body) {
         Ok(body) => body.error,
         Err(_) => format!("the agent answers {status}"),
     };
-    ClientError::Refused { status: status.as_u16(), message }
+    ClientError::Rejected { status: status.as_u16(), message }
 }
 
 fn weights_of(split: &str) -> String {

@@ -9,9 +9,9 @@ use super::types::{
     ApplyView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowView,
     SplitView, StatsQuery, StatsView, StatusView,
 };
-use crate::model::{self, Desired, Key, Name, Split};
+use crate::desired::{Author, Guard, PersistedState, Rejection};
+use crate::model::{self, Key, Name, Split, SplitSet};
 use crate::resource::Declarations;
-use crate::truth::{Author, Guard, Kept, Refusal};
 
 /// Why the agent does not do what it was asked for. Each has a text for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,22 +30,26 @@ pub enum Failure {
     Internal(String),
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        let message = refusal.to_string();
-        match refusal {
-            Refusal::Problems(_) | Refusal::Invalid(_) => Self::Invalid(message),
-            Refusal::NotFound(_) => Self::NotFound(message),
-            Refusal::Conflict(_) => Self::Conflict(message),
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        let message = rejection.to_string();
+        match rejection {
+            Rejection::Problems(_) | Rejection::Invalid(_) => Self::Invalid(message),
+            Rejection::NotFound(_) => Self::NotFound(message),
+            Rejection::Conflict(_) => Self::Conflict(message),
         }
     }
 }
 
 /// The last changes of a split's weights, oldest first.
-pub fn history(desired: &Desired, kept: &Kept, split: &str) -> Result<Vec<ChangeView>, Failure> {
-    let changes: Vec<ChangeView> = kept.changes(split).map(ChangeView::from).collect();
+pub fn history(
+    desired: &SplitSet,
+    persisted: &PersistedState,
+    split: &str,
+) -> Result<Vec<ChangeView>, Failure> {
+    let changes: Vec<ChangeView> = persisted.changes(split).map(ChangeView::from).collect();
     if changes.is_empty() {
-        let (gone, there) = (kept.splits(), desired.splits().map(Split::name));
+        let (gone, there) = (persisted.splits(), desired.splits().map(Split::name));
         let hint = model::hint(split, gone.chain(there).map(Name::as_str));
         return Err(Failure::NotFound(format!("there was no split \"{split}\"{hint}")));
     }
@@ -68,7 +72,7 @@ pub trait Control: Send + Sync + 'static {
     fn documents(&self) -> impl Future<Output = Result<Vec<DocumentView>, Failure>> + Send;
 
     /// Applies documents, all or none; with `dry_run` only says what that
-    /// would do. See [`crate::truth::Truth::apply`].
+    /// would do. See [`crate::desired::DesiredState::apply`].
     fn apply(
         &self,
         documents: Declarations,
@@ -77,7 +81,7 @@ pub trait Control: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ApplyView, Failure>> + Send;
 
     /// Deletes applied objects, all or none; with `dry_run` only says what that
-    /// would do. See [`crate::truth::Truth::delete`].
+    /// would do. See [`crate::desired::DesiredState::delete`].
     fn delete(
         &self,
         objects: Vec<Key>,
@@ -86,7 +90,7 @@ pub trait Control: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ApplyView, Failure>> + Send;
 
     /// Overrides weights of a split, and returns it as it is then. See
-    /// [`crate::truth::Truth::set_weights`].
+    /// [`crate::desired::DesiredState::set_weights`].
     fn set_weights(
         &self,
         name: String,
@@ -96,7 +100,7 @@ pub trait Control: Send + Sync + 'static {
     ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
 
     /// Ends the override of a split's weights, and returns it as it is then.
-    /// See [`crate::truth::Truth::reset`].
+    /// See [`crate::desired::DesiredState::reset`].
     fn reset_weights(
         &self,
         name: String,
@@ -105,7 +109,7 @@ pub trait Control: Send + Sync + 'static {
     ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
 
     /// Goes back to weights of before, and returns the split as it is then.
-    /// See [`crate::truth::Truth::rollback`].
+    /// See [`crate::desired::DesiredState::rollback`].
     fn rollback(
         &self,
         name: String,

@@ -17,26 +17,26 @@ use super::types::{
     StatsView, StatusView, WeightsRequest,
 };
 use super::{Control, Failure};
+use crate::desired::{Guard, Rejection};
 use crate::model::{Key, Name as SplitName};
 use crate::resource::{self, Id};
 use crate::source::Problem;
-use crate::truth::{Guard, Refusal};
 
 /// The most files of a request.
 const MAX_FILES: usize = 10_000;
 /// The most documents of a request: the most splits that a node can have.
 const MAX_DOCUMENTS: usize = 65_536;
 
-/// A refused request.
-pub(super) struct Refused(pub StatusCode, pub String);
+/// A rejected request.
+pub(super) struct Rejected(pub StatusCode, pub String);
 
-impl IntoResponse for Refused {
+impl IntoResponse for Rejected {
     fn into_response(self) -> Response {
         (self.0, Json(ApiError { error: self.1 })).into_response()
     }
 }
 
-impl From<Failure> for Refused {
+impl From<Failure> for Rejected {
     fn from(failure: Failure) -> Self {
         let status = match &failure {
             Failure::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -48,7 +48,7 @@ impl From<Failure> for Refused {
     }
 }
 
-impl From<JsonRejection> for Refused {
+impl From<JsonRejection> for Rejected {
     fn from(rejection: JsonRejection) -> Self {
         // A body of the wrong shape (422 by axum) is as bad a request as one that is no JSON.
         let status = match rejection.status() {
@@ -59,26 +59,26 @@ impl From<JsonRejection> for Refused {
     }
 }
 
-impl From<QueryRejection> for Refused {
+impl From<QueryRejection> for Rejected {
     fn from(rejection: QueryRejection) -> Self {
         Self(rejection.status(), rejection.body_text())
     }
 }
 
-impl From<PathRejection> for Refused {
+impl From<PathRejection> for Rejected {
     fn from(rejection: PathRejection) -> Self {
         Self(rejection.status(), rejection.body_text())
     }
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Failure::from(refusal).into()
+impl From<Rejection> for Rejected {
+    fn from(rejection: Rejection) -> Self {
+        Failure::from(rejection).into()
     }
 }
 
 /// What handlers return.
-type Answer<T> = Result<Json<T>, Refused>;
+type Answer<T> = Result<Json<T>, Rejected>;
 /// The name in a path.
 type Name = Result<Path<String>, PathRejection>;
 /// The body of a request.
@@ -275,7 +275,7 @@ pub(super) async fn explain<C: Control>(
 pub(super) async fn flows<C: Control>(
     State(control): State<Arc<C>>,
     query: Result<Query<FlowQuery>, QueryRejection>,
-) -> Result<Response, Refused> {
+) -> Result<Response, Rejected> {
     let Query(query) = query?;
     let lines = control.flows(query).await?.map(|flows| flows.and_then(|flows| lines(&flows)));
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
@@ -315,7 +315,7 @@ pub(super) async fn status<C: Control>(State(control): State<Arc<C>>) -> Answer<
 async fn read<T: Send + 'static>(
     files: Vec<FileText>,
     how: impl FnOnce(&[(String, String)]) -> Result<T, Vec<Problem>> + Send + 'static,
-) -> Result<T, Refused> {
+) -> Result<T, Rejected> {
     if files.len() > MAX_FILES {
         let message = format!("{} files in one request, at most {MAX_FILES} may be", files.len());
         return Err(Failure::Invalid(message).into());
@@ -324,7 +324,7 @@ async fn read<T: Send + 'static>(
     let found = tokio::task::spawn_blocking(move || how(&files))
         .await
         .map_err(|error| Failure::Internal(error.to_string()))?;
-    Ok(found.map_err(Refusal::Problems)?)
+    Ok(found.map_err(Rejection::Problems)?)
 }
 
 fn bounded(documents: usize) -> Result<(), Failure> {

@@ -20,12 +20,12 @@ use super::types::{
 };
 use super::{Control, Failure, FlowStream, SocketFile};
 use crate::access::Access;
-use crate::http::Limits;
+use crate::desired::{Author, DesiredState, Guard, Rejection, Step, Time};
+use crate::http::RequestLimits;
 use crate::model::{Key, Name, Split, total_weight};
 use crate::resource::Declarations;
 use crate::source::Files;
 use crate::store::Store;
-use crate::truth::{Author, Guard, Refusal, Step, Time, Truth};
 
 /// What steers nothing.
 pub(crate) struct Agent {
@@ -36,7 +36,7 @@ pub(crate) struct Agent {
 
 struct Inner {
     store: Store,
-    truth: Truth,
+    desired_state: DesiredState,
     clock: u64,
     /// How often counters were asked for.
     stats: u64,
@@ -48,13 +48,17 @@ impl Inner {
         (SystemTime::UNIX_EPOCH + Duration::from_secs(self.clock)).into()
     }
 
-    fn carry_out(&mut self, step: Result<Step, Refusal>, dry: bool) -> Result<ApplyView, Failure> {
+    fn carry_out(
+        &mut self,
+        step: Result<Step, Rejection>,
+        dry: bool,
+    ) -> Result<ApplyView, Failure> {
         let mut step = step?;
         let view = ApplyView::of(&step, dry);
         if !dry {
             let transaction = std::mem::take(&mut step.transaction);
             self.store.commit(transaction).map_err(|e| Failure::Internal(e.to_string()))?;
-            self.truth.accept(step);
+            self.desired_state.accept(step);
         }
         Ok(view)
     }
@@ -72,13 +76,16 @@ impl Inner {
             active: Some(7),
             ..SubsetStatsView::default()
         });
-        let version = OriginView::of(&self.truth, self.store.kept(), split.name().as_str()).version;
+        let version =
+            OriginView::of(&self.desired_state, self.store.persisted(), split.name().as_str())
+                .version;
         SplitStatsView::of(split, version, 0, subsets.collect())
     }
 
     fn view(&self, name: &str) -> Result<SplitView, Failure> {
-        let split = self.truth.desired().get(name);
-        let split = split.ok_or_else(|| Failure::NotFound(self.truth.desired().no_split(name)))?;
+        let split = self.desired_state.split_set().get(name);
+        let split = split
+            .ok_or_else(|| Failure::NotFound(self.desired_state.split_set().no_split(name)))?;
         let sum = total_weight(split.subsets()) as f64;
         let subsets = split.subsets().iter().map(|subset| SubsetView {
             name: subset.name.to_string(),
@@ -97,7 +104,7 @@ impl Inner {
             protocol: split.address().protocol.into(),
             affinity: split.affinity().to_string(),
             changed: 0,
-            origin: OriginView::of(&self.truth, self.store.kept(), name),
+            origin: OriginView::of(&self.desired_state, self.store.persisted(), name),
             subsets: subsets.collect(),
             draining: Vec::new(),
         })
@@ -113,7 +120,13 @@ impl Agent {
 impl Control for Agent {
     async fn splits(&self) -> Result<Vec<SplitView>, Failure> {
         let inner = self.lock();
-        inner.truth.desired().splits().map(Split::name).map(|n| inner.view(n.as_str())).collect()
+        inner
+            .desired_state
+            .split_set()
+            .splits()
+            .map(Split::name)
+            .map(|n| inner.view(n.as_str()))
+            .collect()
     }
 
     async fn split(&self, name: String) -> Result<SplitView, Failure> {
@@ -122,7 +135,7 @@ impl Control for Agent {
 
     async fn documents(&self) -> Result<Vec<DocumentView>, Failure> {
         let inner = self.lock();
-        Ok(DocumentView::all(&inner.truth, inner.store.kept()))
+        Ok(DocumentView::all(&inner.desired_state, inner.store.persisted()))
     }
 
     async fn apply(
@@ -133,7 +146,7 @@ impl Control for Agent {
     ) -> Result<ApplyView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
-        let step = inner.truth.apply(inner.store.kept(), documents, now);
+        let step = inner.desired_state.apply(inner.store.persisted(), documents, now);
         inner.carry_out(step.map(|step| step.by(&author)), dry_run)
     }
 
@@ -145,7 +158,7 @@ impl Control for Agent {
     ) -> Result<ApplyView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
-        let step = inner.truth.delete(inner.store.kept(), &objects, now);
+        let step = inner.desired_state.delete(inner.store.persisted(), &objects, now);
         inner.carry_out(step.map(|step| step.by(&author)), dry_run)
     }
 
@@ -158,7 +171,8 @@ impl Control for Agent {
     ) -> Result<SplitView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
-        let step = inner.truth.set_weights(inner.store.kept(), &name, &weights, &guard, now);
+        let step =
+            inner.desired_state.set_weights(inner.store.persisted(), &name, &weights, &guard, now);
         inner.carry_out(step.map(|step| step.by(&author)), false)?;
         inner.view(&name)
     }
@@ -171,7 +185,7 @@ impl Control for Agent {
     ) -> Result<SplitView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
-        let step = inner.truth.reset(inner.store.kept(), &name, &guard, now);
+        let step = inner.desired_state.reset(inner.store.persisted(), &name, &guard, now);
         inner.carry_out(step.map(|step| step.by(&author)), false)?;
         inner.view(&name)
     }
@@ -185,14 +199,14 @@ impl Control for Agent {
     ) -> Result<SplitView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
-        let step = inner.truth.rollback(inner.store.kept(), &name, to, &guard, now);
+        let step = inner.desired_state.rollback(inner.store.persisted(), &name, to, &guard, now);
         inner.carry_out(step.map(|step| step.by(&author)), false)?;
         inner.view(&name)
     }
 
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
         let inner = self.lock();
-        super::control::history(inner.truth.desired(), inner.store.kept(), &name)
+        super::control::history(inner.desired_state.split_set(), inner.store.persisted(), &name)
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {
@@ -221,12 +235,12 @@ impl Control for Agent {
     async fn stats(self: Arc<Self>, query: StatsQuery) -> Result<StatsView, Failure> {
         let mut inner = self.lock();
         inner.stats += 1;
-        let splits = inner.truth.desired().splits().map(|split| inner.split_stats(split));
+        let splits = inner.desired_state.split_set().splits().map(|split| inner.split_stats(split));
         let splits = splits.filter(|split| query.split.as_ref().is_none_or(|n| *n == split.name));
         let splits: Vec<_> = splits.collect();
         match query.split {
             Some(name) if splits.is_empty() => {
-                Err(Failure::NotFound(inner.truth.desired().no_split(&name)))
+                Err(Failure::NotFound(inner.desired_state.split_set().no_split(&name)))
             }
             _ => Ok(StatsView {
                 time: Time::from(SystemTime::UNIX_EPOCH).to_string(),
@@ -275,7 +289,7 @@ pub(crate) fn start(file: &str) -> Running {
 }
 
 /// [`start`], within other limits and for others.
-pub(crate) fn start_with(file: &str, limits: Limits, access: Access) -> Running {
+pub(crate) fn start_with(file: &str, limits: RequestLimits, access: Access) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("run/weir.sock");
     let (stop, stopped) = oneshot::channel();
@@ -291,11 +305,16 @@ pub(crate) fn start_with(file: &str, limits: Limits, access: Access) -> Running 
 fn agent(directory: &Path, file: &str) -> Arc<Agent> {
     let (store, notices) = Store::open(&directory.join("state")).unwrap();
     assert_eq!(notices, []);
-    let mut inner = Inner { truth: Truth::start(store.kept(), []), store, clock: 0, stats: 0 };
+    let mut inner = Inner {
+        desired_state: DesiredState::start(store.persisted(), []),
+        store,
+        clock: 0,
+        stats: 0,
+    };
     let now = inner.now();
     let files = Files::of((!file.is_empty()).then_some(("weir.yaml", file)));
     let step = inner.truth.load_files(inner.store.kept(), &files, now);
     inner.carry_out(Ok(step), false).expect("a good file");
-    assert_eq!(inner.truth.problems(), []);
+    assert_eq!(inner.desired_state.problems(), []);
     Arc::new(Agent { inner: Mutex::new(inner), batches: Arc::default() })
 }

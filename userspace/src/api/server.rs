@@ -17,11 +17,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Control;
-use super::handlers::{self, Refused};
+use super::handlers::{self, Rejected};
 use super::openapi;
 use crate::access::peer::credentials;
 use crate::access::{Access, Credentials, Need};
-use crate::http::{self, Desk, Limits, Listen, Owner, Refusal};
+use crate::http::{self, Handler, Listen, QuotaOwner, Rejection, RequestLimits};
 
 /// The largest body of a request that holds no documents, in bytes.
 pub(super) const MAX_BODY: usize = 64 << 10;
@@ -49,17 +49,17 @@ pub(super) fn router<C: Control>(control: Arc<C>) -> Router {
         .route("/v1/openapi.json", get(openapi::serve))
         // Bodies are whole by now, and within bounds: see `Reception::admit`.
         .layer(DefaultBodyLimit::disable())
-        .fallback(async || Refused(StatusCode::NOT_FOUND, "no such resource".into()))
+        .fallback(async || Rejected(StatusCode::NOT_FOUND, "no such resource".into()))
         .method_not_allowed_fallback(async || {
-            Refused(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method".into())
+            Rejected(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method".into())
         })
         .with_state(control)
 }
 
 /// What clients may take. A change of weights is small; of documents there may
 /// be 64 MiB, which a client on the same node sends in a moment.
-pub(super) const LIMITS: Limits = Limits {
-    places: 64,
+pub(super) const LIMITS: RequestLimits = RequestLimits {
+    connections: 64,
     head: Duration::from_secs(5),
     body: Duration::from_secs(30),
     // Listings of flows are read by people, in a pager.
@@ -68,10 +68,10 @@ pub(super) const LIMITS: Limits = Limits {
     bodies: 4 * MAX_DOCUMENTS,
 };
 
-impl Owner for Credentials {
-    type Of = u32;
+impl QuotaOwner for Credentials {
+    type QuotaKey = u32;
 
-    fn of(&self) -> u32 {
+    fn quota_key(&self) -> u32 {
         self.uid
     }
 }
@@ -103,12 +103,12 @@ fn need(method: &Method) -> Need {
     if method.is_safe() { Need::Look } else { Need::Change }
 }
 
-impl Desk for Reception {
+impl Handler for Reception {
     type Client = Credentials;
 
-    fn admit(&self, client: &Credentials, head: &Parts) -> Result<usize, Refusal> {
+    fn admit(&self, client: &Credentials, head: &Parts) -> Result<usize, Rejection> {
         let judged = self.access.judge(self.own, client, need(&head.method));
-        judged.map_err(|denial| Refusal::new(StatusCode::FORBIDDEN, denial.to_string()))?;
+        judged.map_err(|denial| Rejection::new(StatusCode::FORBIDDEN, denial.to_string()))?;
         let documents = ["/v1/apply", "/v1/delete"].contains(&head.uri.path());
         Ok(if documents { MAX_DOCUMENTS } else { MAX_BODY })
     }
@@ -139,7 +139,7 @@ pub async fn serve<C: Control>(
 
 /// [`serve`], within other limits.
 pub(super) async fn serve_with<C: Control>(
-    limits: Limits,
+    limits: RequestLimits,
     listener: std::os::unix::net::UnixListener,
     access: Access,
     control: Arc<C>,

@@ -15,7 +15,7 @@ use super::server::{LIMITS, MAX_BODY, MAX_DOCUMENTS};
 use super::types::*;
 use super::{Client, ClientError, SocketFile, openapi};
 use crate::access::{Access, Group, acl};
-use crate::http::Limits;
+use crate::http::RequestLimits;
 
 const FILE: &str = "\
 apiVersion: weir.dev/v1alpha1
@@ -44,7 +44,7 @@ async fn raw(socket: &Path, request: &str) -> (String, String) {
 
 fn status_of<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (u16, String) {
     match result.unwrap_err() {
-        ClientError::Refused { status, message } => (status, message),
+        ClientError::Rejected { status, message } => (status, message),
         other => panic!("{other:?}"),
     }
 }
@@ -299,7 +299,7 @@ fn only_a_stale_socket_is_replaced() {
 }
 
 #[test]
-fn planted_links_and_shared_directories_are_refused() {
+fn planted_links_and_shared_directories_are_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let [precious, run] = ["precious", "run"].map(|name| directory.path().join(name));
     std::fs::write(&precious, "data").unwrap();
@@ -406,9 +406,9 @@ fn the_written_description_is_current() {
     );
 }
 
-/// Little time, few places, so that tests need not wait.
-const TIGHT: Limits = Limits {
-    places: 4,
+/// Little time, few connections, so that tests need not wait.
+const TIGHT: RequestLimits = RequestLimits {
+    connections: 4,
     head: Duration::from_millis(300),
     body: Duration::from_millis(300),
     bodies: MAX_DOCUMENTS,
@@ -467,7 +467,7 @@ async fn requests_that_take_too_long_are_told_so() {
 
 #[tokio::test]
 async fn clients_that_keep_the_agent_waiting_make_room_for_others() {
-    let limits = Limits { head: PATIENCE, body: PATIENCE, ..TIGHT };
+    let limits = RequestLimits { head: PATIENCE, body: PATIENCE, ..TIGHT };
     let running = start_with(FILE, limits, Access::default());
     let deaf = "GET /v1/flows HTTP/1.1\r\nHost: x\r\n\r\n";
     let slow = "POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{";
@@ -483,7 +483,9 @@ async fn clients_that_keep_the_agent_waiting_make_room_for_others() {
         }
     }
     let (mut told, all) = (0, clients.len());
-    for (sent, stream) in clients.drain(..all - limits.places).filter(|(sent, _)| *sent != deaf) {
+    for (sent, stream) in
+        clients.drain(..all - limits.connections).filter(|(sent, _)| *sent != deaf)
+    {
         let (status, body) = answer_of(stream).await;
         assert_eq!(status, "503", "{sent:?}: {body}");
         told += 1;
@@ -492,7 +494,7 @@ async fn clients_that_keep_the_agent_waiting_make_room_for_others() {
 }
 
 #[tokio::test]
-async fn bodies_and_heads_without_end_are_refused() {
+async fn bodies_and_heads_without_end_are_rejected() {
     let running = start_with(FILE, TIGHT, Access::default());
     let post = |path: &str, more: &str| {
         format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{more}\r\n")
@@ -531,19 +533,19 @@ async fn bodies_and_heads_without_end_are_refused() {
 
 #[tokio::test]
 async fn bodies_of_all_clients_are_bounded() {
-    let limits = Limits { bodies: 100_000, body: PATIENCE, places: 16, ..TIGHT };
+    let limits = RequestLimits { bodies: 100_000, body: PATIENCE, connections: 16, ..TIGHT };
     let running = start_with(FILE, limits, Access::default());
     let head = "POST /v1/apply HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n";
     let mut first = UnixStream::connect(&running.socket).await.unwrap();
     first.write_all(format!("{head}{}", " ".repeat(60_000)).as_bytes()).await.unwrap();
-    let refused = loop {
+    let rejected = loop {
         // The first may not have been read yet.
         let (status, body) = raw(&running.socket, &format!("{head}{}", " ".repeat(70_000))).await;
         if status == "503" {
             break body;
         }
     };
-    assert!(refused.contains("all clients together send too much"), "{refused}");
+    assert!(rejected.contains("all clients together send too much"), "{rejected}");
     others_are_served(&running, 5).await;
     drop(first);
     // What it had is free again.
@@ -552,7 +554,7 @@ async fn bodies_of_all_clients_are_bounded() {
 
 #[tokio::test]
 async fn clients_that_do_not_read_are_cut_off() {
-    let limits = Limits { stall: Duration::from_millis(300), ..TIGHT };
+    let limits = RequestLimits { stall: Duration::from_millis(300), ..TIGHT };
     let running = start_with(FILE, limits, Access::default());
     let mut deaf = UnixStream::connect(&running.socket).await.unwrap();
     // Its flows never end.

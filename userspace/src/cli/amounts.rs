@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_divided_is_refused() {
+    fn what_cannot_be_divided_is_rejected() {
         for (before, text, expected) in [
             (&[("v1", 1), ("v3", 0)][..], "v1=90%", "the percentages add up to 90%, and the other"),
             (&[("v1", 1), ("v3", 1)], "v1=90% v3=20%", "the percentages add up to 110%, expected"),

@@ -167,7 +167,7 @@ pub struct DowngradeArgs {
     #[arg(long, value_name = "FILE", default_value = "/etc/weir/agent.yaml")]
     pub config: PathBuf,
     /// The layout of the earlier build's maps: its `weir agent` names it when it
-    /// refuses those of this build.
+    /// rejects those of this build.
     #[arg(long, value_name = "LAYOUT")]
     pub to: u32,
 }
@@ -383,7 +383,7 @@ fn weight(text: &str) -> Result<(String, u32), String> {
     }
 }
 
-/// Refuses a subset that is given two weights.
+/// Rejects a subset that is given two weights.
 fn once<T>(weights: &[(String, T)]) -> Result<(), clap::Error> {
     let mut seen = BTreeSet::new();
     match weights.iter().find(|(name, _)| !seen.insert(name)) {

@@ -18,7 +18,7 @@ pub(super) fn table(documents: &[DocumentView]) -> String {
                 "" => "-",
                 namespace => namespace,
             };
-            let aside = document.set_aside.as_ref();
+            let aside = document.rejected.as_ref();
             [
                 object.kind.clone(),
                 namespace.to_owned(),

@@ -39,7 +39,7 @@ pub(super) fn proposed(
     Ok(after)
 }
 
-/// Refuses a split that is not as expected, as the agent would.
+/// Rejects a split that is not as expected, as the agent would.
 pub(super) fn expected(split: &SplitView, expected: &Expected) -> anyhow::Result<()> {
     let weight = |name: &str| split.subsets.iter().find(|s| s.name == name).map(|s| s.weight);
     let pairs = expected.expect.iter();

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How many endpoints of a link are named.
 const NAMED: usize = 3;
 /// What is so of endpoints of which the agent never sees the answers.
-const DETOURS: &str = "Endpoints on a link of clients, which refuse their answers if these do not \
+const DETOURS: &str = "Endpoints on a link of clients, which reject their answers if these do not \
                        come by this node:";
 
 /// Asks an agent how it is: the answer, and the exit code.
@@ -79,10 +79,10 @@ fn status(view: &StatusView, all: bool) -> String {
             let _ = write!(text, "\n{section}");
         }
     }
-    complaint(&mut text, "The last configuration was refused:", &view.last_error);
-    complaint(&mut text, "Applied before, and not in force:", &view.set_aside);
+    complaint(&mut text, "The last configuration was rejected:", &view.last_error);
+    complaint(&mut text, "Applied before, and not in force:", &view.rejected);
     if let Some(cluster) = &view.kubernetes {
-        complaint(&mut text, "Of the cluster, and not in force:", &cluster.refused);
+        complaint(&mut text, "Of the cluster, and not in force:", &cluster.rejected);
         complaint(&mut text, "Would be steered, but is only observed:", &cluster.observed);
         complaint(&mut text, "Following the cluster fails:", &cluster.errors);
     }
@@ -292,7 +292,7 @@ mod tests {
             flows_counted: Some("1970-01-01T00:00:02.000Z".into()),
             reasons: [("no_endpoint".to_owned(), 12), ("flow_reused".to_owned(), 0)].into(),
             last_error: vec!["weir.yaml:3: no".into()],
-            set_aside: vec!["TrafficSplit/x: no".into()],
+            rejected: vec!["TrafficSplit/x: no".into()],
             kubernetes: None,
             troubles: vec![TroubleView {
                 what: "serving metrics".into(),
@@ -333,7 +333,7 @@ ipv4 live is full since 1970-01-01T00:00:01.500Z: new flows push out those that 
 REASON       PACKETS
 no_endpoint       12
 
-The last configuration was refused:
+The last configuration was rejected:
   weir.yaml:3: no
 
 Applied before, and not in force:
@@ -342,7 +342,7 @@ Applied before, and not in force:
 Failing for now, and tried again:
   serving metrics, since 1970-01-01T00:00:02.000Z: busy
 
-Endpoints on a link of clients, which refuse their answers if these do not come by this node:
+Endpoints on a link of clients, which reject their answers if these do not come by this node:
   eth0: 192.0.2.1:80 (a, v1)
   br0: 192.0.2.1:80 (a, v1), 192.0.2.2:80 (a, v1), 192.0.2.3:80 (a, v1) and 6 more (`weir doctor` names all)
 ";
@@ -360,7 +360,7 @@ Endpoints on a link of clients, which refuse their answers if these do not come 
         let cases = [
             (shown(200, false, None), "200"),
             (shown(0, true, None), "0, and being read"),
-            (shown(0, false, Some("refused")), "not known: refused"),
+            (shown(0, false, Some("rejected")), "not known: rejected"),
         ];
         for (text, expected) in cases {
             assert_eq!(text, format!("connections of before: {expected}\n"));

@@ -172,7 +172,7 @@ async fn percentages_are_of_all_new_connections_and_nothing_is_done_for_a_dry_ru
     let expected =
         "reviews would get: v1 90.00% -> 75.00%, v3 10.00% -> 25.00% of new connections\n";
     assert_eq!(said, expected);
-    // It is refused as the change would be.
+    // It is rejected as the change would be.
     for expect in ["--expect v1=91", "--expect V1=90", "--expect v9=1", "--expect-version 0"] {
         let [dry, real] =
             ["--dry-run ", ""].map(|dry| format!("weights reviews v3=25 {dry}{expect}"));
@@ -387,7 +387,7 @@ VirtualService   default    reviews  applied
     let said = weir(&running, "apply -f $D/routes.yaml").await.unwrap();
     assert!(said.ends_with(event), "{said}");
     write(&running, "routes.yaml", &ROUTES.replace("subset: v3", "subset: v9"));
-    let refusal = "$D/routes.yaml:9: spec.http[0].route[1].destination.subset: VirtualService \
+    let rejection = "$D/routes.yaml:9: spec.http[0].route[1].destination.subset: VirtualService \
                    default/reviews needs subset \"v9\" of host reviews.default.svc.cluster.local, which \
                    DestinationRule default/reviews (weir.yaml:8) does not have; there is v1, v3";
     assert_eq!(weir(&running, "apply -f $D/routes.yaml").await.unwrap_err(), refusal);

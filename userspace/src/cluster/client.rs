@@ -181,7 +181,7 @@ impl Server {
 
     async fn send(&self, verb: Verb, url: &str, accept: &str) -> Result<Response<Body>, Failure> {
         let request = Request::get(url).header(ACCEPT, accept).body(Body::empty());
-        let request = request.map_err(|error| Failure::Refused(error.to_string()))?;
+        let request = request.map_err(|error| Failure::Rejected(error.to_string()))?;
         self.health.asked(verb);
         let patience = self.timing.answer;
         let response = match timeout(patience, self.client.send(request)).await {
@@ -235,7 +235,7 @@ fn client(mut config: Config, timing: &Timing) -> Result<Client, String> {
 /// An answer as what it should be.
 pub(super) fn parsed<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(text)
-        .map_err(|error| Failure::Refused(format!("an answer that cannot be read: {error}")))
+        .map_err(|error| Failure::Rejected(format!("an answer that cannot be read: {error}")))
 }
 
 /// A path with parameters.

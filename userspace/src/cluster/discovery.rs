@@ -135,7 +135,7 @@ async fn find(server: &Server) -> Result<Discovery, Failure> {
         of_group(server, group, &mut found).await?;
     }
     match Kind::all().find(|kind| !is_defined(*kind) && !found.contains_key(kind)) {
-        Some(kind) => Err(Failure::Refused(format!("the server says that it has no {kind}s"))),
+        Some(kind) => Err(Failure::Rejected(format!("the server says that it has no {kind}s"))),
         None => Ok(found),
     }
 }

@@ -22,8 +22,8 @@ use super::start::Start;
 use super::timing::Timing;
 use super::told::{News, Told};
 use super::watch::Watcher;
+use crate::desired::Batch;
 use crate::resource::Kind;
-use crate::truth::Batch;
 
 /// After how many objects others have their turn.
 const AT_A_TIME: usize = 32;
@@ -223,7 +223,7 @@ impl Driver {
         }
         let since = *self.of(what).absent.get_or_insert_with(Instant::now);
         let is_gone = match self.of(What::Definitions).phase() {
-            Phase::Settled => !is_defined,
+            Phase::Reconciled => !is_defined,
             Phase::Failing => since.elapsed() >= self.timing.hold,
             Phase::Idle | Phase::Listing | Phase::Waiting => false,
         };
@@ -255,7 +255,7 @@ impl Driver {
         self.of(what).start(served, task);
     }
 
-    /// What is told of definitions.
+    /// Events about definitions.
     fn define(&mut self, news: News) {
         let is_read = |object: &Object| {
             let name = object.key.name();
@@ -271,10 +271,10 @@ impl Driver {
                     self.questions.ask();
                 }
                 self.defined = listed;
-                self.enter(What::Definitions, Phase::Settled);
+                self.enter(What::Definitions, Phase::Reconciled);
                 self.arrange();
             }
-            News::Resumed => self.enter(What::Definitions, Phase::Settled),
+            News::Resumed => self.enter(What::Definitions, Phase::Reconciled),
             News::Put(object) => {
                 if let Some(name) = is_read(&object) {
                     self.defined.insert(name);
@@ -295,12 +295,12 @@ impl Driver {
                 }
             }
         }
-        if self.of(What::Definitions).phase() == Phase::Settled {
+        if self.of(What::Definitions).phase() == Phase::Reconciled {
             self.questions.aware(true);
         }
     }
 
-    /// What is told of a kind.
+    /// Events about a kind.
     async fn news(&mut self, kind: Kind, news: News) {
         let what = What::Kind(kind);
         match news {
@@ -321,9 +321,9 @@ impl Driver {
                 self.objects.end(kind, &mut self.pending);
                 self.keeping.changed();
                 self.first_listed.get_or_insert_with(Instant::now);
-                self.enter(what, Phase::Settled);
+                self.enter(what, Phase::Reconciled);
             }
-            News::Resumed => self.enter(what, Phase::Settled),
+            News::Resumed => self.enter(what, Phase::Reconciled),
             News::Put(object) => self.put(kind, object),
             News::Deleted(key) => {
                 self.objects.delete(kind, &key, &mut self.pending);
@@ -423,7 +423,7 @@ impl Driver {
             return Some(self.objects.batch());
         }
         let is_empty =
-            changes.put.is_empty() && changes.refused.is_empty() && changes.deleted.is_empty();
+            changes.put.is_empty() && changes.rejected.is_empty() && changes.deleted.is_empty();
         (!is_empty).then_some(changes)
     }
 }

@@ -30,7 +30,7 @@ pub(super) enum Failure {
     /// What was asked for is too old: everything is to be listed again.
     Gone(String),
     /// Another error of the server, or an answer that cannot be read.
-    Refused(String),
+    Rejected(String),
 }
 
 /// An error as API servers write it.
@@ -71,7 +71,7 @@ impl Failure {
             404 => Self::Missing,
             410 => Self::Gone(message),
             429 | 502 | 503 | 504 => Self::Busy(message, pause.map(|p| p.min(LONGEST_WISH))),
-            code => Self::Refused(format!("{code}: {message}")),
+            code => Self::Rejected(format!("{code}: {message}")),
         }
     }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Failure {
             Self::Forbidden(why) => write!(f, "forbidden: {why}"),
             Self::Missing => f.write_str("not served"),
             Self::Gone(why) => write!(f, "too old: {why}"),
-            Self::Refused(why) => f.write_str(why),
+            Self::Rejected(why) => f.write_str(why),
         }
     }
 }

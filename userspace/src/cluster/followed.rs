@@ -17,7 +17,7 @@ pub(super) enum Phase {
     /// It is not told yet, or not all of it.
     Listing,
     /// It is told, and what changes is.
-    Settled,
+    Reconciled,
     /// The server does not answer for it.
     Waiting,
     /// The server answers with an error.
@@ -95,13 +95,13 @@ impl Followed {
     }
 
     pub fn enter(&mut self, phase: Phase) {
-        if phase == Phase::Settled && matches!(self.phase, Phase::Waiting | Phase::Failing) {
+        if phase == Phase::Reconciled && matches!(self.phase, Phase::Waiting | Phase::Failing) {
             self.resumed = Some(Instant::now());
         }
         self.phase = phase;
-        self.listed |= phase == Phase::Settled;
+        self.listed |= phase == Phase::Reconciled;
         match phase {
-            Phase::Idle | Phase::Settled => (self.unsettled, self.progress) = (None, None),
+            Phase::Idle | Phase::Reconciled => (self.unsettled, self.progress) = (None, None),
             _ => _ = self.unsettled.get_or_insert_with(Instant::now),
         }
     }
@@ -122,7 +122,7 @@ impl Followed {
         match self.phase {
             Phase::Listing => self.comes_until(timing.hold, timing),
             Phase::Waiting => Some(self.unsettled? + timing.short_hold),
-            Phase::Settled => Some(self.resumed? + timing.catch_up),
+            Phase::Reconciled => Some(self.resumed? + timing.catch_up),
             Phase::Idle | Phase::Failing => None,
         }
     }

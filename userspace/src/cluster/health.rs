@@ -8,8 +8,8 @@ use serde::Serialize;
 use tracing::{debug, info, warn};
 
 use super::served::What;
+use crate::desired::Time;
 use crate::resource::Kind;
-use crate::truth::Time;
 
 /// What an API server is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

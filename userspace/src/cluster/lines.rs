@@ -54,7 +54,7 @@ impl<'a> Lines<'a> {
                 self.buffer.shrink_to(KEPT);
             }
             if self.buffer.len() > LONGEST_LINE {
-                return Err(Failure::Refused("an event that is longer than any object".into()));
+                return Err(Failure::Rejected("an event that is longer than any object".into()));
             }
             match frame(&mut self.body, self.health).await? {
                 Some(data) => self.buffer.extend_from_slice(&data),
@@ -80,7 +80,7 @@ pub(super) async fn whole(
     while let Some(data) = timeout(each, frame(&mut body, health)).await.map_err(silent)?? {
         all.extend_from_slice(&data);
         if all.len() > most.min(LONGEST_PAGE) {
-            return Err(Failure::Refused("an answer that is longer than expected".into()));
+            return Err(Failure::Rejected("an answer that is longer than expected".into()));
         }
     }
     Ok(all)

@@ -42,7 +42,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use crate::config::Kubernetes;
-use crate::truth::Batch;
+use crate::desired::Batch;
 
 use driver::Driver;
 use start::Start;
@@ -85,7 +85,7 @@ impl Follower {
     }
 
     /// The documents of the last run, as one complete batch; `None` if there is no cache, or
-    /// [`Follower::next`] was called. Documents that this build refuses are among the refused.
+    /// [`Follower::next`] was called. Documents that this build rejects are among the rejected.
     pub fn cached(&self) -> Option<Batch> {
         match &self.state {
             State::New(start) if self.was_cached => Some(start.objects.batch()),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::object::{Key, Object};
 use super::pending::Pending;
+use crate::desired::{Batch, Rejected};
 use crate::resource::{self, Document, Id, Kind};
 use crate::source::Problem;
-use crate::truth::{Batch, Refused};
 
 /// What is known.
 #[derive(Default)]
@@ -37,7 +37,7 @@ struct Seen {
     /// That text.
     text: Option<Arc<str>>,
     /// Why the text that it has now is not right, if so.
-    refused: Option<Box<Refused>>,
+    rejected: Option<Box<Rejected>>,
     /// The last list that it was in; or the one before which it came.
     list: u32,
 }
@@ -91,7 +91,7 @@ impl Objects {
                 let problems = vec![Problem::of_file(&what, error)];
                 resource::Documents {
                     problems,
-                    refused: [(id, BTreeMap::new())].into(),
+                    rejected: [(id, BTreeMap::new())].into(),
                     ..Default::default()
                 }
             }
@@ -138,7 +138,7 @@ impl Objects {
         for known in self.kinds.values() {
             for seen in known.objects.values() {
                 batch.put.extend(seen.document.clone());
-                batch.refused.extend(seen.refused.as_deref().cloned());
+                batch.rejected.extend(seen.rejected.as_deref().cloned());
             }
         }
         batch
@@ -153,8 +153,8 @@ impl Objects {
 
 impl Seen {
     fn id(&self, kind: Kind, key: &Key) -> Id {
-        let refused = self.refused.as_deref().map(|refused| &refused.id);
-        let id = self.document.as_deref().map(Document::id).or(refused);
+        let rejected = self.rejected.as_deref().map(|rejected| &rejected.id);
+        let id = self.document.as_deref().map(Document::id).or(rejected);
         id.cloned().unwrap_or_else(|| key.id(kind))
     }
 
@@ -166,8 +166,8 @@ impl Seen {
         found: resource::Documents,
         to: &mut Pending,
     ) {
-        let resource::Documents { documents, problems, notes, refused, .. } = found;
-        self.refused = None;
+        let resource::Documents { documents, problems, notes, rejected, .. } = found;
+        self.rejected = None;
         if let Some(document) = documents.into_iter().next() {
             to.put(Arc::clone(&document));
             self.document = Some(document);
@@ -183,10 +183,10 @@ impl Seen {
             self.text = None;
         } else {
             let unnamed = || (self.id(kind, key), BTreeMap::new());
-            let (id, labels) = refused.into_iter().next().unwrap_or_else(unnamed);
-            let refused = Refused { id, labels, problems };
-            to.refuse(refused.clone());
-            self.refused = Some(Box::new(refused));
+            let (id, labels) = rejected.into_iter().next().unwrap_or_else(unnamed);
+            let rejected = Rejected { id, labels, problems };
+            to.reject(rejected.clone());
+            self.rejected = Some(Box::new(rejected));
         }
     }
 }

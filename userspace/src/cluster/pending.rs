@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::desired::{Batch, Rejected};
 use crate::resource::{Document, Id};
-use crate::truth::{Batch, Refused};
 
 /// What is to be told.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(super) struct Pending {
 #[derive(Default)]
 struct Change {
     put: Option<Arc<Document>>,
-    refused: Option<Refused>,
+    rejected: Option<Rejected>,
     deleted: bool,
 }
 
@@ -31,9 +31,9 @@ impl Pending {
     }
 
     /// A document is there and wrong. The one that was right before it is still to be told.
-    pub fn refuse(&mut self, refused: Refused) {
-        let change = self.of(refused.id.clone());
-        change.refused = Some(refused);
+    pub fn reject(&mut self, rejected: Rejected) {
+        let change = self.of(rejected.id.clone());
+        change.rejected = Some(rejected);
     }
 
     /// A document is not there any more.
@@ -51,9 +51,9 @@ impl Pending {
         self.since = None;
         let mut batch = Batch::default();
         for (id, change) in std::mem::take(&mut self.changes) {
-            let Change { put, refused, deleted } = change;
+            let Change { put, rejected, deleted } = change;
             batch.put.extend(put);
-            batch.refused.extend(refused);
+            batch.rejected.extend(rejected);
             if deleted {
                 batch.deleted.push(id);
             }

@@ -14,7 +14,7 @@ pub(super) enum Told {
     Of(What, u64, News),
 }
 
-/// What is told of one kind.
+/// Events about one kind.
 pub(super) enum News {
     /// All there is follows, in pages.
     Listing,

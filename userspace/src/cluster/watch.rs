@@ -294,7 +294,7 @@ impl Watcher {
 
 fn object(json: &str, of: &Served) -> Result<Object, Failure> {
     Object::read(json, of)
-        .map_err(|error| Failure::Refused(format!("an object that cannot be read: {error}")))
+        .map_err(|error| Failure::Rejected(format!("an object that cannot be read: {error}")))
 }
 
 /// Whether a version is before another. They are numbers (KEP-5504); what is none may be

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::resource::{Istio, Policy, Services};
 use crate::source::FieldPath;
 
-use super::Check;
+use super::ConfigValidator;
 
 /// What is done with what the cluster says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -42,7 +42,7 @@ pub(super) struct Written {
     addresses: Vec<String>,
 }
 
-impl Check<'_> {
+impl ConfigValidator<'_> {
     pub(super) fn kubernetes(&mut self, written: Written) -> Option<Kubernetes> {
         let kubeconfig = match written.kubeconfig {
             Some(text) => Some(self.path("kubernetes.kubeconfig", text)?),

@@ -220,7 +220,7 @@ impl AgentConfig {
 
 fn validate(node: &Node<'_>, lookup: Lookup<'_>) -> Result<AgentConfig, Vec<Problem>> {
     let raw: raw::Agent = node.typed().map_err(|problem| vec![problem])?;
-    let mut check = Check { node, problems: Vec::new() };
+    let mut check = ConfigValidator { node, problems: Vec::new() };
     if raw.interfaces.is_empty() {
         let message = "no interfaces, expected at least one entry".to_owned();
         check.keep::<()>(&FieldPath::of("interfaces"), Err(message));
@@ -295,12 +295,12 @@ fn pattern(text: &str) -> Result<GlobMatcher, String> {
 }
 
 /// Collects what is wrong with the configuration.
-struct Check<'a> {
+struct ConfigValidator<'a> {
     node: &'a Node<'a>,
     problems: Vec<Problem>,
 }
 
-impl Check<'_> {
+impl ConfigValidator<'_> {
     fn keep<T>(&mut self, path: &FieldPath, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.problems.push(self.node.problem(path, &message))).ok()
     }

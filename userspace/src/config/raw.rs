@@ -36,7 +36,7 @@ pub(super) struct Agent {
     #[serde(default)]
     pub kernel_log: KernelLog,
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: RawLimits,
     pub kubernetes: Option<kubernetes::Written>,
 }
 
@@ -123,13 +123,13 @@ impl Default for Flows {
 
 #[derive(Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Limits {
+pub(super) struct RawLimits {
     pub splits: Ranged<1, 65_536>,
     pub endpoints: Ranged<1, 1_048_576>,
     pub table_slots: Ranged<1024, 67_108_864>,
 }
 
-impl Default for Limits {
+impl Default for RawLimits {
     fn default() -> Self {
         Self {
             splits: Ranged::new(1024),

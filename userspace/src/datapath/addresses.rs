@@ -23,24 +23,24 @@ impl Addresses {
     /// The map of an object, which is not to be taken from it again.
     pub fn of(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         let map = ebpf.take_map(MAP).ok_or(DatapathError::Missing(MAP))?;
-        Ok(Self { map: map.try_into().map_err(refused)? })
+        Ok(Self { map: map.try_into().map_err(rejected)? })
     }
 
     /// Has these addresses in the map, and no others.
     pub fn put(&mut self, wanted: impl IntoIterator<Item = IpAddr>) -> Result<(), DatapathError> {
         let wanted: HashSet<ServiceKey> = wanted.into_iter().map(key).collect();
-        let found = self.map.keys().collect::<Result<HashSet<_>, _>>().map_err(refused)?;
+        let found = self.map.keys().collect::<Result<HashSet<_>, _>>().map_err(rejected)?;
         for gone in found.difference(&wanted) {
-            self.map.remove(gone).map_err(refused)?;
+            self.map.remove(gone).map_err(rejected)?;
         }
         for new in wanted.difference(&found) {
-            self.map.insert(new, 0, 0).map_err(refused)?;
+            self.map.insert(new, 0, 0).map_err(rejected)?;
         }
         Ok(())
     }
 }
 
-fn refused(source: aya::maps::MapError) -> DatapathError {
+fn rejected(source: aya::maps::MapError) -> DatapathError {
     DatapathError::Map { map: MAP, source }
 }
 

@@ -41,13 +41,13 @@ fn full_flows_of(limit: u64, cpus: u64) -> u64 {
 
 /// When flows may leave the table.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct IdleLimits {
     now: u32,
     linger: u32,
     idle: Idle,
 }
 
-impl Limits {
+impl IdleLimits {
     /// Whether an entry is of a flow that has ended: closed for a while (as good
     /// as a handshake that got stuck), or silent for twice as long as makes it idle. A flow that is idle still
     /// knows its endpoint, should it go on after all.
@@ -74,7 +74,7 @@ pub struct Swept {
 impl Flows {
     /// Deletes the entries of flows that have ended.
     pub fn sweep_ended(&self, clock: Clock, idle: Idle) -> Result<Swept, DatapathError> {
-        let limits = Limits { now: clock.now(), linger: clock.ticks(LINGER), idle };
+        let limits = IdleLimits { now: clock.now(), linger: clock.ticks(LINGER), idle };
         let v4 = self.v4.sweep_ended::<V4>(limits).map_err(DatapathError::Flows)?;
         let v6 = self.v6.sweep_ended::<V6>(limits).map_err(DatapathError::Flows)?;
         Ok(Swept { entries: [v4.0, v6.0], deleted: v4.1 + v6.1 })
@@ -83,7 +83,7 @@ impl Flows {
 
 impl Tables {
     /// How many entries the flow table held, and how many flows or entries are gone.
-    fn sweep_ended<A: Address>(&self, limits: Limits) -> io::Result<(u64, usize)>
+    fn sweep_ended<A: Address>(&self, limits: IdleLimits) -> io::Result<(u64, usize)>
     where
         Tuple<A>: Pod,
         Entry<A>: Pod,
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn flows_have_ended_when_they_were_closed_for_a_while_or_silent_for_long() {
-        let limits = Limits { now: 10_000, linger: 120, idle: Idle { tcp: 1000, udp: 10 } };
+        let limits = IdleLimits { now: 10_000, linger: 120, idle: Idle { tcp: 1000, udp: 10 } };
         let both = FIN_CLIENT | FIN_ENDPOINT;
         let cases = [
             (TCP, ESTABLISHED, 2000, false),

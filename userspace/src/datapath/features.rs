@@ -56,7 +56,7 @@ pub fn features(object: &Object, flows: &Flows) -> Vec<Feature> {
             has_xdp_frags(),
             [
                 "XDP takes jumbo frames in the driver",
-                "on interfaces with jumbo frames, drivers refuse XDP: it runs in the stack",
+                "on interfaces with jumbo frames, drivers reject XDP: it runs in the stack",
             ],
         ),
         feature(

@@ -142,10 +142,10 @@ where
 
 /// A walk through the flow tables, and where it is.
 #[derive(Default)]
-pub struct Walk(Place);
+pub struct Walk(WalkPosition);
 
 /// In which table, and where there.
-enum Place {
+enum WalkPosition {
     FlowsV4(Cursor<Tuple<V4>, Entry<V4>>),
     YoungV4(Cursor<u32, Young<V4>>),
     FlowsV6(Cursor<Tuple<V6>, Entry<V6>>),
@@ -153,7 +153,7 @@ enum Place {
     Behind,
 }
 
-impl Default for Place {
+impl Default for WalkPosition {
     /// At the start. Young flows are looked at first: one that moves meanwhile is
     /// rather seen twice than not at all.
     fn default() -> Self {
@@ -161,7 +161,7 @@ impl Default for Place {
     }
 }
 
-impl Place {
+impl WalkPosition {
     /// At the start of the next table.
     fn next(&self) -> Self {
         match self {
@@ -202,16 +202,16 @@ impl Flows {
     /// whether there may be more.
     pub fn step(&self, walk: &mut Walk, mut each: impl FnMut(Flow)) -> Result<bool, DatapathError> {
         let more = match &mut walk.0 {
-            Place::FlowsV4(cursor) => entries(&self.v4.flows, cursor, &mut each),
-            Place::YoungV4(cursor) => young(&self.v4.young.0, cursor, &mut each),
-            Place::FlowsV6(cursor) => entries(&self.v6.flows, cursor, &mut each),
-            Place::YoungV6(cursor) => young(&self.v6.young.0, cursor, &mut each),
-            Place::Behind => return Ok(false),
+            WalkPosition::FlowsV4(cursor) => entries(&self.v4.flows, cursor, &mut each),
+            WalkPosition::YoungV4(cursor) => young(&self.v4.young.0, cursor, &mut each),
+            WalkPosition::FlowsV6(cursor) => entries(&self.v6.flows, cursor, &mut each),
+            WalkPosition::YoungV6(cursor) => young(&self.v6.young.0, cursor, &mut each),
+            WalkPosition::Behind => return Ok(false),
         };
         if !more.map_err(DatapathError::Flows)? {
             walk.0 = walk.0.next();
         }
-        Ok(!matches!(walk.0, Place::Behind))
+        Ok(!matches!(walk.0, WalkPosition::Behind))
     }
 
     /// Deletes all entries, of both directions, of these endpoint ids; says how many.

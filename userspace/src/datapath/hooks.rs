@@ -80,7 +80,7 @@ const PLACE: NlOptions = NlOptions {
 /// Why a program cannot be attached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The kernel refused.
+    /// The kernel rejected.
     #[error(transparent)]
     Program(#[from] ProgramError),
     /// The kernel gave a link of an unexpected kind.
@@ -356,14 +356,14 @@ fn attach_xdp(
             remove(&path)?;
         }
     }
-    let mut refused = None;
+    let mut rejected = None;
     for (hook, mode, how) in modes {
         match create_xdp(program, &pins.link(index, hook), index, how) {
             Ok(()) => return Ok((hook.into(), mode)),
-            Err(error) => refused = Some(error),
+            Err(error) => rejected = Some(error),
         }
     }
-    let source = refused.unwrap_or(ProgramError::NotLoaded.into());
+    let source = rejected.unwrap_or(ProgramError::NotLoaded.into());
     Err(ObjectError::Attach { name, source })
 }
 

@@ -14,6 +14,7 @@ mod fast_path;
 mod features;
 mod flows;
 mod foreign;
+mod foreign_programs;
 mod hooks;
 mod identity;
 mod interfaces;
@@ -27,7 +28,6 @@ mod object;
 mod others;
 mod pins;
 mod shape;
-mod strangers;
 
 pub use addresses::Addresses;
 pub use claim::{Claim, ClaimError};
@@ -38,6 +38,7 @@ pub use fast_path::FastPath;
 pub use features::{Feature, features, has_route_mtu, has_tcx};
 pub use flows::{Flow, Flows, Idle, Walk};
 pub use foreign::{Foreign, Gate, Told};
+pub use foreign_programs::{netfilter_links, other_at_ingress, other_behind, others_at_egress};
 pub use hooks::{
     AttachError, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, Interface, Mode, attach,
     carriers_of_replies, detach_all, detached,
@@ -50,7 +51,6 @@ pub use migration::{MigrationError, downgrade};
 pub use object::{Object, ObjectError, Settings, young_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
-pub use strangers::{netfilter_links, other_at_ingress, other_behind, others_at_egress};
 
 use crate::plan::{Op, Snapshot};
 
@@ -75,7 +75,7 @@ pub trait Datapath {
 /// Why the maps could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
-    /// The kernel refused.
+    /// The kernel rejected.
     #[error("cannot access map {map}: {source}")]
     Map {
         /// The map's name.

@@ -171,8 +171,8 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn refused(path: &Path) -> String {
-        let error = trusted(path, Some(0o700)).expect_err("it is refused");
+    fn rejected(path: &Path) -> String {
+        let error = trusted(path, Some(0o700)).expect_err("it is rejected");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
         error.to_string()
     }
@@ -189,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn what_everybody_may_write_is_refused() {
+    fn what_everybody_may_write_is_rejected() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("state");
         fs::create_dir(&path).unwrap();
         for shared in [0o777, 0o1777, 0o702] {
             mode(&path, shared);
-            assert!(refused(&path).starts_with("everybody may write to"), "{shared:o}");
+            assert!(rejected(&path).starts_with("everybody may write to"), "{shared:o}");
         }
         mode(&path, 0o770);
         trusted(&path, None).unwrap();
@@ -204,7 +204,7 @@ mod tests {
         mode(&path, 0o1777);
         trusted(&below, Some(0o700)).unwrap();
         mode(&path, 0o777);
-        assert!(refused(&below).contains("state, and so put"));
+        assert!(rejected(&below).contains("state, and so put"));
         let file = root.path().join("file");
         fs::write(&file, "").unwrap();
         assert_eq!(trusted(&file, Some(0o700)).unwrap_err().kind(), io::ErrorKind::NotADirectory);
@@ -212,14 +212,14 @@ mod tests {
 
     /// Needs root.
     #[test]
-    fn what_belongs_to_others_is_refused() {
+    fn what_belongs_to_others_is_rejected() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("state");
         fs::create_dir(&path).unwrap();
         chown(&path, Some(SOMEBODY), None).unwrap();
         let expected = format!("{} belongs to user 65534", path.display());
-        assert!(refused(&path).starts_with(&expected));
-        assert!(refused(&path.join("below")).starts_with(&expected));
+        assert!(rejected(&path).starts_with(&expected));
+        assert!(rejected(&path.join("below")).starts_with(&expected));
         assert!(!path.join("below").exists(), "nothing is made there");
     }
 
@@ -234,7 +234,7 @@ mod tests {
         trusted(&link.join("below"), Some(0o700)).unwrap();
         assert!(real.join("below").is_dir());
         std::os::unix::fs::lchown(&link, Some(SOMEBODY), None).unwrap();
-        assert!(refused(&link.join("below")).contains("link belongs to user 65534"));
+        assert!(rejected(&link.join("below")).contains("link belongs to user 65534"));
         let (one, other) = (root.path().join("1"), root.path().join("2"));
         symlink(&one, &other).unwrap();
         symlink(&other, &one).unwrap();

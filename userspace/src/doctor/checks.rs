@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::access::Need;
 use crate::api::types::TroubleView;
 
-use super::{Agent, Facts, Finding, Interface, Level, Offloads, Report, Route};
+use super::{Agent, Facts, Finding, Interface, Level, NextHop, Offloads, Report};
 
 /// A flow table or map that is fuller than that is a problem.
 const FULL: f64 = 0.8;
@@ -169,7 +169,7 @@ fn resources(facts: &Facts) -> Found {
         found.fine = format!("{} splits are in the files", facts.splits.len());
         return found;
     };
-    let wrong = status.last_error.iter().chain(&status.set_aside);
+    let wrong = status.last_error.iter().chain(&status.rejected);
     let advice = "mend it there; what was in force before stays so (weir validate FILE)";
     wrong.for_each(|line| found.problem(line, advice));
     found
@@ -193,7 +193,7 @@ fn cluster(facts: &Facts) -> Found {
         };
         found.problem(error, advice);
     }
-    for line in &view.refused {
+    for line in &view.rejected {
         found.note(line, "whoever wrote the object has to mend it; it has no effect");
     }
     found
@@ -320,8 +320,9 @@ fn family(address: IpAddr) -> &'static str {
 fn forwarding(facts: &Facts) -> Found {
     let mut found = Found::fine("the node forwards what has to be forwarded");
     let endpoints = || facts.splits.iter().flat_map(|split| &split.endpoints);
-    let leaves =
-        |v4: bool| endpoints().any(|one| one.address.is_ipv4() == v4 && one.route != Route::Local);
+    let leaves = |v4: bool| {
+        endpoints().any(|one| one.address.is_ipv4() == v4 && one.route != NextHop::Local)
+    };
     for (v4, on, key) in [
         (true, facts.forward_v4, "net.ipv4.ip_forward"),
         (false, facts.forward_v6, "net.ipv6.conf.all.forwarding"),
@@ -404,7 +405,7 @@ fn routes(facts: &Facts) -> Found {
     let mut lost = BTreeSet::new();
     for split in &facts.splits {
         for endpoint in &split.endpoints {
-            if let Route::None(why) = &endpoint.route
+            if let NextHop::None(why) = &endpoint.route
                 && lost.insert(endpoint.address.ip())
             {
                 let (address, split, subset) = (endpoint.address, &split.name, &endpoint.subset);
@@ -416,7 +417,7 @@ fn routes(facts: &Facts) -> Found {
             }
         }
     }
-    let unrouted = facts.splits.iter().filter(|split| matches!(split.route, Route::None(_)));
+    let unrouted = facts.splits.iter().filter(|split| matches!(split.route, NextHop::None(_)));
     let unrouted: BTreeSet<IpAddr> = unrouted.map(|split| split.address).collect();
     for version in ["IPv4", "IPv6"] {
         let of: Vec<String> = unrouted

@@ -106,7 +106,7 @@ pub struct Split {
     /// Its virtual IP address.
     pub address: IpAddr,
     /// Where the node would send a packet to that.
-    pub route: Route,
+    pub route: NextHop,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
 }
@@ -119,12 +119,12 @@ pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
     /// Where the node would send a packet to that.
-    pub route: Route,
+    pub route: NextHop,
 }
 
 /// Where the node would send a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
+pub enum NextHop {
     /// To itself.
     Local,
     /// Out of this interface.

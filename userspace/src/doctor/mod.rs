@@ -10,7 +10,7 @@ mod gather;
 mod tests;
 
 pub use checks::{CHECKS, examine};
-pub use facts::{Agent, Endpoint, Facts, Filter, Interface, Offloads, Route, Split};
+pub use facts::{Agent, Endpoint, Facts, Filter, Interface, NextHop, Offloads, Split};
 pub use gather::gather;
 
 use serde::Serialize;

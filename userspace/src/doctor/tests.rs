@@ -45,10 +45,10 @@ fn healthy() -> Facts {
     let split = |name: &str, address: &str, endpoints| Split {
         name: name.into(),
         address: address.parse().unwrap(),
-        route: Route::Via { interface: "eth0".into(), gateway: false },
+        route: NextHop::Via { interface: "eth0".into(), gateway: false },
         endpoints,
     };
-    let via = || Route::Via { interface: "eth1".into(), gateway: true };
+    let via = || NextHop::Via { interface: "eth1".into(), gateway: true };
     Facts {
         config: Ok(()),
         access: Some(Access::default()),
@@ -100,12 +100,12 @@ fn nothing_is_found_on_a_healthy_node() {
     }
 }
 
-fn to_router() -> Route {
-    Route::Via { interface: "eth0".into(), gateway: true }
+fn to_router() -> NextHop {
+    NextHop::Via { interface: "eth0".into(), gateway: true }
 }
 
-fn to_neighbour() -> Route {
-    Route::Via { interface: "eth0".into(), gateway: false }
+fn to_neighbour() -> NextHop {
+    NextHop::Via { interface: "eth0".into(), gateway: false }
 }
 
 fn trouble() -> TroubleView {
@@ -132,16 +132,16 @@ const CASES: &[Case] = &[
         "x.yaml:3: no",
     ),
     (
-        |f| says(f, |s| s.set_aside = vec!["TrafficSplit/x: no".into()]),
+        |f| says(f, |s| s.rejected = vec!["TrafficSplit/x: no".into()]),
         "resources",
         Level::Problem,
         "TrafficSplit/x: no",
     ),
     (
-        |f| says(f, |s| s.takeover.error = Some("refused".into())),
+        |f| says(f, |s| s.takeover.error = Some("rejected".into())),
         "agent",
         Level::Note,
-        "connections that others translated before are not known: refused",
+        "connections that others translated before are not known: rejected",
     ),
     (|f| f.release = "5.4.0".into(), "kernel", Level::Problem, "5.4.0 is older than 5.10"),
     (|f| f.release = "6.1.0-21-amd64".into(), "kernel", Level::Note, "has no TCX"),
@@ -221,13 +221,13 @@ const CASES: &[Case] = &[
         "eth0: off are gro",
     ),
     (
-        |f| f.splits[0].endpoints[1].route = Route::None("unreachable".into()),
+        |f| f.splits[0].endpoints[1].route = NextHop::None("unreachable".into()),
         "routes",
         Level::Problem,
         "no route to endpoint 198.51.100.2:80 (reviews, v1): unreachable",
     ),
     (
-        |f| f.splits[1].route = Route::None("unreachable".into()),
+        |f| f.splits[1].route = NextHop::None("unreachable".into()),
         "routes",
         Level::Note,
         "no route to service address 2001:db8::10",
@@ -245,7 +245,7 @@ const CASES: &[Case] = &[
         "what comes to 192.0.2.10 and is for no split, such as pings, is sent on by eth0",
     ),
     (
-        |f| (f.answers, f.splits[1].route) = (Some(true), Route::Local),
+        |f| (f.answers, f.splits[1].route) = (Some(true), NextHop::Local),
         "loops",
         Level::Problem,
         "2001:db8::10 is an address of the node itself",
@@ -305,7 +305,7 @@ fn what_cannot_matter_is_no_problem() {
     let mut facts = healthy();
     (facts.forward_v4, facts.forward_v6) = (Some(false), Some(false));
     let endpoints = facts.splits.iter_mut().flat_map(|split| &mut split.endpoints);
-    endpoints.for_each(|endpoint| endpoint.route = Route::Local);
+    endpoints.for_each(|endpoint| endpoint.route = NextHop::Local);
     assert_eq!(examine(&facts, &[]).problems, 0);
     // What is not known is no problem either, but for the agent that does not say it.
     let mut facts = healthy();
@@ -323,8 +323,8 @@ fn a_service_address_goes_round_only_where_the_node_sends_it_back() {
         (|f| f.answers = Some(true), 0),
         (|f| f.forward_v4 = Some(false), 0),
         (|f| f.splits[0].route = to_neighbour(), 0),
-        (|f| f.splits[0].route = Route::Local, 0),
-        (|f| f.splits[0].route = Route::None("unreachable".into()), 0),
+        (|f| f.splits[0].route = NextHop::Local, 0),
+        (|f| f.splits[0].route = NextHop::None("unreachable".into()), 0),
     ] {
         let mut facts = healthy();
         facts.splits[0].route = to_router();
@@ -367,7 +367,7 @@ fn who_may_use_the_api_is_said() {
 #[test]
 fn an_address_without_a_route_is_told_once() {
     let mut facts = healthy();
-    let lost = || Route::None("unreachable".into());
+    let lost = || NextHop::None("unreachable".into());
     let again = Endpoint {
         subset: "v2".into(),
         address: "198.51.100.1:81".parse().unwrap(),
@@ -397,8 +397,8 @@ fn a_cluster_that_cannot_be_followed_is_named() {
         (Level::Ok, "https://192.0.2.1:6443 is followed: 0 objects")
     );
     let errors = vec!["cannot list services: forbidden".to_owned(), "no route to host".to_owned()];
-    let refused = vec!["cluster TrafficSplit/a: no".to_owned()];
-    let found = of(&with(KubernetesView { errors, refused, ..fine }));
+    let rejected = vec!["cluster TrafficSplit/a: no".to_owned()];
+    let found = of(&with(KubernetesView { errors, rejected, ..fine }));
     let levels: Vec<Level> = found.iter().map(|found| found.0).collect();
     assert_eq!(levels, [Level::Problem, Level::Problem, Level::Note]);
     assert!(found[0].2.contains("ClusterRole") && !found[1].2.contains("ClusterRole"));

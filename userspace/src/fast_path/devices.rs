@@ -156,16 +156,16 @@ pub fn unseen(devices: &BTreeMap<u32, Device>, carriers: &BTreeSet<u32>) -> BTre
 }
 
 /// The interfaces that packets may be spared: those with a peer elsewhere on
-/// which nothing waits for packets. `has_strangers` says whether other programs
+/// which nothing waits for packets. `has_foreign_programs` says whether other programs
 /// than weir's are at its egress.
 pub fn peers(
     devices: &BTreeMap<u32, Device>,
-    has_strangers: impl Fn(u32) -> bool,
+    has_foreign_programs: impl Fn(u32) -> bool,
 ) -> BTreeSet<u32> {
     let free = |index: u32, device: &Device| {
         // What is at its ingress sees packets that come from the peer.
         let filtered = device.filters.is_some_and(Filters::has_egress);
-        device.has_peer_elsewhere && !device.queues && !filtered && !has_strangers(index)
+        device.has_peer_elsewhere && !device.queues && !filtered && !has_foreign_programs(index)
     };
     devices
         .iter()

@@ -84,12 +84,12 @@ fn features(message: &[u8]) -> Option<(u32, XdpFeatures)> {
 
 /// The words of the map DEVICES, of the interfaces that packets of XDP may go
 /// from or to. `gives` says from which they may, as far as weir is concerned,
-/// `has_strangers` whether other programs than weir's are at an egress.
+/// `has_foreign_programs` whether other programs than weir's are at an egress.
 pub fn xdp_devices(
     devices: &BTreeMap<u32, Device>,
     drivers: &BTreeMap<u32, XdpFeatures>,
     gives: impl Fn(u32) -> bool,
-    has_strangers: impl Fn(u32) -> bool,
+    has_foreign_programs: impl Fn(u32) -> bool,
 ) -> BTreeMap<u32, u64> {
     let word = |(&index, device): (&u32, &Device)| {
         let driver = drivers.get(&index)?;
@@ -98,7 +98,7 @@ pub fn xdp_devices(
         let gives = basic && device.master.is_none() && gives(index);
         // What leaves from XDP waits in no queue of the stack, and meets no filter.
         let filtered = device.filters.is_some_and(Filters::has_egress);
-        let free = !device.shapes && !filtered && !has_strangers(index);
+        let free = !device.shapes && !filtered && !has_foreign_programs(index);
         let takes = free && driver.has(XdpFeatures::SEND);
         let flags = [
             (gives, DEVICE_GIVES),
@@ -125,10 +125,10 @@ mod tests {
             [XdpFeatures::BASIC, XdpFeatures::SEND, XdpFeatures::SEND_PARTS];
         let (mut driver, mut said) = (basic | send | parts, [true, false]);
         change(&mut device, &mut driver, &mut said);
-        let [gives, strangers] = said;
+        let [gives, foreign_programs] = said;
         let drivers = BTreeMap::from([(7, XdpFeatures(driver))]);
         let devices = BTreeMap::from([(7, device)]);
-        xdp_devices(&devices, &drivers, |_| gives, |_| strangers).remove(&7)
+        xdp_devices(&devices, &drivers, |_| gives, |_| foreign_programs).remove(&7)
     }
 
     #[test]

@@ -12,11 +12,11 @@ use super::manifest::Manifest;
 use super::model::{Counts, Label};
 use crate::agent::change as changed;
 use crate::datapath::{Datapath as _, Memory};
-use crate::model::{Desired, Key, Name, ServiceAddress};
+use crate::desired::{DesiredState, Guard, PersistedState, Step, Time};
+use crate::model::{Key, Name, ServiceAddress, SplitSet};
 use crate::plan::{self, Capacity, Change, EndpointState, Ledger, Op, Plan};
 use crate::resource::{self, DEFAULT_NAMESPACE};
 use crate::source::{FileRead, Files};
-use crate::truth::{Guard, Kept, Step, Time, Truth};
 
 const CAPACITY: Capacity = Capacity { splits: 64, endpoints: 512, chunks: 1024 };
 
@@ -39,7 +39,7 @@ pub struct Flow {
 pub enum Course {
     /// It is made.
     Done,
-    /// The disk refuses, and it is taken back.
+    /// The disk rejects, and it is taken back.
     TakenBack,
     /// The agent dies after that many writes, and the next one reads the same files.
     Killed(usize),
@@ -49,8 +49,8 @@ pub enum Course {
 pub type Watch<'a> = &'a mut dyn FnMut(&Memory) -> Result<(), String>;
 
 pub struct Agent {
-    pub truth: Truth,
-    kept: Kept,
+    pub desired_state: DesiredState,
+    persisted: PersistedState,
     pub ledger: Ledger,
     pub maps: Memory,
     /// Flows that began and ended, by the index of a subset's id.
@@ -68,8 +68,8 @@ pub struct Agent {
 impl Agent {
     pub fn new() -> Self {
         Self {
-            truth: Truth::start(&Kept::default(), []),
-            kept: Kept::default(),
+            desired_state: DesiredState::start(&PersistedState::default(), []),
+            persisted: PersistedState::default(),
             ledger: Ledger::new(CAPACITY),
             maps: Memory::default(),
             subsets: HashMap::new(),
@@ -105,7 +105,7 @@ impl Agent {
     ) -> Result<(), String> {
         let files = self.files(texts);
         let time = self.time();
-        let step = self.truth.load_files(&self.kept, &files, time);
+        let step = self.desired_state.load_files(&self.persisted, &files, time);
         let change = self.change(&step);
         match course {
             Course::Done => {
@@ -134,18 +134,18 @@ impl Agent {
         self.write(&repairs, watch)?;
         self.ledger = ledger;
         self.leaving = self.ledger.leaving().collect();
-        self.truth = Truth::start(&self.kept, self.ledger.splits().cloned());
+        self.desired_state = DesiredState::start(&self.persisted, self.ledger.splits().cloned());
         self.load(texts, Course::Done, watch)
     }
 
-    /// Applies documents. An error if they are refused.
+    /// Applies documents. An error if they are rejected.
     pub fn apply(&mut self, documents: &Manifest, watch: Watch<'_>) -> Result<(), String> {
         let text: Vec<&str> = documents.values().map(String::as_str).collect();
         let declared = resource::declarations(&[("x", text.join("---\n"))]);
         let declared = declared.map_err(|problems| format!("{problems:?}"))?;
         let time = self.time();
-        let step = self.truth.apply(&self.kept, declared, time);
-        let step = step.map_err(|refusal| refusal.to_string())?;
+        let step = self.desired_state.apply(&self.persisted, declared, time);
+        let step = step.map_err(|rejection| rejection.to_string())?;
         self.put(&changed(&step.changes), watch)?;
         self.accept(step);
         Ok(())
@@ -155,14 +155,14 @@ impl Agent {
     pub fn delete(&mut self, documents: &Manifest, watch: Watch<'_>) -> Result<(), String> {
         let keys: Vec<Key> = documents.keys().map(|(kind, name)| key(kind, name)).collect();
         let time = self.time();
-        let step = self.truth.delete(&self.kept, &keys, time);
-        let step = step.map_err(|refusal| refusal.to_string())?;
+        let step = self.desired_state.delete(&self.persisted, &keys, time);
+        let step = step.map_err(|rejection| rejection.to_string())?;
         self.put(&changed(&step.changes), watch)?;
         self.accept(step);
         Ok(())
     }
 
-    /// Overrides weights of a split. What is refused changes nothing.
+    /// Overrides weights of a split. What is rejected changes nothing.
     pub fn weigh(
         &mut self,
         split: &str,
@@ -170,7 +170,13 @@ impl Agent {
         watch: Watch<'_>,
     ) -> Result<(), String> {
         let time = self.time();
-        let step = self.truth.set_weights(&self.kept, split, weights, &Guard::default(), time);
+        let step = self.desired_state.set_weights(
+            &self.persisted,
+            split,
+            weights,
+            &Guard::default(),
+            time,
+        );
         let Ok(step) = step else { return Ok(()) };
         self.put(&changed(&step.changes), watch)?;
         self.accept(step);
@@ -200,13 +206,13 @@ impl Agent {
         self.ledger.note_grace(self.ledger.epoch());
     }
 
-    pub fn desired(&self) -> &Desired {
-        self.truth.desired()
+    pub fn desired(&self) -> &SplitSet {
+        self.desired_state.split_set()
     }
 
     /// What is wrong with documents.
     pub fn complaints(&self) -> Vec<String> {
-        self.truth.problems().iter().map(ToString::to_string).collect()
+        self.desired_state.problems().iter().map(ToString::to_string).collect()
     }
 
     /// Counts a flow as the programs do, if its subset still has its index.
@@ -224,12 +230,12 @@ impl Agent {
 
     /// What a step changes, as the agent sees it.
     fn change(&self, step: &Step) -> Change {
-        if self.truth.is_complete() || !step.completes() {
+        if self.desired_state.is_complete() || !step.completes() {
             return changed(&step.changes);
         }
-        let mut after = self.truth.clone();
+        let mut after = self.desired_state.clone();
         after.accept(step.clone());
-        Change::towards(after.desired(), &self.ledger)
+        Change::towards(after.split_set(), &self.ledger)
     }
 
     /// What takes a change back.
@@ -246,9 +252,9 @@ impl Agent {
 
     fn accept(&mut self, step: Step) {
         if !step.transaction.ops.is_empty() {
-            self.kept.accept(step.transaction.clone());
+            self.persisted.accept(step.transaction.clone());
         }
-        self.truth.accept(step);
+        self.desired_state.accept(step);
     }
 
     fn plan(&self, change: &Change) -> Result<Plan, String> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::cluster::Wanted;
-use crate::model::{DEFAULT_DRAIN, Desired, Name, ServiceAddress};
+use crate::model::{DEFAULT_DRAIN, Name, ServiceAddress, SplitSet};
 use crate::plan::LINGER;
 
 /// What becomes of a flow's packets.
@@ -67,7 +67,7 @@ pub struct Model {
 
 impl Model {
     /// Service addresses have these endpoints now, by splits that are called so.
-    pub fn change(&mut self, wanted: BTreeMap<ServiceAddress, Wanted>, desired: &Desired) {
+    pub fn change(&mut self, wanted: BTreeMap<ServiceAddress, Wanted>, desired: &SplitSet) {
         for (&service, new) in &wanted {
             for &endpoint in &new.endpoints {
                 self.removed.remove(&(service, endpoint));

@@ -9,9 +9,9 @@ use hyper::body::Bytes;
 
 /// What clients may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Connections at a time.
-    pub places: usize,
+    pub connections: usize,
     /// How long the head of a request may take.
     pub head: Duration,
     /// How long the body of a request may take, after the head.
@@ -24,7 +24,7 @@ pub struct Limits {
     pub bodies: usize,
 }
 
-impl Limits {
+impl RequestLimits {
     /// The most bytes of a request's head.
     pub const HEAD_BYTES: usize = 8192;
     /// The most header fields of a request.
@@ -33,27 +33,27 @@ impl Limits {
 
 /// A request that is not answered as it was meant, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// What kind of reason.
     pub status: StatusCode,
     /// The reason, for people.
     pub message: String,
 }
 
-impl Refusal {
-    /// A refusal with that status.
+impl Rejection {
+    /// A rejection with that status.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
 }
 
 /// Who answers requests.
-pub trait Desk: Send + Sync + 'static {
+pub trait Handler: Send + Sync + 'static {
     /// Who asks.
-    type Client: super::Owner;
+    type Client: super::QuotaOwner;
 
     /// Judges a request by its head: the most bytes of body that it may have.
-    fn admit(&self, client: &Self::Client, head: &Parts) -> Result<usize, Refusal>;
+    fn admit(&self, client: &Self::Client, head: &Parts) -> Result<usize, Rejection>;
 
     /// Answers a request that was admitted.
     fn answer(

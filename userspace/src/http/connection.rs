@@ -19,8 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 
-use super::places::{Phase, Place};
-use super::{Desk, Limits, Owner, Refusal};
+use super::quota::{Permit, Phase};
+use super::{Handler, QuotaOwner, Rejection, RequestLimits};
 
 /// How long is read what nobody wants, so that its sender reads the answer
 /// instead of failing to send.
@@ -28,13 +28,13 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long it may take to send a few words.
 const WORDS: Duration = Duration::from_millis(100);
 
-/// The kind of a client of that desk.
-pub(super) type Of<D> = <<D as Desk>::Client as Owner>::Of;
+/// The kind of a client of that handler.
+pub(super) type QuotaKey<D> = <<D as Handler>::Client as QuotaOwner>::QuotaKey;
 
 /// What all connections of a server have in common.
 pub(super) struct Common<D> {
-    pub desk: D,
-    pub limits: Limits,
+    pub handler: D,
+    pub limits: RequestLimits,
     /// A permit for each byte of a body.
     pub bodies: Arc<Semaphore>,
 }
@@ -51,11 +51,11 @@ enum Stage {
 }
 
 /// Answers the request of a connection, or says why not.
-pub(super) async fn converse<D: Desk, S: AsyncRead + AsyncWrite + Send + 'static>(
+pub(super) async fn serve_connection<D: Handler, S: AsyncRead + AsyncWrite + Send + 'static>(
     common: Arc<Common<D>>,
     stream: S,
     client: D::Client,
-    (place, evicted): (Place<Of<D>>, oneshot::Receiver<()>),
+    (permit, evicted): (Permit<QuotaKey<D>>, oneshot::Receiver<()>),
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(common.limits.stall));
@@ -63,7 +63,7 @@ pub(super) async fn converse<D: Desk, S: AsyncRead + AsyncWrite + Send + 'static
     let exchange = Arc::new(Exchange {
         common: Arc::clone(&common),
         client,
-        place,
+        permit,
         evicted: evicted.clone(),
         stage: Mutex::new(Stage::Head),
     });
@@ -74,8 +74,8 @@ pub(super) async fn converse<D: Desk, S: AsyncRead + AsyncWrite + Send + 'static
     });
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
-        .max_headers(Limits::HEADERS)
-        .max_header_size(Limits::HEAD_BYTES)
+        .max_headers(RequestLimits::HEADERS)
+        .max_header_size(RequestLimits::HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let head = async {
@@ -87,14 +87,14 @@ pub(super) async fn converse<D: Desk, S: AsyncRead + AsyncWrite + Send + 'static
     let why = tokio::select! {
         // What went wrong is the client's business.
         _ = &mut connection => return,
-        () = head => Refusal::new(
+        () = head => Rejection::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("no request came within {} s", common.limits.head.as_secs_f32()),
         ),
-        _ = evicted => crowded(),
+        _ = evicted => overloaded(),
     };
     match exchange.stage() {
-        Stage::Head => say(&common.desk, connection.into_parts().io.into_inner(), &why).await,
+        Stage::Head => say(&common.handler, connection.into_parts().io.into_inner(), &why).await,
         // The exchange says so.
         Stage::Body => drop(timeout(WORDS, connection).await),
         // It breaks off.
@@ -103,18 +103,18 @@ pub(super) async fn converse<D: Desk, S: AsyncRead + AsyncWrite + Send + 'static
 }
 
 /// Why somebody has no place.
-pub(super) fn crowded() -> Refusal {
+pub(super) fn overloaded() -> Rejection {
     let message = "too many connections at a time; try again";
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    Rejection::new(StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
 /// Answers a client of whom nothing was read.
-pub(super) async fn say<D: Desk>(
-    desk: &D,
+pub(super) async fn say<D: Handler>(
+    handler: &D,
     mut stream: impl AsyncWrite + Unpin,
-    Refusal { status, message }: &Refusal,
+    Rejection { status, message }: &Rejection,
 ) {
-    let (kind, text) = desk.text(message);
+    let (kind, text) = handler.text(message);
     let answer = format!(
         "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\
          \r\n\r\n{text}",
@@ -129,15 +129,15 @@ pub(super) async fn say<D: Desk>(
 }
 
 /// A request and who sent it.
-struct Exchange<D: Desk> {
+struct Exchange<D: Handler> {
     common: Arc<Common<D>>,
     client: D::Client,
-    place: Place<Of<D>>,
+    permit: Permit<QuotaKey<D>>,
     evicted: Evicted,
     stage: Mutex<Stage>,
 }
 
-impl<D: Desk> Exchange<D> {
+impl<D: Handler> Exchange<D> {
     fn reach(&self, stage: Stage) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
@@ -147,39 +147,39 @@ impl<D: Desk> Exchange<D> {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let desk = &self.common.desk;
+        let handler = &self.common.handler;
         let (head, mut body) = request.into_parts();
         let read = tokio::select! {
             read = self.read(&head, &mut body) => read,
-            _ = self.evicted.clone() => return refuse(desk, crowded()),
+            _ = self.evicted.clone() => return reject(handler, overloaded()),
         };
         let answer = match read {
             Ok((bytes, permits)) => {
                 self.reach(Stage::All);
-                self.place.enter(Phase::Working);
-                let answer = desk.answer(&self.client, Request::from_parts(head, bytes)).await;
+                self.permit.enter(Phase::Working);
+                let answer = handler.answer(&self.client, Request::from_parts(head, bytes)).await;
                 drop(permits);
                 answer
             }
-            Err(refusal) => {
+            Err(rejection) => {
                 let rest = async { while let Some(Ok(_)) = body.frame().await {} };
                 let _ = timeout(DRAIN, rest).await;
                 self.reach(Stage::All);
-                refuse(desk, refusal)
+                reject(handler, rejection)
             }
         };
-        self.place.enter(Phase::Answering);
+        self.permit.enter(Phase::Answering);
         answer
     }
 
     /// Reads the body of a request, if that is admitted.
-    async fn read(&self, head: &Parts, body: &mut Incoming) -> Result<Whole, Refusal> {
-        let Common { desk, limits, bodies } = &*self.common;
-        let most = desk.admit(&self.client, head)?;
+    async fn read(&self, head: &Parts, body: &mut Incoming) -> Result<Whole, Rejection> {
+        let Common { handler, limits, bodies } = &*self.common;
+        let most = handler.admit(&self.client, head)?;
         let read = timeout(limits.body, whole(body, most, bodies)).await;
         read.unwrap_or_else(|_| {
             let message = format!("the body took longer than {} s", limits.body.as_secs_f32());
-            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, message))
+            Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, message))
         })
     }
 }
@@ -187,8 +187,8 @@ impl<D: Desk> Exchange<D> {
 /// A body, and what it takes of what all may have together.
 type Whole = (Bytes, Option<OwnedSemaphorePermit>);
 
-fn refuse<D: Desk>(desk: &D, Refusal { status, message }: Refusal) -> Response<Body> {
-    let (kind, text) = desk.text(&message);
+fn reject<D: Handler>(handler: &D, Rejection { status, message }: Rejection) -> Response<Body> {
+    let (kind, text) = handler.text(&message);
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
@@ -200,10 +200,10 @@ async fn whole(
     body: &mut Incoming,
     most: usize,
     budget: &Arc<Semaphore>,
-) -> Result<Whole, Refusal> {
+) -> Result<Whole, Rejection> {
     let large = || {
         let message = format!("the body is larger than {most} bytes");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+        Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
     if body.size_hint().lower() > most as u64 {
         return Err(large());
@@ -211,7 +211,7 @@ async fn whole(
     let (mut bytes, mut permits) = (Vec::new(), None::<OwnedSemaphorePermit>);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            Refusal::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))
+            Rejection::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))
         })?;
         // Trailers say nothing here.
         let Ok(data) = frame.into_data() else { continue };
@@ -222,7 +222,7 @@ async fn whole(
         let more = more.and_then(|more| Arc::clone(budget).try_acquire_many_owned(more).ok());
         let more = more.ok_or_else(|| {
             let message = "all clients together send too much at a time; try again";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+            Rejection::new(StatusCode::SERVICE_UNAVAILABLE, message)
         })?;
         match &mut permits {
             Some(permits) => permits.merge(more),

@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
-use super::connection::{Common, converse, crowded, say};
-use super::places::{Full, Place, Places};
-use super::{Desk, Limits, Owner};
+use super::connection::{Common, overloaded, say, serve_connection};
+use super::quota::{Full, Permit, Permits};
+use super::{Handler, QuotaOwner, RequestLimits};
 
 /// How long is waited when no connection can be accepted, for want of memory or descriptors.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -22,22 +22,22 @@ pub trait Listen: Send + 'static {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// Who is at its other end.
-    type Client: Owner;
+    type Client: QuotaOwner;
 
     /// The next connection.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Self::Client)>> + Send;
 }
 
 /// Answers requests until `shutdown` is ready, and those that were made by then.
-pub async fn serve<L: Listen, D: Desk<Client = L::Client>>(
+pub async fn serve<L: Listen, D: Handler<Client = L::Client>>(
     listener: L,
-    desk: D,
-    limits: Limits,
+    handler: D,
+    limits: RequestLimits,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let places = Places::new(limits.places);
+    let permits = Permits::new(limits.connections);
     let bodies = Arc::new(Semaphore::new(limits.bodies));
-    let common = Arc::new(Common { desk, limits, bodies });
+    let common = Arc::new(Common { handler, limits, bodies });
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -47,9 +47,9 @@ pub async fn serve<L: Listen, D: Desk<Client = L::Client>>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, client)) => match seat(&places, client.of()).await {
-                Some(seat) => {
-                    let talk = converse(Arc::clone(&common), stream, client, seat);
+            Ok((stream, client)) => match permit(&permits, client.quota_key()).await {
+                Some(permit) => {
+                    let talk = serve_connection(Arc::clone(&common), stream, client, permit);
                     connections.spawn(async move {
                         match limits.life {
                             // Whoever lasts longer is cut off.
@@ -58,7 +58,7 @@ pub async fn serve<L: Listen, D: Desk<Client = L::Client>>(
                         }
                     });
                 }
-                None => say(&common.desk, stream, &crowded()).await,
+                None => say(&common.handler, stream, &overloaded()).await,
             },
             Err(error) => {
                 warn!("cannot accept a connection: {error}");
@@ -67,18 +67,18 @@ pub async fn serve<L: Listen, D: Desk<Client = L::Client>>(
         }
     }
     drop(listener);
-    places.close();
+    permits.close();
     while connections.join_next().await.is_some() {}
 }
 
 /// Waits for a place; None if there will be none soon.
-async fn seat<K: Ord + Clone>(
-    places: &Places<K>,
+async fn permit<K: Ord + Clone>(
+    permits: &Permits<K>,
     of: K,
-) -> Option<(Place<K>, oneshot::Receiver<()>)> {
+) -> Option<(Permit<K>, oneshot::Receiver<()>)> {
     loop {
-        match places.take(of.clone(), Instant::now()) {
-            Ok(seat) => return Some(seat),
+        match permits.take(of.clone(), Instant::now()) {
+            Ok(permit) => return Some(permit),
             // Others wait in the kernel's queue meanwhile.
             Err(Full::Until(then)) => sleep_until(then).await,
             Err(Full::Busy) => return None,

@@ -194,7 +194,7 @@ impl Known {
         match message {
             RouteNetlinkMessage::NewLink(message) => self.insert(Link::of(message)?),
             RouteNetlinkMessage::DelLink(message) => {
-                // A port that leaves its bridge is told of as a deleted link of that family.
+                // The kernel reports a port that leaves its bridge as a deleted link of that family.
                 let index = Link::of(message)?.index;
                 self.0.remove(&index).map(|_| Event::Gone { index })
             }

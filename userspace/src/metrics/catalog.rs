@@ -70,7 +70,7 @@ catalog! {
         "Objects of the cluster that are known.";
     CLUSTER_FAILING: Gauge "weir_cluster_kind_failing" ["kind"]
         "Whether a kind cannot be followed; what is known of it goes on.";
-    CLUSTER_REFUSED: Gauge "weir_cluster_problems" []
+    CLUSTER_REJECTED: Gauge "weir_cluster_problems" []
         "What is wrong with objects of the cluster, in lines of the agent's log; it has no effect.";
     CLUSTER_REQUESTS: Counter "weir_cluster_requests" ["verb"]
         "Requests to the API server.";

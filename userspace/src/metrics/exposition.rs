@@ -128,7 +128,7 @@ fn cluster(writer: &mut Writer<'_>, found: Option<&ClusterSample>) -> Result<(),
         .keys()
         .map(|kind| ([kind.as_str()], Value::Whole(u64::from(found.failing.contains(kind)))));
     writer.family(catalog::CLUSTER_FAILING, failing)?;
-    writer.family(catalog::CLUSTER_REFUSED, whole(found.refused))?;
+    writer.family(catalog::CLUSTER_REJECTED, whole(found.rejected))?;
     let requests = found.requests.iter();
     let requests = requests.map(|(verb, &count)| ([verb.as_str()], Value::Whole(count)));
     writer.family(catalog::CLUSTER_REQUESTS, requests)?;

@@ -52,7 +52,7 @@ pub struct ClusterSample {
     /// How often the server was lost.
     pub outages: u64,
     /// What is wrong with objects, in lines.
-    pub refused: u64,
+    pub rejected: u64,
 }
 
 /// A split.

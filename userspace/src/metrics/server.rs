@@ -23,11 +23,11 @@ use tokio::sync::Semaphore;
 
 use super::exposition::CONTENT_TYPE;
 use super::{Source, exposition};
-use crate::http::{self, Desk, Limits, Listen, Owner, Refusal};
+use crate::http::{self, Handler, Listen, QuotaOwner, Rejection, RequestLimits};
 
 /// What clients may take: for scrapers that are on the node, or near.
-pub const LIMITS: Limits = Limits {
-    places: 16,
+pub const LIMITS: RequestLimits = RequestLimits {
+    connections: 16,
     head: Duration::from_secs(5),
     body: Duration::from_secs(5),
     stall: Duration::from_secs(10),
@@ -45,10 +45,10 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     ready.with_context(|| format!("cannot listen at {address}"))
 }
 
-impl Owner for SocketAddr {
-    type Of = IpAddr;
+impl QuotaOwner for SocketAddr {
+    type QuotaKey = IpAddr;
 
-    fn of(&self) -> IpAddr {
+    fn quota_key(&self) -> IpAddr {
         self.ip()
     }
 }
@@ -65,11 +65,11 @@ impl Listen for TcpListener {
 /// Hands requests to the routes.
 struct Scrapes(TowerToHyperService<Router>);
 
-impl Desk for Scrapes {
+impl Handler for Scrapes {
     type Client = SocketAddr;
 
     /// No request has anything to say but where it goes.
-    fn admit(&self, _: &SocketAddr, _: &Parts) -> Result<usize, Refusal> {
+    fn admit(&self, _: &SocketAddr, _: &Parts) -> Result<usize, Rejection> {
         Ok(0)
     }
 
@@ -86,9 +86,9 @@ impl Desk for Scrapes {
 }
 
 /// Answers requests for as long as it is polled.
-pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, limits: Limits) {
-    let desk = Scrapes(TowerToHyperService::new(router(source)));
-    http::serve(listener, desk, limits, std::future::pending()).await;
+pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, limits: RequestLimits) {
+    let handler = Scrapes(TowerToHyperService::new(router(source)));
+    http::serve(listener, handler, limits, std::future::pending()).await;
 }
 
 /// The source, and how many questions it answers at a time: one of each kind,

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
-use crate::http::Limits;
+use crate::http::RequestLimits;
 use crate::model::Name;
 
 fn name(text: &str) -> Name {
@@ -95,7 +95,7 @@ fn cluster() -> ClusterSample {
         requests: BTreeMap::from([("list".to_owned(), 9)]),
         bytes: 1000,
         outages: 2,
-        refused: 4,
+        rejected: 4,
     }
 }
 
@@ -245,7 +245,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes that sockets buffer; the kernel takes at least a few thousand.
 const BUFFER: u32 = 4096;
 
-async fn start(source: Fake, limits: Limits) -> (SocketAddr, Arc<Fake>) {
+async fn start(source: Fake, limits: RequestLimits) -> (SocketAddr, Arc<Fake>) {
     let socket = TcpSocket::new_v4().expect("socket");
     // What is sent and not read does not vanish in buffers.
     socket.set_send_buffer_size(BUFFER).expect("send buffer");
@@ -324,8 +324,8 @@ async fn a_failure_is_an_answer() {
 }
 
 /// Few and short connections, so that tests need not wait.
-const TIGHT: Limits = Limits {
-    places: 2,
+const TIGHT: RequestLimits = RequestLimits {
+    connections: 2,
     head: Duration::from_millis(100),
     life: Some(Duration::from_millis(500)),
     ..LIMITS
@@ -354,7 +354,7 @@ async fn clients_that_send_nothing_or_half_a_request_are_cut_off() {
 
 #[tokio::test]
 async fn clients_that_do_not_read_are_cut_off() {
-    let limits = Limits { places: 1, life: Some(Duration::from_secs(60)), ..TIGHT };
+    let limits = RequestLimits { connections: 1, life: Some(Duration::from_secs(60)), ..TIGHT };
     let (address, _) = start(Fake { padding: 1 << 20, ..Fake::default() }, limits).await;
     let socket = TcpSocket::new_v4().expect("socket");
     socket.set_recv_buffer_size(BUFFER).expect("receive buffer");
@@ -371,7 +371,7 @@ async fn clients_that_do_not_read_are_cut_off() {
 }
 
 #[tokio::test]
-async fn heads_of_any_size_are_refused() {
+async fn heads_of_any_size_are_rejected() {
     let (address, source) = start(Fake::default(), LIMITS).await;
     let long = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", "x".repeat(100_000));
     let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200));

@@ -15,7 +15,7 @@ const DOMAIN: u64 = 4;
 /// A name of a split that is put together from those of objects, such as
 /// SERVICE.NAMESPACE, as a DNS name: what is too long ends in a hash of what it was. It is the same
 /// on every node and after every start; that two are shortened to one name is as
-/// likely as that two hashes of 64 bits are equal, and is refused then, as two
+/// likely as that two hashes of 64 bits are equal, and is rejected then, as two
 /// splits of one name are.
 pub fn derived_split(text: &str) -> String {
     derived(text, MAX_SPLIT)

@@ -18,7 +18,7 @@ pub use key::Key;
 pub use name::{Name, NameError, is_any_label, is_label};
 pub use near::hint;
 pub use split::{
-    Affinity, DEFAULT_DRAIN, Desired, DesiredError, MAX_SUBSETS, Split, SplitError, Subset,
+    Affinity, DEFAULT_DRAIN, MAX_SUBSETS, Split, SplitError, SplitSet, SplitSetError, Subset,
     WeightsError, total_weight,
 };
 pub use weights::Weights;

@@ -214,15 +214,15 @@ pub fn total_weight(subsets: &[Subset]) -> u64 {
 /// All the splits of a node: names and service addresses are unique. Splits
 /// are shared, so that a copy of it all costs little.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Desired {
+pub struct SplitSet {
     splits: BTreeMap<Name, Arc<Split>>,
     /// Who has which.
     addresses: BTreeMap<ServiceAddress, Name>,
 }
 
-/// Why a split cannot be added to a [`Desired`].
+/// Why a split cannot be added to a [`SplitSet`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DesiredError {
+pub enum SplitSetError {
     /// The name is taken.
     #[error("split \"{0}\" is defined twice")]
     DuplicateName(Name),
@@ -236,16 +236,16 @@ pub enum DesiredError {
     },
 }
 
-impl Desired {
+impl SplitSet {
     /// Adds a split.
-    pub fn insert(&mut self, split: impl Into<Arc<Split>>) -> Result<(), DesiredError> {
+    pub fn insert(&mut self, split: impl Into<Arc<Split>>) -> Result<(), SplitSetError> {
         let split = split.into();
         if self.splits.contains_key(split.name()) {
-            return Err(DesiredError::DuplicateName(split.name.clone()));
+            return Err(SplitSetError::DuplicateName(split.name.clone()));
         }
         if let Some(owner) = self.addresses.get(&split.address) {
             let (address, owner) = (split.address, owner.clone());
-            return Err(DesiredError::DuplicateAddress { address, owner });
+            return Err(SplitSetError::DuplicateAddress { address, owner });
         }
         self.replace(split);
         Ok(())

@@ -141,7 +141,7 @@ impl Adoption {
             if record.value.client_affinity != 0 { Affinity::ClientIp } else { Affinity::None };
         let split = Split::new(record.name.clone(), address, affinity, subsets).ok()?;
         let split = split.with_drain(Duration::from_secs(record.drain));
-        let flipped = self.ledger.epoch;
+        let active_since_epoch = self.ledger.epoch;
         // A name that the agent before wrote down for the version to come.
         let pairs = split.subsets().iter().zip(&record.value.subsets);
         if pairs.into_iter().any(|(subset, entry)| subset_seed(&split, subset) != entry.seed) {
@@ -151,7 +151,10 @@ impl Adoption {
             self.ledger.chunks.take(table.table, table.len.div_ceil(CHUNK as u32));
         }
         let split = Arc::new(split);
-        Some((Known { id: record.id, index: record.index, split, placed, flipped }, used))
+        Some((
+            Known { id: record.id, index: record.index, split, placed, active_since_epoch },
+            used,
+        ))
     }
 
     fn split(

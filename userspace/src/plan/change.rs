@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Desired, Name, Split};
+use crate::model::{Name, Split, SplitSet};
 
 use super::Ledger;
 
@@ -17,7 +17,7 @@ pub struct Change {
 
 impl Change {
     /// What gets from what the ledger has in force to `desired`.
-    pub fn towards(desired: &Desired, ledger: &Ledger) -> Self {
+    pub fn towards(desired: &SplitSet, ledger: &Ledger) -> Self {
         let differs = |split: &&Arc<Split>| ledger.split(split.name()) != Some(&***split);
         let put = desired.all_shared().filter(differs).cloned().collect();
         let gone = |name: &&Name| desired.get(name.as_str()).is_none();

@@ -103,7 +103,7 @@ pub(super) struct Known {
     /// One for each subset, in the order of the split's.
     pub placed: Vec<Placed>,
     /// The epoch in which that version came into force, and the other out of it.
-    pub flipped: u64,
+    pub active_since_epoch: u64,
 }
 
 /// What waits for the end of the flows that used it.
@@ -139,11 +139,11 @@ pub struct Ledger {
     pub(super) service_bits: FilterBits,
     pub(super) endpoint_bits: FilterBits,
     /// Runs of chunks that programs may still read.
-    pub(super) loose: Vec<(u32, u32)>,
+    pub(super) retired_chunks: Vec<(u32, u32)>,
     /// Counts plans.
     pub(super) epoch: u64,
     /// What came out of force in this epoch or before is read by no program.
-    pub(super) graced: u64,
+    pub(super) synchronized_epoch: u64,
 }
 
 impl Ledger {
@@ -164,9 +164,9 @@ impl Ledger {
             chunks: Runs::new(capacity.chunks),
             service_bits: FilterBits::default(),
             endpoint_bits: FilterBits::default(),
-            loose: Vec::new(),
+            retired_chunks: Vec::new(),
             epoch: 0,
-            graced: 0,
+            synchronized_epoch: 0,
         }
     }
 
@@ -258,26 +258,26 @@ impl Ledger {
         self.capacity
     }
 
-    /// A mark of what has come out of force so far, for `Ledger::graced`.
+    /// A mark of what has come out of force so far, for `Ledger::synchronized_epoch`.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
     /// Whether a grace period would spare the next plan to wait for one.
     pub fn wants_grace(&self) -> bool {
-        self.graced < self.epoch
+        self.synchronized_epoch < self.epoch
     }
 
     /// Notes that a grace period has passed since [`Ledger::epoch`] was `epoch`.
     pub fn note_grace(&mut self, epoch: u64) {
-        self.graced = self.graced.max(epoch);
-        if self.graced == self.epoch {
+        self.synchronized_epoch = self.synchronized_epoch.max(epoch);
+        if self.synchronized_epoch == self.epoch {
             self.free_loose();
         }
     }
 
     pub(super) fn free_loose(&mut self) {
-        for (start, length) in std::mem::take(&mut self.loose) {
+        for (start, length) in std::mem::take(&mut self.retired_chunks) {
             self.chunks.release(start, length);
         }
     }

@@ -143,7 +143,7 @@ impl Planner {
     /// Makes sure that nothing which came out of force before this plan is still read.
     fn grace(&mut self) {
         self.ops.push(Op::Grace);
-        self.ledger.graced = self.ledger.epoch - 1;
+        self.ledger.synchronized_epoch = self.ledger.epoch - 1;
         self.ledger.free_loose();
     }
 
@@ -156,7 +156,7 @@ impl Planner {
         let base = old.clone().or_else(|| self.revive(name));
         let (id, index) = match &base {
             Some(known) => {
-                if known.flipped > self.ledger.graced {
+                if known.active_since_epoch > self.ledger.synchronized_epoch {
                     self.grace();
                 }
                 (known.id, known.index ^ 1)
@@ -182,8 +182,8 @@ impl Planner {
         }
         let split = Arc::clone(split);
         // The other version of a new split was never in force.
-        let flipped = if base.is_some() { self.ledger.epoch } else { 0 };
-        let known = Known { id, index, split, placed, flipped };
+        let active_since_epoch = if base.is_some() { self.ledger.epoch } else { 0 };
+        let known = Known { id, index, split, placed, active_since_epoch };
         self.ledger.split_names.insert(id, known.split.name().clone());
         self.ledger.splits.insert(known.split.name().clone(), Arc::new(known));
         Ok(())
@@ -294,7 +294,7 @@ impl Planner {
         }
         let run = len.div_ceil(CHUNK as u32);
         let mut start = self.ledger.chunks.allocate(run);
-        if start.is_none() && !self.ledger.loose.is_empty() {
+        if start.is_none() && !self.ledger.retired_chunks.is_empty() {
             self.grace();
             start = self.ledger.chunks.allocate(run);
         }
@@ -437,7 +437,7 @@ impl Planner {
     fn loosen(&mut self, old: &Known, placed: &[Placed]) {
         for table in old.placed.iter().filter(|old| old.len > 1) {
             if !placed.iter().any(|new| new.len > 1 && new.table == table.table) {
-                self.ledger.loose.push((table.table, table.len.div_ceil(CHUNK as u32)));
+                self.ledger.retired_chunks.push((table.table, table.len.div_ceil(CHUNK as u32)));
             }
         }
     }

@@ -12,7 +12,7 @@ use probe_common::map;
 use super::*;
 use crate::datapath::{Datapath as _, Memory};
 use crate::explain::{subset_seed, words};
-use crate::model::{Affinity, Desired, Name, Protocol, ServiceAddress, Split, Subset};
+use crate::model::{Affinity, Name, Protocol, ServiceAddress, Split, SplitSet, Subset};
 
 const CAPACITY: Capacity = Capacity { splits: 64, endpoints: 512, chunks: 512 };
 
@@ -61,7 +61,7 @@ impl Node {
     }
 
     fn desire(&mut self, splits: &[Split]) -> usize {
-        let mut desired = Desired::default();
+        let mut desired = SplitSet::default();
         for split in splits {
             desired.insert(split.clone()).unwrap();
         }
@@ -339,7 +339,7 @@ fn service_addresses_are_swapped_and_handed_over_without_a_gap() {
     node.desire(&[split("a", 2, subsets), split("b", 1, subsets)]);
     assert_eq!(ids(&node), [before[1], before[0]]);
     let planned = {
-        let mut desired = Desired::default();
+        let mut desired = SplitSet::default();
         desired.insert(split("c", 1, subsets)).unwrap();
         node.legal.push(split("c", 1, subsets));
         plan(&node.ledger, &Change::towards(&desired, &node.ledger), node.now).unwrap()
@@ -350,7 +350,7 @@ fn service_addresses_are_swapped_and_handed_over_without_a_gap() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_whole() {
+fn what_does_not_fit_is_rejected_whole() {
     let mut node = Node::new();
     node.ledger = Ledger::new(Capacity { splits: 3, endpoints: 80, chunks: 128 });
     node.desire(&[split("a", 1, &[("v1", 1, &[1])])]);
@@ -453,7 +453,7 @@ fn an_agent_that_dies_at_any_write_leaves_what_the_next_can_adopt() {
         let mut node = Node::new();
         node.desire(&before);
         node.legal.extend_from_slice(&after);
-        let mut desired = Desired::default();
+        let mut desired = SplitSet::default();
         after.iter().for_each(|split| desired.insert(split.clone()).unwrap());
         let planned = plan(&node.ledger, &Change::towards(&desired, &node.ledger), 1000).unwrap();
         for op in planned.ops.iter().take(writes) {

@@ -14,6 +14,7 @@ use super::gateway::{Gateway, ReferenceGrant, Route};
 use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind, Said};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
 use super::table::{self, Unknown};
+use super::validator::DocumentValidator;
 use crate::model::{Key, Protocol, Split, is_label};
 use crate::source::{FieldPath, IN_CLUSTER, Located, Node, Problem, Spot, document, documents};
 
@@ -55,7 +56,7 @@ pub(super) enum Body {
     Workload(Workload),
     IstioGateway(istio::Gateway),
     Gateway(Gateway),
-    Route(Route),
+    Route(GatewayRoute),
     Grant(ReferenceGrant),
     /// Of a Service or a ServiceEntry.
     Service(Service),
@@ -152,7 +153,7 @@ pub struct Documents {
     /// What is to be said about documents that are passed over.
     pub notes: Vec<Problem>,
     /// The others, as far as they say what they are, and their labels.
-    pub refused: BTreeMap<Id, BTreeMap<String, String>>,
+    pub rejected: BTreeMap<Id, BTreeMap<String, String>>,
     /// Whether some may be there that do not even say what they are.
     pub unnamed: bool,
 }
@@ -186,7 +187,7 @@ pub fn declarations<N: AsRef<str>, T: AsRef<str>>(
     for (file, text) in files {
         let mut all = Documents::default();
         let mut texts = Vec::new();
-        read_into(&mut all, (file.as_ref(), text.as_ref()), Unknown::Refused, |node| {
+        read_into(&mut all, (file.as_ref(), text.as_ref()), Unknown::Rejected, |node| {
             texts.push(document::canonical(&node.value));
         });
         for (document, text) in all.documents.into_iter().zip(texts) {
@@ -243,7 +244,7 @@ pub(crate) fn read_applied(key: &Key, json: &str) -> Result<Document, Problem> {
 /// Reads the documents of a text; `file` is what problems name.
 pub fn read(file: &str, text: &str) -> Documents {
     let mut all = Documents::default();
-    read_into(&mut all, (file, text), Unknown::Refused, |_| {});
+    read_into(&mut all, (file, text), Unknown::Rejected, |_| {});
     all
 }
 
@@ -252,7 +253,7 @@ pub fn read(file: &str, text: &str) -> Documents {
 pub fn read_object(json: &str) -> Documents {
     let mut all = Documents::default();
     read_into(&mut all, (IN_CLUSTER, json), Unknown::Noted, |_| {});
-    let ids = all.documents.iter().map(|document| &document.id).chain(all.refused.keys());
+    let ids = all.documents.iter().map(|document| &document.id).chain(all.rejected.keys());
     let what = ids.map(|id| format!("{IN_CLUSTER} {}", id.key())).next();
     let what: Arc<str> = what.unwrap_or_else(|| IN_CLUSTER.to_owned()).into();
     let placed = |document: &Arc<Document>| {
@@ -314,14 +315,19 @@ fn split(all: &mut Documents, node: Node<'_>, good: &mut impl FnMut(&Node<'_>)) 
             let text = |key| node.value.get("metadata").and_then(|m| m.get(key)?.as_str());
             let name = text("name").map(|name| document::split_name(name, text("namespace")));
             all.unnamed |= name.is_none();
-            all.refused.extend(name.map(|name| (id(name), Labels::new())));
+            all.rejected.extend(name.map(|name| (id(name), Labels::new())));
             all.problems.extend(problems);
         }
     }
 }
 
-fn check<'a>(node: &'a Node<'a>) -> Check<'a> {
-    Check { node, namespace: DEFAULT_NAMESPACE, problems: Vec::new(), notes: Vec::new() }
+fn check<'a>(node: &'a Node<'a>) -> DocumentValidator<'a> {
+    DocumentValidator {
+        node,
+        namespace: DEFAULT_NAMESPACE,
+        problems: Vec::new(),
+        notes: Vec::new(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -336,17 +342,17 @@ fn resource(
     good: &mut impl FnMut(&Node<'_>),
 ) {
     let table::Found { problems, notes } = table::check(&node, kind, unknown);
-    let mut check = Check { problems, notes, ..check(&node) };
+    let mut check = DocumentValidator { problems, notes, ..check(&node) };
     let Some((id, labels)) = header(&mut check, kind) else {
         all.problems.extend(check.problems);
         all.unnamed = true;
         return;
     };
     let in_namespace = if id.namespace.is_empty() { DEFAULT_NAMESPACE } else { &id.namespace };
-    let Check { problems, notes, .. } = check;
-    let mut check = Check { node: &node, namespace: in_namespace, problems, notes };
+    let DocumentValidator { problems, notes, .. } = check;
+    let mut check = DocumentValidator { node: &node, namespace: in_namespace, problems, notes };
     let body = body(&mut check, kind, &labels);
-    let Check { problems, notes, .. } = check;
+    let DocumentValidator { problems, notes, .. } = check;
     match body {
         Some(body) if problems.is_empty() => {
             good(&node);
@@ -358,7 +364,7 @@ fn resource(
             all.documents.push(Arc::new(document));
         }
         _ => {
-            all.refused.insert(id, labels);
+            all.rejected.insert(id, labels);
             all.problems.extend(problems);
         }
     }
@@ -384,7 +390,7 @@ fn exported(node: &Node<'_>, id: &Id) -> Option<Arc<BTreeSet<String>>> {
     Some(Arc::new(named.into_iter().map(full).collect()))
 }
 
-fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {
+fn header(check: &mut DocumentValidator<'_>, kind: Kind) -> Option<(Id, Labels)> {
     let Header { metadata } = check.typed()?;
     let Some(text) = metadata.name else {
         check.problem(&name(), "missing required field");
@@ -416,7 +422,7 @@ fn header(check: &mut Check<'_>, kind: Kind) -> Option<(Id, Labels)> {
     Some((id, metadata.labels.unwrap_or_default().into_iter().collect::<BTreeMap<_, _>>()))
 }
 
-fn body(check: &mut Check<'_>, kind: Kind, labels: &Labels) -> Option<Body> {
+fn body(check: &mut DocumentValidator<'_>, kind: Kind, labels: &Labels) -> Option<Body> {
     Some(match kind {
         Kind::VirtualService => Body::VirtualService(VirtualService::read(check)?),
         Kind::DestinationRule => {
@@ -431,8 +437,8 @@ fn body(check: &mut Check<'_>, kind: Kind, labels: &Labels) -> Option<Body> {
         },
         Kind::IstioGateway => Body::IstioGateway(istio::Gateway::read(check)?),
         Kind::Gateway => Body::Gateway(Gateway::read(check)?),
-        Kind::TcpRoute => Body::Route(Route::read(check, Protocol::Tcp)?),
-        Kind::UdpRoute => Body::Route(Route::read(check, Protocol::Udp)?),
+        Kind::TcpRoute => Body::Route(GatewayRoute::read(check, Protocol::Tcp)?),
+        Kind::UdpRoute => Body::Route(GatewayRoute::read(check, Protocol::Udp)?),
         Kind::ReferenceGrant => Body::Grant(ReferenceGrant::read(check)?),
         Kind::Service => Service::read(check)?.map_or_else(Body::Unsteered, Body::Service),
         Kind::EndpointSlice => Body::Slice(EndpointSlice::read(check)?),

@@ -2,7 +2,7 @@
 //!
 //! [`read`] makes a text into documents, each checked by itself: every field is
 //! looked up in one list (`table`) that says whether it is honoured, noted or
-//! refused, then the document is read as a type of `k8s-openapi`, of
+//! rejected, then the document is read as a type of `k8s-openapi`, of
 //! `gateway-api` or of `istio`, then as the types of this module, which hold
 //! only what steering is made of.
 //!
@@ -11,11 +11,10 @@
 //! remembers what was looked up for it (`set`): after a change, only what
 //! looked up something that changed is resolved again. A split that cannot be
 //! is named as such ([`Wanted::failed`]) and does not concern the others;
-//! [`crate::truth`] says what runs then.
+//! [`crate::desired`] says what runs then.
 //!
 //! `docs/resources.md` is the specification. No clock, no file system, no kernel.
 
-mod check;
 mod core;
 mod document;
 mod gateway;
@@ -32,6 +31,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod validator;
 
 use std::collections::BTreeMap;
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::identity::Id;
-use crate::model::{Desired, Name};
+use crate::model::{Name, SplitSet};
 use crate::source::{Problem, Spot};
 
 /// What documents come to together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolved {
     /// The splits that are right.
-    pub desired: Desired,
+    pub desired: SplitSet,
     /// What is wrong, by file and line.
     pub problems: Vec<Problem>,
     /// What is to be said: fields without effect, shares without endpoints.

@@ -15,7 +15,7 @@ use super::placement::{Claim, Placement, Standing};
 use super::policy::Policy;
 use super::resolve::{self, Outcome, Planned, Rank};
 use super::set::{Key, Set, View};
-use crate::model::{DesiredError, Name, ServiceAddress, Split};
+use crate::model::{Name, ServiceAddress, Split, SplitSetError};
 use crate::source::{FieldPath, Problem};
 
 /// What is resolved by itself.
@@ -401,11 +401,11 @@ fn clash(set: &Set, claim: &Claim, clash: &Clash<'_>) -> Option<Problem> {
     let planned = claim.planned();
     let (error, at, first, of) = match clash {
         Clash::Name(first) => {
-            (DesiredError::DuplicateName(planned.name.clone()), name(), first, name())
+            (SplitSetError::DuplicateName(planned.name.clone()), name(), first, name())
         }
         Clash::Address(first) => {
             let (address, owner) = (planned.address, first.name.clone());
-            let error = DesiredError::DuplicateAddress { address, owner };
+            let error = SplitSetError::DuplicateAddress { address, owner };
             (error, planned.address_at.clone(), first, first.address_at.clone())
         }
     };

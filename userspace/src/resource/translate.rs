@@ -10,7 +10,7 @@ use crate::source::{API_VERSION, KIND};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+struct Manifest<'a> {
     api_version: &'static str,
     kind: &'static str,
     metadata: Metadata<'a>,
@@ -57,14 +57,14 @@ pub fn translate(resolved: &Resolved) -> String {
     out
 }
 
-fn document(split: &Split) -> Document<'_> {
+fn document(split: &Split) -> Manifest<'_> {
     let address = split.address();
     let subsets = split.subsets().iter().map(|subset| Subset {
         name: subset.name.as_str(),
         weight: subset.weight,
         endpoints: subset.endpoints.iter().map(ToString::to_string).collect(),
     });
-    Document {
+    Manifest {
         api_version: API_VERSION,
         kind: KIND,
         metadata: Metadata { name: split.name().as_str() },

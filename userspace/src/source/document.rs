@@ -30,7 +30,7 @@ pub(crate) fn split_name(name: &str, namespace: Option<&str>) -> String {
 /// that is wrong with it.
 pub(crate) fn split(node: &Node<'_>) -> Result<(Split, BTreeMap<String, String>), Vec<Problem>> {
     let raw: raw::TrafficSplit = node.typed().map_err(|problem| vec![problem])?;
-    let mut check = Check { node, problems: Vec::new() };
+    let mut check = SplitValidator { node, problems: Vec::new() };
     let labels = raw.metadata.labels.unwrap_or_default();
     let name = check.name(&raw.metadata.name, raw.metadata.namespace.as_deref());
     let spec = FieldPath::of("spec");
@@ -72,12 +72,12 @@ struct Placed {
 }
 
 /// Collects what is wrong with a document.
-struct Check<'a> {
+struct SplitValidator<'a> {
     node: &'a Node<'a>,
     problems: Vec<Problem>,
 }
 
-impl Check<'_> {
+impl SplitValidator<'_> {
     fn keep<T>(&mut self, path: &FieldPath, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.problems.push(self.node.problem(path, &message))).ok()
     }
@@ -119,7 +119,7 @@ impl Check<'_> {
         Some(Placed { subset: Subset { name, weight, endpoints: all }, index, endpoints })
     }
 
-    /// The split of the subsets; or, by leaving out what is refused until
+    /// The split of the subsets; or, by leaving out what is rejected until
     /// nothing is, all that is wrong with them. Unless `complete`, subsets are
     /// missing for another reason.
     fn split(
@@ -178,7 +178,7 @@ pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
     let expected = "expected a unicast IPv4 or IPv6 address";
     let ip: IpAddr =
         text.parse().map_err(|_| format!("\"{text}\" is not an IP address, {expected}"))?;
-    match refused(ip) {
+    match rejected(ip) {
         Some(kind) => Err(format!("{ip} is {kind}, {expected}")),
         None => Ok(ip),
     }
@@ -194,7 +194,7 @@ fn endpoint(text: &str) -> Result<SocketAddr, String> {
     if endpoint.port() == 0 {
         return Err(format!("endpoint {endpoint} has port 0, expected a port from 1 to 65535"));
     }
-    match refused(endpoint.ip()) {
+    match rejected(endpoint.ip()) {
         Some(kind) => Err(format!(
             "the address of endpoint {endpoint} is {kind}, expected a unicast IPv4 or IPv6 address"
         )),
@@ -203,7 +203,7 @@ fn endpoint(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// What makes an address one that no flow can be steered to.
-fn refused(ip: IpAddr) -> Option<&'static str> {
+fn rejected(ip: IpAddr) -> Option<&'static str> {
     match ip {
         _ if ip.is_unspecified() => Some("unspecified"),
         _ if ip.is_multicast() => Some("multicast"),

@@ -12,7 +12,7 @@ use cap_std::fs::Dir;
 
 use super::{Problem, resolve_all};
 use crate::directory::{names, open_beneath};
-use crate::model::Desired;
+use crate::model::SplitSet;
 use crate::resource::{self, Documents, Resolved};
 
 /// The largest file that is read, in bytes.
@@ -20,7 +20,7 @@ pub const MAX_FILE_SIZE: u64 = 8 << 20;
 
 /// What the files of a directory (see [`list`]) want together, or everything
 /// that is wrong with them.
-pub fn load(dir: &Path) -> Result<Desired, Vec<Problem>> {
+pub fn load(dir: &Path) -> Result<SplitSet, Vec<Problem>> {
     let resolved = load_all(dir);
     if resolved.problems.is_empty() { Ok(resolved.desired) } else { Err(resolved.problems) }
 }
@@ -36,7 +36,7 @@ pub struct Files {
     pub unreadable: BTreeSet<String>,
     /// Whether it is not even known which files there are.
     pub unlisted: bool,
-    /// Something that the system has refused, and may do later without a change of any file.
+    /// Something that the system has rejected, and may do later without a change of any file.
     pub failed: Option<Problem>,
 }
 
@@ -153,7 +153,7 @@ struct Listed {
 /// Why a file was not read.
 struct Unread {
     problem: Problem,
-    /// The system refused: it may do better later, though the file is the same.
+    /// The system rejected: it may do better later, though the file is the same.
     by_system: bool,
 }
 
@@ -208,12 +208,12 @@ fn unreadable(path: &Path, error: &io::Error) -> Unread {
 /// The text of a regular file of at most [`MAX_FILE_SIZE`].
 pub fn read(path: &Path) -> Result<String, Problem> {
     // Checked before it is opened: to open a FIFO would wait for who writes to it.
-    let refused = |error: io::Error| unreadable(path, &error).problem;
-    let found = std::fs::metadata(path).map_err(refused)?;
+    let rejected = |error: io::Error| unreadable(path, &error).problem;
+    let found = std::fs::metadata(path).map_err(rejected)?;
     if !found.is_file() {
         return Err(Problem::of_file(&path.display().to_string(), "not a regular file"));
     }
-    text(path, File::open(path).map_err(refused)?).map_err(|unread| unread.problem)
+    text(path, File::open(path).map_err(rejected)?).map_err(|unread| unread.problem)
 }
 
 /// The text of what somebody names, of at most [`MAX_FILE_SIZE`]: a file, or a pipe such as a

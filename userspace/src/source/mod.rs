@@ -34,12 +34,12 @@ pub use watch::Watcher;
 pub use yaml::Spot;
 pub(crate) use yaml::{Located, Node, documents, stream};
 
-use crate::model::Desired;
+use crate::model::SplitSet;
 pub use crate::resource::resolve_all;
 
 /// What files, as pairs of name and text, want together; or everything that is
 /// wrong with them, in the order of the files and lines.
-pub fn resolve<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Desired, Vec<Problem>> {
+pub fn resolve<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<SplitSet, Vec<Problem>> {
     let resolved = resolve_all(files);
     if resolved.problems.is_empty() { Ok(resolved.desired) } else { Err(resolved.problems) }
 }

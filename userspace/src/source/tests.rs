@@ -61,7 +61,7 @@ fn good_documents() {
         assert_eq!(resolve(&[("f", text)]).map(|d| d.splits().len()), Ok(1), "{from} -> {to}");
     }
     for empty in ["", "\n", "# nothing\n", "---\n", "---\n---\n", "~\n"] {
-        assert_eq!(resolve(&[("f", empty)]), Ok(crate::model::Desired::default()), "{empty:?}");
+        assert_eq!(resolve(&[("f", empty)]), Ok(crate::model::SplitSet::default()), "{empty:?}");
     }
 }
 

@@ -58,7 +58,7 @@ impl Places {
     }
 
     /// The same, to be kept: short texts are searched again when they have to be.
-    fn kept(self) -> Self {
+    fn persisted(self) -> Self {
         // Items of a list share what was found.
         if self.text.len() > LONG || self.base != FieldPath::root() {
             self.find();
@@ -151,7 +151,7 @@ impl<'a> Node<'a> {
 
     /// Where it is, without what it says.
     pub(crate) fn into_located(self) -> Located {
-        Located::File { file: self.file.into(), places: self.places.kept() }
+        Located::File { file: self.file.into(), places: self.places.persisted() }
     }
 
     /// Whether there is a field of that path.

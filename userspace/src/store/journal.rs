@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::directory::Directory;
 use super::record::{self, Bad, FORMAT, Line, Record};
-use crate::truth::{Kept, Transaction};
+use crate::desired::{PersistedState, Transaction};
 
 const JOURNAL: &str = "journal";
 /// The next journal, while it is being written.
@@ -36,7 +36,7 @@ pub enum StoreError {
         /// What is not understood.
         message: String,
     },
-    /// The operating system refuses.
+    /// The operating system rejects.
     #[error("cannot {what} {}: {source}", .path.display())]
     Io {
         /// What was tried.
@@ -110,7 +110,7 @@ pub struct Store {
     suspect: bool,
     /// How often it was replaced.
     generation: u64,
-    kept: Kept,
+    persisted: PersistedState,
 }
 
 impl Store {
@@ -144,30 +144,30 @@ impl Store {
             notices.push(Notice::Torn { file: file.clone(), bytes: content.torn });
         }
         if content.is_damaged() {
-            let aside = set_aside(&directory).map_err(error("set aside"))?;
+            let aside = quarantine(&directory).map_err(error("set aside"))?;
             let (lines, unreadable) = (content.damaged.clone(), content.unreadable.clone());
             notices.push(Notice::Damaged { file: file.clone(), lines, unreadable, aside });
         }
         let (journal, size) = match found {
             Some((journal, size)) if notices.is_empty() && size < worth => (journal, size),
             // Written anew rather than mended: what is there may be all there is.
-            found => match (rewrite(&directory, &content.kept), found) {
+            found => match (rewrite(&directory, &content.persisted), found) {
                 (Ok(written), _) => written,
                 // It has only grown: there is room for that, perhaps, and later for the rest.
                 (Err(_), Some(whole)) if notices.is_empty() => whole,
                 (Err(source), _) => return Err(error("write")(source)),
             },
         };
-        let (limit, kept) = (grown(size, worth), content.kept);
+        let (limit, persisted) = (grown(size, worth), content.persisted);
         let directory = Arc::new(directory);
         let (suspect, generation) = (false, 0);
-        let store = Self { directory, journal, size, limit, worth, suspect, generation, kept };
+        let store = Self { directory, journal, size, limit, worth, suspect, generation, persisted };
         Ok((store, notices))
     }
 
     /// What is kept.
-    pub fn kept(&self) -> &Kept {
-        &self.kept
+    pub fn persisted(&self) -> &PersistedState {
+        &self.persisted
     }
 
     /// Bytes of the journal.
@@ -185,7 +185,7 @@ impl Store {
         let path = self.directory.path_of(JOURNAL);
         let error = |source| StoreError::Io { what: "write", path, source };
         self.append(&transaction).map_err(error)?;
-        self.kept.accept(transaction);
+        self.persisted.accept(transaction);
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl Store {
     pub fn compaction(&self) -> Option<Compaction> {
         (self.size >= self.limit && !self.suspect).then(|| Compaction {
             directory: Arc::clone(&self.directory),
-            kept: self.kept.clone(),
+            persisted: self.persisted.clone(),
             size: self.size,
             generation: self.generation,
         })
@@ -267,7 +267,7 @@ impl Store {
     }
 
     fn compact(&mut self) -> io::Result<()> {
-        let (journal, size) = rewrite(&self.directory, &self.kept)?;
+        let (journal, size) = rewrite(&self.directory, &self.persisted)?;
         self.adopt(journal, size);
         Ok(())
     }
@@ -277,7 +277,7 @@ impl Store {
 #[derive(Debug)]
 pub struct Compaction {
     directory: Arc<Directory>,
-    kept: Kept,
+    persisted: PersistedState,
     /// Of the journal, when it said this.
     size: u64,
     generation: u64,
@@ -296,9 +296,9 @@ pub struct Compacted {
 impl Compaction {
     /// Writes it, beside the one in use.
     pub fn write(self) -> Result<Compacted, StoreError> {
-        let Self { directory, kept, size: from, generation } = self;
+        let Self { directory, persisted, size: from, generation } = self;
         let path = directory.path_of(NEXT);
-        let written = write_next(&directory, &kept);
+        let written = write_next(&directory, &persisted);
         let (file, size) =
             written.map_err(|source| StoreError::Io { what: "write", path, source })?;
         Ok(Compacted { file, size, from, generation })
@@ -318,8 +318,8 @@ fn read(file: &mut File) -> (Vec<u8>, Option<String>) {
 }
 
 /// Writes a journal that says `kept`, and puts it in the place of the old one.
-fn rewrite(directory: &Directory, kept: &Kept) -> io::Result<(File, u64)> {
-    let written = write_next(directory, kept)?;
+fn rewrite(directory: &Directory, persisted: &PersistedState) -> io::Result<(File, u64)> {
+    let written = write_next(directory, persisted)?;
     put_in_place(directory)?;
     Ok(written)
 }
@@ -330,12 +330,12 @@ fn put_in_place(directory: &Directory) -> io::Result<()> {
 }
 
 /// Writes a journal that says `kept`, beside the one in use, and to the disk.
-fn write_next(directory: &Directory, kept: &Kept) -> io::Result<(File, u64)> {
+fn write_next(directory: &Directory, persisted: &PersistedState) -> io::Result<(File, u64)> {
     let mut file = directory.create(NEXT)?;
     let mut buffer = Vec::new();
     record::write(Line::Format(FORMAT), &mut buffer)?;
     let mut size = 0;
-    for transaction in kept.transactions() {
+    for transaction in persisted.transactions() {
         record::write(Line::Transaction(&transaction), &mut buffer)?;
         if buffer.len() >= 1 << 20 {
             file.write_all(&buffer)?;
@@ -350,7 +350,7 @@ fn write_next(directory: &Directory, kept: &Kept) -> io::Result<(File, u64)> {
 }
 
 /// Gives the journal a second name, under which it stays when it is replaced.
-fn set_aside(directory: &Directory) -> io::Result<PathBuf> {
+fn quarantine(directory: &Directory) -> io::Result<PathBuf> {
     for n in 1u32.. {
         let name = format!("{JOURNAL}.damaged-{n}");
         match directory.link(JOURNAL, &name) {
@@ -368,7 +368,7 @@ fn set_aside(directory: &Directory) -> io::Result<PathBuf> {
 /// What a journal says.
 #[derive(Debug, Default)]
 struct Content {
-    kept: Kept,
+    persisted: PersistedState,
     damaged: Vec<usize>,
     /// Bytes at the end that are the beginning of a record.
     torn: usize,
@@ -397,15 +397,15 @@ impl Content {
             _ => content.torn = tail.len(),
         }
         if content.is_damaged() {
-            let version = content.kept.version() + LOST_VERSIONS;
-            content.kept.accept(Transaction { version, ops: Vec::new() });
+            let version = content.persisted.version() + LOST_VERSIONS;
+            content.persisted.accept(Transaction { version, ops: Vec::new() });
         }
         Ok(content)
     }
 
     fn line(&mut self, number: usize, line: &[u8], file: &Path) -> Result<(), StoreError> {
         match record::read(line) {
-            Ok(Record::Transaction(transaction)) => self.kept.accept(transaction),
+            Ok(Record::Transaction(transaction)) => self.persisted.accept(transaction),
             Ok(Record::Format(_)) => {}
             Err(Bad::Damaged) => self.damaged.push(number),
             Err(Bad::Unknown(message)) => {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::truth::Transaction;
+use crate::desired::Transaction;
 
 /// The only version of the format.
 pub(super) const FORMAT: u32 = 1;

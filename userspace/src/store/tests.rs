@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::desired::{Cause, Change, Object, Op, Override, PersistedState, Transaction};
 use crate::model::{Key, Name, Weights};
-use crate::truth::{Cause, Change, Kept, Object, Op, Override, Transaction};
 
 fn key(name: &str) -> Key {
     Key { kind: "TrafficSplit".into(), namespace: String::new(), name: name.into() }
@@ -48,10 +48,10 @@ fn sample() -> Vec<Transaction> {
     (1..).zip(ops).map(|(version, ops)| Transaction { version, ops }).collect()
 }
 
-fn kept(transactions: &[Transaction]) -> Kept {
-    let mut kept = Kept::default();
-    transactions.iter().for_each(|transaction| kept.accept(transaction.clone()));
-    kept
+fn persisted(transactions: &[Transaction]) -> PersistedState {
+    let mut persisted = PersistedState::default();
+    transactions.iter().for_each(|transaction| persisted.accept(transaction.clone()));
+    persisted
 }
 
 fn open(directory: &Path) -> (Store, Vec<Notice>) {
@@ -72,7 +72,7 @@ fn written() -> (TempDir, Vec<u8>) {
 fn what_was_committed_is_found_again() {
     let (directory, _) = written();
     let (store, notices) = open(directory.path());
-    assert_eq!((store.kept(), notices.as_slice()), (&kept(&sample()), [].as_slice()));
+    assert_eq!((store.persisted(), notices.as_slice()), (&persisted(&sample()), [].as_slice()));
     let journal = fs::metadata(directory.path().join("journal")).unwrap();
     assert_eq!(journal.mode() & 0o7777, 0o600);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
@@ -88,7 +88,7 @@ fn a_journal_cut_at_any_byte_holds_whole_transactions() {
         // Two lines, the format and the version, are no transaction of the sample.
         let lines = bytes[..length].iter().filter(|&&byte| byte == b'\n').count();
         let whole = lines.saturating_sub(2);
-        assert_eq!(*store.kept(), kept(&sample()[..whole]), "cut at {length}");
+        assert_eq!(*store.persisted(), persisted(&sample()[..whole]), "cut at {length}");
         let torn =
             length - bytes[..length].iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
         let expected = (torn > 0).then(|| Notice::Torn { file: file.clone(), bytes: torn });
@@ -100,7 +100,7 @@ fn a_journal_cut_at_any_byte_holds_whole_transactions() {
         sample()[whole..].iter().for_each(|t| store.commit(t.clone()).unwrap());
         drop(store);
         let (store, notices) = open(directory.path());
-        assert_eq!((store.kept(), notices.as_slice()), (&kept(&sample()), [].as_slice()));
+        assert_eq!((store.persisted(), notices.as_slice()), (&persisted(&sample()), [].as_slice()));
     }
 }
 
@@ -128,11 +128,11 @@ fn a_changed_byte_costs_its_line_only() {
         let lost = if whole { 0..0 } else { line..line + 1 + usize::from(end) };
         let sample: Vec<Transaction> = sample();
         let rest = (3..).zip(&sample).filter(|(n, _)| !lost.contains(n)).map(|(_, t)| t.clone());
-        let mut expected = kept(&Vec::from_iter(rest));
-        let version = store.kept().version();
+        let mut expected = persisted(&Vec::from_iter(rest));
+        let version = store.persisted().version();
         assert!(version >= 5, "byte {at}: version {version} was given before");
         expected.accept(Transaction { version, ops: Vec::new() });
-        assert_eq!(*store.kept(), expected, "byte {at} of line {line}");
+        assert_eq!(*store.persisted(), expected, "byte {at} of line {line}");
         assert_eq!(fs::read(aside).unwrap(), broken, "what was there is set aside");
         drop(store);
         assert_eq!(open(directory.path()).1, [], "byte {at}: the new journal is good");
@@ -191,7 +191,7 @@ fn symbolic_links_lead_nowhere() {
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("target");
     fs::write(&target, "precious").unwrap();
-    // In the place of the next journal: replaced. In that of the journal: refused.
+    // In the place of the next journal: replaced. In that of the journal: rejected.
     symlink(&target, directory.path().join("journal.new")).unwrap();
     drop(open(directory.path()));
     let journal = directory.path().join("journal");
@@ -214,13 +214,13 @@ fn a_failed_write_is_not_kept_and_does_not_last() {
     store.break_journal();
     let error = store.commit(sample[1].clone()).unwrap_err().to_string();
     assert!(error.starts_with("cannot write "), "{error}");
-    assert_eq!(*store.kept(), kept(&sample[..1]));
+    assert_eq!(*store.persisted(), persisted(&sample[..1]));
     store.commit(sample[2].clone()).expect("a new journal is begun");
-    let expected = kept(&[sample[0].clone(), sample[2].clone()]);
-    assert_eq!(*store.kept(), expected);
+    let expected = persisted(&[sample[0].clone(), sample[2].clone()]);
+    assert_eq!(*store.persisted(), expected);
     drop(store);
     let (store, notices) = open(directory.path());
-    assert_eq!((store.kept(), notices.as_slice()), (&expected, [].as_slice()));
+    assert_eq!((store.persisted(), notices.as_slice()), (&expected, [].as_slice()));
 }
 
 #[test]
@@ -238,9 +238,9 @@ fn a_journal_that_has_grown_is_written_anew() {
     }
     // The last hundred changes are less than 200 bytes each.
     assert!(largest < 2 * 100 * 200 + 4096, "{largest} bytes");
-    let kept = store.kept().clone();
+    let persisted = store.persisted().clone();
     drop(store);
-    assert_eq!(*open(directory.path()).0.kept(), kept);
+    assert_eq!(*open(directory.path()).0.persisted(), persisted);
 }
 
 #[test]
@@ -260,12 +260,12 @@ fn what_is_committed_while_the_journal_is_written_anew_is_kept() {
     store.compact_if_grown().unwrap();
     store.commit(sample[4].clone()).unwrap();
     late.into_iter().for_each(|late| store.replace(late).unwrap());
-    assert_eq!(*store.kept(), kept(&sample));
+    assert_eq!(*store.persisted(), persisted(&sample));
     let size = fs::metadata(directory.path().join("journal")).unwrap().len();
     assert_eq!(store.size(), size);
     drop(store);
     let (store, notices) = open(directory.path());
-    assert_eq!((store.kept(), notices.as_slice()), (&kept(&sample), [].as_slice()));
+    assert_eq!((store.persisted(), notices.as_slice()), (&persisted(&sample), [].as_slice()));
 }
 
 fn op(version: u64) -> impl Strategy<Value = Vec<Op>> {
@@ -290,7 +290,7 @@ proptest! {
     ) {
         let directory = tempfile::tempdir().unwrap();
         let (mut store, _) = Store::open_with(directory.path(), 600).unwrap();
-        let mut expected = Kept::default();
+        let mut expected = PersistedState::default();
         for ((version, ops), reopen) in (1..).zip(ops).zip(reopen) {
             let transaction = Transaction { version, ops };
             expected.accept(transaction.clone());
@@ -306,7 +306,7 @@ proptest! {
                 (store, notices) = Store::open_with(directory.path(), 600).unwrap();
                 prop_assert_eq!(notices, vec![]);
             }
-            prop_assert_eq!(store.kept(), &expected);
+            prop_assert_eq!(store.persisted(), &expected);
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct Proposal {
 }
 
 impl Proposal {
-    /// What to send: if anybody was faster, it is refused.
+    /// What to send: if anybody was faster, it is rejected.
     pub fn request(&self) -> WeightsRequest {
         let names = self.before.iter().map(|(name, _)| name.clone());
         WeightsRequest {

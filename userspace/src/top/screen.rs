@@ -180,7 +180,7 @@ fn ask(frame: &mut Frame<'_>, area: Rect, proposal: &Proposal, theme: Theme) {
         })
         .collect();
     lines.push(Line::default());
-    lines.push(Line::raw("Open flows stay where they are. Refused if anybody changes the"));
+    lines.push(Line::raw("Open flows stay where they are. Rejected if anybody changes the"));
     lines.push(Line::raw(format!(
         "weights of version {version} before.   Enter do it   Esc leave it"
     )));

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::desired::{Difference, Fate, Move, SplitDifference, Step, SubsetDifference};
 use crate::model::Key;
-use crate::truth::{Difference, Fate, Move, SplitDifference, Step, SubsetDifference};
 
 /// A file with documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

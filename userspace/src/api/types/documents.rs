@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ObjectName;
+use crate::desired::{DesiredState, PersistedState};
 use crate::model::Key;
 use crate::resource::{Condition, Document, SourceDocument};
-use crate::truth::{Kept, Truth};
 
 /// A document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -21,7 +21,7 @@ pub struct DocumentView {
     pub version: Option<u64>,
     /// Why it is not in force, if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set_aside: Option<String>,
+    pub rejected: Option<String>,
     /// Of a route of the Gateway API: what became of it, for each of its parents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<ConditionView>,
@@ -85,26 +85,26 @@ impl DocumentView {
     }
 
     /// All documents, by kind, namespace and name.
-    pub fn all(truth: &Truth, kept: &Kept) -> Vec<Self> {
-        let resolver = truth.resolver();
+    pub fn all(desired_state: &DesiredState, persisted: &PersistedState) -> Vec<Self> {
+        let resolver = desired_state.resolver();
         let mut found: Vec<Self> = resolver
             .documents()
             .map(|document| Self {
                 version: match document.file() {
                     Some(_) => None,
-                    None => kept.object(&document.id().key()).map(|object| object.version),
+                    None => persisted.object(&document.id().key()).map(|object| object.version),
                 },
                 conditions: resolver.conditions_of(document.id()).iter().map(Into::into).collect(),
                 ..Self::of(document, None)
             })
             .collect();
         found.extend(
-            truth
+            desired_state
                 .shadowed()
                 .map(|(document, problem)| Self::of(document, Some(problem.message.clone()))),
         );
-        found.extend(truth.set_aside().map(|(key, problem)| Self {
-            version: kept.object(key).map(|object| object.version),
+        found.extend(desired_state.rejected().map(|(key, problem)| Self {
+            version: persisted.object(key).map(|object| object.version),
             ..Self::new(key, "applied".to_owned(), Some(problem.to_string()))
         }));
         let order = |view: &Self| {
@@ -115,13 +115,13 @@ impl DocumentView {
         found
     }
 
-    fn of(document: &Document, set_aside: Option<String>) -> Self {
+    fn of(document: &Document, rejected: Option<String>) -> Self {
         let notes = document.notes().iter().map(ToString::to_string).collect();
-        Self { notes, ..Self::new(&document.id().key(), document.spot().to_string(), set_aside) }
+        Self { notes, ..Self::new(&document.id().key(), document.spot().to_string(), rejected) }
     }
 
-    fn new(key: &Key, source: String, set_aside: Option<String>) -> Self {
+    fn new(key: &Key, source: String, rejected: Option<String>) -> Self {
         let (conditions, notes) = (Vec::new(), Vec::new());
-        Self { object: key.into(), source, version: None, set_aside, conditions, notes }
+        Self { object: key.into(), source, version: None, rejected, conditions, notes }
     }
 }

@@ -52,7 +52,7 @@ impl HealthView {
         }
         reasons.extend(some(&status.last_error, "in the resources", "is wrong", "are wrong"));
         reasons.extend(some(
-            &status.set_aside,
+            &status.rejected,
             "applied before",
             "is not in force",
             "are not in force",

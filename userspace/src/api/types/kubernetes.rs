@@ -33,7 +33,7 @@ pub struct KubernetesView {
     /// How often the server was lost.
     pub outages: u64,
     /// What is wrong with objects of the cluster, which has no effect.
-    pub refused: Vec<String>,
+    pub rejected: Vec<String>,
     /// The splits that would be in force, if it were not only observed.
     pub observed: Vec<String>,
 }

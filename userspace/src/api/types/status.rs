@@ -41,10 +41,10 @@ pub struct StatusView {
     pub flows_counted: Option<String>,
     /// Packets that were dropped or rejected or let pass, by reason.
     pub reasons: BTreeMap<String, u64>,
-    /// What was wrong with the last configuration, if it was refused.
+    /// What was wrong with the last configuration, if it was rejected.
     pub last_error: Vec<String>,
     /// What was applied before and is not in force, and why.
-    pub set_aside: Vec<String>,
+    pub rejected: Vec<String>,
     /// What fails for now, and is tried again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<TroubleView>,
@@ -57,7 +57,7 @@ pub struct StatusView {
 }
 
 /// Endpoints on a link of clients: what they answer to clients there goes straight to them, in the
-/// endpoint's own name and not the service's, and is refused.
+/// endpoint's own name and not the service's, and is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DetourView {
     /// The interface on whose link they are.

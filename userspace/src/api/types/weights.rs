@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{ConditionView, OriginDocument};
+use crate::desired::{Change, DesiredState, Override, PersistedState, Source, version_of};
 use crate::model::{Name, Weights};
 use crate::source::Problem;
-use crate::truth::{Change, Kept, Override, Source, Truth, version_of};
 
 /// Other weights for a split: a subset that is not named keeps its weight.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -124,18 +124,18 @@ pub struct OriginView {
 
 impl OriginView {
     /// Where what a split is comes from; empty for one that is not there.
-    pub fn of(truth: &Truth, kept: &Kept, split: &str) -> Self {
-        let last = kept.changes(split).next_back();
-        let source = truth.source(split);
+    pub fn of(desired_state: &DesiredState, persisted: &PersistedState, split: &str) -> Self {
+        let last = persisted.changes(split).next_back();
+        let source = desired_state.source(split);
         let origins = match &source {
             Some(Source::Documents(provenance)) => provenance.documents.as_slice(),
             Some(Source::Adopted) | None => &[],
         };
-        let resolver = truth.resolver();
+        let resolver = desired_state.resolver();
         let conditions = origins.iter().flat_map(|origin| resolver.conditions_of(&origin.id));
         let name = Name::new(split).ok();
         let say = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect();
-        let is_held = truth.is_held(split);
+        let is_held = desired_state.is_held(split);
         Self {
             source: source.as_ref().map(ToString::to_string).unwrap_or_default(),
             documents: origins.iter().map(Into::into).collect(),
@@ -143,10 +143,10 @@ impl OriginView {
             notes: name.as_ref().map(|n| say(resolver.notes_of(n))).unwrap_or_default(),
             problems: name
                 .filter(|_| is_held)
-                .map(|name| say(truth.problems_of(&name)))
+                .map(|name| say(desired_state.problems_of(&name)))
                 .unwrap_or_default(),
             version: version_of(last),
-            overridden: kept.override_of(split).map(OverrideView::from),
+            overridden: persisted.override_of(split).map(OverrideView::from),
             ended: last.and_then(|last| last.ended.as_ref()).map(plain),
         }
     }

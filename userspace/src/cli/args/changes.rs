@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::{Files, Output, amount, name, namespace, weight};
 use crate::cli::amounts::Amount;
+use crate::desired;
 use crate::resource::DEFAULT_NAMESPACE;
-use crate::truth;
 
 /// `weir apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -19,7 +19,7 @@ pub struct ApplyArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Why, in a line, for `weir history` and the log.
-    #[arg(long, value_name = "TEXT", value_parser = truth::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
     pub reason: Option<String>,
     /// How to show what happened.
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub struct DeleteArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Why, in a line, for `weir history` and the log.
-    #[arg(long, value_name = "TEXT", value_parser = truth::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
     pub reason: Option<String>,
     /// How to show what happened.
     #[command(flatten)]
@@ -64,10 +64,10 @@ pub struct DeleteArgs {
 /// What must be so for a change to happen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Expected {
-    /// Refuse unless these weights are in force, such as v1=90,v3=10.
+    /// Reject unless these weights are in force, such as v1=90,v3=10.
     #[arg(long, value_name = "SUBSET=WEIGHT,...", value_delimiter = ',', value_parser = weight)]
     pub expect: Vec<(String, u32)>,
-    /// Refuse unless this is the version of the split's last change.
+    /// Reject unless this is the version of the split's last change.
     #[arg(long, value_name = "VERSION")]
     pub expect_version: Option<u64>,
 }
@@ -96,7 +96,7 @@ pub struct WeightsArgs {
     #[arg(long, conflicts_with = "reset")]
     pub dry_run: bool,
     /// Why, in a line, for `weir history` and the log.
-    #[arg(long, value_name = "TEXT", value_parser = truth::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
     pub reason: Option<String>,
     /// What must be so.
     #[command(flatten)]
@@ -128,7 +128,7 @@ pub struct RollbackArgs {
     #[arg(long, value_name = "VERSION")]
     pub to: Option<u64>,
     /// Why, in a line, for `weir history` and the log.
-    #[arg(long, value_name = "TEXT", value_parser = truth::reason)]
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
     pub reason: Option<String>,
     /// What must be so.
     #[command(flatten)]

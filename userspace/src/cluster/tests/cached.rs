@@ -18,7 +18,7 @@ async fn an_agent_that_starts_without_the_server_knows_what_was_there() {
     let mut case = with_service().await;
     case.fake.halt().await;
     let cached = case.restart().await.unwrap();
-    assert!(cached.complete && cached.refused.is_empty() && cached.deleted.is_empty());
+    assert!(cached.complete && cached.rejected.is_empty() && cached.deleted.is_empty());
     let all = ["Service shop/old", "Service shop/web", "VirtualService shop/web"];
     assert_eq!(case.names(), all);
     case.nothing().await;
@@ -61,14 +61,14 @@ async fn a_document_that_became_wrong_is_cached_as_it_was() {
     let mut wrong = service("web", "10.96.0.1");
     wrong["spec"]["clusterIPs"] = json!(["10.96.0.1", "nonsense"]);
     case.fake.put(SERVICES, wrong);
-    case.until(|case| case.refused.contains_key("Service shop/web")).await;
+    case.until(|case| case.rejected.contains_key("Service shop/web")).await;
     case.fake.halt().await;
     case.restart().await.unwrap();
     assert!(case.has("Service shop/web"));
     // It is still wrong.
     case.fake.resume().await;
     case.until(|case| case.completes == 1).await;
-    assert!(case.has("Service shop/web") && case.refused.contains_key("Service shop/web"));
+    assert!(case.has("Service shop/web") && case.rejected.contains_key("Service shop/web"));
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ pub struct Inner {
     pub page_pause: Duration,
     /// Connections are taken, and no request is answered.
     pub deaf: bool,
-    /// Every token but this is refused, if there is one.
+    /// Every token but this is rejected, if there is one.
     pub token: Option<String>,
     /// The cluster's identity.
     pub uid: String,

@@ -140,7 +140,7 @@ async fn a_kind_that_is_being_listed_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_refused_by_itself_and_the_last_good_one_stays() {
+async fn what_is_wrong_is_rejected_by_itself_and_the_last_good_one_stays() {
     let mut case = Case::new(timing()).await;
     let wrong = |name: &str| {
         let mut wrong = service(name, "10.96.0.1");
@@ -152,20 +152,20 @@ async fn what_is_wrong_is_refused_by_itself_and_the_last_good_one_stays() {
     case.fake.put(SERVICES, service("web", "10.96.0.2"));
     case.next().await;
     assert_eq!((case.completes, case.names()), (1, vec!["Service shop/web"]));
-    let problem = &case.refused["Service shop/bad"];
+    let problem = &case.rejected["Service shop/bad"];
     assert!(problem.starts_with("cluster Service/shop/bad: spec.clusterIPs[0]: "), "{problem}");
     case.fake.put(SERVICES, wrong("web"));
-    case.until(|case| case.refused.contains_key("Service shop/web")).await;
+    case.until(|case| case.rejected.contains_key("Service shop/web")).await;
     assert!(case.has("Service shop/web"), "the last good one");
     case.fake.put(SERVICES, service("web", "10.96.0.2"));
-    case.until(|case| !case.refused.contains_key("Service shop/web")).await;
+    case.until(|case| !case.rejected.contains_key("Service shop/web")).await;
     case.fake.delete(SERVICES, "shop/bad");
-    case.until(|case| case.refused.is_empty()).await;
+    case.until(|case| case.rejected.is_empty()).await;
     assert_eq!(case.names(), ["Service shop/web"]);
 }
 
 #[tokio::test]
-async fn what_is_nested_more_deeply_than_anything_is_refused_by_itself() {
+async fn what_is_nested_more_deeply_than_anything_is_rejected_by_itself() {
     let mut case = Case::new(timing()).await;
     case.fake.define(ISTIO, "v1", "virtualservices", "VirtualService");
     let mut deep = route("deep", "web");
@@ -174,7 +174,7 @@ async fn what_is_nested_more_deeply_than_anything_is_refused_by_itself() {
     case.fake.put(ROUTES, route("web", "web"));
     case.next().await;
     assert_eq!((case.completes, case.names()), (1, vec!["VirtualService shop/web"]));
-    let problem = &case.refused["VirtualService shop/deep"];
+    let problem = &case.rejected["VirtualService shop/deep"];
     assert!(problem.contains("recursion limit"), "{problem}");
 }
 

@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::timing::Timing;
 use super::{Follower, Health, Standing};
 use crate::config::{Kubernetes, Mode};
+use crate::desired::{Batch, Rejected};
 use crate::resource::{Document, Policy};
-use crate::truth::{Batch, Refused};
 use fake::Fake;
 
 const SERVICES: &str = "/api/v1/services";
@@ -66,7 +66,7 @@ struct Case {
     health: Arc<Health>,
     follower: Follower,
     documents: BTreeMap<String, Arc<Document>>,
-    refused: BTreeMap<String, String>,
+    rejected: BTreeMap<String, String>,
     completes: usize,
     batches: usize,
 }
@@ -99,7 +99,7 @@ impl Case {
         let health = Arc::<Health>::default();
         let follower =
             Follower::with(&config(&directory), cache(&directory), Arc::clone(&health), timing);
-        let (documents, refused) = (BTreeMap::new(), BTreeMap::new());
+        let (documents, rejected) = (BTreeMap::new(), BTreeMap::new());
         Self {
             fake,
             directory,
@@ -107,7 +107,7 @@ impl Case {
             health,
             follower,
             documents,
-            refused,
+            rejected,
             completes: 0,
             batches: 0,
         }
@@ -129,7 +129,7 @@ impl Case {
         self.health = health;
         self.completes = 0;
         self.documents.clear();
-        self.refused.clear();
+        self.rejected.clear();
         let cached = self.follower.cached();
         if let Some(batch) = cached.clone() {
             self.apply(batch);
@@ -139,27 +139,27 @@ impl Case {
     }
 
     fn apply(&mut self, batch: Batch) {
-        let Batch { put, refused, deleted, complete } = batch;
+        let Batch { put, rejected, deleted, complete } = batch;
         self.batches += 1;
         if complete {
             self.completes += 1;
             let is_named = |id: &String| {
                 put.iter().any(|one| one.id().to_string() == *id)
-                    || refused.iter().any(|one| one.id.to_string() == *id)
+                    || rejected.iter().any(|one| one.id.to_string() == *id)
             };
             self.documents.retain(|id, _| is_named(id));
-            self.refused.clear();
+            self.rejected.clear();
         }
         for id in deleted {
             self.documents.remove(&id.to_string());
-            self.refused.remove(&id.to_string());
+            self.rejected.remove(&id.to_string());
         }
         for document in put {
-            self.refused.remove(&document.id().to_string());
+            self.rejected.remove(&document.id().to_string());
             self.documents.insert(document.id().to_string(), document);
         }
-        for Refused { id, problems, .. } in refused {
-            self.refused.insert(id.to_string(), problems[0].to_string());
+        for Rejected { id, problems, .. } in rejected {
+            self.rejected.insert(id.to_string(), problems[0].to_string());
         }
     }
 

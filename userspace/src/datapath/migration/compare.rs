@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn whatever_sizes_or_shapes_a_map_is_compared() {
         type Change = fn(&mut Shape);
-        let refused: [(&str, Change); 4] = [
+        let rejected: [(&str, Change); 4] = [
             ("type", |shape| shape.kind += 1),
             ("key", |shape| shape.key += 4),
             ("value", |shape| shape.value += 8),
@@ -112,7 +112,7 @@ mod tests {
         let names: Vec<String> = maps().shapes.into_keys().collect();
         assert!(names.len() > 20 && names.iter().any(|name| name == "PEERS"), "{names:?}");
         for name in &names {
-            for (what, change) in refused {
+            for (what, change) in rejected {
                 let mut found = maps();
                 change(found.shapes.get_mut(name).unwrap());
                 let error = compare(&found, &maps()).unwrap_err().to_string();

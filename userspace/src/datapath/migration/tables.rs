@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_small_is_refused_with_both_numbers() {
+    fn what_is_too_small_is_rejected_with_both_numbers() {
         let needed = Needed { splits: 10, endpoints: 20, chunks: 3 };
         let settings =
             Settings { flows: 100, splits: 10, endpoints: 20, chunks: 3, ..Settings::default() };

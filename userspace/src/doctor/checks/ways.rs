@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Facts, Found, Route};
+use super::{Facts, Found, NextHop};
 
 /// What comes to a service address and is for no split, where the node would
 /// send it back to where it came from.
@@ -13,7 +13,7 @@ pub(super) fn loops(facts: &Facts) -> Found {
     for split in &facts.splits {
         let address = split.address;
         match &split.route {
-            Route::Via { interface, gateway: true }
+            NextHop::Via { interface, gateway: true }
                 if facts.answers != Some(true)
                     && forwards(facts, address)
                     && told.insert(address) =>
@@ -30,10 +30,10 @@ pub(super) fn loops(facts: &Facts) -> Found {
                     ),
                 );
             }
-            Route::Local if facts.answers == Some(true) && told.insert(address) => found.problem(
+            NextHop::Local if facts.answers == Some(true) && told.insert(address) => found.problem(
                 format!(
                     "{address} is an address of the node itself, whose own servers at it are out \
-                     of reach: `otherPorts: answer` refuses what is for no split"
+                     of reach: `otherPorts: answer` rejects what is for no split"
                 ),
                 "otherPorts: pass in agent.yaml, and a restart of the agent",
             ),
@@ -55,7 +55,7 @@ pub(super) fn detours(facts: &Facts) -> Found {
     let mut told = BTreeSet::new();
     for split in &facts.splits {
         for endpoint in &split.endpoints {
-            let Route::Via { interface, gateway: false } = &endpoint.route else { continue };
+            let NextHop::Via { interface, gateway: false } = &endpoint.route else { continue };
             if !facts.links.contains(interface) || !told.insert(endpoint.address) {
                 continue;
             }
@@ -64,7 +64,7 @@ pub(super) fn detours(facts: &Facts) -> Found {
                 format!(
                     "endpoint {address} ({split}, {subset}) is on the clients' link {interface}: \
                      what it answers to clients of that network goes straight to them, in its own \
-                     name and not the service's, and they refuse it"
+                     name and not the service's, and they reject it"
                 ),
                 "give endpoints a network of their own behind this node, or each of them a route \
                  to the clients' network by this node; clients behind a router are served if the \

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::{Agent, Endpoint, Facts, Route, Split};
+use super::{Agent, Endpoint, Facts, NextHop, Split};
 use crate::access::acl;
 use crate::api::Client;
 use crate::api::types::{SplitView, StatusView};
@@ -127,9 +127,9 @@ fn of_file(split: &crate::model::Split) -> Split {
 }
 
 fn bare(name: String, address: std::net::IpAddr) -> Split {
-    Split { name, address, route: Route::Unknown, endpoints: Vec::new() }
+    Split { name, address, route: NextHop::Unknown, endpoints: Vec::new() }
 }
 
 fn endpoint((subset, address): (String, std::net::SocketAddr)) -> Endpoint {
-    Endpoint { subset, address, route: Route::Unknown }
+    Endpoint { subset, address, route: NextHop::Unknown }
 }

@@ -7,14 +7,14 @@ use futures_util::StreamExt as _;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-use super::super::Route;
+use super::super::NextHop;
 use super::interfaces::Link;
 
 /// Asks the kernel, once for each address.
 pub struct Routes {
     handle: Handle,
     names: HashMap<u32, String>,
-    known: HashMap<IpAddr, Route>,
+    known: HashMap<IpAddr, NextHop>,
 }
 
 impl Routes {
@@ -25,7 +25,7 @@ impl Routes {
     }
 
     /// Where a packet to that address would go.
-    pub async fn to(&mut self, address: IpAddr) -> Route {
+    pub async fn to(&mut self, address: IpAddr) -> NextHop {
         if let Some(known) = self.known.get(&address) {
             return known.clone();
         }
@@ -34,27 +34,27 @@ impl Routes {
         route
     }
 
-    async fn ask(&self, address: IpAddr) -> Route {
+    async fn ask(&self, address: IpAddr) -> NextHop {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let builder = RouteMessageBuilder::<IpAddr>::new().destination_prefix(address, bits);
-        let Ok(builder) = builder else { return Route::Unknown };
+        let Ok(builder) = builder else { return NextHop::Unknown };
         let answer = self.handle.route().get(builder.build()).execute();
         match std::pin::pin!(answer).next().await {
             Some(Ok(message)) => match message.header.kind {
-                RouteType::Local => Route::Local,
+                RouteType::Local => NextHop::Local,
                 RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole => {
-                    Route::None(format!("{:?}", message.header.kind).to_lowercase())
+                    NextHop::None(format!("{:?}", message.header.kind).to_lowercase())
                 }
                 _ => self.via(&message.attributes),
             },
             Some(Err(rtnetlink::Error::NetlinkError(error))) => {
-                Route::None(error.to_io().to_string())
+                NextHop::None(error.to_io().to_string())
             }
-            _ => Route::Unknown,
+            _ => NextHop::Unknown,
         }
     }
 
-    fn via(&self, attributes: &[RouteAttribute]) -> Route {
+    fn via(&self, attributes: &[RouteAttribute]) -> NextHop {
         let index = attributes.iter().find_map(|attribute| match attribute {
             RouteAttribute::Oif(index) => Some(index),
             _ => None,
@@ -64,6 +64,6 @@ impl Routes {
             .any(|one| matches!(one, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)));
         index
             .and_then(|index| self.names.get(index))
-            .map_or(Route::Unknown, |name| Route::Via { interface: name.clone(), gateway })
+            .map_or(NextHop::Unknown, |name| NextHop::Via { interface: name.clone(), gateway })
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::discovery::v1;
 
 use crate::model::Protocol;
-use crate::resource::check::Check;
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 
 /// The label that names the Service of a slice.
@@ -67,7 +67,7 @@ pub(in crate::resource) enum Condition {
 }
 
 impl EndpointSlice {
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
+    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
         let raw: v1::EndpointSlice = check.typed()?;
         let service = raw.metadata.labels.unwrap_or_default().remove(SERVICE);
         let service = service.unwrap_or_else(|| {
@@ -102,7 +102,7 @@ impl EndpointSlice {
     }
 }
 
-fn port(check: &mut Check<'_>, at: &FieldPath, raw: &v1::EndpointPort) -> Option<Port> {
+fn port(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &v1::EndpointPort) -> Option<Port> {
     let protocol = match raw.protocol.as_deref() {
         None | Some("TCP") => Protocol::Tcp,
         Some("UDP") => Protocol::Udp,
@@ -123,7 +123,7 @@ fn port(check: &mut Check<'_>, at: &FieldPath, raw: &v1::EndpointPort) -> Option
 }
 
 fn endpoint(
-    check: &mut Check<'_>,
+    check: &mut DocumentValidator<'_>,
     at: &FieldPath,
     raw: &v1::Endpoint,
     ipv6: bool,

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::jiff::Timestamp;
 
 use super::Condition;
-use crate::resource::check::Check;
+use crate::resource::validator::DocumentValidator;
 
 /// What of a Pod matters besides its labels.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub(in crate::resource) struct Pod {
 }
 
 impl Pod {
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
+    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
         let raw: v1::Pod = check.typed()?;
         let status = raw.status.unwrap_or_default();
         let many = status.pod_ips.unwrap_or_default().into_iter().map(|one| one.ip);

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use super::Unsteered;
 use crate::model::{Affinity, Protocol};
 use crate::resource::Labels;
-use crate::resource::check::Check;
 use crate::resource::host::Host;
 use crate::resource::istio::Workload;
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 
 /// What clients connect to and routes lead to.
@@ -119,7 +119,7 @@ impl Service {
     }
 }
 
-fn addresses(check: &mut Check<'_>, spec: &v1::ServiceSpec) -> Vec<Address> {
+fn addresses(check: &mut DocumentValidator<'_>, spec: &v1::ServiceSpec) -> Vec<Address> {
     let at = FieldPath::of("spec");
     let many = spec.cluster_ips.iter().flatten().enumerate();
     let mut texts: Vec<_> =
@@ -143,7 +143,7 @@ fn addresses(check: &mut Check<'_>, spec: &v1::ServiceSpec) -> Vec<Address> {
     found
 }
 
-fn port(check: &mut Check<'_>, at: &FieldPath, raw: &v1::ServicePort) -> Option<Port> {
+fn port(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &v1::ServicePort) -> Option<Port> {
     let protocol = match raw.protocol.as_deref() {
         None | Some("TCP") => Protocol::Tcp,
         Some("UDP") => Protocol::Udp,
@@ -171,7 +171,7 @@ fn port(check: &mut Check<'_>, at: &FieldPath, raw: &v1::ServicePort) -> Option<
 }
 
 /// Ports are told apart by name and by number and protocol.
-fn unique(check: &mut Check<'_>, at: &FieldPath, ports: &[Port]) {
+fn unique(check: &mut DocumentValidator<'_>, at: &FieldPath, ports: &[Port]) {
     for (index, port) in ports.iter().enumerate() {
         let before = &ports[..index];
         if before.iter().any(|other| (other.number, other.protocol) == (port.number, port.protocol))

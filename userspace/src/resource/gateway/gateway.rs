@@ -13,9 +13,9 @@ use serde::Deserialize;
 use super::GROUP;
 use crate::model::{Name, Protocol};
 use crate::resource::Labels;
-use crate::resource::check::Check;
 use crate::resource::core::Address;
 use crate::resource::identity::Kind;
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 
 /// Addresses and the ports at which routes attach.
@@ -70,7 +70,7 @@ impl Requirement {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawGateway {
     spec: GatewaySpec,
     #[serde(default)]
     status: Status,
@@ -83,8 +83,8 @@ struct Status {
 }
 
 impl Gateway {
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
-        let Document { spec, status } = check.typed()?;
+    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
+        let RawGateway { spec, status } = check.typed()?;
         let at = FieldPath::of("spec");
         let asked = spec.addresses.iter().flatten().enumerate().filter_map(|(n, address)| {
             let at = at.key("addresses").index(n);
@@ -127,7 +127,7 @@ impl Gateway {
 }
 
 fn address(
-    check: &mut Check<'_>,
+    check: &mut DocumentValidator<'_>,
     at: &FieldPath,
     kind: Option<&str>,
     value: &str,
@@ -144,7 +144,11 @@ fn address(
     }
 }
 
-fn listener(check: &mut Check<'_>, at: &FieldPath, raw: &GatewayListeners) -> Option<Listener> {
+fn listener(
+    check: &mut DocumentValidator<'_>,
+    at: &FieldPath,
+    raw: &GatewayListeners,
+) -> Option<Listener> {
     let name = check.name(&at.key("name"), &raw.name);
     let port = check.port(&at.key("port"), raw.port);
     // The API has no list of protocols, and takes any text.
@@ -187,7 +191,7 @@ fn kinds(allowed: Option<&GatewayListenersAllowedRoutes>, own: Vec<Kind>) -> Vec
 }
 
 fn selected(
-    check: &mut Check<'_>,
+    check: &mut DocumentValidator<'_>,
     at: &FieldPath,
     raw: &GatewayListenersAllowedRoutesNamespaces,
 ) -> Option<Namespaces> {
@@ -207,7 +211,7 @@ fn selected(
 }
 
 fn requirements(
-    check: &mut Check<'_>,
+    check: &mut DocumentValidator<'_>,
     at: &FieldPath,
     raw: &GatewayListenersAllowedRoutesNamespacesSelector,
 ) -> Option<Vec<Requirement>> {

@@ -5,8 +5,8 @@ use gateway_api::experimental::referencegrants::{
 };
 use serde::Deserialize;
 
-use crate::resource::check::Check;
 use crate::resource::identity::Kind;
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 
 /// Who may refer to what is in the document's namespace.
@@ -17,13 +17,13 @@ pub(in crate::resource) struct ReferenceGrant {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawReferenceGrant {
     spec: ReferenceGrantSpec,
 }
 
 impl ReferenceGrant {
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
-        let Document { spec: ReferenceGrantSpec { from, to } } = check.typed()?;
+    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
+        let RawReferenceGrant { spec: ReferenceGrantSpec { from, to } } = check.typed()?;
         for (key, empty) in [("from", from.is_empty()), ("to", to.is_empty())] {
             if empty {
                 check.problem(&FieldPath::of("spec").key(key), "empty, expected at least one");

@@ -7,7 +7,7 @@ mod route;
 
 pub(super) use self::gateway::{Gateway, Namespaces};
 pub(super) use grant::ReferenceGrant;
-pub(super) use route::{BackendRef, ParentKind, ParentRef, Route};
+pub(super) use route::{BackendRef, GatewayRoute, ParentKind, ParentRef};
 
 /// The group of the kinds.
 pub(super) const GROUP: &str = "gateway.networking.k8s.io";

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::GROUP;
 use crate::model::{MAX_SUBSETS, Name, Protocol};
-use crate::resource::check::{Check, out_of_range};
 use crate::resource::identity::{Id, Kind};
+use crate::resource::validator::{DocumentValidator, out_of_range};
 use crate::source::FieldPath;
 
 /// The largest weight, as the API has it.
@@ -20,7 +20,7 @@ const MAX_PARENTS: usize = 32;
 
 /// Where the connections of some listeners or Services go.
 #[derive(Debug, Clone)]
-pub(in crate::resource) struct Route {
+pub(in crate::resource) struct GatewayRoute {
     pub protocol: Protocol,
     pub parents: Vec<ParentRef>,
     pub backends: Vec<BackendRef>,
@@ -61,14 +61,17 @@ pub(in crate::resource) struct BackendRef {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawRoute {
     metadata: ObjectMeta,
     spec: TcpRouteSpec,
 }
 
-impl Route {
-    pub(in crate::resource) fn read(check: &mut Check<'_>, protocol: Protocol) -> Option<Self> {
-        let Document { metadata, spec } = check.typed()?;
+impl GatewayRoute {
+    pub(in crate::resource) fn read(
+        check: &mut DocumentValidator<'_>,
+        protocol: Protocol,
+    ) -> Option<Self> {
+        let RawRoute { metadata, spec } = check.typed()?;
         let at = FieldPath::of("spec");
         let mut parents = Vec::new();
         for (index, raw) in spec.parent_refs.iter().flatten().enumerate() {
@@ -107,7 +110,11 @@ impl Route {
     }
 }
 
-fn parent(check: &mut Check<'_>, at: &FieldPath, raw: &TcpRouteParentRefs) -> Option<ParentRef> {
+fn parent(
+    check: &mut DocumentValidator<'_>,
+    at: &FieldPath,
+    raw: &TcpRouteParentRefs,
+) -> Option<ParentRef> {
     let group = raw.group.as_deref().unwrap_or(GROUP);
     let kind = match (group, raw.kind.as_deref().unwrap_or("Gateway")) {
         (GROUP, "Gateway") => ParentKind::Gateway,
@@ -124,7 +131,7 @@ fn parent(check: &mut Check<'_>, at: &FieldPath, raw: &TcpRouteParentRefs) -> Op
 }
 
 fn backend(
-    check: &mut Check<'_>,
+    check: &mut DocumentValidator<'_>,
     at: &FieldPath,
     raw: &TcpRouteRulesBackendRefs,
 ) -> Option<BackendRef> {

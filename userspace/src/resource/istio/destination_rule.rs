@@ -28,7 +28,7 @@ pub(in crate::resource) struct Subset {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawDestinationRule {
     spec: Raw,
 }
 
@@ -108,12 +108,12 @@ impl DestinationRule {
 }
 
 /// Whether a policy asks for client affinity, if it says anything about it.
-fn affinity(check: &mut Check<'_>, at: &FieldPath, policy: &Policy) -> Option<bool> {
+fn affinity(check: &mut DocumentValidator<'_>, at: &FieldPath, policy: &Policy) -> Option<bool> {
     let mode =
         policy.tls.as_ref().map_or("DISABLE", |tls| tls.mode.as_deref().unwrap_or("DISABLE"));
     if mode != "DISABLE" {
         let message = format!(
-            "refused: layer 4 cannot originate TLS, so not \"{mode}\"; expected \"DISABLE\""
+            "rejected: layer 4 cannot originate TLS, so not \"{mode}\"; expected \"DISABLE\""
         );
         check.problem(&at.key("tls").key("mode"), message);
     }
@@ -125,7 +125,7 @@ fn affinity(check: &mut Check<'_>, at: &FieldPath, policy: &Policy) -> Option<bo
             check.note(&at.key("simple"), "no effect: the endpoints of a subset share evenly");
         }
         Some("PASSTHROUGH") => {
-            let message = "refused: with \"PASSTHROUGH\" there is nothing to steer";
+            let message = "rejected: with \"PASSTHROUGH\" there is nothing to steer";
             check.problem(&at.key("simple"), message);
         }
         Some(other) => {

@@ -7,8 +7,8 @@ use serde_yaml::Value;
 
 use crate::model::Protocol;
 use crate::resource::Labels;
-use crate::resource::check::Check;
 use crate::resource::core::{App, PROTOCOLS, app_of_protocol};
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
@@ -30,7 +30,7 @@ pub(in crate::resource) struct Server {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawGateway {
     spec: Raw,
 }
 
@@ -57,8 +57,8 @@ struct RawPort {
 }
 
 impl Gateway {
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
-        let Document { spec: raw } = check.typed()?;
+    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
+        let RawGateway { spec: raw } = check.typed()?;
         let spec = FieldPath::of("spec");
         if raw.selector.is_empty() {
             let message = "empty, expected labels that Services select by: those of the whole mesh would have the ports";

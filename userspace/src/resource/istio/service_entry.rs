@@ -7,7 +7,6 @@ use serde::Deserialize;
 use super::workload_entry::{Named, Raw as RawWorkload, Workload};
 use crate::model::{Affinity, Protocol};
 use crate::resource::Labels;
-use crate::resource::check::Check;
 use crate::resource::core::{
     Address, Endpoints, PROTOCOLS, Port, Service, Target, Unsteered, app_of_port, app_of_protocol,
 };
@@ -16,7 +15,7 @@ use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
 #[derive(Deserialize)]
-struct Document {
+struct RawServiceEntry {
     spec: Raw,
 }
 
@@ -193,7 +192,7 @@ fn hosts(
     hosts
 }
 
-fn port(check: &mut Check<'_>, at: &FieldPath, raw: &RawPort) -> Option<Port> {
+fn port(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &RawPort) -> Option<Port> {
     let number = check.keep(&at.key("number"), raw.number.get());
     let target = match raw.target_port {
         Some(target) => check.keep(&at.key("targetPort"), target.get()),

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use crate::model::Name;
-use crate::resource::check::Check;
 use crate::resource::host::{Host, Pattern};
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
@@ -15,8 +15,8 @@ use crate::source::ranged::Ranged;
 pub(in crate::resource) struct VirtualService {
     pub hosts: Vec<Pattern>,
     pub parents: Vec<Parent>,
-    pub http: Vec<Route>,
-    pub tcp: Vec<Route>,
+    pub http: Vec<RouteRule>,
+    pub tcp: Vec<RouteRule>,
 }
 
 /// Whose connections are routed.
@@ -30,7 +30,7 @@ pub(in crate::resource) enum Parent {
 
 /// A route whose only condition is the port.
 #[derive(Debug, Clone)]
-pub(in crate::resource) struct Route {
+pub(in crate::resource) struct RouteRule {
     /// `None` for any.
     pub ports: Option<Vec<u16>>,
     pub destinations: Vec<Destination>,
@@ -47,7 +47,7 @@ pub(in crate::resource) struct Destination {
     pub at: FieldPath,
 }
 
-impl Route {
+impl RouteRule {
     /// Whether it takes connections to a port.
     pub(in crate::resource) fn takes(&self, port: u16) -> bool {
         self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
@@ -55,7 +55,7 @@ impl Route {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawVirtualService {
     spec: Raw,
 }
 
@@ -101,8 +101,8 @@ struct RawPort {
 }
 
 impl VirtualService {
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Self> {
-        let Document { spec: raw } = check.typed()?;
+    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
+        let RawVirtualService { spec: raw } = check.typed()?;
         let spec = FieldPath::of("spec");
         let parents = parents(check, &spec.key("gateways"), raw.gateways.as_deref());
         let hosts = hosts(check, &spec.key("hosts"), &raw.hosts, &parents);
@@ -119,7 +119,7 @@ impl VirtualService {
         let gateways = parents.iter().any(|parent| *parent != Parent::Mesh);
         let named = raw.hosts.iter().position(|host| host != "*");
         if let Some(index) = named.filter(|_| gateways && !http.is_empty()) {
-            let message = "refused: layer 4 cannot match the host of an HTTP request at a gateway; expected \"*\"";
+            let message = "rejected: layer 4 cannot match the host of an HTTP request at a gateway; expected \"*\"";
             check.problem(&spec.key("hosts").index(index), message);
         }
         Some(Self { hosts, parents, http, tcp })
@@ -191,8 +191,8 @@ fn parents(check: &mut Check<'_>, at: &FieldPath, texts: Option<&[String]>) -> V
     parents
 }
 
-fn routes(check: &mut Check<'_>, at: &FieldPath, raw: &[RawRoute]) -> Vec<Route> {
-    let mut routes: Vec<Route> = Vec::new();
+fn routes(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &[RawRoute]) -> Vec<RouteRule> {
+    let mut routes: Vec<RouteRule> = Vec::new();
     for (index, raw) in raw.iter().enumerate() {
         let at = at.index(index);
         if routes.iter().any(|earlier| earlier.ports.is_none()) {
@@ -214,12 +214,16 @@ fn routes(check: &mut Check<'_>, at: &FieldPath, raw: &[RawRoute]) -> Vec<Route>
         }
         let ports = ports.filter(|_| !raw.matches.is_empty());
         let destinations = destinations(check, &at.key("route"), &raw.route);
-        routes.push(Route { ports, destinations, at });
+        routes.push(RouteRule { ports, destinations, at });
     }
     routes
 }
 
-fn destinations(check: &mut Check<'_>, at: &FieldPath, raw: &[RawDestination]) -> Vec<Destination> {
+fn destinations(
+    check: &mut DocumentValidator<'_>,
+    at: &FieldPath,
+    raw: &[RawDestination],
+) -> Vec<Destination> {
     if raw.is_empty() {
         check.problem(at, "empty, expected at least one destination");
     }

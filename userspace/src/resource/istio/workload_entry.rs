@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::model::Name;
 use crate::resource::Labels;
-use crate::resource::check::Check;
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
@@ -30,7 +30,7 @@ pub(super) enum Named {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct RawWorkloadEntry {
     spec: Raw,
 }
 

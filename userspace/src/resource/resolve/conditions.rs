@@ -3,7 +3,7 @@
 use super::gateway::{attach, backend, owner};
 use super::plan::Outcome;
 use crate::resource::document::{Body, Document};
-use crate::resource::gateway::{ParentRef, Route};
+use crate::resource::gateway::{GatewayRoute, ParentRef};
 use crate::resource::outcome::{Condition, ConditionType, Reason};
 use crate::resource::set::View;
 use crate::source::FieldPath;
@@ -61,12 +61,12 @@ fn parent(reference: &ParentRef) -> String {
 fn accepted(
     view: &View<'_>,
     document: &Document,
-    route: &Route,
+    route: &GatewayRoute,
     reference: &ParentRef,
 ) -> (Reason, String) {
     let (parent, places) = match attach(view, document, route, reference) {
         Ok(attached) => attached,
-        Err(refusal) => return refusal,
+        Err(rejection) => return rejection,
     };
     let mut others = Vec::new();
     for place in places {
@@ -81,8 +81,8 @@ fn accepted(
 }
 
 /// The first reference that is in vain decides.
-fn resolved(view: &View<'_>, document: &Document, route: &Route) -> (Reason, String) {
-    let mut refusals =
+fn resolved(view: &View<'_>, document: &Document, route: &GatewayRoute) -> (Reason, String) {
+    let mut rejections =
         route.backends.iter().filter_map(|r| backend(view, document, route, r).err());
-    refusals.next().unwrap_or((Reason::ResolvedRefs, String::new()))
+    rejections.next().unwrap_or((Reason::ResolvedRefs, String::new()))
 }

@@ -6,7 +6,9 @@ use crate::model::{Affinity, Name, Protocol, derived_subset};
 use crate::resource::Labels;
 use crate::resource::core::Service;
 use crate::resource::document::{Body, Document};
-use crate::resource::gateway::{BackendRef, Gateway, Namespaces, ParentKind, ParentRef, Route};
+use crate::resource::gateway::{
+    BackendRef, Gateway, GatewayRoute, Namespaces, ParentKind, ParentRef,
+};
 use crate::resource::host::Host;
 use crate::resource::identity::Kind;
 use crate::resource::outcome::Reason;
@@ -19,7 +21,7 @@ const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Why something is not as the route wants it, by the API's reasons.
-pub(super) type Refusal = (Reason, String);
+pub(super) type Rejection = (Reason, String);
 
 /// The splits of its listeners that have routes.
 pub(in crate::resource) fn resolve(view: &View<'_>, document: &Document) -> Outcome {
@@ -110,9 +112,9 @@ pub(super) fn owner<'a>(view: &View<'a>, parent: &Document, index: usize) -> Opt
 pub(super) fn attach<'a>(
     view: &View<'a>,
     document: &Document,
-    route: &Route,
+    route: &GatewayRoute,
     reference: &ParentRef,
-) -> Result<(&'a Document, Vec<usize>), Refusal> {
+) -> Result<(&'a Document, Vec<usize>), Rejection> {
     let none = |message: String| (Reason::NoMatchingParent, message);
     let parent = reference.id().ok_or_else(|| match &reference.kind {
         ParentKind::Other(kind) => none(format!("weir knows no parents of kind \"{kind}\"")),
@@ -132,11 +134,11 @@ pub(super) fn attach<'a>(
 fn listeners<'a>(
     view: &View<'a>,
     document: &Document,
-    route: &Route,
+    route: &GatewayRoute,
     reference: &ParentRef,
     parent: &'a Document,
     gateway: &Gateway,
-) -> Result<(&'a Document, Vec<usize>), Refusal> {
+) -> Result<(&'a Document, Vec<usize>), Rejection> {
     let meant = |index: &usize| {
         let listener = &gateway.listeners[*index];
         let section = reference.section.as_ref();
@@ -181,11 +183,11 @@ fn namespace_labels(view: &View<'_>, name: &str) -> Labels {
 
 fn ports<'a>(
     document: &Document,
-    route: &Route,
+    route: &GatewayRoute,
     reference: &ParentRef,
     parent: &'a Document,
     service: &Service,
-) -> Result<(&'a Document, Vec<usize>), Refusal> {
+) -> Result<(&'a Document, Vec<usize>), Rejection> {
     if document.id.namespace != parent.id.namespace {
         let message = format!(
             "a route of another namespace than {parent} is for the clients of its namespace, which weir does not know"
@@ -248,9 +250,9 @@ pub(super) fn plan<'a>(
 pub(super) fn backend<'a>(
     view: &View<'a>,
     document: &Document,
-    route: &Route,
+    route: &GatewayRoute,
     reference: &BackendRef,
-) -> Result<Target<'a>, Refusal> {
+) -> Result<Target<'a>, Rejection> {
     if let Some(kind) = &reference.foreign {
         return Err((
             Reason::InvalidKind,

@@ -7,17 +7,17 @@ use crate::resource::core::{App, Service};
 use crate::resource::document::{Body, Document};
 use crate::resource::host::{Host, Pattern};
 use crate::resource::identity::Kind;
-use crate::resource::istio::{Destination, DestinationRule, Parent, Route, VirtualService};
+use crate::resource::istio::{Destination, DestinationRule, Parent, RouteRule, VirtualService};
 use crate::resource::set::{Key, View, id};
 use crate::source::{FieldPath, Problem};
 
 /// What a VirtualService does with connections to a port.
 pub(super) enum Choice<'a> {
     /// They take this route.
-    Route(&'a Route),
+    Route(&'a RouteRule),
     /// It has no route for them: they are not its business.
     Unrouted,
-    /// It has no route for them, and HTTP without a route is refused.
+    /// It has no route for them, and HTTP without a route is rejected.
     Rejected(FieldPath),
 }
 
@@ -61,9 +61,9 @@ pub(super) fn choose<'a>(
     app: App,
 ) -> Result<Choice<'a>, Problem> {
     let spec = FieldPath::of("spec");
-    let first = |routes: &'a [Route]| routes.iter().find(|route| route.takes(port));
+    let first = |routes: &'a [RouteRule]| routes.iter().find(|route| route.takes(port));
     let (http, tcp) = (first(&service.http), first(&service.tcp));
-    let mut unused = |key: &str, route: &Option<&Route>, kind: &str| {
+    let mut unused = |key: &str, route: &Option<&RouteRule>, kind: &str| {
         if route.is_some() {
             let message = format!(
                 "no effect on port {port}, which is one for {kind} by its name or protocol"
@@ -71,7 +71,7 @@ pub(super) fn choose<'a>(
             out.notes.push(document.problem(&spec.key(key), &message));
         }
     };
-    let unrouted = |routes: &[Route]| match routes {
+    let unrouted = |routes: &[RouteRule]| match routes {
         [] => Choice::Unrouted,
         _ => Choice::Rejected(spec.key("http")),
     };
@@ -102,7 +102,7 @@ pub(super) fn plan<'a>(
     view: &View<'a>,
     out: &mut Outcome,
     document: &'a Document,
-    route: &'a Route,
+    route: &'a RouteRule,
     port: u16,
     rank: Rank,
 ) -> Result<Plan<'a>, Vec<Problem>> {

@@ -1,6 +1,6 @@
 //! The fields of `gateway.networking.k8s.io`.
 
-use super::{Field, honoured, noted, refused, silent};
+use super::{Field, honoured, noted, rejected, silent};
 
 const TLS: &str = "layer 4 cannot end TLS";
 
@@ -35,7 +35,7 @@ pub(super) const GATEWAY: &[Field] = &[
     honoured("spec.listeners[].allowedRoutes.kinds[].group", ""),
     honoured("spec.listeners[].allowedRoutes.kinds[].kind", "of TCPRoute and UDPRoute"),
     noted("spec.infrastructure", "no effect: weir creates no infrastructure"),
-    refused("spec.tls", TLS),
+    rejected("spec.tls", TLS),
     noted("spec.allowedListeners", "no effect: weir reads no ListenerSets")
         .but(&[r#"{"namespaces":{"from":"None"}}"#]),
     noted("spec.defaultScope", "no effect: weir has no default Gateways").but(&[r#""None""#]),
@@ -71,7 +71,7 @@ pub(super) const ROUTE: &[Field] = &[
         "spec.rules[].backendRefs[].weight",
         "0 to 1,000,000; share = weight / sum; 1 if there is none; all 0 rejects everything",
     ),
-    refused("spec.useDefaultGateways", "weir has no default Gateways; expected `parentRefs`")
+    rejected("spec.useDefaultGateways", "weir has no default Gateways; expected `parentRefs`")
         .but(&[r#""None""#]),
     silent("status", ""),
 ];

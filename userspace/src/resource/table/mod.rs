@@ -22,8 +22,8 @@ pub(super) enum Treatment {
     Honoured,
     /// It is accepted and has no effect; a note says so.
     Noted,
-    /// The document is refused.
-    Refused,
+    /// The document is rejected.
+    Rejected,
     /// It is accepted: it says nothing about steering.
     Silent,
 }
@@ -33,7 +33,7 @@ pub(super) struct Field {
     /// Dotted, with `[]` after what is a sequence.
     pub path: &'static str,
     pub treatment: Treatment,
-    /// For people; of a noted or refused field, also the message.
+    /// For people; of a noted or rejected field, also the message.
     pub text: &'static str,
     /// Values, as JSON, that ask for what weir does anyway: API servers fill in some of them.
     pub fine: &'static [&'static str],
@@ -94,8 +94,8 @@ const fn noted(path: &'static str, text: &'static str) -> Field {
     Field { path, treatment: Treatment::Noted, text, fine: &[], values: &[] }
 }
 
-const fn refused(path: &'static str, text: &'static str) -> Field {
-    Field { path, treatment: Treatment::Refused, text, fine: &[], values: &[] }
+const fn rejected(path: &'static str, text: &'static str) -> Field {
+    Field { path, treatment: Treatment::Rejected, text, fine: &[], values: &[] }
 }
 
 const fn silent(path: &'static str, text: &'static str) -> Field {
@@ -147,8 +147,8 @@ pub(super) fn fields(kind: Kind) -> Option<&'static [Field]> {
 /// What becomes of a document with fields that are in no list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// It is refused: somebody misspelt them, perhaps.
-    Refused,
+    /// It is rejected: somebody misspelt them, perhaps.
+    Rejected,
     /// A note says that they have no effect.
     Noted,
 }
@@ -243,8 +243,8 @@ impl Walk<'_> {
             Treatment::Honoured | Treatment::Silent => {}
             _ if field.is_fine(value) => {}
             Treatment::Noted => self.found.notes.push(self.node.problem(at, field.text)),
-            Treatment::Refused => {
-                let message = format!("refused: {}", field.text);
+            Treatment::Rejected => {
+                let message = format!("rejected: {}", field.text);
                 self.found.problems.push(self.node.problem(at, &message));
             }
         }

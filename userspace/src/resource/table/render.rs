@@ -32,7 +32,7 @@ fn rows(out: &mut String, fields: &[Field]) {
         let treatment = match field.treatment {
             Treatment::Honoured => "honoured",
             Treatment::Noted => "noted",
-            Treatment::Refused => "refused",
+            Treatment::Rejected => "rejected",
             Treatment::Silent => "of no meaning",
         };
         let fine: Vec<String> =

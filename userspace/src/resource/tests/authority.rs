@@ -11,13 +11,13 @@ use crate::source::documents;
 fn objects(text: &str) -> (Vec<Arc<Document>>, Vec<String>) {
     let (nodes, problems) = documents("f", text);
     assert_eq!(lines(&problems), [] as [&str; 0]);
-    let (mut good, mut refused) = (Vec::new(), Vec::new());
+    let (mut good, mut rejected) = (Vec::new(), Vec::new());
     for node in nodes {
         let found = read_object(&serde_json::to_string(&node.value).unwrap());
         good.extend(found.documents);
-        refused.extend(lines(&found.problems));
+        rejected.extend(lines(&found.problems));
     }
-    (good, refused)
+    (good, rejected)
 }
 
 fn policy() -> Policy {
@@ -25,8 +25,8 @@ fn policy() -> Policy {
 }
 
 fn resolved_by(policy: Policy, text: &str) -> Resolved {
-    let (documents, refused) = objects(text);
-    assert_eq!(refused, [] as [&str; 0]);
+    let (documents, rejected) = objects(text);
+    assert_eq!(rejected, [] as [&str; 0]);
     let mut resolver = Resolver::default().with_policy(policy);
     resolver.apply(documents);
     resolver.resolve()

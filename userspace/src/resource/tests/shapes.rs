@@ -10,11 +10,11 @@ enum Outcome {
     Honoured,
     /// Read, with a note that says this.
     Noted(&'static str),
-    Refused(&'static str),
+    Rejected(&'static str),
     PassedOver,
 }
 
-use Outcome::{Honoured, Noted, PassedOver, Refused};
+use Outcome::{Honoured, Noted, PassedOver, Rejected};
 
 const ISTIO: &str = "networking.istio.io/v1";
 const OLD: &str = "networking.istio.io/v1alpha3";
@@ -68,7 +68,7 @@ const SHAPES: &[(&str, &str, &str, &str, Outcome)] = &[
     ("gateway.networking.k8s.io/v1alpha2", "TCPRoute", "weighted Services, at a listener by name", "spec: {parentRefs: [{name: gw, sectionName: tcp}], rules: [{backendRefs: [{name: v1, port: 9000, weight: 80}, {name: v2, port: 9000, weight: 20}]}]}", Honoured),
     (GATEWAY, "TCPRoute", "a Service as parent", "spec: {parentRefs: [{group: \"\", kind: Service, name: echo, port: 80}], rules: [{backendRefs: [{name: echo-v1, port: 80}]}]}", Honoured),
     (GATEWAY, "TCPRoute", "a backend of another kind, whose share is rejected", "spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{group: example.com, kind: Bucket, name: b}]}]}", Honoured),
-    (GATEWAY, "TCPRoute", "several rules", "spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: a, port: 1}]}, {backendRefs: [{name: b, port: 1}]}]}", Refused("more than one rule")),
+    (GATEWAY, "TCPRoute", "several rules", "spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: a, port: 1}]}, {backendRefs: [{name: b, port: 1}]}]}", Rejected("more than one rule")),
     ("gateway.networking.k8s.io/v1alpha2", "UDPRoute", "a Service of another namespace", "spec: {parentRefs: [{name: udp, namespace: infra, sectionName: dns}], rules: [{backendRefs: [{name: coredns, namespace: dns, port: 53}]}]}", Honoured),
     ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "Services for routes of a namespace", "spec: {from: [{group: gateway.networking.k8s.io, kind: TCPRoute, namespace: a}], to: [{group: \"\", kind: Service}]}", Honoured),
     ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "Secrets for Gateways", "spec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: a}], to: [{group: \"\", kind: Secret}]}", Honoured),
@@ -91,11 +91,11 @@ fn each_shape_becomes_what_the_table_says() {
         let right = match expected {
             Honoured => found.documents.len() == 1 && notes.is_empty(),
             Noted(why) => found.documents.len() == 1 && notes.contains(why),
-            Refused(why) => problems.contains(why),
+            Rejected(why) => problems.contains(why),
             PassedOver => problems.is_empty() && lines(&found.notes)[0].contains("passed over"),
         };
-        let refused = matches!(expected, Refused(_));
-        assert!(right && refused != problems.is_empty(), "{kind}, {what}: {problems}\n{notes}");
+        let rejected = matches!(expected, Rejected(_));
+        assert!(right && rejected != problems.is_empty(), "{kind}, {what}: {problems}\n{notes}");
     }
 }
 
@@ -106,7 +106,7 @@ fn the_document_has_every_shape_as_it_is() {
         let outcome = match outcome {
             Honoured => "honoured",
             Noted(_) => "noted",
-            Refused(_) => "refused",
+            Rejected(_) => "rejected",
             PassedOver => "passed over with a note",
         };
         format!("| {kind} | {what} | {outcome} |\n")

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_those_that_there_are() {
+    fn an_unknown_name_is_rejected_with_those_that_there_are() {
         let error = chosen(&[], &["enovy"]).unwrap_err().to_string();
         assert!(error.contains("`enovy`") && error.contains("nginx, envoy"), "{error}");
     }

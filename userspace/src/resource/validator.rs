@@ -9,7 +9,7 @@ use crate::model::{Name, is_any_label};
 use crate::source::{FieldPath, Node, Problem, document};
 
 /// Collects what is found while a document is read.
-pub(super) struct Check<'a> {
+pub(super) struct DocumentValidator<'a> {
     pub node: &'a Node<'a>,
     /// The document's namespace, by which short names resolve.
     pub namespace: &'a str,
@@ -17,7 +17,7 @@ pub(super) struct Check<'a> {
     pub notes: Vec<Problem>,
 }
 
-impl Check<'_> {
+impl DocumentValidator<'_> {
     /// The document as a `T`.
     pub(super) fn typed<T: DeserializeOwned>(&mut self) -> Option<T> {
         self.node.typed().map_err(|problem| self.problems.push(ranged(problem))).ok()

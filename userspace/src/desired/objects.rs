@@ -3,35 +3,35 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::settle::Settled;
-use super::sources::{Base, Intent, Truth};
-use super::{Cause, Fate, Kept, Object, Op, Refusal, Step, Time};
+use super::reconcile::Reconciled;
+use super::sources::{Base, DesiredState, Intent};
+use super::{Cause, Fate, Object, Op, PersistedState, Rejection, Step, Time};
 use crate::model::{Key, Name};
 use crate::resource::{self, Declarations, Declared, Document, Id, Origin, Update};
 use crate::source::Problem;
 
-impl Truth {
-    /// Applies documents, all or none. Refused if they bring something that
+impl DesiredState {
+    /// Applies documents, all or none. Rejected if they bring something that
     /// cannot be; what could not be before is no reason, unless it is said in
     /// one of them.
     pub fn apply(
         &self,
-        kept: &Kept,
+        persisted: &PersistedState,
         declarations: Declarations,
         now: Time,
-    ) -> Result<Step, Refusal> {
+    ) -> Result<Step, Rejection> {
         let Declarations { documents, notes } = declarations;
         self.apart(&documents)?;
         let mut intent = Intent::new(Cause::Apply, now);
         intent.notes = notes;
         let mut base = self.base.clone();
-        let version = kept.version() + 1;
+        let version = persisted.version() + 1;
         let mut changed = Vec::new();
         for Declared { document, text } in documents {
             let key = document.id().key();
             let is_idle = base.idle.remove(&key).is_some();
             intent.notes.extend(document.notes().iter().cloned());
-            let fate = match kept.object(&key) {
+            let fate = match persisted.object(&key) {
                 None => Fate::Created,
                 Some(object) if object.document != text => Fate::Changed,
                 Some(_) => Fate::Unchanged,
@@ -53,18 +53,18 @@ impl Truth {
         intent.notes.dedup();
         let problems = self.new_problems(&base, &update, &files);
         if !problems.is_empty() {
-            return Err(Refusal::Problems(problems));
+            return Err(Rejection::Problems(problems));
         }
         // The places were only for what is said: the files are gone when the call is.
         base.resolver.apply(changed.iter().map(|document| document.applied()));
         let mut names = update.names;
         names.extend(base.resolver.update().names);
         self.settled(&mut intent, base, names);
-        Ok(self.step(kept, intent))
+        Ok(self.step(persisted, intent))
     }
 
-    /// Refuses documents that are there twice, or defined elsewhere.
-    fn apart(&self, documents: &[Declared]) -> Result<(), Refusal> {
+    /// Rejects documents that are there twice, or defined elsewhere.
+    fn apart(&self, documents: &[Declared]) -> Result<(), Rejection> {
         let mut seen: BTreeMap<&Id, &Document> = BTreeMap::new();
         let mut problems = Vec::new();
         for Declared { document, .. } in documents {
@@ -78,7 +78,7 @@ impl Truth {
                 problems.push(resource::twice(document, first));
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(Refusal::Problems(problems)) }
+        if problems.is_empty() { Ok(()) } else { Err(Rejection::Problems(problems)) }
     }
 
     /// What is wrong after an update that was not before, or is said in these files.
@@ -88,25 +88,30 @@ impl Truth {
         let known: HashSet<_> = update.before.iter().map(place).collect();
         let is_new = |p: &&Problem| files.contains(&p.file) || !known.contains(&place(p));
         let mut found: Vec<Problem> = update.problems.iter().filter(is_new).cloned().collect();
-        let Settled { waiting, .. } = self.settle(base, update.names.clone());
+        let Reconciled { waiting, .. } = self.reconcile(base, update.names.clone());
         let blocked = waiting.into_iter().filter(|(name, _)| !self.base.waiting.contains_key(name));
         found.extend(blocked.map(|(_, problem)| problem));
         found
     }
 
     fn settled(&self, intent: &mut Intent, mut base: Base, names: BTreeSet<Name>) {
-        let Settled { definitions, waiting } = self.settle(&base, names);
+        let Reconciled { definitions, waiting } = self.reconcile(&base, names);
         base.waiting = waiting;
         intent.definitions = definitions;
         intent.base = Some(base);
     }
 
-    /// Deletes applied objects, all or none. Refused if something needs them.
-    pub fn delete(&self, kept: &Kept, keys: &[Key], now: Time) -> Result<Step, Refusal> {
+    /// Deletes applied objects, all or none. Rejected if something needs them.
+    pub fn delete(
+        &self,
+        persisted: &PersistedState,
+        keys: &[Key],
+        now: Time,
+    ) -> Result<Step, Rejection> {
         let mut intent = Intent::new(Cause::Delete, now);
         let mut base = self.base.clone();
         let keys: BTreeSet<&Key> = keys.iter().collect();
-        self.all_applied(kept, &keys)?;
+        self.all_applied(persisted, &keys)?;
         for &key in &keys {
             intent.ops.push(Op::Delete(key.clone()));
             intent.objects.push((key.clone(), Fate::Deleted));
@@ -117,17 +122,21 @@ impl Truth {
         let update = base.resolver.update();
         let problems = self.new_problems(&base, &update, &HashSet::new());
         if !problems.is_empty() {
-            let message = Refusal::Problems(problems).to_string();
-            return Err(Refusal::Conflict(format!("nothing is deleted, since then:\n{message}")));
+            let message = Rejection::Problems(problems).to_string();
+            return Err(Rejection::Conflict(format!("nothing is deleted, since then:\n{message}")));
         }
         self.settled(&mut intent, base, update.names);
-        Ok(self.step(kept, intent))
+        Ok(self.step(persisted, intent))
     }
 
-    /// Refuses keys of which nothing was applied.
-    fn all_applied(&self, kept: &Kept, keys: &BTreeSet<&Key>) -> Result<(), Refusal> {
+    /// Rejects keys of which nothing was applied.
+    fn all_applied(
+        &self,
+        persisted: &PersistedState,
+        keys: &BTreeSet<&Key>,
+    ) -> Result<(), Rejection> {
         let (mut elsewhere, mut lines) = (false, Vec::new());
-        for key in keys.iter().filter(|key| kept.object(key).is_none()) {
+        for key in keys.iter().filter(|key| persisted.object(key).is_none()) {
             match Id::of(key).and_then(|id| self.base.resolver.get(&id)) {
                 Some(document) => {
                     elsewhere = true;
@@ -139,8 +148,8 @@ impl Truth {
         let message = lines.join("\n");
         match (lines.is_empty(), elsewhere) {
             (true, _) => Ok(()),
-            (false, true) => Err(Refusal::Conflict(message)),
-            (false, false) => Err(Refusal::NotFound(message)),
+            (false, true) => Err(Rejection::Conflict(message)),
+            (false, false) => Err(Rejection::NotFound(message)),
         }
     }
 }

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::outcome::{Outcome, effective};
-use super::settle::Settled;
+use super::reconcile::Reconciled;
 use super::step::{Event, Fate, SplitChange, Step};
-use super::{Cause, Change, Kept, Op, Refused, Time, Transaction};
-use crate::model::{Desired, Key, Name, Split, Weights};
+use super::{Cause, Change, Op, PersistedState, Rejected, Time, Transaction};
+use crate::model::{Key, Name, Split, SplitSet, Weights};
 use crate::resource::{Document, Id, Origin, Policy, Provenance, Resolver, read_applied};
 use crate::source::Problem;
 
@@ -31,11 +31,11 @@ use crate::source::Problem;
 ///
 /// Between the step and `accept` nothing else may change it.
 #[derive(Debug, Clone, Default)]
-pub struct Truth {
+pub struct DesiredState {
     pub(super) base: Base,
     /// The splits with the weights of their definitions.
     pub(super) defined: BTreeMap<Name, Arc<Split>>,
-    pub(super) desired: Desired,
+    pub(super) desired: SplitSet,
     /// What ran when the agent started, until every origin has said what it has.
     pub(super) adopted: BTreeMap<Name, Arc<Split>>,
 }
@@ -50,7 +50,7 @@ pub(super) struct Base {
     pub shadowed: BTreeMap<(Id, Origin), (Arc<Document>, Problem)>,
     /// What is wrong with documents of which the last good ones, if any, stay in force; those
     /// of files are among `problems`.
-    pub refused: BTreeMap<(Id, Origin), Refused>,
+    pub rejected: BTreeMap<(Id, Origin), Rejected>,
     /// Splits whose address is still another's.
     pub waiting: BTreeMap<Name, Problem>,
     /// Splits that go on as they ran when the agent started, since documents that it
@@ -75,7 +75,7 @@ impl Default for Base {
             resolver: Resolver::default(),
             idle: BTreeMap::new(),
             shadowed: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            rejected: BTreeMap::new(),
             waiting: BTreeMap::new(),
             unsure: BTreeMap::new(),
             excess: BTreeMap::new(),
@@ -133,29 +133,32 @@ impl Intent {
     }
 }
 
-impl Truth {
+impl DesiredState {
     /// What was kept says, before any file is read. Objects which cannot be
-    /// understood any more are set aside; see [`Truth::set_aside`]. `adopted`
+    /// understood any more are set aside; see [`DesiredState::rejected`]. `adopted`
     /// is what runs already.
-    pub fn start(kept: &Kept, adopted: impl IntoIterator<Item = Arc<Split>>) -> Self {
-        let mut truth = Self::default();
-        for object in kept.objects() {
+    pub fn start(
+        persisted: &PersistedState,
+        adopted: impl IntoIterator<Item = Arc<Split>>,
+    ) -> Self {
+        let mut desired_state = Self::default();
+        for object in persisted.objects() {
             match read_applied(&object.key, &object.document) {
-                Ok(document) => truth.base.resolver.apply([document]),
-                Err(problem) => _ = truth.base.idle.insert(object.key.clone(), problem),
+                Ok(document) => desired_state.base.resolver.apply([document]),
+                Err(problem) => _ = desired_state.base.idle.insert(object.key.clone(), problem),
             }
         }
-        truth.base.resolver.update();
-        let names = truth.base.resolver.names().cloned().collect();
-        let Settled { definitions, .. } = truth.settle(&truth.base, names);
+        desired_state.base.resolver.update();
+        let names = desired_state.base.resolver.names().cloned().collect();
+        let Reconciled { definitions, .. } = desired_state.reconcile(&desired_state.base, names);
         for (name, split) in definitions {
             let Some(split) = split else { continue };
-            truth.desired.replace(effective(&split, kept));
-            truth.defined.insert(name, split);
+            desired_state.desired.replace(effective(&split, persisted));
+            desired_state.defined.insert(name, split);
         }
-        let adopted = adopted.into_iter().map(|split| as_defined(split, kept));
-        truth.adopted = adopted.map(|split| (split.name().clone(), split)).collect();
-        truth
+        let adopted = adopted.into_iter().map(|split| as_defined(split, persisted));
+        desired_state.adopted = adopted.map(|split| (split.name().clone(), split)).collect();
+        desired_state
     }
 
     /// The same, which has to hear of a cluster as well before it knows what is not there. Of
@@ -169,7 +172,7 @@ impl Truth {
     }
 
     /// What is to be in force.
-    pub fn desired(&self) -> &Desired {
+    pub fn split_set(&self) -> &SplitSet {
         &self.desired
     }
 
@@ -212,7 +215,7 @@ impl Truth {
     }
 
     /// Why applied objects are not in force.
-    pub fn set_aside(&self) -> impl ExactSizeIterator<Item = (&Key, &Problem)> {
+    pub fn rejected(&self) -> impl ExactSizeIterator<Item = (&Key, &Problem)> {
         self.base.idle.iter()
     }
 
@@ -267,18 +270,18 @@ impl Truth {
     }
 
     /// All that follows from an intent.
-    pub(super) fn step(&self, kept: &Kept, intent: Intent) -> Step {
+    pub(super) fn step(&self, persisted: &PersistedState, intent: Intent) -> Step {
         let Intent { cause, now, definitions, overrides, objects, mut ops, notes, base } = intent;
-        let version = kept.version() + 1;
+        let version = persisted.version() + 1;
         let mut changes = Vec::new();
         let mut events = Vec::new();
         let mut splits = self.desired.splits().len();
         let names: BTreeSet<&Name> = definitions.keys().chain(overrides.keys()).collect();
         for name in names {
             let defined = definitions.get(name).map_or(self.defined.get(name), Option::as_ref);
-            let outcome = Outcome::of(kept, name, defined, overrides.get(name));
-            ops.extend(outcome.override_op(kept, name, now));
-            ops.extend(outcome.change(kept, name).map(|(from, to)| {
+            let outcome = Outcome::of(persisted, name, defined, overrides.get(name));
+            ops.extend(outcome.override_op(persisted, name, now));
+            ops.extend(outcome.change(persisted, name).map(|(from, to)| {
                 let ended = outcome.ended.clone();
                 let author = None;
                 let change = Change { version, time: now, cause, from, to, ended, author };
@@ -307,9 +310,10 @@ impl Base {
         let mut found = self.resolver.problems();
         let shadowed = self.shadowed.values().map(|(_, problem)| problem);
         let splits = self.waiting.values().chain(self.unsure.values()).chain(self.excess.values());
-        let asked = |refused: &&Refused| self.resolver.is_asked_for(&refused.id, &refused.labels);
-        let refused = self.refused.values().filter(asked).flat_map(|refused| &refused.problems);
-        found.extend(self.problems.iter().chain(splits).chain(shadowed).chain(refused).cloned());
+        let asked =
+            |rejected: &&Rejected| self.resolver.is_asked_for(&rejected.id, &rejected.labels);
+        let rejected = self.rejected.values().filter(asked).flat_map(|rejected| &rejected.problems);
+        found.extend(self.problems.iter().chain(splits).chain(shadowed).chain(rejected).cloned());
         found.sort();
         found
     }
@@ -317,8 +321,8 @@ impl Base {
     /// What is wrong with objects of a cluster that nobody asked weir to go by.
     fn unasked(&self) -> impl Iterator<Item = &Problem> {
         let unasked =
-            |refused: &&Refused| !self.resolver.is_asked_for(&refused.id, &refused.labels);
-        self.refused.values().filter(unasked).flat_map(|refused| &refused.problems)
+            |rejected: &&Rejected| !self.resolver.is_asked_for(&rejected.id, &rejected.labels);
+        self.rejected.values().filter(unasked).flat_map(|rejected| &rejected.problems)
     }
 
     /// Whether all that the node's operator defines is in force.
@@ -328,8 +332,8 @@ impl Base {
 }
 
 /// A split that runs with the weights that its definition had.
-fn as_defined(split: Arc<Split>, kept: &Kept) -> Arc<Split> {
-    let Some(overridden) = kept.override_of(split.name().as_str()) else { return split };
+fn as_defined(split: Arc<Split>, persisted: &PersistedState) -> Arc<Split> {
+    let Some(overridden) = persisted.override_of(split.name().as_str()) else { return split };
     match split.with_weights(&overridden.defined.clone().into()) {
         Ok(defined) if overridden.weights == Weights::of(&split) => Arc::new(defined),
         _ => split,

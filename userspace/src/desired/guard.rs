@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Change, Refusal};
+use super::{Change, Rejection};
 use crate::model::{Name, Split};
 
 /// What whoever asks for a change believes to be so; nothing by default.
@@ -15,15 +15,15 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Refuses if it is otherwise, and says how it is.
-    pub fn check(&self, split: &Split, last: Option<&Change>) -> Result<(), Refusal> {
+    /// Rejects if it is otherwise, and says how it is.
+    pub fn check(&self, split: &Split, last: Option<&Change>) -> Result<(), Rejection> {
         let weight =
             |name: &Name| split.subsets().iter().find(|s| s.name == *name).map(|s| s.weight);
         if let Some(name) = self.expect.keys().find(|name| weight(name).is_none()) {
             let hint = split.hint(name);
             let message =
                 format!("split \"{}\": there is no subset \"{name}\"{hint}", split.name());
-            return Err(Refusal::Conflict(message));
+            return Err(Rejection::Conflict(message));
         }
         let mut wrong = Vec::new();
         if self.expect.iter().any(|(name, &expected)| weight(name) != Some(expected)) {
@@ -47,7 +47,7 @@ impl Guard {
             format!(" (version {}, {} by {by})", last.version, last.time)
         });
         let (name, wrong) = (split.name(), wrong.join(" and "));
-        Err(Refusal::Conflict(format!("split \"{name}\" has {is}{by}, expected {wrong}")))
+        Err(Rejection::Conflict(format!("split \"{name}\" has {is}{by}, expected {wrong}")))
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::movement::{between_endpoints, between_subsets, redrawn_endpoints};
-use crate::model::{Affinity, Desired, Name, ServiceAddress, Split, Subset, total_weight};
+use crate::model::{Affinity, Name, ServiceAddress, Split, SplitSet, Subset, total_weight};
 
 /// What differs between two desired states.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -71,7 +71,7 @@ pub struct Move {
 
 impl Difference {
     /// What differs between all splits of two states.
-    pub fn between(before: &Desired, after: &Desired) -> Self {
+    pub fn between(before: &SplitSet, after: &SplitSet) -> Self {
         let names = before.splits().chain(after.splits()).map(Split::name);
         let names: BTreeSet<&Name> = names.collect();
         let mut difference = Self::default();
@@ -151,7 +151,7 @@ fn subset(
     let moved = if redrawn {
         redrawn_endpoints(&old, &new)
     } else {
-        // More endpoints than a table can hold are refused elsewhere.
+        // More endpoints than a table can hold are rejected elsewhere.
         between_endpoints(&old, &new).unwrap_or(1.0)
     };
     let name = before.or(after).map(|subset| subset.name.clone());
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::source::resolve;
 
-    fn desired(splits: &[&str]) -> Desired {
+    fn desired(splits: &[&str]) -> SplitSet {
         let text: Vec<String> = splits
             .iter()
             .map(|split| {
@@ -205,7 +205,7 @@ mod tests {
         resolve(&[("f", text.join("---\n"))]).unwrap()
     }
 
-    fn split(rest: &str) -> Desired {
+    fn split(rest: &str) -> SplitSet {
         desired(&[&format!("a address: 10.0.0.1, port: 80, {rest}")])
     }
 

@@ -18,8 +18,8 @@ use crate::source::Files;
 /// An agent without kernel and disk: steps happen at once.
 #[derive(Debug, Clone, Default)]
 struct World {
-    kept: Kept,
-    truth: Truth,
+    persisted: PersistedState,
+    desired_state: DesiredState,
     clock: u64,
 }
 
@@ -37,12 +37,12 @@ impl World {
         (SystemTime::UNIX_EPOCH + Duration::from_secs(self.clock)).into()
     }
 
-    fn accept(&mut self, step: Result<Step, Refusal>) -> Result<Step, String> {
-        let step = step.map_err(|refusal| refusal.to_string())?;
+    fn accept(&mut self, step: Result<Step, Rejection>) -> Result<Step, String> {
+        let step = step.map_err(|rejection| rejection.to_string())?;
         if !step.transaction.ops.is_empty() {
-            self.kept.accept(step.transaction.clone());
+            self.persisted.accept(step.transaction.clone());
         }
-        self.truth.accept(step.clone());
+        self.desired_state.accept(step.clone());
         Ok(step)
     }
 
@@ -60,25 +60,25 @@ impl World {
 
     fn load_files(&mut self, files: &Files) -> Step {
         let now = self.now();
-        let step = self.truth.load_files(&self.kept, files, now);
-        self.accept(Ok(step)).expect("files are never refused")
+        let step = self.desired_state.load_files(&self.persisted, files, now);
+        self.accept(Ok(step)).expect("files are never rejected")
     }
 
     /// What is wrong with documents.
     fn complaints(&self) -> Vec<String> {
-        self.truth.problems().iter().map(ToString::to_string).collect()
+        self.desired_state.problems().iter().map(ToString::to_string).collect()
     }
 
     fn apply(&mut self, documents: &[String]) -> Result<Step, String> {
         let now = self.now();
-        let step = self.truth.apply(&self.kept, declared("x.yaml", documents)?, now);
+        let step = self.desired_state.apply(&self.persisted, declared("x.yaml", documents)?, now);
         self.accept(step)
     }
 
     fn delete(&mut self, names: &[&str]) -> Result<Step, String> {
         let now = self.now();
         let keys: Vec<Key> = names.iter().map(|name| key(name)).collect();
-        let step = self.truth.delete(&self.kept, &keys, now);
+        let step = self.desired_state.delete(&self.persisted, &keys, now);
         self.accept(step)
     }
 
@@ -93,19 +93,19 @@ impl World {
         guard: &Guard,
     ) -> Result<Step, String> {
         let now = self.now();
-        let step = self.truth.set_weights(&self.kept, name, &map(pairs), guard, now);
+        let step = self.desired_state.set_weights(&self.persisted, name, &map(pairs), guard, now);
         self.accept(step)
     }
 
     fn reset(&mut self, name: &str) -> Result<Step, String> {
         let now = self.now();
-        let step = self.truth.reset(&self.kept, name, &Guard::default(), now);
+        let step = self.desired_state.reset(&self.persisted, name, &Guard::default(), now);
         self.accept(step)
     }
 
     fn rollback(&mut self, name: &str, to: Option<u64>) -> Result<Step, String> {
         let now = self.now();
-        let step = self.truth.rollback(&self.kept, name, to, &Guard::default(), now);
+        let step = self.desired_state.rollback(&self.persisted, name, to, &Guard::default(), now);
         self.accept(step)
     }
 
@@ -117,24 +117,27 @@ impl World {
 
     fn start_again(&mut self) {
         let running: Vec<_> =
-            self.truth.desired().splits().map(|split| Arc::new(split.clone())).collect();
-        self.truth = Truth::start(&self.kept, running);
+            self.desired_state.split_set().splits().map(|split| Arc::new(split.clone())).collect();
+        self.desired_state = DesiredState::start(&self.persisted, running);
     }
 
     /// The machine starts anew: nothing runs.
     fn reboot(&mut self, files: &[String]) -> Step {
-        self.truth = Truth::start(&self.kept, []);
+        self.desired_state = DesiredState::start(&self.persisted, []);
         self.files(files)
     }
 
     /// The weights in force.
     fn now_has(&self, name: &str) -> String {
-        self.truth.desired().get(name).map_or("none".into(), |split| Weights::of(split).to_string())
+        self.desired_state
+            .split_set()
+            .get(name)
+            .map_or("none".into(), |split| Weights::of(split).to_string())
     }
 
     fn history(&self, name: &str) -> Vec<String> {
         let line = |c: &Change| format!("{} {}: {} to {}", c.version, c.cause, c.from, c.to);
-        self.kept.changes(name).map(line).collect()
+        self.persisted.changes(name).map(line).collect()
     }
 }
 
@@ -153,7 +156,7 @@ fn key(name: &str) -> Key {
 
 fn declared(file: &str, documents: &[String]) -> Result<Declarations, String> {
     declarations(&[(file, documents.join("---\n"))])
-        .map_err(|problems| Refusal::Problems(problems).to_string())
+        .map_err(|problems| Rejection::Problems(problems).to_string())
 }
 
 /// A document of five lines: its service address and endpoints end in these.
@@ -185,12 +188,12 @@ fn an_override_lasts_until_the_definitions_weights_change() {
         define(&mut world, split("a", 90, 10));
         world.weights("a", &[("v1", 50)]).unwrap();
         assert_eq!(world.now_has("a"), "v1=50 v2=10");
-        let since = world.kept.override_of("a").unwrap().since;
+        let since = world.persisted.override_of("a").unwrap().since;
         // Other endpoints, the same weights.
         let step = define(&mut world, document("a", b'a', &[("v1", 90), ("v2", 10)], 9));
         assert_eq!((step.changes.len(), step.events), (1, vec![]));
         assert_eq!(world.now_has("a"), "v1=50 v2=10");
-        assert_eq!(world.kept.override_of("a").unwrap().since, since);
+        assert_eq!(world.persisted.override_of("a").unwrap().since, since);
         // Newer weights.
         let step = define(&mut world, split("a", 80, 20));
         assert_eq!(world.now_has("a"), "v1=80 v2=20");
@@ -198,8 +201,8 @@ fn an_override_lasts_until_the_definitions_weights_change() {
         let expected = "split a: the override v1=50 v2=10 is over, \
                         as the weights in its definition changed to v1=80 v2=20";
         assert_eq!(said, [expected]);
-        assert!(world.kept.override_of("a").is_none());
-        let last = world.kept.changes("a").next_back().unwrap();
+        assert!(world.persisted.override_of("a").is_none());
+        let last = world.persisted.changes("a").next_back().unwrap();
         assert_eq!(last.ended.as_ref().unwrap().to_string(), "v1=50 v2=10");
     }
 }
@@ -212,10 +215,10 @@ fn an_override_survives_restarts_but_not_weights_that_changed_meanwhile() {
     for name in ["a", "b", "c"] {
         world.weights(name, &[("v2", 7)]).unwrap();
     }
-    let before = world.kept.clone();
+    let before = world.persisted.clone();
     let step = world.restart(&files);
     assert_eq!((step.transaction.ops.len(), step.events.len()), (0, 0), "{step:?}");
-    assert_eq!(world.kept, before);
+    assert_eq!(world.persisted, before);
     for (name, weights) in [("a", "v1=90 v2=7"), ("b", "v1=1 v2=7"), ("c", "v1=3 v2=7")] {
         assert_eq!(world.now_has(name), weights);
     }
@@ -247,11 +250,11 @@ fn what_vanished_while_no_agent_ran_is_over() {
 #[test]
 fn a_document_in_two_sources_is_an_error_that_names_both() {
     let mut world = World::with(&[split("z", 1, 1), split("a", 1, 2)]);
-    let before = world.truth.desired().clone();
+    let before = world.desired_state.split_set().clone();
     let error = world.apply(&[split("b", 1, 1), split("a", 1, 2)]).unwrap_err();
     let expected = "x.yaml:9: metadata.name: split \"a\" is already defined at /etc/f:9";
     assert_eq!(error, expected);
-    assert_eq!(*world.truth.desired(), before, "b was not applied either");
+    assert_eq!(*world.desired_state.split_set(), before, "b was not applied either");
 
     world.apply(&[split("b", 1, 1)]).unwrap();
     world.files(&[split("a", 5, 5), split("b", 7, 7)]);
@@ -292,7 +295,7 @@ fn addresses_may_change_hands_in_one_call() {
     world.apply(&[of("a", 1), of("b", 2)]).unwrap();
     let step = world.apply(&[of("a", 2), of("b", 1)]).unwrap();
     assert_eq!(step.changes.len(), 2);
-    let desired = world.truth.desired();
+    let desired = world.desired_state.split_set();
     for (name, address) in [("a", "10.0.0.2:80/TCP"), ("b", "10.0.0.1:80/TCP")] {
         let split = desired.get(name).unwrap();
         assert_eq!(split.address().to_string(), address);
@@ -306,17 +309,21 @@ fn addresses_may_change_hands_in_one_call() {
 fn an_object_that_is_no_longer_understood_is_kept_aside() {
     let mut world = World::with(&[]);
     world.apply(&[split("a", 1, 2), split("b", 1, 1)]).unwrap();
-    let mut object = world.kept.object(&key("a")).unwrap().clone();
+    let mut object = world.persisted.object(&key("a")).unwrap().clone();
     object.document = object.document.replace("weir.dev/v1alpha1", "weir.dev/v0");
-    world.kept.accept(Transaction { version: 9, ops: vec![Op::Put(object)] });
+    world.persisted.accept(Transaction { version: 9, ops: vec![Op::Put(object)] });
     world.restart(&[]);
-    let said: Vec<String> = world.truth.set_aside().map(|(_, why)| why.to_string()).collect();
+    let said: Vec<String> =
+        world.desired_state.rejected().map(|(_, why)| why.to_string()).collect();
     let expected = "applied TrafficSplit/a: apiVersion: unknown apiVersion \"weir.dev/v0\", \
                     expected \"weir.dev/v1alpha1\"";
     assert_eq!(said, [expected]);
     assert_eq!(world.now_has("b"), "v1=1 v2=1");
     world.apply(&[split("a", 1, 2)]).expect("a good one replaces it");
-    assert_eq!((world.truth.set_aside().count(), world.now_has("a")), (0, "v1=1 v2=2".into()));
+    assert_eq!(
+        (world.desired_state.rejected().count(), world.now_has("a")),
+        (0, "v1=1 v2=2".into())
+    );
 }
 
 #[test]
@@ -338,7 +345,7 @@ fn applying_says_what_became_of_each_object() {
     assert_eq!((difference.added, difference.unchanged), (vec![name("c")], 1));
     assert_eq!(difference.changed.len(), 1);
     assert!((difference.changed[0].moved - (2.0 / 3.0 - 0.5)).abs() < 1e-12);
-    let versions: Vec<u64> = world.kept.objects().map(|object| object.version).collect();
+    let versions: Vec<u64> = world.persisted.objects().map(|object| object.version).collect();
     assert_eq!(versions, [2, 1, 2]);
     let step = world.apply(&[split("c", 1, 1)]).unwrap();
     assert!(step.transaction.ops.is_empty() && step.changes.is_empty(), "{step:?}");
@@ -360,7 +367,7 @@ fn deleting_is_all_or_nothing() {
     assert_eq!(step.difference().removed, [name("a"), name("b")]);
     assert_eq!(step.difference().unchanged, 1);
     assert_eq!(world.now_has("a"), "none");
-    assert_eq!(world.kept.overrides().len(), 0);
+    assert_eq!(world.persisted.overrides().len(), 0);
     assert_eq!(world.history("a").last().unwrap(), "4 delete: v1=4 v2=2 to -");
 }
 
@@ -387,7 +394,7 @@ fn weights_are_set_only_if_they_are_as_expected() {
 }
 
 #[test]
-fn weights_that_make_no_sense_are_refused() {
+fn weights_that_make_no_sense_are_rejected() {
     let mut world = World::with(&[split("a", 90, 10)]);
     for (name, weights, says) in [
         ("b", &[("v1", 1)][..], "there is no split \"b\"; there is a"),
@@ -411,7 +418,7 @@ fn a_reset_gives_the_definition_its_say_again() {
     // Weights that are the defined ones override nothing.
     world.weights("a", &[("v1", 1)]).unwrap();
     world.weights("a", &[("v1", 90)]).unwrap();
-    assert_eq!(world.kept.overrides().len(), 0);
+    assert_eq!(world.persisted.overrides().len(), 0);
 }
 
 #[test]
@@ -427,7 +434,7 @@ fn a_rollback_goes_back_to_any_change() {
     assert_eq!(world.now_has("a"), "v1=70 v2=10", "a second one goes back to before the first");
     world.rollback("a", Some(1)).unwrap();
     assert_eq!(world.now_has("a"), "v1=90 v2=10");
-    assert_eq!(world.kept.overrides().len(), 0, "these are the defined ones");
+    assert_eq!(world.persisted.overrides().len(), 0, "these are the defined ones");
     let error = world.rollback("a", Some(77)).unwrap_err();
     assert_eq!(error, "split \"a\" has no change 77: see `weir history a`");
     world.files(&[document("a", b'a', &[("v1", 1), ("v3", 1)], 1)]);
@@ -487,24 +494,24 @@ proptest! {
             };
             match result {
                 Ok(step) => {
-                    let difference = Difference::between(before.truth.desired(), world.truth.desired());
+                    let difference = Difference::between(before.desired_state.split_set(), world.desired_state.split_set());
                     if !matches!(action, Action::Restart) {
                         prop_assert_eq!(step.difference(), difference);
                     }
                 }
                 Err(_) => {
-                    prop_assert_eq!(before.truth.desired(), world.truth.desired());
-                    prop_assert_eq!(&before.kept, &world.kept);
+                    prop_assert_eq!(before.desired_state.split_set(), world.desired_state.split_set());
+                    prop_assert_eq!(&before.persisted, &world.persisted);
                 }
             }
             let mut again = world.clone();
             again.restart(&files);
-            prop_assert_eq!(again.truth.desired(), world.truth.desired(), "after {:?}", action);
-            prop_assert_eq!(&again.kept, &world.kept, "after {:?}", action);
+            prop_assert_eq!(again.desired_state.split_set(), world.desired_state.split_set(), "after {:?}", action);
+            prop_assert_eq!(&again.persisted, &world.persisted, "after {:?}", action);
             for n in 0..5 {
-                let last = world.kept.changes(&letter(n)).next_back();
+                let last = world.persisted.changes(&letter(n)).next_back();
                 let last = last.map(|change| change.to.clone()).unwrap_or_default();
-                let now = world.truth.desired().get(&letter(n)).map(Weights::of);
+                let now = world.desired_state.split_set().get(&letter(n)).map(Weights::of);
                 prop_assert_eq!(last, now.unwrap_or_default());
             }
         }

@@ -1,9 +1,9 @@
 //! Documents of Istio, the Gateway API and Kubernetes, from files and applied.
 
 use super::{World, name, split};
+use crate::desired::{Cause, Fate};
 use crate::model::Key;
 use crate::resource::Kind;
-use crate::truth::{Cause, Fate};
 
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: reviews}\n\
     spec: {clusterIP: 10.96.0.1, ports: [{name: main, port: 80}]}\n";
@@ -58,12 +58,12 @@ fn key(kind: &str) -> Key {
 impl World {
     fn delete_keys(&mut self, keys: &[Key]) -> Result<(), String> {
         let now = self.now();
-        let step = self.truth.delete(&self.kept, keys, now);
+        let step = self.desired_state.delete(&self.persisted, keys, now);
         self.accept(step).map(|_| ())
     }
 
     fn source(&self) -> String {
-        self.truth.source(NAME).expect("a split").to_string()
+        self.desired_state.source(NAME).expect("a split").to_string()
     }
 }
 
@@ -86,7 +86,7 @@ fn documents_of_files_and_of_the_api_refer_to_each_other() {
         );
         let again = world.clone();
         world.restart(&files);
-        assert_eq!(world.truth.desired(), again.truth.desired());
+        assert_eq!(world.desired_state.split_set(), again.desired_state.split_set());
         assert_eq!((world.complaints(), world.source()), (vec![], source));
         world.delete_keys(&[key("VirtualService")]).unwrap();
         assert_eq!(world.now_has(NAME), "reviews=1", "plain again");
@@ -106,10 +106,10 @@ fn documents_of_files_and_of_the_api_refer_to_each_other() {
 }
 
 #[test]
-fn what_does_not_resolve_is_refused_with_all_of_its_call() {
+fn what_does_not_resolve_is_rejected_with_all_of_its_call() {
     let mut world = world();
     world.apply(&[rule(&["v1"]), routes("tcp", &[("v1", 1)])]).unwrap();
-    let before = (world.truth.desired().clone(), world.kept.clone());
+    let before = (world.desired_state.split_set().clone(), world.persisted.clone());
     let needs = "VirtualService default/reviews needs subset \"v9\" of host reviews.default.svc.cluster.local";
     for (documents, expected) in [
         (
@@ -150,19 +150,19 @@ fn what_does_not_resolve_is_refused_with_all_of_its_call() {
         ),
     ] {
         assert_eq!(world.apply(&documents).unwrap_err(), expected);
-        assert_eq!((world.truth.desired(), &world.kept), (&before.0, &before.1), "{expected}");
+        assert_eq!((world.desired_state.split_set(), &world.persisted), (&before.0, &before.1), "{expected}");
         assert_eq!(world.complaints(), [] as [&str; 0]);
     }
 }
 
 #[test]
-fn what_was_wrong_before_is_no_reason_to_refuse_something_else() {
+fn what_was_wrong_before_is_no_reason_to_reject_something_else() {
     let mut world = world();
     let files = [services(), vec![rule(&["v1"]), routes("tcp", &[("v9", 1)])]].concat();
     world.files(&files);
     assert_eq!(world.complaints().len(), 1);
     assert_eq!(world.now_has(NAME), "reviews=1", "it goes on");
-    assert!(world.truth.is_held(NAME));
+    assert!(world.desired_state.is_held(NAME));
     world.apply(&[split("a", 1, 1)]).unwrap();
     // Of another host with the same documents.
     let other = SERVICE.replace("reviews", "other").replace("10.96.0.1", "10.96.0.2");
@@ -185,8 +185,8 @@ fn a_split_whose_documents_no_longer_fit_goes_on_as_it_was() {
             world.files(&services())
         };
         assert_eq!(world.now_has(NAME), "v1=8 v2=5", "{restart}");
-        assert!(world.truth.is_held(NAME));
-        let problems = world.truth.problems_of(&name(NAME));
+        assert!(world.desired_state.is_held(NAME));
+        let problems = world.desired_state.problems_of(&name(NAME));
         let expected = "applied VirtualService/default/reviews: \
             spec.tcp[0].route[0].destination.subset: VirtualService default/reviews needs subset \
             \"v1\" of host reviews.default.svc.cluster.local, which has no DestinationRule";
@@ -195,7 +195,7 @@ fn a_split_whose_documents_no_longer_fit_goes_on_as_it_was() {
     // Its endpoints can still be looked after: once it fits again.
     world.files(&[services(), vec![rule(&["v1", "v2"])]].concat());
     assert_eq!((world.complaints(), world.now_has(NAME)), (vec![], "v1=8 v2=5".into()));
-    assert!(!world.truth.is_held(NAME));
+    assert!(!world.desired_state.is_held(NAME));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn an_agent_that_starts_beside_a_mistake_balances_nothing_that_was_routed() {
                 world.files(&[all(bad.clone()), vec![split("a", 5, 5)]].concat());
             }
             assert_eq!(world.now_has(NAME), "v1=1 v2=0", "{again}");
-            assert!(world.truth.is_held(NAME));
+            assert!(world.desired_state.is_held(NAME));
             let said = world.complaints().join("\n");
             let expected = "spec.clusterIP: split \"reviews.default\" goes on as it was when the \
                 agent started, since what cannot be read may be part of it";
@@ -243,7 +243,7 @@ fn the_last_good_version_of_a_wrong_document_follows_everything_else() {
     world.files(&files);
     assert_eq!(world.complaints().len(), 1, "{:?}", world.complaints());
     assert_eq!(world.now_has(NAME), "v1=1 v2=1");
-    let split = world.truth.desired().get(NAME).unwrap();
+    let split = world.desired_state.split_set().get(NAME).unwrap();
     let endpoints: Vec<String> =
         split.subsets()[0].endpoints.iter().map(ToString::to_string).collect();
     assert_eq!(endpoints, ["10.0.0.9:80"]);
@@ -288,11 +288,12 @@ fn applying_says_what_is_noted() {
     );
     let fates: Vec<Fate> = step.objects.iter().map(|(_, fate)| *fate).collect();
     assert_eq!(fates, [Fate::Created, Fate::Created]);
-    let kept: Vec<String> = world.kept.objects().map(|object| object.key.to_string()).collect();
-    assert_eq!(kept, ["DestinationRule/default/reviews", "VirtualService/default/reviews"]);
-    let last = world.kept.changes(NAME).next_back().unwrap();
+    let persisted: Vec<String> =
+        world.persisted.objects().map(|object| object.key.to_string()).collect();
+    assert_eq!(persisted, ["DestinationRule/default/reviews", "VirtualService/default/reviews"]);
+    let last = world.persisted.changes(NAME).next_back().unwrap();
     assert_eq!(last.cause, Cause::Apply);
-    let notes = world.truth.resolver().notes_of(&name(NAME));
+    let notes = world.desired_state.resolver().notes_of(&name(NAME));
     assert!(
         notes.iter().all(|note| note.file.starts_with("applied ") && note.line.is_none()),
         "{notes:?}"
@@ -309,7 +310,7 @@ fn only_what_depends_on_an_applied_document_is_resolved_again() {
     world.apply(&[rule(&["v1", "v2"]), other(&rule(&["v1"])), split("s", 1, 1)]).unwrap();
     world.apply(&[routes("tcp", &[("v1", 1)])]).unwrap();
     let touched: Vec<String> =
-        world.truth.resolver().touched().iter().map(ToString::to_string).collect();
+        world.desired_state.resolver().touched().iter().map(ToString::to_string).collect();
     assert_eq!(touched, [NAME]);
 }
 
@@ -319,16 +320,16 @@ fn every_kind_can_be_applied_and_is_found_again() {
     for (kind, text) in crate::resource::GOOD {
         world.apply(&[text.to_string()]).unwrap_or_else(|error| panic!("{kind}: {error}"));
     }
-    let count = world.kept.objects().len();
+    let count = world.persisted.objects().len();
     assert_eq!(count, crate::resource::GOOD.len());
     let before = world.clone();
     world.restart(&[]);
-    assert_eq!(world.truth.set_aside().len(), 0);
-    assert_eq!(world.truth.desired(), before.truth.desired());
-    let gateways = world.truth.resolver().documents().map(|document| document.id().kind);
+    assert_eq!(world.desired_state.rejected().len(), 0);
+    assert_eq!(world.desired_state.split_set(), before.desired_state.split_set());
+    let gateways = world.desired_state.resolver().documents().map(|document| document.id().kind);
     let gateways = gateways.filter(|kind| matches!(kind, Kind::Gateway | Kind::IstioGateway));
     assert_eq!(gateways.count(), 2, "both kinds of Gateway");
-    let keys: Vec<Key> = world.kept.objects().map(|object| object.key.clone()).collect();
+    let keys: Vec<Key> = world.persisted.objects().map(|object| object.key.clone()).collect();
     world.delete_keys(&keys).unwrap();
-    assert_eq!(world.truth.desired().splits().len(), 0);
+    assert_eq!(world.desired_state.split_set().splits().len(), 0);
 }

@@ -4,23 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Truth;
+use super::DesiredState;
 use super::sources::Base;
 use crate::model::{Name, ServiceAddress, Split};
 use crate::source::Problem;
 
 /// Definitions that change.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
+pub(super) struct Reconciled {
     /// Splits to be defined otherwise, or no more.
     pub definitions: BTreeMap<Name, Option<Arc<Split>>>,
     /// Those that have to wait, since their address is still another's.
     pub waiting: BTreeMap<Name, Problem>,
 }
 
-impl Truth {
+impl DesiredState {
     /// What these splits, and those that wait, are to be defined as.
-    pub(super) fn settle(&self, base: &Base, mut names: BTreeSet<Name>) -> Settled {
+    pub(super) fn reconcile(&self, base: &Base, mut names: BTreeSet<Name>) -> Reconciled {
         names.extend(self.base.waiting.keys().cloned());
         let mut new = BTreeMap::new();
         // What goes on as it was when the agent started.
@@ -59,7 +59,7 @@ impl Truth {
             waiting.insert(name, problem.unwrap_or_else(|| Problem::of_file("", message)));
         }
         new.extend(held.into_iter().map(|(name, split)| (name, Some(split))));
-        Settled { definitions: new, waiting }
+        Reconciled { definitions: new, waiting }
     }
 
     /// A new definition with an address that another split goes on to have.

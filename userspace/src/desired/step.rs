@@ -63,8 +63,8 @@ impl fmt::Display for Event {
     }
 }
 
-/// A change that was found good and has not happened yet: [`super::Truth`]
-/// makes it, and takes it back with [`super::Truth::accept`] when the kernel
+/// A change that was found good and has not happened yet: [`super::DesiredState`]
+/// makes it, and takes it back with [`super::DesiredState::accept`] when the kernel
 /// and the state directory have it.
 #[derive(Debug, Clone)]
 pub struct Step {

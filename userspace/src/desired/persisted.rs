@@ -122,7 +122,7 @@ pub struct Transaction {
 
 /// All that outlives the agent. A copy costs nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct PersistedState {
     version: u64,
     objects: OrdMap<Key, Object>,
     overrides: OrdMap<Name, Override>,
@@ -131,7 +131,7 @@ pub struct Kept {
     gone: BTreeSet<(u64, Name)>,
 }
 
-impl Kept {
+impl PersistedState {
     /// That of the last transaction; 0 if there was none.
     pub fn version(&self) -> u64 {
         self.version
@@ -256,38 +256,38 @@ mod tests {
 
     #[test]
     fn the_last_changes_of_a_split_are_kept() {
-        let mut kept = Kept::default();
+        let mut persisted = PersistedState::default();
         for version in 1..=250 {
-            kept.accept(changed(version, "a", &[("v1", 1)], &[("v1", 2)]));
+            persisted.accept(changed(version, "a", &[("v1", 1)], &[("v1", 2)]));
         }
-        let versions: Vec<u64> = kept.changes("a").map(|change| change.version).collect();
+        let versions: Vec<u64> = persisted.changes("a").map(|change| change.version).collect();
         assert_eq!(versions, (151..=250).collect::<Vec<_>>());
-        assert_eq!(kept.version(), 250);
+        assert_eq!(persisted.version(), 250);
     }
 
     #[test]
     fn changes_of_splits_that_are_gone_are_bounded() {
-        let mut kept = Kept::default();
+        let mut persisted = PersistedState::default();
         for n in 0..1000 {
             let name = format!("s{n}");
-            kept.accept(changed(2 * n + 1, &name, &[], &[("v1", 1)]));
-            kept.accept(changed(2 * n + 2, &name, &[("v1", 1)], &[]));
+            persisted.accept(changed(2 * n + 1, &name, &[], &[("v1", 1)]));
+            persisted.accept(changed(2 * n + 2, &name, &[("v1", 1)], &[]));
         }
         // One comes back in time.
-        kept.accept(changed(3000, "s900", &[], &[("v1", 1)]));
+        persisted.accept(changed(3000, "s900", &[], &[("v1", 1)]));
         for n in 0..1000 {
-            kept.accept(changed(4000 + n, &format!("t{n}"), &[("v1", 1)], &[]));
+            persisted.accept(changed(4000 + n, &format!("t{n}"), &[("v1", 1)], &[]));
         }
-        assert_eq!(kept.changes("s900").count(), 3);
-        assert_eq!(kept.changes("s999").count(), 0);
-        assert_eq!(kept.changes("t0").count(), 0);
-        assert_eq!(kept.changes("t999").count(), 1);
-        assert_eq!(kept.changes.len(), MAX_GONE + 1);
+        assert_eq!(persisted.changes("s900").count(), 3);
+        assert_eq!(persisted.changes("s999").count(), 0);
+        assert_eq!(persisted.changes("t0").count(), 0);
+        assert_eq!(persisted.changes("t999").count(), 1);
+        assert_eq!(persisted.changes.len(), MAX_GONE + 1);
     }
 
     #[test]
     fn transactions_make_the_same_again() {
-        let mut kept = Kept::default();
+        let mut persisted = PersistedState::default();
         let document = r#"{"a":[1,"x\n"],"b":null}"#.to_owned();
         let key = Key { kind: "K".into(), namespace: "n".into(), name: "x".into() };
         let object = Object { key, version: 7, document };
@@ -298,14 +298,14 @@ mod tests {
         let mut ended = change(7, &[("v1", 1)], &[]);
         ended.ended = Some(weights(&[("v1", 9)]));
         let ops = vec![Op::Put(object), Op::Override(name.clone(), over), Op::Changed(name, ended)];
-        kept.accept(Transaction { version: 7, ops });
-        kept.accept(changed(8, "b", &[], &[("v1", 1)]));
-        let mut again = Kept::default();
-        for transaction in kept.transactions() {
+        persisted.accept(Transaction { version: 7, ops });
+        persisted.accept(changed(8, "b", &[], &[("v1", 1)]));
+        let mut again = PersistedState::default();
+        for transaction in persisted.transactions() {
             let json = serde_json::to_string(&transaction).unwrap();
             assert!(!json.contains('\n'), "a record is a line: {json}");
             again.accept(serde_json::from_str(&json).unwrap());
         }
-        assert_eq!(again, kept);
+        assert_eq!(again, persisted);
     }
 }

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::settle::Settled;
-use super::sources::{Base, Intent, Truth};
-use super::{Cause, Kept, Step, Time};
+use super::reconcile::Reconciled;
+use super::sources::{Base, DesiredState, Intent};
+use super::{Cause, PersistedState, Step, Time};
 use crate::model::Name;
 use crate::resource::{self, Document, Id, Origin};
 use crate::source::{IN_CLUSTER, Problem};
@@ -19,7 +19,7 @@ pub struct Batch {
     /// Documents that are there now, each in place of the one of its id.
     pub put: Vec<Arc<Document>>,
     /// Documents that are there and wrong: the last good ones stay in force.
-    pub refused: Vec<Refused>,
+    pub rejected: Vec<Rejected>,
     /// Documents that are not there any more.
     pub deleted: Vec<Id>,
     /// Whether this is all that there is: what is not named is not there any more.
@@ -28,7 +28,7 @@ pub struct Batch {
 
 /// A document that is there and wrong.
 #[derive(Debug, Clone)]
-pub struct Refused {
+pub struct Rejected {
     /// What it is.
     pub id: Id,
     /// Its labels.
@@ -49,27 +49,27 @@ impl Batch {
     /// The same, and then what came later.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
-        let Self { mut put, mut refused, mut deleted, complete } = self;
+        let Self { mut put, mut rejected, mut deleted, complete } = self;
         let replaced: BTreeSet<Id> =
             later.put.iter().map(|document| document.id().clone()).collect();
         let gone: BTreeSet<&Id> = later.deleted.iter().collect();
-        let wrong: BTreeSet<&Id> = later.refused.iter().map(|refused| &refused.id).collect();
+        let wrong: BTreeSet<&Id> = later.rejected.iter().map(|rejected| &rejected.id).collect();
         // The last good one of a document that is wrong now is still to be heard of.
         let stays = |id: &Id| !gone.contains(id) && (!later.complete || wrong.contains(id));
         put.retain(|document| !replaced.contains(document.id()) && stays(document.id()));
-        refused.retain(|one| {
+        rejected.retain(|one| {
             !replaced.contains(&one.id) && !wrong.contains(&one.id) && stays(&one.id)
         });
         deleted.retain(|id| !replaced.contains(id) && !later.complete);
         put.extend(later.put);
-        refused.extend(later.refused);
+        rejected.extend(later.rejected);
         deleted.extend(later.deleted);
-        Self { put, refused, deleted, complete: complete || later.complete }
+        Self { put, rejected, deleted, complete: complete || later.complete }
     }
 }
 
-impl Truth {
-    /// A cluster says this. What is wrong has no effect, and is among [`Truth::problems`].
+impl DesiredState {
+    /// A cluster says this. What is wrong has no effect, and is among [`DesiredState::problems`].
     ///
     /// Until the first complete batch, nothing that ran when the agent started is withdrawn.
     pub fn observe(&self, batch: Batch) -> Observed {
@@ -90,7 +90,7 @@ impl Truth {
     /// stay as they were, and why.
     pub fn step_of(
         &self,
-        kept: &Kept,
+        persisted: &PersistedState,
         observed: &Observed,
         excess: BTreeMap<Name, String>,
         now: Time,
@@ -102,14 +102,14 @@ impl Truth {
             let problem = problem.unwrap_or_else(|| Problem::of_file(IN_CLUSTER, message));
             base.excess.insert(name, problem);
         }
-        self.conclude(kept, Intent::new(Cause::Cluster, now), base, (names, is_first))
+        self.conclude(persisted, Intent::new(Cause::Cluster, now), base, (names, is_first))
     }
 
     /// What follows from documents of an origin, which were resolved to these names.
     /// `is_first`: it has said for the first time what it has.
     pub(super) fn conclude(
         &self,
-        kept: &Kept,
+        persisted: &PersistedState,
         mut intent: Intent,
         mut base: Base,
         (mut names, is_first): (BTreeSet<Name>, bool),
@@ -117,44 +117,44 @@ impl Truth {
         if is_first {
             names.extend(base.resolver.names().cloned());
         }
-        let Settled { mut definitions, waiting } = self.settle(&base, names);
+        let Reconciled { mut definitions, waiting } = self.reconcile(&base, names);
         base.waiting = waiting;
         if base.awaited.is_empty() && base.is_faultless() {
             base.was_faultless = true;
-            self.retire(kept, &base, &mut definitions);
+            self.retire(persisted, &base, &mut definitions);
         } else {
             self.keep_adopted(&mut definitions);
         }
         intent.definitions = definitions;
         intent.base = Some(base);
-        Step { completes: is_first, ..self.step(kept, intent) }
+        Step { completes: is_first, ..self.step(persisted, intent) }
     }
 }
 
 impl Base {
     /// Takes over what an origin says.
     pub(super) fn take(&mut self, origin: Origin, batch: Batch) {
-        let Batch { put, refused, mut deleted, complete } = batch;
+        let Batch { put, rejected, mut deleted, complete } = batch;
         if complete {
             let named: BTreeSet<&Id> = put
                 .iter()
                 .map(|document| document.id())
-                .chain(refused.iter().map(|r| &r.id))
+                .chain(rejected.iter().map(|r| &r.id))
                 .collect();
             let gone: Vec<Id> =
                 self.ids_of(origin).filter(|id| !named.contains(id)).cloned().collect();
             deleted.extend(gone);
-            self.refused.retain(|(_, of), _| *of != origin);
+            self.rejected.retain(|(_, of), _| *of != origin);
         }
         for id in deleted {
             self.withdraw(origin, &id);
         }
         for document in put {
-            self.refused.remove(&(document.id().clone(), origin));
+            self.rejected.remove(&(document.id().clone(), origin));
             self.put(origin, document);
         }
-        for refused in refused {
-            self.refused.insert((refused.id.clone(), origin), refused);
+        for rejected in rejected {
+            self.rejected.insert((rejected.id.clone(), origin), rejected);
         }
     }
 
@@ -179,7 +179,7 @@ impl Base {
 
     /// An origin has no document of that id any more.
     pub(super) fn withdraw(&mut self, origin: Origin, id: &Id) {
-        self.refused.remove(&(id.clone(), origin));
+        self.rejected.remove(&(id.clone(), origin));
         let is_in_force = self.resolver.get(id).is_some_and(|current| current.origin() == origin);
         if !is_in_force {
             self.shadowed.remove(&(id.clone(), origin));

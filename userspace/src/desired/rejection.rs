@@ -1,10 +1,10 @@
-//! Why a change of what weir is to do is refused.
+//! Why a change of what weir is to do is rejected.
 
 use crate::source::Problem;
 
-/// Why a change is refused. Nothing of it has happened.
+/// Why a change is rejected. Nothing of it has happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Rejection {
     /// Documents that are wrong, or are at odds with what is said elsewhere; a line each.
     #[error("{}", lines(.0))]
     Problems(Vec<Problem>),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Kept, Op, Override, Time};
+use super::{Op, Override, PersistedState, Time};
 use crate::model::{Name, Split, Weights};
 
 /// What becomes of one split.
@@ -18,14 +18,14 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub fn of(
-        kept: &Kept,
+        persisted: &PersistedState,
         name: &Name,
         definition: Option<&Arc<Split>>,
         wanted: Option<&Option<Weights>>,
     ) -> Self {
         let defined = definition.map(|split| Weights::of(split)).unwrap_or_default();
         let (mut overridden, mut ended) = (None, None);
-        match (wanted, kept.override_of(name.as_str())) {
+        match (wanted, persisted.override_of(name.as_str())) {
             (Some(wanted), _) => overridden.clone_from(wanted),
             (None, Some(old)) if old.defined == defined => overridden = Some(old.weights.clone()),
             (None, Some(old)) => ended = Some(old.weights.clone()),
@@ -37,8 +37,8 @@ impl Outcome {
         Self { split, defined, overridden, ended }
     }
 
-    pub fn override_op(&self, kept: &Kept, name: &Name, since: Time) -> Option<Op> {
-        let old = kept.override_of(name.as_str());
+    pub fn override_op(&self, persisted: &PersistedState, name: &Name, since: Time) -> Option<Op> {
+        let old = persisted.override_of(name.as_str());
         match &self.overridden {
             Some(weights) if old.is_some_and(|old| old.weights == *weights) => None,
             Some(weights) => {
@@ -50,8 +50,8 @@ impl Outcome {
     }
 
     /// The weights before and after, if they differ or there is something to say.
-    pub fn change(&self, kept: &Kept, name: &Name) -> Option<(Weights, Weights)> {
-        let last = kept.changes(name.as_str()).next_back();
+    pub fn change(&self, persisted: &PersistedState, name: &Name) -> Option<(Weights, Weights)> {
+        let last = persisted.changes(name.as_str()).next_back();
         let from = last.map(|change| change.to.clone()).unwrap_or_default();
         let to = self.split.as_deref().map(Weights::of).unwrap_or_default();
         (from != to || self.ended.is_some()).then_some((from, to))
@@ -66,7 +66,7 @@ fn with(split: &Arc<Split>, overridden: Option<&Weights>) -> Arc<Split> {
 }
 
 /// A split as it is in force with its kept override.
-pub(super) fn effective(split: &Arc<Split>, kept: &Kept) -> Arc<Split> {
-    let kept = kept.override_of(split.name().as_str());
-    with(split, kept.filter(|o| o.defined == Weights::of(split)).map(|o| &o.weights))
+pub(super) fn effective(split: &Arc<Split>, persisted: &PersistedState) -> Arc<Split> {
+    let persisted = persisted.override_of(split.name().as_str());
+    with(split, persisted.filter(|o| o.defined == Weights::of(split)).map(|o| &o.weights))
 }

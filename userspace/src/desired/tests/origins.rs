@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{World, document, split};
+use crate::desired::{Batch, Cause, DesiredState, PersistedState, Rejected, Step};
 use crate::model::Weights;
 use crate::resource::{Id, Policy, read_object};
 use crate::source::{Problem, documents};
-use crate::truth::{Batch, Cause, Kept, Refused, Step, Truth};
 
 /// What an API server has, as text. Addresses of 10.0.0.0/8 may be named.
 fn batch(texts: &[String], complete: bool) -> Batch {
@@ -17,9 +17,9 @@ fn batch(texts: &[String], complete: bool) -> Batch {
     for node in documents("f", &text).0 {
         let found = read_object(&serde_json::to_string(&node.value).unwrap());
         batch.put.extend(found.documents);
-        for (id, labels) in found.refused {
+        for (id, labels) in found.rejected {
             let problems = found.problems.clone();
-            batch.refused.push(Refused { id, labels, problems });
+            batch.rejected.push(Rejected { id, labels, problems });
         }
     }
     batch
@@ -35,25 +35,27 @@ fn id(name: &str) -> Id {
 
 impl World {
     fn of_cluster(observes: bool) -> Self {
-        let truth = Truth::start(&Kept::default(), []).awaiting_cluster(policy(), observes);
-        Self { truth, ..Self::default() }
+        let desired_state = DesiredState::start(&PersistedState::default(), [])
+            .awaiting_cluster(policy(), observes);
+        Self { desired_state, ..Self::default() }
     }
 
     fn observe(&mut self, batch: Batch) -> Step {
         let now = self.now();
-        let observed = self.truth.observe(batch);
-        let step = self.truth.step_of(&self.kept, &observed, BTreeMap::new(), now);
-        self.accept(Ok(step)).expect("what a cluster says is never refused")
+        let observed = self.desired_state.observe(batch);
+        let step = self.desired_state.step_of(&self.persisted, &observed, BTreeMap::new(), now);
+        self.accept(Ok(step)).expect("what a cluster says is never rejected")
     }
 
     fn start_again_in_cluster(&mut self) {
         self.start_again();
-        self.truth = std::mem::take(&mut self.truth).awaiting_cluster(policy(), false);
+        self.desired_state =
+            std::mem::take(&mut self.desired_state).awaiting_cluster(policy(), false);
     }
 
     fn running(&self) -> Vec<String> {
         let line = |split: &crate::model::Split| format!("{} {}", split.name(), Weights::of(split));
-        self.truth.desired().splits().map(line).collect()
+        self.desired_state.split_set().splits().map(line).collect()
     }
 }
 
@@ -66,14 +68,14 @@ fn namespaced(text: &str) -> String {
 fn a_cluster_is_followed_beside_files() {
     let mut world = World::of_cluster(false);
     world.files(&[split("a", 1, 1)]);
-    assert!(!world.truth.is_complete());
-    assert!(!world.truth.was_faultless(), "the cluster is not known yet");
+    assert!(!world.desired_state.is_complete());
+    assert!(!world.desired_state.was_faultless(), "the cluster is not known yet");
     world.observe(batch(&[namespaced(&split("b", 9, 1)), namespaced(&split("c", 1, 0))], true));
-    assert!(world.truth.is_complete() && world.truth.was_faultless());
+    assert!(world.desired_state.is_complete() && world.desired_state.was_faultless());
     assert_eq!(world.running(), ["a v1=1 v2=1", "b.shop v1=9 v2=1", "c.shop v1=1 v2=0"]);
     let step = world.observe(batch(&[namespaced(&split("b", 8, 2))], false));
     assert_eq!(step.changes.len(), 1);
-    assert_eq!(world.kept.changes("b.shop").next_back().unwrap().cause, Cause::Cluster);
+    assert_eq!(world.persisted.changes("b.shop").next_back().unwrap().cause, Cause::Cluster);
     world.observe(Batch { deleted: vec![id("c.shop"), id("never.there")], ..Batch::default() });
     assert_eq!(world.running(), ["a v1=1 v2=1", "b.shop v1=8 v2=2"]);
     // What a complete list does not name is gone; files are not its business.
@@ -83,7 +85,7 @@ fn a_cluster_is_followed_beside_files() {
     world.observe(batch(&[namespaced(&split("b", 8, 2))], true));
     world.files(&[]);
     assert_eq!(world.running(), ["b.shop v1=8 v2=2"]);
-    assert_eq!(world.truth.source("b.shop").unwrap().to_string(), "cluster");
+    assert_eq!(world.desired_state.source("b.shop").unwrap().to_string(), "cluster");
 }
 
 #[test]
@@ -97,10 +99,10 @@ fn what_is_in_force_stays_until_its_origin_takes_it_back() {
     let said = world.complaints();
     assert_eq!(said.len(), 1);
     assert!(said[0].starts_with("/etc/f:3: metadata.name: split \"a\" is also in the cluster"));
-    let refused = world.apply(&[of(2)]).unwrap_err();
-    assert!(refused.contains("already defined in the cluster"), "{refused}");
-    let refused = world.delete(&["a"]).unwrap_err();
-    assert!(refused.contains("is defined in the cluster: remove it there"), "{refused}");
+    let rejected = world.apply(&[of(2)]).unwrap_err();
+    assert!(rejected.contains("already defined in the cluster"), "{rejected}");
+    let rejected = world.delete(&["a"]).unwrap_err();
+    assert!(rejected.contains("is defined in the cluster: remove it there"), "{rejected}");
     world.observe(batch(&[], true));
     assert_eq!((world.running(), world.complaints()), (vec!["a v1=1 v2=1".to_owned()], vec![]));
     // Now the file's is, and the cluster's waits.
@@ -110,13 +112,13 @@ fn what_is_in_force_stays_until_its_origin_takes_it_back() {
     assert!(said[0].starts_with(
         "cluster TrafficSplit/a: metadata.name: split \"a\" is also defined on the node"
     ));
-    assert!(world.truth.was_faultless());
+    assert!(world.desired_state.was_faultless());
     world.files(&[]);
     assert_eq!((world.running(), world.complaints()), (vec!["a v1=3 v2=1".to_owned()], vec![]));
 }
 
 #[test]
-fn the_last_good_version_of_a_refused_object_stays() {
+fn the_last_good_version_of_a_rejected_object_stays() {
     let mut world = World::of_cluster(false);
     let good = namespaced(&split("a", 1, 1));
     let bad = namespaced(&split("a", 5, 1)).replace("port: 80", "port: 0");
@@ -126,7 +128,7 @@ fn the_last_good_version_of_a_refused_object_stays() {
     assert_eq!(world.running(), ["a.shop v1=1 v2=1"]);
     assert_eq!(world.complaints().len(), 1, "{:?}", world.complaints());
     assert!(world.complaints()[0].starts_with("cluster TrafficSplit/a.shop: spec.port: 0"));
-    assert!(world.truth.was_faultless(), "an editor's mistake is none of the node's");
+    assert!(world.desired_state.was_faultless(), "an editor's mistake is none of the node's");
     world.observe(batch(&[bad], true));
     assert_eq!(world.running(), ["a.shop v1=1 v2=1"], "a list that names it keeps it, too");
     world.observe(batch(&[good], false));
@@ -163,7 +165,7 @@ fn who_observes_steers_nothing_of_the_cluster() {
     world.observe(batch(&[namespaced(&split("a", 1, 1))], true));
     assert_eq!(world.running(), ["f v1=1 v2=1"]);
     let shown: Vec<String> =
-        world.truth.observed().iter().map(|split| split.name().to_string()).collect();
+        world.desired_state.observed().iter().map(|split| split.name().to_string()).collect();
     assert_eq!(shown, ["a.shop"]);
 }
 
@@ -205,7 +207,7 @@ fn list(state: [u8; 4]) -> Batch {
     batch(&there, true)
 }
 
-/// What is in force and what is said, but for what was kept of refused objects.
+/// What is in force and what is said, but for what was kept of rejected objects.
 fn seen(world: &World) -> (Vec<String>, Vec<String>) {
     (world.running(), world.complaints())
 }
@@ -257,7 +259,7 @@ fn what_nobody_asked_weir_for_is_a_note() {
     assert!(!world.complaints().is_empty(), "without Istio, weir is what it is for");
     world.observe(batch(&[istiod.to_owned(), route.to_owned()], true));
     assert_eq!(world.complaints(), [] as [&str; 0]);
-    let notes: Vec<String> = world.truth.notes().iter().map(Problem::to_string).collect();
+    let notes: Vec<String> = world.desired_state.notes().iter().map(Problem::to_string).collect();
     assert!(notes.iter().any(|note| note.contains("VirtualService/shop/web")), "{notes:?}");
     let labelled = route.replace("name: web}", "name: web, labels: {weir.dev/steer: \"true\"}}");
     world.observe(batch(&[istiod.to_owned(), labelled], true));

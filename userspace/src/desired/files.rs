@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::sources::{Base, Intent, Truth};
-use super::{Batch, Cause, Kept, Step, Time};
+use super::sources::{Base, DesiredState, Intent};
+use super::{Batch, Cause, PersistedState, Step, Time};
 use crate::model::{Name, Split};
 use crate::resource::{self, Document, Documents, Id, Kind, Origin};
 use crate::source::{Files, Problem};
@@ -17,9 +17,9 @@ const BLANK: &str = "no document is in it: write some, or remove the file; until
 const EMPTIED: &str = "no document is in it any more: what was in it stays in force; remove the \
                        file to take that out of force";
 
-impl Truth {
+impl DesiredState {
     /// The files say this now, all of it. What is wrong with them has no
-    /// effect, and is among [`Truth::problems`] when the step is accepted:
+    /// effect, and is among [`DesiredState::problems`] when the step is accepted:
     ///
     /// - the last good version of a document that is wrong stays in force;
     /// - so do all documents of a file that cannot be read, or in which something
@@ -30,7 +30,7 @@ impl Truth {
     /// - a split that cannot be goes on as it was;
     /// - so does one that ran when the agent started, if it would be otherwise while a
     ///   document that may be part of it was never read without a mistake.
-    pub fn load_files(&self, kept: &Kept, files: &Files, now: Time) -> Step {
+    pub fn load_files(&self, persisted: &PersistedState, files: &Files, now: Time) -> Step {
         let mut base = self.base.clone();
         let is_first = base.awaited.remove(&Origin::Files);
         base.problems.clone_from(&files.problems);
@@ -47,7 +47,7 @@ impl Truth {
         let mut names = base.resolver.update().names;
         names.extend(self.base.unsure.keys().cloned());
         base.unsure = self.unsure(files, &base);
-        self.conclude(kept, Intent::new(Cause::File, now), base, (names, is_first))
+        self.conclude(persisted, Intent::new(Cause::File, now), base, (names, is_first))
     }
 
     /// The files that are empty and have documents in force.
@@ -134,11 +134,11 @@ impl Truth {
     /// remembered of such that vanished while no agent ran.
     pub(super) fn retire(
         &self,
-        kept: &Kept,
+        persisted: &PersistedState,
         base: &Base,
         definitions: &mut BTreeMap<Name, Option<Arc<Split>>>,
     ) {
-        let remembered = kept.overrides().map(|(name, _)| name).chain(kept.splits());
+        let remembered = persisted.overrides().map(|(name, _)| name).chain(persisted.splits());
         for name in self.defined.keys().chain(remembered) {
             if base.resolver.wanted(name).is_none() && !definitions.contains_key(name) {
                 definitions.insert(name.clone(), None);
@@ -167,7 +167,7 @@ impl Truth {
 /// TrafficSplit is all of its split.
 fn lacks_parts(files: &Files) -> bool {
     let lacks = |documents: &Documents| {
-        documents.unnamed || documents.refused.keys().any(|id| id.kind != Kind::TrafficSplit)
+        documents.unnamed || documents.rejected.keys().any(|id| id.kind != Kind::TrafficSplit)
     };
     files.unlisted
         || !files.unreadable.is_empty()
@@ -176,13 +176,13 @@ fn lacks_parts(files: &Files) -> bool {
 
 /// Whether a document that is not found any more stays in force all the same.
 fn stays<'a>(files: &'a Files, emptied: &BTreeSet<&'a str>) -> impl Fn(&Id, &str) -> bool {
-    let refused: BTreeSet<&Id> =
-        files.files.iter().flat_map(|f| f.documents.refused.keys()).collect();
+    let rejected: BTreeSet<&Id> =
+        files.files.iter().flat_map(|f| f.documents.rejected.keys()).collect();
     let unnamed = files.files.iter().filter(|file| file.documents.unnamed);
     let unsure: BTreeSet<&str> = unnamed
         .map(|file| file.name.as_str())
         .chain(files.unreadable.iter().map(String::as_str))
         .chain(emptied.iter().copied())
         .collect();
-    move |id, file| files.unlisted || refused.contains(id) || unsure.contains(file)
+    move |id, file| files.unlisted || rejected.contains(id) || unsure.contains(file)
 }

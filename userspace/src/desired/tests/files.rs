@@ -35,7 +35,7 @@ fn a_mistake_in_a_file_holds_up_nothing_else() {
         assert_eq!(world.complaints().len(), 2, "{:?}", world.complaints());
         let now = ["a", "b", "d"].map(|name| world.now_has(name));
         assert_eq!(now, ["v1=5 v2=5", "v1=3 v2=1", "v1=1 v2=1"], "{restart}");
-        assert_eq!(world.kept.override_of("b").unwrap().weights.to_string(), "v1=3 v2=1");
+        assert_eq!(world.persisted.override_of("b").unwrap().weights.to_string(), "v1=3 v2=1");
     }
     // Whether c was meant to go is not known, since the agent started with a mistake.
     assert_eq!(world.now_has("c"), "none");
@@ -99,15 +99,15 @@ fn what_cannot_be_read_leaves_everything_of_it() {
         world.start_again();
         world.load_files(&files);
         assert_eq!(there(&world), [true; 3], "{what}");
-        assert!(!world.truth.was_faultless(), "{what}");
-        let sources = ["a", "c"].map(|name| world.truth.source(name).unwrap().to_string());
+        assert!(!world.desired_state.was_faultless(), "{what}");
+        let sources = ["a", "c"].map(|name| world.desired_state.source(name).unwrap().to_string());
         assert!(
             sources.contains(&"adopted".to_owned()) || what.starts_with("a doc"),
             "{sources:?}"
         );
         world.load(&[("/etc/1", std::slice::from_ref(&a))]);
         assert_eq!(there(&world), [true, false, false], "{what}: once all is right");
-        assert!(world.truth.was_faultless(), "{what}");
+        assert!(world.desired_state.was_faultless(), "{what}");
     }
 }
 
@@ -156,7 +156,8 @@ fn an_address_waits_for_the_split_that_goes_on_to_have_it() {
     let bad = of("a", 2).replace("weight: 1", "weight: -1");
     for _ in 0..2 {
         world.files(&[bad.clone(), of("b", 1), of("c", 2)]);
-        let address = |name: &str| world.truth.desired().get(name).map(|s| s.address().to_string());
+        let address =
+            |name: &str| world.desired_state.split_set().get(name).map(|s| s.address().to_string());
         assert_eq!(address("a").unwrap(), "10.0.0.1:80/TCP", "as it was");
         let said = world.complaints();
         assert_eq!(address("b").unwrap(), "10.0.0.2:80/TCP", "{said:?}");

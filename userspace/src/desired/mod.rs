@@ -3,20 +3,20 @@
 //! together, and weights that override the defined ones.
 //!
 //! Everything here is pure: no file system, no clock, no kernel. What has to
-//! outlive the agent is [`Kept`]; [`crate::store`] writes it to disk.
+//! outlive the agent is [`PersistedState`]; [`crate::store`] writes it to disk.
 
 mod author;
 pub mod difference;
 mod files;
 mod guard;
-pub mod kept;
 pub mod movement;
 mod objects;
 mod origins;
 mod outcome;
 mod overrides;
-mod refusal;
-mod settle;
+pub mod persisted;
+mod reconcile;
+mod rejection;
 mod sources;
 mod step;
 #[cfg(test)]
@@ -26,9 +26,11 @@ mod time;
 pub use author::{Author, is_plain, reason};
 pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
 pub use guard::{Guard, version_of};
-pub use kept::{Cause, Change, Kept, MAX_CHANGES, Object, Op, Override, Transaction};
-pub use origins::{Batch, Observed, Refused};
-pub use refusal::Refusal;
-pub use sources::{Source, Truth};
+pub use origins::{Batch, Observed, Rejected};
+pub use persisted::{
+    Cause, Change, MAX_CHANGES, Object, Op, Override, PersistedState, Transaction,
+};
+pub use rejection::Rejection;
+pub use sources::{DesiredState, Source};
 pub use step::{Event, Fate, SplitChange, Step};
 pub use time::Time;

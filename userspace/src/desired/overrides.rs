@@ -2,60 +2,66 @@
 
 use std::collections::BTreeMap;
 
-use super::sources::{Intent, Truth};
-use super::{Cause, Guard, Kept, Refusal, Step, Time};
+use super::sources::{DesiredState, Intent};
+use super::{Cause, Guard, PersistedState, Rejection, Step, Time};
 use crate::model::{Name, Split, Weights, WeightsError};
 
-impl Truth {
+impl DesiredState {
     /// Overrides weights of a split; a subset that is not named keeps its weight.
     pub fn set_weights(
         &self,
-        kept: &Kept,
+        persisted: &PersistedState,
         name: &str,
         weights: &BTreeMap<Name, u32>,
         guard: &Guard,
         now: Time,
-    ) -> Result<Step, Refusal> {
-        let split = self.guarded(kept, name, guard)?;
+    ) -> Result<Step, Rejection> {
+        let split = self.guarded(persisted, name, guard)?;
         let split = split.with_weights(weights).map_err(|error| {
             let hint = match &error {
                 WeightsError::UnknownSubset(subset) => split.hint(subset),
                 WeightsError::Split(_) => String::new(),
             };
-            Refusal::Invalid(format!("split \"{name}\": {error}{hint}"))
+            Rejection::Invalid(format!("split \"{name}\": {error}{hint}"))
         })?;
-        Ok(self.override_step(kept, Cause::Weights, split.name(), Some(Weights::of(&split)), now))
+        Ok(self.override_step(
+            persisted,
+            Cause::Weights,
+            split.name(),
+            Some(Weights::of(&split)),
+            now,
+        ))
     }
 
     /// Ends the override of a split's weights, if there is one.
     pub fn reset(
         &self,
-        kept: &Kept,
+        persisted: &PersistedState,
         name: &str,
         guard: &Guard,
         now: Time,
-    ) -> Result<Step, Refusal> {
-        let split = self.guarded(kept, name, guard)?;
-        Ok(self.override_step(kept, Cause::Reset, split.name(), None, now))
+    ) -> Result<Step, Rejection> {
+        let split = self.guarded(persisted, name, guard)?;
+        Ok(self.override_step(persisted, Cause::Reset, split.name(), None, now))
     }
 
     /// Goes back to the weights that the change of that version set; without
     /// one, to those before the last change.
     pub fn rollback(
         &self,
-        kept: &Kept,
+        persisted: &PersistedState,
         name: &str,
         to: Option<u64>,
         guard: &Guard,
         now: Time,
-    ) -> Result<Step, Refusal> {
-        let split = self.guarded(kept, name, guard)?;
+    ) -> Result<Step, Rejection> {
+        let split = self.guarded(persisted, name, guard)?;
         let weights = match to {
-            None => kept.changes(name).next_back().map(|change| change.from.clone()),
+            None => persisted.changes(name).next_back().map(|change| change.from.clone()),
             Some(version) => {
-                let change = kept.changes(name).find(|change| change.version == version);
+                let change = persisted.changes(name).find(|change| change.version == version);
                 let none = || {
-                    Refusal::NotFound(format!(
+                    Rejection::NotFound(format!(
                         "split \"{name}\" has no change {version}: see `weir history {name}`"
                     ))
                 };
@@ -63,7 +69,7 @@ impl Truth {
             }
         };
         let weights = weights.filter(|weights| !weights.is_empty()).ok_or_else(|| {
-            Refusal::Invalid(format!(
+            Rejection::Invalid(format!(
                 "split \"{name}\" had no weights before, there is no way back"
             ))
         })?;
@@ -72,21 +78,26 @@ impl Truth {
             let message = format!(
                 "split \"{name}\" has other subsets now: it has {now_has}, and had {weights}"
             );
-            return Err(Refusal::Conflict(message));
+            return Err(Rejection::Conflict(message));
         }
-        Ok(self.override_step(kept, Cause::Rollback, split.name(), Some(weights), now))
+        Ok(self.override_step(persisted, Cause::Rollback, split.name(), Some(weights), now))
     }
 
-    fn guarded(&self, kept: &Kept, name: &str, guard: &Guard) -> Result<&Split, Refusal> {
-        let none = || Refusal::NotFound(self.desired.no_split(name));
+    fn guarded(
+        &self,
+        persisted: &PersistedState,
+        name: &str,
+        guard: &Guard,
+    ) -> Result<&Split, Rejection> {
+        let none = || Rejection::NotFound(self.desired.no_split(name));
         let split = self.desired.get(name).ok_or_else(none)?;
-        guard.check(split, kept.changes(name).next_back())?;
+        guard.check(split, persisted.changes(name).next_back())?;
         Ok(split)
     }
 
     fn override_step(
         &self,
-        kept: &Kept,
+        persisted: &PersistedState,
         cause: Cause,
         name: &Name,
         weights: Option<Weights>,
@@ -94,6 +105,6 @@ impl Truth {
     ) -> Step {
         let mut intent = Intent::new(cause, now);
         intent.overrides.insert(name.clone(), weights);
-        self.step(kept, intent)
+        self.step(persisted, intent)
     }
 }
