@@ -390,7 +390,7 @@ VirtualService   default    reviews  applied
     let rejection = "$D/routes.yaml:9: spec.http[0].route[1].destination.subset: VirtualService \
                    default/reviews needs subset \"v9\" of host reviews.default.svc.cluster.local, which \
                    DestinationRule default/reviews (weir.yaml:8) does not have; there is v1, v3";
-    assert_eq!(weir(&running, "apply -f $D/routes.yaml").await.unwrap_err(), refusal);
+    assert_eq!(weir(&running, "apply -f $D/routes.yaml").await.unwrap_err(), rejection);
     // What the file names is deleted, whatever else it says.
     let said = weir(&running, "delete -f $D/routes.yaml").await.unwrap();
     assert!(said.starts_with("VirtualService/default/reviews deleted\n"), "{said}");

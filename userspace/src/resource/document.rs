@@ -8,9 +8,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use super::Labels;
-use super::check::Check;
 use super::core::{EndpointSlice, Pod, Service, Unsteered};
-use super::gateway::{Gateway, ReferenceGrant, Route};
+use super::gateway::{Gateway, GatewayRoute, ReferenceGrant};
 use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind, Said};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
 use super::table::{self, Unknown};

@@ -79,7 +79,9 @@ impl Service {
     }
 
     /// Of a Kubernetes Service; or what it is instead.
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Result<Self, Unsteered>> {
+    pub(in crate::resource) fn read(
+        check: &mut DocumentValidator<'_>,
+    ) -> Option<Result<Self, Unsteered>> {
         let raw: v1::Service = check.typed()?;
         let (name, spec) = (raw.metadata.name?, raw.spec.unwrap_or_default());
         let at = FieldPath::of("spec");

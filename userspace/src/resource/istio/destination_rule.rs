@@ -4,9 +4,9 @@ use serde::Deserialize;
 
 use crate::model::Name;
 use crate::resource::Labels;
-use crate::resource::check::Check;
 use crate::resource::core::Unsteered;
 use crate::resource::host::{Host, Pattern};
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 
 /// The subsets of a host.
@@ -78,8 +78,10 @@ struct Tls {
 
 impl DestinationRule {
     /// A rule, or what it is instead.
-    pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Result<Self, Unsteered>> {
-        let Document { spec: raw } = check.typed()?;
+    pub(in crate::resource) fn read(
+        check: &mut DocumentValidator<'_>,
+    ) -> Option<Result<Self, Unsteered>> {
+        let RawDestinationRule { spec: raw } = check.typed()?;
         let spec = FieldPath::of("spec");
         if let Ok(Pattern::Ending(_)) = Pattern::parse(&raw.host, check.namespace) {
             let text = &raw.host;

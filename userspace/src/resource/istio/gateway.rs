@@ -89,9 +89,9 @@ impl Gateway {
     }
 }
 
-fn server(check: &mut Check<'_>, at: &FieldPath, raw: &RawServer) -> Option<Server> {
+fn server(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &RawServer) -> Option<Server> {
     let mut unsteered = None;
-    let mut leave = |check: &mut Check<'_>, at: &FieldPath, why: String| {
+    let mut leave = |check: &mut DocumentValidator<'_>, at: &FieldPath, why: String| {
         check.note(at, format!("no effect: {why}"));
         unsteered.get_or_insert(why);
     };

@@ -11,6 +11,7 @@ use crate::resource::core::{
     Address, Endpoints, PROTOCOLS, Port, Service, Target, Unsteered, app_of_port, app_of_protocol,
 };
 use crate::resource::host::{Host, Pattern};
+use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 use crate::source::ranged::Ranged;
 
@@ -50,8 +51,10 @@ struct Selector {
 }
 
 /// The service that a ServiceEntry describes; or what it is instead.
-pub(in crate::resource) fn read(check: &mut Check<'_>) -> Option<Result<Service, Unsteered>> {
-    let Document { spec: raw } = check.typed()?;
+pub(in crate::resource) fn read(
+    check: &mut DocumentValidator<'_>,
+) -> Option<Result<Service, Unsteered>> {
+    let RawServiceEntry { spec: raw } = check.typed()?;
     let spec = FieldPath::of("spec");
     let mut why = Vec::new();
     why.extend(resolution(check, &spec.key("resolution"), &raw));
@@ -115,13 +118,13 @@ fn single(text: &str) -> &str {
 }
 
 /// What is said of an entry that cannot be steered, and kept for who routes to it.
-fn unsteered(check: &mut Check<'_>, at: &FieldPath, why: String) -> String {
+fn unsteered(check: &mut DocumentValidator<'_>, at: &FieldPath, why: String) -> String {
     check.note(at, format!("no effect: {why}"));
     why
 }
 
 /// Why an entry whose endpoints are not written down cannot be steered.
-fn resolution(check: &mut Check<'_>, at: &FieldPath, raw: &Raw) -> Option<String> {
+fn resolution(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &Raw) -> Option<String> {
     let why = match raw.resolution.as_deref() {
         Some("STATIC") => return None,
         None | Some("" | "NONE") if !raw.endpoints.is_empty() => {
@@ -148,7 +151,11 @@ fn resolution(check: &mut Check<'_>, at: &FieldPath, raw: &Raw) -> Option<String
 }
 
 /// Why an entry for a range of addresses cannot be steered.
-fn range(check: &mut Check<'_>, at: &FieldPath, addresses: &[String]) -> Option<String> {
+fn range(
+    check: &mut DocumentValidator<'_>,
+    at: &FieldPath,
+    addresses: &[String],
+) -> Option<String> {
     let is_range = |text: &&str| {
         let Some((ip, length)) = single(text).split_once('/') else { return false };
         let bits = |ip: IpAddr| if ip.is_ipv4() { 32 } else { 128 };
@@ -162,7 +169,7 @@ fn range(check: &mut Check<'_>, at: &FieldPath, addresses: &[String]) -> Option<
 
 /// The names of an entry; `why` gets what is in the way of steering by them.
 fn hosts(
-    check: &mut Check<'_>,
+    check: &mut DocumentValidator<'_>,
     at: &FieldPath,
     texts: &[String],
     why: &mut Vec<String>,

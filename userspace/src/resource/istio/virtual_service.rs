@@ -129,7 +129,7 @@ impl VirtualService {
 /// The hosts, as Istio's own validation has them: each once, also by wildcards, and not
 /// all of them in a mesh.
 fn hosts(
-    check: &mut Check<'_>,
+    check: &mut DocumentValidator<'_>,
     at: &FieldPath,
     texts: &[String],
     parents: &[Parent],
@@ -169,7 +169,11 @@ fn hosts(
     found.into_iter().map(|(_, pattern)| pattern).collect()
 }
 
-fn parents(check: &mut Check<'_>, at: &FieldPath, texts: Option<&[String]>) -> Vec<Parent> {
+fn parents(
+    check: &mut DocumentValidator<'_>,
+    at: &FieldPath,
+    texts: Option<&[String]>,
+) -> Vec<Parent> {
     let Some(texts) = texts.filter(|texts| !texts.is_empty()) else { return vec![Parent::Mesh] };
     let mut parents = Vec::new();
     for (index, text) in texts.iter().enumerate() {

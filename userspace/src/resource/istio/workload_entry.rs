@@ -46,8 +46,11 @@ pub(super) struct Raw {
 impl Workload {
     /// Of a WorkloadEntry with those labels of its own. None, and no problem, if it is
     /// nowhere that weir can steer to.
-    pub(in crate::resource) fn read(check: &mut Check<'_>, labels: &Labels) -> Option<Self> {
-        let document: Document = check.typed()?;
+    pub(in crate::resource) fn read(
+        check: &mut DocumentValidator<'_>,
+        labels: &Labels,
+    ) -> Option<Self> {
+        let document: RawWorkloadEntry = check.typed()?;
         let mut workload = Self::of(check, &FieldPath::of("spec"), document.spec, Named::Allowed)?;
         for (key, value) in labels {
             workload.labels.entry(key.clone()).or_insert_with(|| value.clone());
@@ -57,7 +60,7 @@ impl Workload {
 
     /// Of what is written at `at`. None, and a note, for a Unix socket.
     pub(super) fn of(
-        check: &mut Check<'_>,
+        check: &mut DocumentValidator<'_>,
         at: &FieldPath,
         raw: Raw,
         named: Named,

@@ -222,11 +222,11 @@ pub(super) const GATEWAY: &[Field] = &[
         "`*`; a server with others is left alone, since layer 4 cannot tell hosts apart",
     ),
     silent("spec.servers[].name", ""),
-    refused("spec.servers[].bind", "the addresses are those of the Services that are selected"),
+    rejected("spec.servers[].bind", "the addresses are those of the Services that are selected"),
     honoured(
         "spec.servers[].tls",
         "a server with it is left alone: layer 4 can neither end TLS nor match its server names",
     ),
-    refused("spec.servers[].defaultEndpoint", "expected a VirtualService that names the gateway"),
+    rejected("spec.servers[].defaultEndpoint", "expected a VirtualService that names the gateway"),
     silent("status", ""),
 ];
