@@ -114,11 +114,20 @@ impl Task {
                 setup::packaging()?;
                 package::build()
             }
-            Self::Demo { arguments } => harness("demo", &arguments),
+            Self::Demo { arguments } => {
+                check_root("demo")?;
+                setup::ebpf()?;
+                setup::namespaces()?;
+                // Nothing is measured: what counts is how soon it is built. The eBPF object is
+                // optimized all the same.
+                harness("demo", &[], &arguments)
+            }
             Self::Bench { arguments } => {
                 check_root("bench")?;
                 peers::install(&arguments);
-                harness("bench", &arguments)
+                setup::all()?;
+                build_programs()?;
+                harness("bench", &["--release"], &arguments)
             }
         }
     }
@@ -130,14 +139,13 @@ fn build_programs() -> Result<()> {
     cargo(["build", "--release", "-p", "weir", "-p", "weir-tests", "--bins"])
 }
 
-/// Runs a program of the test crate, beside a fresh `weir`.
-fn harness(program: &str, arguments: &[OsString]) -> Result<()> {
-    check_root(program)?;
-    setup::all()?;
-    build_programs()?;
-    let run = ["run", "--release", "-p", "weir-tests", "--bin", program, "--"];
+/// Runs a program of the test crate, beside a `weir` of the same profile.
+fn harness(program: &str, profile: &[&str], arguments: &[OsString]) -> Result<()> {
+    let what = ["-p", "weir", "-p", "weir-tests", "--bin", "weir", "--bin", program];
+    cargo(["build"].iter().chain(profile).chain(&what))?;
     let mut command = Command::new("cargo");
-    command.args(run).args(arguments).current_dir(root());
+    command.arg("run").args(profile).args(["-p", "weir-tests", "--bin", program, "--"]);
+    command.args(arguments).current_dir(root());
     // In place of this process, as cargo does in its turn: signals then reach the program itself,
     // which has things to remove.
     Err(command.exec()).context("cannot run cargo")

@@ -13,7 +13,10 @@ const CARGO_DEB: &str = "3.8.0";
 /// Debian's packages with a Rust toolchain and the sources of its library.
 const RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
-/// What the tests, the demonstration and the benchmarks run: executable and package.
+/// What the demonstration runs: executable and package.
+const NAMESPACES: &[(&str, &str)] = &[("ip", "iproute2")];
+
+/// What the tests and the benchmarks run.
 const TOOLS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -68,6 +71,11 @@ pub fn ebpf() -> Result<()> {
     }
     say("found", &toolchain::find()?.linker.display());
     Ok(())
+}
+
+/// What makes network namespaces.
+pub fn namespaces() -> Result<()> {
+    programs(NAMESPACES)
 }
 
 /// The tools that tests run.
