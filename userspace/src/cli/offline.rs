@@ -11,6 +11,7 @@ use serde_yaml::Value;
 use super::args::{Format, TranslateArgs, ValidateArgs};
 use super::{EXIT_DONE, EXIT_FAILED, files};
 use crate::api::types::FileText;
+use crate::model::counted;
 use crate::resource::{self, Resolved};
 use crate::source::{self, FieldPath, Node, Problem};
 
@@ -74,10 +75,6 @@ pub fn translate(
     }
     out.write_all(resource::translate(&resolved).as_bytes())?;
     Ok(EXIT_DONE)
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// The files that there are, and what they come to together; what cannot be read is

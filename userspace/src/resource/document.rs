@@ -104,6 +104,13 @@ impl Document {
         self.problem(&name(), message)
     }
 
+    /// Whether it says the same as another one, wherever each of them is.
+    pub fn says_what(&self, other: &Self) -> bool {
+        // Of what they are made of, no part says where it is.
+        let said = |of: &Self| format!("{:?}", (&of.id, &of.labels, &of.body, &of.exported));
+        said(self) == said(other)
+    }
+
     /// The same, applied: in no file any more.
     pub fn applied(&self) -> Self {
         let what: Arc<str> = what_applied(&self.id.key()).into();
@@ -174,6 +181,9 @@ pub struct Declarations {
     pub documents: Vec<Declared>,
     /// What is to be said about documents that are passed over.
     pub notes: Vec<Problem>,
+    /// Whether they may stand in the place of documents of the node's files: to be looked
+    /// at, and never to be kept.
+    pub in_place_of_files: bool,
 }
 
 /// The documents of files, as pairs of name and text, in their order; or
