@@ -122,6 +122,7 @@ mod tests {
             "tcproutes.gateway.networking.k8s.io",
             "udproutes.gateway.networking.k8s.io",
             "referencegrants.gateway.networking.k8s.io",
+            "trafficsplits.split.smi-spec.io",
             "services",
             "endpointslices.discovery.k8s.io",
             "pods",

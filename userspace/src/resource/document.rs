@@ -12,6 +12,7 @@ use super::core::{EndpointSlice, Pod, Service, Unsteered};
 use super::gateway::{Gateway, GatewayRoute, ReferenceGrant};
 use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind, Said};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
+use super::smi;
 use super::table::{self, Unknown};
 use super::validator::DocumentValidator;
 use crate::model::{Key, Protocol, Split, is_label};
@@ -449,6 +450,7 @@ fn body(check: &mut DocumentValidator<'_>, kind: Kind, labels: &Labels) -> Optio
         Kind::TcpRoute => Body::Route(GatewayRoute::read(check, Protocol::Tcp)?),
         Kind::UdpRoute => Body::Route(GatewayRoute::read(check, Protocol::Udp)?),
         Kind::ReferenceGrant => Body::Grant(ReferenceGrant::read(check)?),
+        Kind::SmiTrafficSplit => Body::VirtualService(smi::read(check)?),
         Kind::Service => Service::read(check)?.map_or_else(Body::Unsteered, Body::Service),
         Kind::EndpointSlice => Body::Slice(EndpointSlice::read(check)?),
         Kind::Pod => Body::Pod(Pod::read(check)?),

@@ -1,6 +1,7 @@
 //! Names of services: what Istio calls hosts.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::model::Name;
 
@@ -46,6 +47,16 @@ impl Host {
     /// The whole name.
     pub(super) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// An address in place of a name, which no service has.
+    pub(super) fn of_address(ip: IpAddr) -> Self {
+        Self(ip.to_string())
+    }
+
+    /// Whether it is an address.
+    pub(super) fn is_address(&self) -> bool {
+        self.0.parse::<IpAddr>().is_ok()
     }
 
     /// Whether it is a name of the cluster's domain.

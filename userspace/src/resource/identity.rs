@@ -32,6 +32,8 @@ pub enum Kind {
     UdpRoute,
     /// Gateway API: who may refer to what is in another namespace.
     ReferenceGrant,
+    /// SMI: the weights of the Services behind a Service.
+    SmiTrafficSplit,
     /// Kubernetes: a service address.
     Service,
     /// Kubernetes: endpoints of a Service.
@@ -55,6 +57,9 @@ pub(super) struct Header {
 /// The key of Istio's Gateway, since the Gateway API has one as well.
 const ISTIO_GATEWAY: &str = "Gateway.networking.istio.io";
 
+/// The key of SMI's TrafficSplit, since weir has one as well.
+const SMI_TRAFFIC_SPLIT: &str = "TrafficSplit.split.smi-spec.io";
+
 /// What is typed for kinds beside their names.
 const SHORT: &[(&str, Kind)] = &[
     ("split", Kind::TrafficSplit),
@@ -72,6 +77,7 @@ const SHORT: &[(&str, Kind)] = &[
 pub(super) const ISTIO: &str = "networking.istio.io";
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 const GATEWAY: &str = "gateway.networking.k8s.io";
+const SMI: &str = "split.smi-spec.io";
 
 const fn header(
     kind: Kind,
@@ -94,6 +100,7 @@ pub(super) const HEADERS: &[Header] = &[
     header(Kind::TcpRoute, GATEWAY, "TCPRoute", &["v1", "v1alpha2"]),
     header(Kind::UdpRoute, GATEWAY, "UDPRoute", &["v1", "v1alpha2"]),
     header(Kind::ReferenceGrant, GATEWAY, "ReferenceGrant", &["v1", "v1beta1", "v1alpha2"]),
+    header(Kind::SmiTrafficSplit, SMI, "TrafficSplit", &["v1alpha4", "v1alpha3", "v1alpha2"]),
     header(Kind::Service, "", "Service", &["v1"]),
     header(Kind::EndpointSlice, "discovery.k8s.io", "EndpointSlice", &["v1"]),
     header(Kind::Pod, "", "Pod", &["v1"]),
@@ -138,6 +145,7 @@ const OTHERS: &[(&str, &[&str])] = &[
             "TLSRoute",
         ],
     ),
+    (SMI, &[]),
     ("weir.dev", &[]),
 ];
 
@@ -160,7 +168,10 @@ fn passed_over(group: &str, name: &str) -> String {
 impl Id {
     /// Whether it is of a kind that says where connections go.
     pub(super) fn is_route(&self) -> bool {
-        matches!(self.kind, Kind::VirtualService | Kind::TcpRoute | Kind::UdpRoute)
+        matches!(
+            self.kind,
+            Kind::VirtualService | Kind::TcpRoute | Kind::UdpRoute | Kind::SmiTrafficSplit
+        )
     }
 }
 
@@ -188,6 +199,7 @@ impl Kind {
     fn key(self) -> &'static str {
         match self {
             Self::IstioGateway => ISTIO_GATEWAY,
+            Self::SmiTrafficSplit => SMI_TRAFFIC_SPLIT,
             _ => self.header().name,
         }
     }
@@ -213,8 +225,8 @@ impl Kind {
         let found: Vec<Self> = HEADERS.iter().filter(means).map(|header| header.kind).collect();
         match found.as_slice() {
             [only] => Some(*only),
-            // Without a group it is the Gateway API's.
-            found => found.contains(&Self::Gateway).then_some(Self::Gateway),
+            // Without a group it is the Gateway API's, or weir's own.
+            found => [Self::Gateway, Self::TrafficSplit].into_iter().find(|k| found.contains(k)),
         }
     }
 
@@ -253,6 +265,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IstioGateway => f.pad("Istio Gateway"),
+            Self::SmiTrafficSplit => f.pad("SMI TrafficSplit"),
             _ => f.pad(self.header().name),
         }
     }

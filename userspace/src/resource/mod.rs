@@ -27,6 +27,7 @@ mod policy;
 mod resolve;
 mod resolver;
 mod set;
+mod smi;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -423,6 +423,7 @@ fn is_unit(kind: Kind) -> bool {
         Kind::TrafficSplit
             | Kind::VirtualService
             | Kind::DestinationRule
+            | Kind::SmiTrafficSplit
             | Kind::IstioGateway
             | Kind::Gateway
             | Kind::TcpRoute
@@ -443,7 +444,9 @@ fn outcome(view: &View<'_>, unit: &Unit) -> Outcome {
         Unit::Document(id) => match view.document(id) {
             None => Outcome::default(),
             Some(document) => match id.kind {
-                Kind::VirtualService => resolve::routing::report(view, document),
+                Kind::VirtualService | Kind::SmiTrafficSplit => {
+                    resolve::routing::report(view, document)
+                }
                 Kind::DestinationRule => resolve::routing::report_rule(view, document),
                 Kind::IstioGateway => resolve::istio_gateway::resolve(view, document),
                 Kind::Gateway => resolve::gateway::resolve(view, document),

@@ -17,6 +17,8 @@ pub(in crate::resource) struct VirtualService {
     pub parents: Vec<Parent>,
     pub http: Vec<RouteRule>,
     pub tcp: Vec<RouteRule>,
+    /// For connections to every port, whatever is spoken there: of SMI, where nothing tells.
+    pub any: Option<RouteRule>,
 }
 
 /// Whose connections are routed.
@@ -45,6 +47,8 @@ pub(in crate::resource) struct Destination {
     pub port: Option<u16>,
     pub weight: u32,
     pub at: FieldPath,
+    pub host_at: FieldPath,
+    pub port_at: FieldPath,
 }
 
 impl RouteRule {
@@ -101,6 +105,16 @@ struct RawPort {
 }
 
 impl VirtualService {
+    /// Where a host is named: all of them, or one by its index.
+    pub(in crate::resource) fn host_at(&self, index: Option<usize>) -> FieldPath {
+        let hosts = FieldPath::of("spec.hosts");
+        match index {
+            _ if self.any.is_some() => FieldPath::of("spec.service"),
+            Some(index) => hosts.index(index),
+            None => hosts,
+        }
+    }
+
     pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
         let RawVirtualService { spec: raw } = check.typed()?;
         let spec = FieldPath::of("spec");
@@ -122,7 +136,7 @@ impl VirtualService {
             let message = "rejected: layer 4 cannot match the host of an HTTP request at a gateway; expected \"*\"";
             check.problem(&spec.key("hosts").index(index), message);
         }
-        Some(Self { hosts, parents, http, tcp })
+        Some(Self { hosts, parents, http, tcp, any: None })
     }
 }
 
@@ -140,11 +154,12 @@ fn hosts(
     let mut found: Vec<(usize, Pattern)> = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         let at = at.index(index);
-        if text.parse::<IpAddr>().is_ok() {
+        if let Ok(ip) = text.parse::<IpAddr>() {
             let message = format!(
                 "no effect: {text} is an address, and weir routes by the names of Services and ServiceEntries"
             );
             check.note(&at, message);
+            found.push((index, Pattern::Exact(Host::of_address(ip))));
             continue;
         }
         if text == "*" && parents.contains(&Parent::Mesh) {
@@ -258,7 +273,8 @@ fn destinations(
         let port = port.flatten().and_then(|port| u16::try_from(port).ok());
         // A single destination gets everything, whatever its weight.
         let weight = if single { 1 } else { u32::try_from(weight).unwrap_or(u32::MAX) };
-        found.push(Destination { host, subset: subset.flatten(), port, weight, at: here });
+        let (host_at, port_at, subset) = (here.key("host"), here.key("port"), subset.flatten());
+        found.push(Destination { host, subset, port, weight, at: here, host_at, port_at });
     }
     if found.len() == raw.len() && found.len() > 1 && found.iter().all(|d| d.weight == 0) {
         check.problem(at, "the weights of a route must not all be 0");

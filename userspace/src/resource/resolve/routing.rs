@@ -44,7 +44,7 @@ pub(super) fn of_host<'a>(
             Some((other, _, _)) if other > fit => {}
             Some((other, first, _)) if other == fit && first.id != document.id => {
                 let message = format!("host {host} is already routed by {first}");
-                return Err(document.problem(&FieldPath::of("spec.hosts"), &message));
+                return Err(document.problem(&service.host_at(None), &message));
             }
             _ => best = Some((fit, document, service)),
         }
@@ -60,6 +60,9 @@ pub(super) fn choose<'a>(
     port: u16,
     app: App,
 ) -> Result<Choice<'a>, Problem> {
+    if let Some(route) = &service.any {
+        return Ok(Choice::Route(route));
+    }
     let spec = FieldPath::of("spec");
     let first = |routes: &'a [RouteRule]| routes.iter().find(|route| route.takes(port));
     let (http, tcp) = (first(&service.http), first(&service.tcp));
@@ -147,7 +150,7 @@ fn share<'a>(
         return Err(led_nowhere(view, document, destination));
     };
     authority::may_lead_to(view, document, found)
-        .map_err(|why| document.problem(&at.key("host"), &why))?;
+        .map_err(|why| document.problem(&destination.host_at, &why))?;
     let port = match (destination.port, service.ports.as_slice()) {
         (None, [only]) if only.protocol == Protocol::Tcp => Some(only),
         (None, _) => service.port(listening, Protocol::Tcp),
@@ -159,7 +162,7 @@ fn share<'a>(
             "{} needs TCP port {number} of host {host}, which {found} does not have",
             document.id
         );
-        return Err(document.problem(&at.key("port"), &message));
+        return Err(document.problem(&destination.port_at, &message));
     };
     let rule = rule(view, host, &document.id.namespace)?;
     if let Some((rule, _)) = rule {
@@ -206,7 +209,7 @@ fn led_nowhere(view: &View<'_>, document: &Document, destination: &Destination) 
             meant(view, host, &document.id.namespace)
         ),
     };
-    document.problem(&destination.at.key("host"), &message)
+    document.problem(&destination.host_at, &message)
 }
 
 /// As many services are looked through at most for one whose name is near.
@@ -279,8 +282,11 @@ pub(in crate::resource) fn report(view: &View<'_>, document: &Document) -> Outco
         return out;
     }
     for (index, pattern) in service.hosts.iter().enumerate() {
-        let at = FieldPath::of("spec.hosts").index(index);
+        let at = service.host_at(Some(index));
         let Pattern::Exact(host) = pattern else { continue };
+        if host.is_address() {
+            continue;
+        }
         match find(view, host) {
             None => note(&at, &no_effect(view, host, &document.id.namespace)),
             Some((found, service)) if service.addresses.is_empty() => {

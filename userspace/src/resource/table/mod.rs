@@ -5,6 +5,7 @@ mod core;
 mod gateway;
 mod istio;
 mod render;
+mod smi;
 
 use std::collections::BTreeSet;
 
@@ -138,6 +139,7 @@ pub(super) fn fields(kind: Kind) -> Option<&'static [Field]> {
         Kind::Gateway => gateway::GATEWAY,
         Kind::TcpRoute | Kind::UdpRoute => gateway::ROUTE,
         Kind::ReferenceGrant => gateway::REFERENCE_GRANT,
+        Kind::SmiTrafficSplit => smi::TRAFFIC_SPLIT,
         Kind::Service => core::SERVICE,
         Kind::EndpointSlice => core::ENDPOINT_SLICE,
         Kind::TrafficSplit | Kind::Pod | Kind::Namespace => return None,

@@ -9,6 +9,7 @@ mod given;
 mod increments;
 mod istio;
 mod shapes;
+mod smi;
 mod table;
 mod together;
 mod unsteered;
