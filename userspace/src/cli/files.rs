@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::api::types::FileText;
-use crate::files;
 use crate::source::{Problem, decode};
+use crate::{files, resource};
 
 /// What standard input is called.
 const STANDARD_INPUT: &str = "<stdin>";
@@ -36,11 +36,16 @@ pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<FileText>, Vec<Problem>) {
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() && texts.iter().all(|file| is_blank(&file.text)) {
-        let none = |file: &FileText| Problem::of_file(&file.name, "no document is in it");
-        problems.extend(texts.iter().map(none));
+    if problems.is_empty() && texts.iter().all(|file| resource::is_blank(&file.text)) {
+        problems.extend(blank(&texts));
     }
     (texts, problems)
+}
+
+/// What is wrong with files that hold no document.
+pub(super) fn blank(texts: &[FileText]) -> impl Iterator<Item = Problem> {
+    let blank = texts.iter().filter(|file| resource::is_blank(&file.text));
+    blank.map(|file| Problem::of_file(&file.name, "no document is in it"))
 }
 
 fn of_path(path: &Path) -> Result<Vec<Result<FileText, Problem>>, Problem> {
@@ -49,7 +54,8 @@ fn of_path(path: &Path) -> Result<Vec<Result<FileText, Problem>>, Problem> {
         return Ok(vec![standard_input()]);
     }
     if !path.is_dir() {
-        return Ok(vec![text(path)]);
+        let text = files::read_named(path).map(|text| FileText { name: name.clone(), text });
+        return Ok(vec![text]);
     }
     let listed = files::list(path);
     let files = listed
@@ -77,13 +83,4 @@ fn standard_input() -> Result<FileText, Problem> {
     }
     let text = decode(bytes).map_err(|what| problem(what.to_owned()))?;
     Ok(FileText { name: STANDARD_INPUT.to_owned(), text })
-}
-
-/// Whether a text holds nothing but comments and document marks.
-fn is_blank(text: &str) -> bool {
-    let is_nothing = |line: &str| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
-    };
-    text.trim_start_matches('\u{feff}').lines().all(is_nothing)
 }
