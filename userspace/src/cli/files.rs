@@ -35,11 +35,16 @@ pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<FileText>, Vec<Problem>) {
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() && texts.iter().all(|file| is_blank(&file.text)) {
-        let none = |file: &FileText| Problem::of_file(&file.name, "no document is in it");
-        problems.extend(texts.iter().map(none));
+    if problems.is_empty() && texts.iter().all(|file| source::is_blank(&file.text)) {
+        problems.extend(blank(&texts));
     }
     (texts, problems)
+}
+
+/// What is wrong with files that hold no document.
+pub(super) fn blank(texts: &[FileText]) -> impl Iterator<Item = Problem> {
+    let blank = texts.iter().filter(|file| source::is_blank(&file.text));
+    blank.map(|file| Problem::of_file(&file.name, "no document is in it"))
 }
 
 fn of_path(path: &Path) -> Result<Vec<Result<FileText, Problem>>, Problem> {
@@ -48,7 +53,8 @@ fn of_path(path: &Path) -> Result<Vec<Result<FileText, Problem>>, Problem> {
         return Ok(vec![standard_input()]);
     }
     if !path.is_dir() {
-        return Ok(vec![text(path)]);
+        let text = source::read_named(path).map(|text| FileText { name: name.clone(), text });
+        return Ok(vec![text]);
     }
     let listed = source::list(path);
     let files = listed
@@ -76,13 +82,4 @@ fn standard_input() -> Result<FileText, Problem> {
     }
     let text = source::decode(bytes).map_err(|what| problem(what.to_owned()))?;
     Ok(FileText { name: STANDARD_INPUT.to_owned(), text })
-}
-
-/// Whether a text holds nothing but comments and document marks.
-fn is_blank(text: &str) -> bool {
-    let is_nothing = |line: &str| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
-    };
-    text.trim_start_matches('\u{feff}').lines().all(is_nothing)
 }

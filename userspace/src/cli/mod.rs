@@ -112,11 +112,13 @@ pub async fn ask(client: &Client, question: Question, out: &mut impl Write) -> a
     let mut code = EXIT_DONE;
     let text = match question {
         Question::Apply(ApplyArgs { files, dry_run, output, .. }) => {
-            let request = ApplyRequest { files: files::read(&files.files)?, dry_run };
+            let files = files::read(&files.files)?;
+            let request = ApplyRequest { files, dry_run, in_place_of_files: false };
             show(output, &client.apply(&request).await?, difference::apply)?
         }
         Question::Diff(DiffArgs { files, output }) => {
-            let request = ApplyRequest { files: files::read(&files.files)?, dry_run: true };
+            let files = files::read(&files.files)?;
+            let request = ApplyRequest { files, dry_run: true, in_place_of_files: true };
             let view = client.apply(&request).await?;
             code = if view.changes_something() { EXIT_DIFFERENT } else { EXIT_DONE };
             show(output, &view, difference::apply)?

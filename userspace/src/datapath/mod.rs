@@ -49,6 +49,7 @@ pub use kernel::{Kernel, grace};
 pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;
 pub use migration::{MigrationError, downgrade};
+pub use network::own as own_network;
 pub use object::{Object, ObjectError, Settings, new_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};

@@ -62,17 +62,22 @@ impl FileRead {
     /// Whether there is nothing in it but space, comments and marks of documents: it may
     /// have been cut off to be written anew.
     pub fn is_blank(&self) -> bool {
-        let says_nothing = |line: &str| {
-            let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-            line.is_empty() || line.starts_with('#') || ["---", "..."].contains(&line)
-        };
-        self.text.lines().all(says_nothing)
+        is_blank(&self.text)
     }
 
     fn new(name: String, text: String) -> Self {
         let documents = Arc::new(resource::read(&name, &text));
         Self { name, text, documents }
     }
+}
+
+/// Whether there is nothing in a text but space, comments and marks of documents.
+pub fn is_blank(text: &str) -> bool {
+    let says_nothing = |line: &str| {
+        let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+        line.is_empty() || line.starts_with('#') || ["---", "..."].contains(&line)
+    };
+    text.lines().all(says_nothing)
 }
 
 /// What the files of a directory (see [`list`]) say. A file that is as it was
@@ -209,6 +214,13 @@ pub fn read(path: &Path) -> Result<String, Problem> {
         return Err(Problem::of_file(&path.display().to_string(), "not a regular file"));
     }
     text(path, File::open(path).map_err(rejected)?).map_err(|unread| unread.problem)
+}
+
+/// The text of what somebody names, of at most [`MAX_FILE_SIZE`]: a file, or a pipe such as a
+/// shell's `<(...)`, of which all is waited for.
+pub fn read_named(path: &Path) -> Result<String, Problem> {
+    let opened = File::open(path).map_err(|error| unreadable(path, &error));
+    opened.and_then(|file| text(path, file)).map_err(|unread| unread.problem)
 }
 
 fn text(path: &Path, file: File) -> Result<String, Unread> {

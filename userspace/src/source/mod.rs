@@ -21,7 +21,9 @@ mod text;
 pub mod watch;
 mod yaml;
 
-pub use load::{FileRead, Files, MAX_FILE_SIZE, list, load, load_all, load_files, read};
+pub use load::{
+    FileRead, Files, MAX_FILE_SIZE, is_blank, list, load, load_all, load_files, read, read_named,
+};
 pub use locate::{FieldPath, Position};
 pub(crate) use problem::IN_CLUSTER;
 pub use problem::Problem;
