@@ -191,14 +191,14 @@ fn rooms_use_only_what_they_may() {
                 }
                 continue;
             }
-            let begins = |name: &&str| {
+            let begins = |name: &str| {
                 let rest = import.path.strip_prefix(name);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
             };
-            if PURE.contains(&room.as_str()) && IMPURE.iter().any(|name| begins(&name)) {
+            if PURE.contains(&room.as_str()) && IMPURE.iter().any(|name| begins(name)) {
                 wrong.push(format!("{at}: `{room}` is pure and may not use {}", import.path));
             }
-            let owned = CRATES.iter().find(|(name, _)| begins(&name));
+            let owned = CRATES.iter().find(|(name, _)| begins(name));
             if owned.is_some_and(|(_, rooms)| !rooms.contains(&room.as_str())) {
                 wrong.push(format!("{at}: `{room}` may not use the crate {}", import.path));
             }

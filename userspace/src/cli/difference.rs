@@ -1,5 +1,6 @@
 //! What a call changes or would change, as plain text.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::documents;
@@ -62,8 +63,12 @@ fn split_difference(split: &SplitDifferenceView, text: &mut String) {
     }
     if let Some(both) = split.settings {
         let [old, new] = both.map(fields);
-        for ((what, old), (_, new)) in old.iter().zip(&new).filter(|(old, new)| old != new) {
-            let _ = writeln!(text, "    {what} {old} -> {new}");
+        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for name in names {
+            let [old, new] = [&old, &new].map(|of| of.get(name).map_or("none", String::as_str));
+            if old != new {
+                let _ = writeln!(text, "    {name} {old} -> {new}");
+            }
         }
     }
     for subset in &split.subsets {
@@ -74,8 +79,8 @@ fn split_difference(split: &SplitDifferenceView, text: &mut String) {
     }
 }
 
-/// Settings by name, as a document has them.
-fn fields(settings: SplitSettings) -> Vec<(String, String)> {
+/// Settings by name, as a document has them; one that is not set is not there.
+fn fields(settings: SplitSettings) -> BTreeMap<String, String> {
     let plain = |value: serde_json::Value| match value {
         serde_json::Value::String(text) => text,
         value => value.to_string(),
@@ -84,7 +89,7 @@ fn fields(settings: SplitSettings) -> Vec<(String, String)> {
         Ok(serde_json::Value::Object(fields)) => {
             fields.into_iter().map(|(name, value)| (name, plain(value))).collect()
         }
-        _ => Vec::new(),
+        _ => BTreeMap::new(),
     }
 }
 

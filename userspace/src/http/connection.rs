@@ -244,8 +244,10 @@ impl<D: Handler> HttpBody for Answered<D> {
 
 impl<D: Handler> Drop for Answered<D> {
     fn drop(&mut self) {
-        self.exchange.reach(Stage::Idle);
-        self.exchange.permit.enter(Phase::Asking);
+        if self.exchange.common.limits.idle.is_some() {
+            self.exchange.reach(Stage::Idle);
+            self.exchange.permit.enter(Phase::Asking);
+        }
     }
 }
 

@@ -91,7 +91,7 @@ fn bad_documents() {
         (
             "v1alpha1",
             "v2",
-            "f:1: apiVersion: unknown apiVersion \"weir.dev/v2\", expected \"weir.dev/v1alpha1\"",
+            "f:1: apiVersion: unknown apiVersion \"weir.dev/v2\", expected one of \"split.smi-spec.io/v1alpha2\", \"split.smi-spec.io/v1alpha3\", \"split.smi-spec.io/v1alpha4\", \"weir.dev/v1alpha1\"",
         ),
         (
             "apiVersion: weir.dev/v1alpha1\n",

@@ -80,7 +80,7 @@ impl Checker<'_> {
         for (keyword, says) in schema.as_object().expect("a schema") {
             let parts = || says.as_array().expect("a list").iter();
             let fits = match keyword.as_str() {
-                "description" | "format" | "example" | "title" => true,
+                "default" | "description" | "example" | "format" | "title" => true,
                 "type" => match says {
                     Value::Array(types) => types.iter().any(|name| is_of(name, value)),
                     name => is_of(name, value),

@@ -314,8 +314,7 @@ fn an_object_that_is_no_longer_understood_is_kept_aside() {
     world.restart(&[]);
     let said: Vec<String> =
         world.desired_state.rejected().map(|(_, why)| why.to_string()).collect();
-    let expected = "applied TrafficSplit/a: apiVersion: unknown apiVersion \"weir.dev/v0\", \
-                    expected \"weir.dev/v1alpha1\"";
+    let expected = "applied TrafficSplit/a: apiVersion: unknown apiVersion \"weir.dev/v0\", expected one of \"split.smi-spec.io/v1alpha2\", \"split.smi-spec.io/v1alpha3\", \"split.smi-spec.io/v1alpha4\", \"weir.dev/v1alpha1\"";
     assert_eq!(said, [expected]);
     assert_eq!(world.now_has("b"), "v1=1 v2=1");
     world.apply(&[split("a", 1, 2)]).expect("a good one replaces it");
