@@ -67,7 +67,7 @@ spec: {{hosts: [{host}], tcp: [{{route: [{{destination: {{host: web.mallory.svc.
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {{name: by-all}}
-spec: {{hosts: ['*'], tcp: [{{route: [{{destination: {{host: web.mallory.svc.cluster.local}}}}]}}]}}
+spec: {{hosts: ['*.cluster.local'], tcp: [{{route: [{{destination: {{host: web.mallory.svc.cluster.local}}}}]}}]}}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

@@ -47,6 +47,8 @@ pub struct State {
     pub(super) features: Vec<Feature>,
     /// When the agent started.
     pub(super) started: SystemTime,
+    /// The file of its configuration.
+    pub(super) config: String,
     /// The directory of resources.
     resources: PathBuf,
     /// What its files said last: read without the other lock.
@@ -188,6 +190,7 @@ impl State {
             counters: Counters::pinned(inner.steering.pins())?,
             features: inner.steering.features(&flows),
             started: SystemTime::now(),
+            config: config.file.display().to_string(),
             inner: Mutex::new(inner),
             flows,
             resources: config.resources.clone(),

@@ -9,6 +9,7 @@ use super::observe::limits;
 use super::state::State;
 use crate::api::Failure;
 use crate::api::types::{FeatureView, FlowTableView, HealthView, MapView, StatusView};
+use crate::datapath;
 use crate::desired::Time;
 use crate::metrics::TableName;
 use crate::model::{Split, Subset, total_weight};
@@ -47,6 +48,8 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         map_layout: ABI_VERSION,
         kernel: kernel.map(|k| k.release().to_string_lossy().into_owned()).unwrap_or_default(),
         started: Time::from(state.started).to_string(),
+        config: state.config.clone(),
+        network_namespace: datapath::own_network(),
         reloaded: inner.reloaded.map(|at| Time::from(at).to_string()),
         interfaces: inner.interfaces.views(),
         fast_path: inner.fast_path_view(),

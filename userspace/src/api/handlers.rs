@@ -134,9 +134,14 @@ pub(super) async fn apply<C: Control>(
     Signed(author): Signed,
     body: Body<ApplyRequest>,
 ) -> Answer<ApplyView> {
-    let Json(ApplyRequest { files, dry_run }) = body?;
-    let documents = read(files, resource::declarations).await?;
+    let Json(ApplyRequest { files, dry_run, in_place_of_files }) = body?;
+    if in_place_of_files && !dry_run {
+        let message = "in_place_of_files without dry_run: the API changes no file";
+        return Err(Failure::Invalid(message.to_owned()).into());
+    }
+    let mut documents = read(files, resource::declarations).await?;
     bounded(documents.documents.len())?;
+    documents.in_place_of_files = in_place_of_files;
     Ok(Json(control.apply(documents, dry_run, author).await?))
 }
 

@@ -143,7 +143,11 @@ async fn objects_are_applied_and_deleted() {
     let running = start(FILE);
     let client = Client::new(&running.socket);
     let text = FILE.replace("reviews", "ratings").replace("fd00::1", "fd00::2");
-    let apply = |text: &str, dry_run| ApplyRequest { files: vec![file(text)], dry_run };
+    let apply = |text: &str, dry_run| ApplyRequest {
+        files: vec![file(text)],
+        dry_run,
+        ..ApplyRequest::default()
+    };
     let view = client.apply(&apply(&text, true)).await.unwrap();
     assert!(view.dry_run);
     assert_eq!(status_of(client.split("ratings").await).0, 404, "nothing happened");
@@ -191,9 +195,14 @@ async fn documents_are_bounded() {
     let client = Client::new(&running.socket);
     // More than other requests may have.
     let text = format!("# {}\n", "x".repeat(2 * MAX_BODY));
-    let request = ApplyRequest { files: vec![file(&text)], dry_run: false };
+    let request =
+        ApplyRequest { files: vec![file(&text)], dry_run: false, ..ApplyRequest::default() };
     client.apply(&request).await.expect("nothing is applied");
-    let request = ApplyRequest { files: vec![file("# \n"); 10_001], dry_run: false };
+    let request = ApplyRequest {
+        files: vec![file("# \n"); 10_001],
+        dry_run: false,
+        ..ApplyRequest::default()
+    };
     let (status, message) = status_of(client.apply(&request).await);
     assert_eq!((status, message.contains("at most 10000")), (400, true), "{message}");
     let head = format!(

@@ -30,14 +30,16 @@ fn because(client: &Client, reason: Option<&str>) -> Client {
 
 pub(super) async fn apply(client: &Client, args: ApplyArgs) -> Result<Answer> {
     let ApplyArgs { files, dry_run, reason, output } = args;
-    let request = ApplyRequest { files: files::read(&files.files)?, dry_run };
+    let files = files::read(&files.files)?;
+    let request = ApplyRequest { files, dry_run, in_place_of_files: false };
     let view = because(client, reason.as_deref()).apply(&request).await?;
     show(output, &view, difference::apply).map(done)
 }
 
 pub(super) async fn diff(client: &Client, args: DiffArgs) -> Result<Answer> {
     let DiffArgs { files, output } = args;
-    let request = ApplyRequest { files: files::read(&files.files)?, dry_run: true };
+    let files = files::read(&files.files)?;
+    let request = ApplyRequest { files, dry_run: true, in_place_of_files: true };
     let view = client.apply(&request).await?;
     let code = if view.changes_something() { EXIT_DIFFERENT } else { EXIT_DONE };
     Ok((show(output, &view, difference::apply)?, code))

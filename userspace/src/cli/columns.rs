@@ -1,6 +1,8 @@
 //! Plain text in aligned columns, all at once or as it comes.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 
 /// Where the text of a column stands.
 #[derive(Debug, Clone, Copy)]
@@ -13,18 +15,20 @@ pub(crate) enum Align {
 
 /// Columns two spaces apart, without space at the ends of lines. They are as
 /// wide as what was written so far: of rows that come later, wider ones move
-/// the columns to the right.
+/// the columns to the right. On a terminal, lines end at its width.
 #[derive(Debug)]
 pub(crate) struct Columns<const N: usize> {
     columns: [(&'static str, Align); N],
     widths: [usize; N],
+    limit: Option<usize>,
     begun: bool,
 }
 
 impl<const N: usize> Columns<N> {
     /// Columns of these titles.
     pub fn new(columns: [(&'static str, Align); N]) -> Self {
-        Self { columns, widths: columns.map(|(title, _)| title.chars().count()), begun: false }
+        let widths = columns.map(|(title, _)| title.chars().count());
+        Self { columns, widths, limit: limit(), begun: false }
     }
 
     /// The next rows as lines; the first time, after the line of the titles.
@@ -57,14 +61,44 @@ impl<const N: usize> Columns<N> {
                 Align::Right => write!(text, "{cell:>width$}"),
             };
         }
-        text.truncate(start + text[start..].trim_end().len());
+        let line = fitting(text[start..].trim_end(), self.limit).into_owned();
+        text.truncate(start);
+        text.push_str(&line);
         text.push('\n');
+    }
+}
+
+/// How wide lines may be: as the terminal, if they go to one.
+fn limit() -> Option<usize> {
+    let width = || crossterm::terminal::size().ok().map(|(width, _)| usize::from(width));
+    std::io::stdout().is_terminal().then(width).flatten().filter(|width| *width > 0)
+}
+
+/// A line of at most so many characters, the last of which says if there were more.
+fn fitting(line: &str, limit: Option<usize>) -> Cow<'_, str> {
+    match limit {
+        Some(limit) if line.chars().count() > limit => {
+            let kept: String = line.chars().take(limit.saturating_sub(1)).collect();
+            Cow::Owned(kept + "…")
+        }
+        _ => Cow::Borrowed(line),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_end_where_the_terminal_does() {
+        for (limit, expected) in [(None, "a  bü"), (Some(5), "a  bü"), (Some(4), "a  …")] {
+            assert_eq!(fitting("a  bü", limit), expected);
+        }
+        let mut columns = Columns::new([("A", Align::Left), ("B", Align::Left)]);
+        columns.limit = Some(6);
+        let rows = [["abc".to_owned(), "defg".to_owned()]];
+        assert_eq!(columns.lines(&rows), "A    B\nabc  …\n");
+    }
 
     #[test]
     fn columns_keep_their_width_and_grow() {

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::api::types::FileText;
 use crate::files;
+use crate::resource::is_blank;
 use crate::source::{Problem, decode};
 
 /// What standard input is called.
@@ -37,10 +38,15 @@ pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<FileText>, Vec<Problem>) {
         }
     }
     if problems.is_empty() && texts.iter().all(|file| is_blank(&file.text)) {
-        let none = |file: &FileText| Problem::of_file(&file.name, "no document is in it");
-        problems.extend(texts.iter().map(none));
+        problems.extend(blank(&texts));
     }
     (texts, problems)
+}
+
+/// What is wrong with files that hold no document.
+pub(super) fn blank(texts: &[FileText]) -> impl Iterator<Item = Problem> {
+    let blank = texts.iter().filter(|file| is_blank(&file.text));
+    blank.map(|file| Problem::of_file(&file.name, "no document is in it"))
 }
 
 fn of_path(path: &Path) -> Result<Vec<Result<FileText, Problem>>, Problem> {
@@ -49,7 +55,8 @@ fn of_path(path: &Path) -> Result<Vec<Result<FileText, Problem>>, Problem> {
         return Ok(vec![standard_input()]);
     }
     if !path.is_dir() {
-        return Ok(vec![text(path)]);
+        let text = files::read_named(path).map(|text| FileText { name: name.clone(), text });
+        return Ok(vec![text]);
     }
     let listed = files::list(path);
     let files = listed
@@ -77,13 +84,4 @@ fn standard_input() -> Result<FileText, Problem> {
     }
     let text = decode(bytes).map_err(|what| problem(what.to_owned()))?;
     Ok(FileText { name: STANDARD_INPUT.to_owned(), text })
-}
-
-/// Whether a text holds nothing but comments and document marks.
-fn is_blank(text: &str) -> bool {
-    let is_nothing = |line: &str| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
-    };
-    text.trim_start_matches('\u{feff}').lines().all(is_nothing)
 }

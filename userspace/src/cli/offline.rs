@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_yaml::Value;
 
 use super::args::{Format, TranslateArgs, ValidateArgs};
 use super::{EXIT_DONE, EXIT_FAILED, files};
-use crate::model::Split;
-use crate::resource::{self, Kind, Resolved};
-use crate::source::Problem;
+use crate::api::types::FileText;
+use crate::model::counted;
+use crate::resource::{self, Resolved};
+use crate::source::{self, FieldPath, Node, Problem};
 
 /// What `weir validate` found.
 #[derive(Debug, Default, Serialize)]
@@ -33,11 +34,14 @@ struct Report {
 /// `out` as JSON or YAML. The exit code.
 pub fn validate(args: &ValidateArgs, out: &mut impl Write, errors: &mut impl Write) -> Result<u8> {
     let paths: Vec<PathBuf> = args.files.iter().chain(&args.more).cloned().collect();
-    let (texts, resolved) = resolve(&paths);
+    let (texts, mut resolved) = resolve(&paths);
+    let known: Vec<String> = resolved.problems.iter().map(|found| found.file.clone()).collect();
+    let blank = files::blank(&texts).filter(|found| !known.contains(&found.file));
+    resolved.problems.extend(blank);
     let report = Report {
-        files: texts,
+        files: texts.len(),
         splits: resolved.desired.splits().len(),
-        warnings: warnings(&resolved),
+        warnings: warnings(&texts),
         problems: resolved.problems,
         notes: resolved.notes,
     };
@@ -73,74 +77,73 @@ pub fn translate(
     Ok(EXIT_DONE)
 }
 
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
-/// How many files there are, and what they come to together; what cannot be read is
+/// The files that there are, and what they come to together; what cannot be read is
 /// among the problems.
-fn resolve(paths: &[PathBuf]) -> (usize, Resolved) {
+fn resolve(paths: &[PathBuf]) -> (Vec<FileText>, Resolved) {
     let (texts, mut problems) = files::read_all(paths);
-    let texts: Vec<(String, String)> = texts.into_iter().map(|f| (f.name, f.text)).collect();
-    let mut resolved = resource::resolve_all(&texts);
-    for (name, _) in texts.iter().filter(|(_, text)| is_configuration(text)) {
+    let pairs: Vec<(&str, &str)> = texts.iter().map(|f| (&*f.name, &*f.text)).collect();
+    let mut resolved = resource::resolve_all(&pairs);
+    for FileText { name, .. } in texts.iter().filter(|file| is_configuration(&file.text)) {
         resolved.problems.retain(|problem| problem.file != *name);
         let message = "the configuration of an agent, which `weir agent --config` checks; \
                        expected documents with apiVersion and kind";
         problems.push(Problem::of_file(name, message));
     }
     resolved.problems.splice(0..0, problems);
-    (texts.len(), resolved)
+    (texts, resolved)
 }
 
 /// Whether a text is an agent.yaml.
 fn is_configuration(text: &str) -> bool {
-    let Ok(serde_yaml::Value::Mapping(fields)) = serde_yaml::from_str(text) else { return false };
+    let Ok(Value::Mapping(fields)) = serde_yaml::from_str(text) else { return false };
     let has = |key: &str| fields.contains_key(key);
     has("interfaces") && !has("kind") && !has("apiVersion")
 }
 
-/// What is right in TrafficSplits, and perhaps not meant. Documents of other kinds
-/// have notes about such things.
-fn warnings(resolved: &Resolved) -> Vec<String> {
+/// What is perhaps not meant in TrafficSplits, whatever else is wrong with them. Documents of
+/// other kinds have notes about such things.
+fn warnings(texts: &[FileText]) -> Vec<String> {
     let mut found = Vec::new();
-    for split in resolved.desired.splits() {
-        let origins = resolved.provenance.get(split.name()).map(Vec::as_slice);
-        let Some([origin]) =
-            origins.filter(|all| all.iter().all(|o| o.id.kind == Kind::TrafficSplit))
-        else {
-            continue;
-        };
-        found.extend(warn(split).into_iter().map(|text| format!("{}: {text}", origin.at)));
+    for file in texts {
+        let (nodes, _) = source::documents(&file.name, &file.text);
+        for node in nodes.iter().filter(|node| is_split(node)) {
+            found.extend(warn(node).iter().map(ToString::to_string));
+        }
     }
     found
 }
 
-fn warn(split: &Split) -> Vec<String> {
-    let name = split.name();
+fn is_split(node: &Node<'_>) -> bool {
+    node.value.get("kind").and_then(Value::as_str) == Some(source::KIND)
+}
+
+fn warn(node: &Node<'_>) -> Vec<Problem> {
+    let at = |path: &[&str]| path.iter().try_fold(&node.value, |value, key| value.get(*key));
+    let split = at(&["metadata", "name"]).and_then(Value::as_str).unwrap_or_default();
     let mut found = Vec::new();
-    let mut owners: BTreeMap<SocketAddr, &str> = BTreeMap::new();
-    for subset in split.subsets() {
-        if subset.weight > 0 && subset.endpoints.is_empty() {
-            found.push(format!(
-                "split \"{name}\": subset \"{}\" has weight {} and no endpoint: its share is rejected",
-                subset.name, subset.weight
-            ));
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    let subsets = at(&["spec", "subsets"]).and_then(Value::as_sequence);
+    for (index, subset) in subsets.into_iter().flatten().enumerate() {
+        let here = FieldPath::of("spec.subsets").index(index).key("endpoints");
+        let name = subset.get("name").and_then(Value::as_str).unwrap_or_default();
+        let weight = subset.get("weight").and_then(Value::as_f64).unwrap_or_default();
+        let Some(endpoints) = subset.get("endpoints").and_then(Value::as_sequence) else {
+            continue;
+        };
+        if weight > 0.0 && endpoints.is_empty() {
+            let message = format!(
+                "split \"{split}\": subset \"{name}\" has weight {weight} and no endpoint: its share is rejected"
+            );
+            found.push(node.problem(&here, &message));
         }
-        for &endpoint in &subset.endpoints {
-            if let Some(other) = owners.insert(endpoint, subset.name.as_str()) {
-                found.push(format!(
-                    "split \"{name}\": endpoint {endpoint} is in subset \"{other}\" and in \"{}\"",
-                    subset.name
-                ));
+        for (index, endpoint) in endpoints.iter().filter_map(Value::as_str).enumerate() {
+            if let Some(other) = owners.insert(endpoint, name) {
+                let message = format!(
+                    "split \"{split}\": endpoint {endpoint} is in subset \"{other}\" and in \"{name}\""
+                );
+                found.push(node.problem(&here.index(index), &message));
             }
         }
-    }
-    if split.address().ip.is_loopback() {
-        found.push(format!(
-            "split \"{name}\": packets to {} never pass an interface that weir is at",
-            split.address().ip
-        ));
     }
     found
 }
@@ -172,16 +175,15 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_or_odd_is_said_at_once() {
         let (code, out, errors) = run(&[("a.yaml", SPLIT)], Format::Table);
-        let warning = "warning: a.yaml:3: split \"a\": subset \"v2\" has weight 1 and no endpoint: \
-                       its share is rejected\n";
+        let warning = "warning: a.yaml:9: spec.subsets[1].endpoints: split \"a\": subset \"v2\" has \
+                       weight 1 and no endpoint: its share is rejected\n";
         let valid = "1 split in 1 file is valid\n";
         assert_eq!((code, out.as_str(), errors.as_str()), (EXIT_DONE, valid, warning));
         let shared = SPLIT.replace("[]", "['198.51.100.1:80']").replace("name: a", "name: b");
         let texts = [("a.yaml", SPLIT), ("b.yaml", &shared.replace("2.1", "2.2"))];
         let (code, out, errors) = run(&texts, Format::Table);
         assert_eq!((code, out.as_str()), (EXIT_DONE, "2 splits in 2 files are valid\n"));
-        let expected =
-            "b.yaml:3: split \"b\": endpoint 198.51.100.1:80 is in subset \"v1\" and in \"v2\"";
+        let expected = "b.yaml:9: spec.subsets[1].endpoints[0]: split \"b\": endpoint 198.51.100.1:80 is in subset \"v1\" and in \"v2\"";
         assert!(errors.contains(expected), "{errors}");
         let both = format!("{SPLIT}---\n{shared}").replacen("2.1", "2.2", 1);
         let (_, out, _) = run(&[("a.yaml", &both)], Format::Table);
@@ -191,6 +193,7 @@ mod tests {
         let (code, out, errors) = run(&texts, Format::Table);
         assert_eq!((code, out.as_str()), (EXIT_FAILED, ""));
         assert_eq!(errors.matches("error: a.yaml:").count(), 2, "{errors}");
+        assert_eq!(errors.matches("subset \"v2\" has").count(), 0, "its weight is wrong: {errors}");
         assert_eq!(errors.matches("error: agent.yaml: the configuration of an agent").count(), 1);
         let (code, out, _) = run(&texts, Format::Json);
         let json: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -204,6 +207,19 @@ mod tests {
             let (code, out, errors) = run(&[("a.yaml", text)], Format::Table);
             assert_eq!((code, out.as_str()), (EXIT_FAILED, ""));
             assert_eq!(errors, "error: a.yaml: no document is in it\n");
+            let (code, _, errors) = run(&[("a.yaml", text), ("b.yaml", SPLIT)], Format::Table);
+            assert_eq!((code, errors.matches("error: ").count()), (EXIT_FAILED, 1), "{errors}");
         }
+    }
+
+    #[test]
+    fn what_is_odd_is_said_of_a_document_that_is_wrong_too() {
+        let wrong = SPLIT.replace("port: 80\n", "port: 0\n");
+        let (code, _, errors) = run(&[("a.yaml", &wrong)], Format::Table);
+        assert_eq!(
+            (code, errors.matches("error: a.yaml:6: spec.port: ").count()),
+            (EXIT_FAILED, 1)
+        );
+        assert!(errors.contains("warning: a.yaml:9: "), "{errors}");
     }
 }

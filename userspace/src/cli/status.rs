@@ -14,6 +14,7 @@ use crate::api::types::{
     DetourView, FastPathView, FlowTableView, HealthView, KubernetesView, StatusView, TakeoverView,
     TroubleView, Verdict,
 };
+use crate::model::counted;
 
 /// How often an agent is asked that is waited for.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -99,12 +100,13 @@ fn status(view: &StatusView, all: bool) -> String {
 fn cluster(view: &KubernetesView) -> String {
     let server = view.server.as_deref().unwrap_or("not known yet");
     let objects: u64 = view.kinds.values().map(|kind| kind.objects).sum();
+    let objects = counted(usize::try_from(objects).unwrap_or(usize::MAX), "object");
     let how = match &view.stale_since {
         Some(since) => format!("stale since {since}"),
         None => "followed".to_owned(),
     };
     let mode = if view.mode == "observe" { ", only observed" } else { "" };
-    format!("cluster:    {server}, {how}, {objects} objects{mode}\n")
+    format!("cluster:    {server}, {how}, {objects}{mode}\n")
 }
 
 /// Some of the endpoints of a link.
@@ -267,6 +269,8 @@ mod tests {
             version: "0.1.0".into(),
             map_layout: 3,
             kernel: "6.1.0".into(),
+            config: "/etc/weir/agent.yaml".to_owned(),
+            network_namespace: 1,
             started: "1970-01-01T00:00:01.000Z".into(),
             reloaded: None,
             interfaces: vec![

@@ -166,6 +166,23 @@ async fn a_diff_tells_scripts_whether_there_is_one() {
 }
 
 #[tokio::test]
+async fn a_diff_compares_with_the_files_of_the_node_too() {
+    let running = start(FILE);
+    write(&running, "same.yaml", &format!("# another comment\n{FILE}"));
+    let said = weir(&running, "diff -f $D/same.yaml").await.unwrap();
+    assert_eq!(said, "Splits: 0 added, 0 changed, 0 removed, 1 unchanged.\n");
+    write(&running, "other.yaml", &FILE.replacen("weight: 10", "weight: 30", 1));
+    let said = weir(&running, "diff -f $D/other.yaml").await.unwrap();
+    assert!(said.starts_with("TrafficSplit/reviews would be changed\n\n~ reviews: "), "{said}");
+    let said = weir(&running, "get reviews").await.unwrap();
+    assert!(said.contains("90.00%"), "nothing has changed: {said}");
+    for rejected in ["apply --dry-run -f", "apply -f"] {
+        let error = weir(&running, &format!("{rejected} $D/other.yaml")).await.unwrap_err();
+        assert!(error.contains("is already defined at weir.yaml"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn percentages_are_of_all_new_connections_and_nothing_is_done_for_a_dry_run() {
     let running = start(FILE);
     let said = weir(&running, "weights reviews v3=25% --dry-run").await.unwrap();
@@ -389,7 +406,7 @@ VirtualService   default    reviews  applied
     write(&running, "routes.yaml", &ROUTES.replace("subset: v3", "subset: v9"));
     let rejection = "$D/routes.yaml:9: spec.http[0].route[1].destination.subset: VirtualService \
                    default/reviews needs subset \"v9\" of host reviews.default.svc.cluster.local, which \
-                   DestinationRule default/reviews (weir.yaml:8) does not have";
+                   DestinationRule default/reviews (weir.yaml:8) does not have; there is v1, v3";
     assert_eq!(weir(&running, "apply -f $D/routes.yaml").await.unwrap_err(), rejection);
     // What the file names is deleted, whatever else it says.
     let said = weir(&running, "delete -f $D/routes.yaml").await.unwrap();

@@ -138,6 +138,8 @@ pub struct Limits {
 /// A valid configuration.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
+    /// The file, without symbolic links; empty if it is in none.
+    pub file: PathBuf,
     /// The interfaces; not empty.
     pub interfaces: Vec<InterfaceMatch>,
     /// The directory of the resources.
@@ -189,7 +191,9 @@ impl AgentConfig {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
         let text = read(path).map_err(|problem| vec![problem])?;
-        Self::parse(&path.display().to_string(), &text)
+        let config = Self::parse(&path.display().to_string(), &text)?;
+        let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Self { file, ..config })
     }
 
     /// The configuration that `text` is, or everything that is wrong with it.
@@ -251,6 +255,7 @@ fn validate(node: &Node<'_>, lookup: Lookup<'_>) -> Result<AgentConfig, Vec<Prob
     problems.sort_by_key(|problem| problem.line);
     let config = || {
         Some(AgentConfig {
+            file: PathBuf::new(),
             interfaces,
             resources: resources?,
             state: state?,

@@ -50,6 +50,7 @@ pub use log::{KernelLog, KernelLogError};
 #[cfg(test)]
 pub use memory::Memory;
 pub use migration::{MigrationError, downgrade};
+pub use network::own as own_network;
 pub use object::{Object, ObjectError, Settings, young_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};

@@ -9,6 +9,10 @@ use crate::model::{Name, Split};
 use crate::resource::{self, Document, Documents, Files, Id, Kind, Origin};
 use crate::source::Problem;
 
+/// What is wrong with a file that never was anything else.
+const BLANK: &str = "no document is in it: write some, or remove the file; until then, what ran \
+                     when the agent started is not taken out of force";
+
 /// What is wrong with a file that has become empty.
 const EMPTIED: &str = "no document is in it any more: what was in it stays in force; remove the \
                        file to take that out of force";
@@ -21,7 +25,8 @@ impl DesiredState {
     /// - so do all documents of a file that cannot be read, or in which something
     ///   does not even say what it is, unless they are found elsewhere;
     /// - so do those of a file that has become empty: it may be about to be written anew, and
-    ///   what is to go is removed with its file;
+    ///   what is to go is removed with its file. One of which no other content is known is
+    ///   a mistake, too: an agent that starts while it is written anew does not know better;
     /// - a split that cannot be goes on as it was;
     /// - so does one that ran when the agent started, if it would be otherwise while a
     ///   document that may be part of it was never read without a mistake.
@@ -31,7 +36,10 @@ impl DesiredState {
         base.problems.clone_from(&files.problems);
         base.problems.extend(files.files.iter().flat_map(|f| f.documents.problems.iter().cloned()));
         let emptied = self.emptied(files);
-        base.problems.extend(emptied.iter().map(|name| Problem::of_file(name, EMPTIED)));
+        for file in files.files.iter().filter(|file| file.is_blank()) {
+            let what = if emptied.contains(file.name.as_str()) { EMPTIED } else { BLANK };
+            base.problems.push(Problem::of_file(&file.name, what));
+        }
         let mut put = self.chosen(files, &mut base.problems);
         put.extend(self.staying(files, &emptied, &put));
         base.problems.sort();
@@ -163,7 +171,7 @@ fn lacks_parts(files: &Files) -> bool {
     };
     files.unlisted
         || !files.unreadable.is_empty()
-        || files.files.iter().any(|file| lacks(&file.documents))
+        || files.files.iter().any(|file| file.is_blank() || lacks(&file.documents))
 }
 
 /// Whether a document that is not found any more stays in force all the same.

@@ -20,8 +20,8 @@ impl DesiredState {
         declarations: Declarations,
         now: Time,
     ) -> Result<Step, Rejection> {
-        let Declarations { documents, notes } = declarations;
-        self.apart(&documents)?;
+        let Declarations { documents, notes, in_place_of_files } = declarations;
+        self.apart(&documents, in_place_of_files)?;
         let mut intent = Intent::new(Cause::Apply, now);
         intent.notes = notes;
         let mut base = self.base.clone();
@@ -31,10 +31,14 @@ impl DesiredState {
             let key = document.id().key();
             let is_idle = base.idle.remove(&key).is_some();
             intent.notes.extend(document.notes().iter().cloned());
-            let fate = match persisted.object(&key) {
-                None => Fate::Created,
-                Some(object) if object.document != text => Fate::Changed,
-                Some(_) => Fate::Unchanged,
+            let current = self.base.resolver.get(document.id());
+            let of_file = current.filter(|found| found.origin() == Origin::Files);
+            let fate = match (of_file, persisted.object(&key)) {
+                (Some(found), _) if found.says_what(&document) => Fate::Unchanged,
+                (Some(_), _) => Fate::Changed,
+                (None, None) => Fate::Created,
+                (None, Some(object)) if object.document != text => Fate::Changed,
+                (None, Some(_)) => Fate::Unchanged,
             };
             if fate != Fate::Unchanged {
                 intent.ops.push(Op::Put(Object { key: key.clone(), version, document: text }));
@@ -63,14 +67,20 @@ impl DesiredState {
         Ok(self.step(persisted, intent))
     }
 
-    /// Rejects documents that are there twice, or defined elsewhere.
-    fn apart(&self, documents: &[Declared]) -> Result<(), Rejection> {
+    /// Rejects documents that are there twice, or defined elsewhere; in files only if they
+    /// are not to stand in the place of those.
+    fn apart(&self, documents: &[Declared], in_place_of_files: bool) -> Result<(), Rejection> {
         let mut seen: BTreeMap<&Id, &Document> = BTreeMap::new();
         let mut problems = Vec::new();
         for Declared { document, .. } in documents {
             let id = document.id();
             let current = self.base.resolver.get(id);
-            if let Some(found) = current.filter(|found| found.origin() != Origin::Applied) {
+            let elsewhere = |origin: Origin| match origin {
+                Origin::Applied => false,
+                Origin::Files => !in_place_of_files,
+                Origin::Cluster => true,
+            };
+            if let Some(found) = current.filter(|found| elsewhere(found.origin())) {
                 let (what, at) = (resource::called(id), place(found));
                 let message = format!("{what} is already defined {at}");
                 problems.push(document.name_problem(&message));

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use crate::access::Need;
 use crate::api::types::TroubleView;
+use crate::config::DEFAULT_FILE;
+use crate::model::counted;
 
 use super::{Agent, Facts, Finding, Interface, Level, NextHop, Offloads, Report};
 
@@ -79,6 +81,13 @@ pub const CHECKS: [&str; ALL.len()] = {
 /// Runs all checks but those that are ignored.
 pub fn examine(facts: &Facts, ignored: &[String]) -> Report {
     let mut findings = Vec::new();
+    if let Some((text, advice)) = unfit(facts) {
+        let (level, advice) = (Level::Problem, Some(advice));
+        return Report {
+            problems: 1,
+            findings: vec![Finding { check: "agent", level, text, advice }],
+        };
+    }
     for (check, run) in ALL.into_iter().filter(|(name, _)| ignored.iter().all(|i| i != name)) {
         let Found { fine, list } = run(facts);
         if list.is_empty() {
@@ -95,6 +104,32 @@ pub fn examine(facts: &Facts, ignored: &[String]) -> Report {
     Report { problems, findings }
 }
 
+/// Why what was found says nothing about the agent's node, and what to do; None if it does.
+fn unfit(facts: &Facts) -> Option<(String, String)> {
+    let status = match &facts.agent {
+        Agent::Runs(status) => status,
+        Agent::Silent(_) => return None,
+        Agent::Denied(why) => {
+            let advice = "ask as root (sudo weir doctor), or become a member of such a group";
+            return Some((why.clone(), advice.to_owned()));
+        }
+    };
+    let (own, agents) = (facts.network_namespace, status.network_namespace);
+    if own != 0 && agents != 0 && own != agents {
+        let text = "the agent is in another network namespace than this command: nothing here says how its node is";
+        let advice = "run it where the agent runs, such as by `ip netns exec NAME weir doctor`, or `nsenter --net -t PID weir doctor` with the agent's PID";
+        return Some((text.to_owned(), advice.to_owned()));
+    }
+    let (file, agents) = (facts.file.as_deref()?, status.config.as_str());
+    if agents.is_empty() || file == agents {
+        return None;
+    }
+    let text = format!(
+        "the agent runs with {agents}, and this looks at {file}: it says nothing about that agent"
+    );
+    Some((text, format!("weir doctor --config {agents}")))
+}
+
 /// Some of many, by name.
 fn some<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
     let all: Vec<&str> = all.into_iter().collect();
@@ -107,6 +142,12 @@ fn some<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
 
 fn config(facts: &Facts) -> Found {
     let mut found = Found::fine("the agent's configuration is valid");
+    if facts.config.is_ok() && facts.file.is_none() {
+        found.note(
+            format!("there is no {DEFAULT_FILE}: what follows goes by the defaults"),
+            "write one, or name another: `weir doctor --config FILE`",
+        );
+    }
     if let Err(error) = &facts.config {
         let advice = "mend the file; `weir doctor --config FILE` looks at another one";
         found.problem(error, advice);
@@ -151,7 +192,7 @@ fn agent(facts: &Facts) -> Found {
             }
             found
         }
-        Agent::Silent(error) => {
+        Agent::Silent(error) | Agent::Denied(error) => {
             let mut found = Found::default();
             found.problem(
                 error,
@@ -164,9 +205,11 @@ fn agent(facts: &Facts) -> Found {
 }
 
 fn resources(facts: &Facts) -> Found {
-    let mut found = Found::fine(format!("{} splits are in force", facts.splits.len()));
+    let count = counted(facts.splits.len(), "split");
+    let are = if facts.splits.len() == 1 { "is" } else { "are" };
+    let mut found = Found::fine(format!("{count} {are} in force"));
     let Some(status) = facts.agent.status() else {
-        found.fine = format!("{} splits are in the files", facts.splits.len());
+        found.fine = format!("{count} {are} in the files");
         return found;
     };
     let wrong = status.last_error.iter().chain(&status.rejected);

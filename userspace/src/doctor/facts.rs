@@ -11,6 +11,10 @@ use crate::api::types::StatusView;
 pub struct Facts {
     /// The agent's configuration: what is wrong with it, if anything is.
     pub config: Result<(), String>,
+    /// Its file, if it was read; the default one is not always there.
+    pub file: Option<String>,
+    /// The network namespace that is looked at: a number of the kernel's, 0 if it is not known.
+    pub network_namespace: u64,
     /// Who may use the API, by the configuration.
     pub access: Option<Access>,
     /// Whether the permissions of the API's socket say the same.
@@ -44,6 +48,8 @@ pub enum Agent {
     Runs(Box<StatusView>),
     /// It does not, and why.
     Silent(String),
+    /// Who asks may not know, and why.
+    Denied(String),
 }
 
 impl Agent {
@@ -51,7 +57,7 @@ impl Agent {
     pub fn status(&self) -> Option<&StatusView> {
         match self {
             Self::Runs(status) => Some(status),
-            Self::Silent(_) => None,
+            Self::Silent(_) | Self::Denied(_) => None,
         }
     }
 }

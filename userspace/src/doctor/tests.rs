@@ -28,6 +28,8 @@ fn status() -> StatusView {
     StatusView {
         version: "0.1.0".into(),
         started: "1970-01-01T00:00:00.000Z".into(),
+        config: "/etc/weir/agent.yaml".into(),
+        network_namespace: 7,
         interfaces: vec![interface],
         features: ["tcx", "jit", "batch", "membarrier", "route-mtu"].map(feature).into(),
         maps: vec![MapView { kind: "endpoints".into(), used: 2, limit: 10 }],
@@ -51,6 +53,8 @@ fn healthy() -> Facts {
     let via = || NextHop::Via { interface: "eth1".into(), gateway: true };
     Facts {
         config: Ok(()),
+        file: Some("/etc/weir/agent.yaml".into()),
+        network_namespace: 7,
         access: Some(Access::default()),
         access_in_force: Some(true),
         agent: Agent::Runs(Box::new(status())),
@@ -87,6 +91,47 @@ fn silent(facts: &mut Facts) {
 fn says(facts: &mut Facts, change: impl FnOnce(&mut StatusView)) {
     let Agent::Runs(status) = &mut facts.agent else { panic!() };
     change(status);
+}
+
+#[test]
+fn what_is_not_the_agents_is_said_and_not_judged() {
+    type Change = fn(&mut Facts);
+    let cases: [(Change, &str, &str); 3] = [
+        (
+            |f| says(f, |s| s.network_namespace = 8),
+            "another network namespace",
+            "ip netns exec NAME weir doctor",
+        ),
+        (
+            |f| says(f, |s| s.config = "/opt/agent.yaml".into()),
+            "the agent runs with /opt/agent.yaml, and this looks at /etc/weir/agent.yaml",
+            "weir doctor --config /opt/agent.yaml",
+        ),
+        (|f| f.agent = Agent::Denied("this user may not".into()), "this user may not", "sudo"),
+    ];
+    for (change, said, todo) in cases {
+        let mut facts = healthy();
+        // What would be found there is not looked for.
+        facts.jit = Some(0);
+        change(&mut facts);
+        let Report { problems, findings } = examine(&facts, &[]);
+        assert_eq!((problems, findings.len()), (1, 1), "{said}: {findings:?}");
+        assert!(findings[0].text.contains(said), "{findings:?}");
+        assert!(findings[0].advice.as_ref().unwrap().contains(todo), "{findings:?}");
+    }
+    // An older agent says neither, and what cannot be known is no difference.
+    let mut facts = healthy();
+    says(&mut facts, |status| (status.network_namespace, status.config) = (0, String::new()));
+    assert_eq!(examine(&facts, &[]).problems, 0);
+}
+
+#[test]
+fn where_no_file_is_the_defaults_are_and_that_is_said() {
+    let mut facts = healthy();
+    (facts.file, facts.access, facts.answers) = (None, None, None);
+    let found = examine(&facts, &[]);
+    assert_eq!((found.problems, found.findings[0].level), (0, Level::Note));
+    assert!(found.findings[0].text.contains("there is no /etc/weir/agent.yaml"), "{found:?}");
 }
 
 #[test]

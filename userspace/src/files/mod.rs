@@ -166,6 +166,13 @@ pub fn read(path: &Path) -> Result<String, Problem> {
     text(path, File::open(path).map_err(rejected)?).map_err(|unread| unread.problem)
 }
 
+/// The text of what somebody names, of at most [`MAX_FILE_SIZE`]: a file, or a pipe such as a
+/// shell's `<(...)`, of which all is waited for.
+pub fn read_named(path: &Path) -> Result<String, Problem> {
+    let opened = File::open(path).map_err(|error| unreadable(path, &error));
+    opened.and_then(|file| text(path, file)).map_err(|unread| unread.problem)
+}
+
 fn text(path: &Path, file: File) -> Result<String, Unread> {
     let problem = |message: String| Unread {
         problem: Problem::of_file(&path.display().to_string(), message),

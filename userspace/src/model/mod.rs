@@ -5,6 +5,7 @@
 //! no file system, no kernel.
 
 mod address;
+mod counted;
 mod derived;
 mod key;
 mod name;
@@ -14,6 +15,7 @@ mod split;
 mod weights;
 
 pub use address::{Family, Protocol, ServiceAddress};
+pub use counted::counted;
 pub use derived::{derived_split, derived_subset};
 pub use key::Key;
 pub use name::{Name, NameError, is_any_label, is_label};

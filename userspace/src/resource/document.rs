@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use super::Labels;
-use super::core::{EndpointSlice, Pod, Service};
+use super::core::{EndpointSlice, Pod, Service, Unsteered};
 use super::gateway::{Gateway, GatewayRoute, ReferenceGrant};
 use super::identity::{self, DEFAULT_NAMESPACE, Id, Kind, Said};
 use super::istio::{self, DestinationRule, VirtualService, Workload};
@@ -60,6 +60,7 @@ pub(super) enum Body {
     Grant(ReferenceGrant),
     /// Of a Service or a ServiceEntry.
     Service(Service),
+    Unsteered(Unsteered),
     Slice(EndpointSlice),
     Pod(Pod),
     /// Of a Namespace: there is nothing but its labels.
@@ -102,6 +103,13 @@ impl Document {
     /// A problem of its name.
     pub fn name_problem(&self, message: &str) -> Problem {
         self.problem(&name(), message)
+    }
+
+    /// Whether it says the same as another one, wherever each of them is.
+    pub fn says_what(&self, other: &Self) -> bool {
+        // Of what they are made of, no part says where it is.
+        let said = |of: &Self| format!("{:?}", (&of.id, &of.labels, &of.body, &of.exported));
+        said(self) == said(other)
     }
 
     /// The same, applied: in no file any more.
@@ -174,6 +182,9 @@ pub struct Declarations {
     pub documents: Vec<Declared>,
     /// What is to be said about documents that are passed over.
     pub notes: Vec<Problem>,
+    /// Whether they may stand in the place of documents of the node's files: to be looked
+    /// at, and never to be kept.
+    pub in_place_of_files: bool,
 }
 
 /// The documents of files, as pairs of name and text, in their order; or
@@ -424,16 +435,23 @@ fn header(check: &mut DocumentValidator<'_>, kind: Kind) -> Option<(Id, Labels)>
 fn body(check: &mut DocumentValidator<'_>, kind: Kind, labels: &Labels) -> Option<Body> {
     Some(match kind {
         Kind::VirtualService => Body::VirtualService(VirtualService::read(check)?),
-        Kind::DestinationRule => Body::DestinationRule(DestinationRule::read(check)?),
-        Kind::ServiceEntry => Body::Service(istio::read_service_entry(check)?),
-        Kind::WorkloadEntry => Body::Workload(Workload::read(check, labels)?),
+        Kind::DestinationRule => {
+            DestinationRule::read(check)?.map_or_else(Body::Unsteered, Body::DestinationRule)
+        }
+        Kind::ServiceEntry => {
+            istio::read_service_entry(check)?.map_or_else(Body::Unsteered, Body::Service)
+        }
+        Kind::WorkloadEntry => match Workload::read(check, labels) {
+            Some(workload) => Body::Workload(workload),
+            None => Body::Unsteered(Unsteered::default()),
+        },
         Kind::IstioGateway => Body::IstioGateway(istio::Gateway::read(check)?),
         Kind::Gateway => Body::Gateway(Gateway::read(check)?),
         Kind::TcpRoute => Body::Route(GatewayRoute::read(check, Protocol::Tcp)?),
         Kind::UdpRoute => Body::Route(GatewayRoute::read(check, Protocol::Udp)?),
         Kind::ReferenceGrant => Body::Grant(ReferenceGrant::read(check)?),
         Kind::SmiTrafficSplit => Body::VirtualService(smi::read(check)?),
-        Kind::Service => Body::Service(Service::read(check)?),
+        Kind::Service => Service::read(check)?.map_or_else(Body::Unsteered, Body::Service),
         Kind::EndpointSlice => Body::Slice(EndpointSlice::read(check)?),
         Kind::Pod => Body::Pod(Pod::read(check)?),
         // Not read by this function, or for their labels alone.

@@ -48,11 +48,7 @@ impl FileRead {
     /// Whether there is nothing in it but space, comments and marks of documents: it may
     /// have been cut off to be written anew.
     pub fn is_blank(&self) -> bool {
-        let says_nothing = |line: &str| {
-            let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-            line.is_empty() || line.starts_with('#') || ["---", "..."].contains(&line)
-        };
-        self.text.lines().all(says_nothing)
+        is_blank(&self.text)
     }
 
     /// What it says is read.
@@ -60,4 +56,13 @@ impl FileRead {
         let documents = Arc::new(read(&name, &text));
         Self { name, text, documents }
     }
+}
+
+/// Whether there is nothing in a text but space, comments and marks of documents.
+pub fn is_blank(text: &str) -> bool {
+    let says_nothing = |line: &str| {
+        let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+        line.is_empty() || line.starts_with('#') || ["---", "..."].contains(&line)
+    };
+    text.lines().all(says_nothing)
 }

@@ -1,6 +1,7 @@
 //! Names of services: what Istio calls hosts.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::model::Name;
 
@@ -43,6 +44,21 @@ impl Host {
         }
     }
 
+    /// The whole name.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// An address in place of a name, which no service has.
+    pub(super) fn of_address(ip: IpAddr) -> Self {
+        Self(ip.to_string())
+    }
+
+    /// Whether it is an address.
+    pub(super) fn is_address(&self) -> bool {
+        self.0.parse::<IpAddr>().is_ok()
+    }
+
     /// Whether it is a name of the cluster's domain.
     pub(super) fn is_of_cluster(&self) -> bool {
         self.0.ends_with(DOMAIN)
@@ -82,6 +98,18 @@ impl Pattern {
                     "\"{text}\" is not a host, expected a DNS name, \"*.NAME\" or \"*\""
                 )),
             },
+        }
+    }
+
+    /// Whether some host fits both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ending(one), Self::Ending(other)) => {
+                one.ends_with(other.as_str()) || other.ends_with(one.as_str())
+            }
+            (Self::Exact(host), pattern) | (pattern, Self::Exact(host)) => {
+                pattern.fits(host).is_some()
+            }
         }
     }
 

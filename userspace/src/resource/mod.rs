@@ -41,7 +41,7 @@ pub(crate) use document::read_applied;
 pub use document::{
     Declarations, Declared, Document, Documents, Origin, declarations, ids, read, read_object,
 };
-pub use files::{FileRead, Files};
+pub use files::{FileRead, Files, is_blank};
 pub use identity::{DEFAULT_NAMESPACE, Id, Kind};
 pub use outcome::{Condition, ConditionType, Provenance, Reason, Resolved, SourceDocument};
 pub use policy::{Istio, Policy, STEER, Services};

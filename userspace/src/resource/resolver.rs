@@ -422,6 +422,7 @@ fn is_unit(kind: Kind) -> bool {
         kind,
         Kind::TrafficSplit
             | Kind::VirtualService
+            | Kind::DestinationRule
             | Kind::SmiTrafficSplit
             | Kind::IstioGateway
             | Kind::Gateway
@@ -446,6 +447,7 @@ fn outcome(view: &View<'_>, unit: &Unit) -> Outcome {
                 Kind::VirtualService | Kind::SmiTrafficSplit => {
                     resolve::routing::report(view, document)
                 }
+                Kind::DestinationRule => resolve::routing::report_rule(view, document),
                 Kind::IstioGateway => resolve::istio_gateway::resolve(view, document),
                 Kind::Gateway => resolve::gateway::resolve(view, document),
                 Kind::TrafficSplit => written(view, document),

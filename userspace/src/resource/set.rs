@@ -23,6 +23,8 @@ pub(super) enum Key {
     Service(Host),
     /// Every Service, by its labels or selector.
     Services,
+    /// What describes hosts in a namespace: who meant one of these.
+    ServicesOf(String),
     /// DestinationRules of a host.
     Rules(Host),
     /// VirtualServices that name a host.
@@ -62,10 +64,14 @@ fn keys(document: &Document) -> Vec<Key> {
     match &document.body {
         Body::Service(service) => {
             keys.extend([Key::Service(service.host.clone()), Key::Services]);
+            keys.push(Key::ServicesOf(own.namespace.clone()));
             keys.extend(service.addresses.iter().map(|address| Key::ClusterIp(address.ip)));
             if document.labels.get("app").is_some_and(|app| app == ISTIOD) {
                 keys.push(Key::Istiod);
             }
+        }
+        Body::Unsteered(unsteered) => {
+            keys.extend(unsteered.hosts.iter().cloned().map(Key::Service));
         }
         Body::DestinationRule(rule) => keys.push(Key::Rules(rule.host.clone())),
         Body::VirtualService(service) => {

@@ -1,5 +1,6 @@
 //! Collecting what is wrong with a document, and what is to be said about it.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use serde::de::DeserializeOwned;
@@ -19,7 +20,7 @@ pub(super) struct DocumentValidator<'a> {
 impl DocumentValidator<'_> {
     /// The document as a `T`.
     pub(super) fn typed<T: DeserializeOwned>(&mut self) -> Option<T> {
-        self.node.typed().map_err(|problem| self.problems.push(problem)).ok()
+        self.node.typed().map_err(|problem| self.problems.push(ranged(problem))).ok()
     }
 
     pub(super) fn problem(&mut self, at: &FieldPath, message: impl AsRef<str>) {
@@ -82,7 +83,34 @@ impl DocumentValidator<'_> {
     }
 }
 
+/// The ranges of integers that the types of `k8s-openapi` and of the Gateway API have as `i32`:
+/// a number that is too large for that says none itself.
+const RANGES: &[(&str, i64, i64)] = &[
+    ("weight", 0, 1_000_000),
+    ("port", 1, 65535),
+    ("targetPort", 1, 65535),
+    ("nodePort", 1, 65535),
+];
+
+/// The problem, with the range that a number is out of.
+fn ranged(problem: Problem) -> Problem {
+    let field = problem.field.rsplit('.').next().unwrap_or_default();
+    let number = problem.message.strip_prefix("invalid value: integer `");
+    let number = number.and_then(|rest| rest.split('`').next()?.parse::<i128>().ok());
+    let range = RANGES.iter().find(|(name, _, _)| *name == field);
+    match number.zip(range) {
+        Some((number, (_, min, max))) => {
+            Problem { message: out_of_range(number, *min, *max), ..problem }
+        }
+        None => {
+            let unranged = range.filter(|_| problem.message.ends_with("expected an integer"));
+            let range = unranged.map(|(_, min, max)| format!(" from {min} to {max}"));
+            Problem { message: problem.message + &range.unwrap_or_default(), ..problem }
+        }
+    }
+}
+
 /// What is said of numbers out of a range.
-pub(super) fn out_of_range(number: i64, min: i64, max: i64) -> String {
+pub(super) fn out_of_range(number: impl Display, min: i64, max: i64) -> String {
     format!("{number} is out of range, expected an integer from {min} to {max}")
 }

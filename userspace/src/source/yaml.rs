@@ -174,7 +174,9 @@ impl<'a> Node<'a> {
         if let Ok(typed) = T::deserialize(&self.value) {
             return Ok(typed);
         }
-        serde_path_to_error::deserialize(&self.value).map_err(|error| {
+        let mut value = self.value.clone();
+        whole(&mut value);
+        serde_path_to_error::deserialize(&value).map_err(|error| {
             let path: FieldPath = error.path().iter().filter_map(segment).collect();
             let message = error.inner().to_string();
             let missing = message.strip_prefix("missing field `").and_then(|m| m.strip_suffix('`'));
@@ -337,6 +339,26 @@ impl<'a> Part<'a> {
             }
         }
         (nodes, problems)
+    }
+}
+
+/// Floating point numbers beyond this do not tell all integers apart.
+const MAX_WHOLE: f64 = (1_u64 << 53) as f64;
+
+/// Makes integers of floating point numbers that are whole, as `kubectl` does when it makes
+/// JSON of YAML: of `80.0` and `8e1`, 80.
+fn whole(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|_| number.is_f64());
+            if let Some(float) = float.filter(|x| x.fract() == 0.0 && x.abs() <= MAX_WHOLE) {
+                *value = Value::from(float as i64);
+            }
+        }
+        Value::Sequence(items) => items.iter_mut().for_each(whole),
+        Value::Mapping(entries) => entries.values_mut().for_each(whole),
+        Value::Tagged(tagged) => whole(&mut tagged.value),
+        _ => {}
     }
 }
 

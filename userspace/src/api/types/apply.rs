@@ -25,6 +25,10 @@ pub struct ApplyRequest {
     /// Say what would happen, and let nothing happen.
     #[serde(default)]
     pub dry_run: bool,
+    /// Say what would happen if documents that the node's files have were changed there. With
+    /// `dry_run` only: the API changes no file.
+    #[serde(default)]
+    pub in_place_of_files: bool,
 }
 
 /// Objects to be there no more.

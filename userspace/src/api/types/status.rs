@@ -21,6 +21,12 @@ pub struct StatusView {
     pub kernel: String,
     /// When it started, as in RFC 3339.
     pub started: String,
+    /// The file of its configuration, without symbolic links.
+    #[serde(default)]
+    pub config: String,
+    /// The network namespace that it is in: a number of the kernel's, 0 if it is not known.
+    #[serde(default)]
+    pub network_namespace: u64,
     /// When resource files were last put into force by this agent, as in RFC
     /// 3339. None before that.
     pub reloaded: Option<String>,

@@ -46,6 +46,22 @@ fn a_mistake_in_a_file_holds_up_nothing_else() {
 }
 
 #[test]
+fn a_file_that_is_blank_when_the_agent_starts_is_a_mistake_and_ends_nothing() {
+    let mut world = World::with(&[split("a", 1, 1)]);
+    for blank in ["", "# soon\n---\n"] {
+        world.restart(&[blank.to_owned()]);
+        let complaints = world.complaints();
+        assert!(complaints.len() == 1 && complaints[0].contains("no document is in it: write"));
+        assert_eq!(world.now_has("a"), "v1=1 v2=1", "it may be in there in a moment");
+    }
+    world.files(&[split("b", 1, 1)]);
+    assert_eq!(world.complaints(), Vec::<String>::new());
+    assert_eq!(["a", "b"].map(|name| world.now_has(name)), ["none", "v1=1 v2=1"]);
+    world.load_files(&Files::of([("/etc/f", split("b", 1, 1)), ("/etc/g", String::new())]));
+    assert!(world.complaints()[0].starts_with("/etc/g: no document is in it: write"));
+}
+
+#[test]
 fn what_cannot_be_read_leaves_everything_of_it() {
     let (a, b, c) = (split("a", 1, 1), split("b", 1, 1), split("c", 1, 1));
     let both = [a.clone(), b.clone()];
@@ -116,10 +132,8 @@ fn a_file_that_is_cut_off_to_be_written_anew_leaves_everything_of_it() {
         world.load(&[("/etc/2", &other)]);
         assert_eq!((world.complaints(), world.now_has("a")), (vec![], "none".into()));
     }
-    // What never had a document lacks none; a list of nothing says so.
+    // A list of nothing says so.
     let mut world = World::default();
-    world.load_files(&with("# to be filled\n"));
-    assert_eq!(world.complaints(), [""; 0]);
     world.load(&[("/etc/1", &both), ("/etc/2", &other)]);
     world.load_files(&with("apiVersion: v1\nkind: List\nitems: []\n"));
     assert_eq!((world.complaints(), world.now_has("a")), (vec![], "none".into()));

@@ -116,14 +116,14 @@ fn what_does_not_resolve_is_rejected_with_all_of_its_call() {
             vec![split("s", 1, 1), routes("tcp", &[("v9", 1)])],
             format!(
                 "x.yaml:11: spec.tcp[0].route[0].destination.subset: {needs}, which DestinationRule \
-                 default/reviews (applied) does not have"
+                 default/reviews (applied) does not have; there is v1"
             ),
         ),
         (
             vec![rule(&["v1", "v2"]), routes("tcp", &[("v9", 1)])],
             format!(
                 "x.yaml:12: spec.tcp[0].route[0].destination.subset: {needs}, which DestinationRule \
-                 default/reviews (x.yaml:3) does not have"
+                 default/reviews (x.yaml:3) does not have; there is v1, v2"
             ),
         ),
         (
@@ -131,7 +131,7 @@ fn what_does_not_resolve_is_rejected_with_all_of_its_call() {
             "applied VirtualService/default/reviews: spec.tcp[0].route[0].destination.subset: \
              VirtualService default/reviews needs subset \"v1\" of host \
              reviews.default.svc.cluster.local, which DestinationRule default/reviews (x.yaml:3) \
-             does not have"
+             does not have; there is v2"
                 .to_owned(),
         ),
         (

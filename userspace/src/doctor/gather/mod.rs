@@ -12,9 +12,10 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{Agent, Endpoint, Facts, NextHop, Split};
 use crate::access::acl;
-use crate::api::Client;
 use crate::api::types::{SplitView, StatusView};
-use crate::config::{AgentConfig, OtherPorts};
+use crate::api::{Client, ClientError};
+use crate::config::{AgentConfig, DEFAULT_FILE, OtherPorts};
+use crate::datapath;
 use crate::fast_path::{self, Devices};
 use crate::files;
 
@@ -30,11 +31,17 @@ const PINS: &str = "/sys/fs/bpf/weir";
 ///
 /// If there is no netlink.
 pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
-    let config = AgentConfig::load(config);
     let agent = match client.status().await {
         Ok(status) => Agent::Runs(Box::new(status)),
+        Err(error @ ClientError::Denied(_)) => Agent::Denied(error.to_string()),
         Err(error) => Agent::Silent(error.to_string()),
     };
+    let is_missing = config == Path::new(DEFAULT_FILE) && !config.exists();
+    // The agent's own, where nobody named another one.
+    let of_agent = agent.status().map(|status| Path::new(&status.config));
+    let of_agent = of_agent.filter(|file| is_missing && !file.as_os_str().is_empty());
+    let is_missing = is_missing && of_agent.is_none();
+    let config = AgentConfig::load(of_agent.unwrap_or(config));
     let (connection, handle, _) = rtnetlink::new_connection()?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(connection);
@@ -67,9 +74,15 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
             .ok()
             .and_then(|config| acl::allows_just(&config.socket, config.access.groups()).ok()),
         access: config.as_ref().ok().map(|config| config.access.clone()),
-        config: config.map(drop).map_err(|problems| {
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-        }),
+        file: config.as_ref().ok().map(|config| config.file.display().to_string()),
+        network_namespace: datapath::own_network(),
+        config: match config {
+            Err(_) if is_missing => Ok(()),
+            Err(problems) => {
+                Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            }
+            Ok(_) => Ok(()),
+        },
         interfaces,
         links: client_links,
         splits,

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::net::IpAddr;
 
+use super::Unsteered;
 use crate::model::{Affinity, Protocol};
 use crate::resource::Labels;
 use crate::resource::host::Host;
@@ -77,18 +78,25 @@ impl Service {
         self.ports.iter().find(|port| port.number == number && port.protocol == protocol)
     }
 
-    /// Of a Kubernetes Service.
-    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
+    /// Of a Kubernetes Service; or what it is instead.
+    pub(in crate::resource) fn read(
+        check: &mut DocumentValidator<'_>,
+    ) -> Option<Result<Self, Unsteered>> {
         let raw: v1::Service = check.typed()?;
         let (name, spec) = (raw.metadata.name?, raw.spec.unwrap_or_default());
         let at = FieldPath::of("spec");
-        if spec.type_.as_deref() == Some("ExternalName") {
-            let message = "rejected: weir resolves no names, expected a Service with endpoints";
-            check.problem(&at.key("type"), message);
-        }
-        if let Some("NodePort" | "LoadBalancer") = spec.type_.as_deref() {
-            let message = "no effect: weir steers what is addressed to `clusterIPs`";
-            check.note(&at.key("type"), message);
+        let host = Host::of_service(check.namespace, &name);
+        match spec.type_.as_deref() {
+            Some("ExternalName") => {
+                let why = "weir resolves no names, such as that of an ExternalName".to_owned();
+                check.note(&at.key("type"), format!("no effect: {why}"));
+                return Some(Err(Unsteered { hosts: vec![host], why }));
+            }
+            Some("NodePort" | "LoadBalancer") => {
+                let message = "no effect: weir steers what is addressed to `clusterIPs`";
+                check.note(&at.key("type"), message);
+            }
+            _ => {}
         }
         let addresses = addresses(check, &spec);
         let mut ports = Vec::new();
@@ -105,12 +113,11 @@ impl Service {
                 return None;
             }
         };
-        let host = Host::of_service(check.namespace, &name);
         let namespace = check.namespace.to_owned();
         let selector = spec.selector.unwrap_or_default();
         let endpoints = Endpoints::Kubernetes { namespace, name, selector };
         let local = spec.internal_traffic_policy.as_deref() == Some("Local");
-        Some(Self { host, addresses, ports, affinity, endpoints, local })
+        Some(Ok(Self { host, addresses, ports, affinity, endpoints, local }))
     }
 }
 

@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use crate::model::Name;
 use crate::resource::Labels;
-use crate::resource::host::Host;
+use crate::resource::core::Unsteered;
+use crate::resource::host::{Host, Pattern};
 use crate::resource::validator::DocumentValidator;
 use crate::source::FieldPath;
 
@@ -76,9 +77,19 @@ struct Tls {
 }
 
 impl DestinationRule {
-    pub(in crate::resource) fn read(check: &mut DocumentValidator<'_>) -> Option<Self> {
+    /// A rule, or what it is instead.
+    pub(in crate::resource) fn read(
+        check: &mut DocumentValidator<'_>,
+    ) -> Option<Result<Self, Unsteered>> {
         let RawDestinationRule { spec: raw } = check.typed()?;
         let spec = FieldPath::of("spec");
+        if let Ok(Pattern::Ending(_)) = Pattern::parse(&raw.host, check.namespace) {
+            let text = &raw.host;
+            let message =
+                format!("no effect: {text} is for many hosts, and weir goes by rules for one");
+            check.note(&spec.key("host"), message);
+            return Some(Err(Unsteered::default()));
+        }
         let host = check.keep(&spec.key("host"), Host::parse(&raw.host, check.namespace));
         let policy = raw.traffic_policy.as_ref();
         let by_client = policy.and_then(|p| affinity(check, &spec.key("trafficPolicy"), p));
@@ -94,7 +105,7 @@ impl DestinationRule {
             }
             subsets.push(Subset { name, labels: raw.labels.clone(), by_client });
         }
-        Some(Self { host: host?, subsets, by_client: by_client.unwrap_or(false) })
+        Some(Ok(Self { host: host?, subsets, by_client: by_client.unwrap_or(false) }))
     }
 }
 

@@ -1,6 +1,9 @@
 //! Istio's own Gateways.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde_yaml::Value;
 
 use crate::model::Protocol;
 use crate::resource::Labels;
@@ -22,6 +25,8 @@ pub(in crate::resource) struct Server {
     pub port: u16,
     pub app: App,
     pub at: FieldPath,
+    /// Why weir cannot do what it asks for, if it cannot.
+    pub unsteered: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +47,7 @@ struct RawServer {
     port: RawPort,
     #[serde(default)]
     hosts: Vec<String>,
+    tls: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +68,14 @@ impl Gateway {
         for (index, raw) in raw.servers.iter().enumerate() {
             let at = spec.key("servers").index(index);
             let Some(server) = server(check, &at, raw) else { continue };
-            if servers.iter().any(|other| other.port == server.port) {
+            let other = servers.iter_mut().find(|other| other.port == server.port);
+            if let Some(other) = other {
+                // Proxies tell them apart by their hosts, which is why weir steers neither.
+                let why = other.unsteered.as_ref().or(server.unsteered.as_ref()).cloned();
+                if why.is_some() {
+                    other.unsteered = why;
+                    continue;
+                }
                 let message = format!("port {} is defined twice", server.port);
                 check.problem(&at.key("port").key("number"), message);
             } else {
@@ -77,35 +90,36 @@ impl Gateway {
 }
 
 fn server(check: &mut DocumentValidator<'_>, at: &FieldPath, raw: &RawServer) -> Option<Server> {
+    let mut unsteered = None;
+    let mut leave = |check: &mut DocumentValidator<'_>, at: &FieldPath, why: String| {
+        check.note(at, format!("no effect: {why}"));
+        unsteered.get_or_insert(why);
+    };
     for (index, host) in raw.hosts.iter().enumerate() {
         // "*", "*/*" and "NAMESPACE/*" are all hosts.
         if !matches!(host.rsplit_once('/').map_or(host.as_str(), |(_, host)| host), "*") {
-            let message = format!(
-                "rejected: layer 4 cannot tell hosts apart, so not \"{host}\"; expected \"*\""
-            );
-            check.problem(&at.key("hosts").index(index), message);
+            let why = format!("layer 4 cannot tell hosts apart, such as \"{host}\"");
+            leave(check, &at.key("hosts").index(index), why);
         }
     }
     let port = check.keep(&at.key("port").key("number"), raw.port.number.get());
     let here = at.key("port").key("protocol");
     let text = raw.port.protocol.as_str();
     let app = match app_of_protocol(text) {
-        Some(_) if matches!(text.to_ascii_uppercase().as_str(), "HTTPS" | "TLS") => {
-            let message = format!(
-                "rejected: layer 4 can neither end TLS nor match its server names, so not \"{text}\"; expected \"TCP\" or \"HTTP\""
-            );
-            check.problem(&here, message);
-            return None;
-        }
+        Some((app, Protocol::Tcp)) => app,
         Some((_, Protocol::Udp)) => {
             check.note(&here, "no effect: a VirtualService has no routes for UDP");
             return None;
         }
-        Some((app, Protocol::Tcp)) => app,
         None => {
             check.problem(&here, format!("\"{text}\" is unknown, expected one of {PROTOCOLS}"));
             return None;
         }
     };
-    Some(Server { port: u16::try_from(port?).ok()?, app, at: at.clone() })
+    let is_tls = matches!(text.to_ascii_uppercase().as_str(), "HTTPS" | "TLS");
+    if is_tls || raw.tls.as_ref().is_some_and(|tls| !tls.is_empty()) {
+        let at = if is_tls { here } else { at.key("tls") };
+        leave(check, &at, "layer 4 can neither end TLS nor match its server names".to_owned());
+    }
+    Some(Server { port: u16::try_from(port?).ok()?, app, at: at.clone(), unsteered })
 }

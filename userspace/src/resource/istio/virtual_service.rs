@@ -1,5 +1,7 @@
 //! VirtualServices.
 
+use std::net::IpAddr;
+
 use serde::Deserialize;
 
 use crate::model::Name;
@@ -117,14 +119,7 @@ impl VirtualService {
         let RawVirtualService { spec: raw } = check.typed()?;
         let spec = FieldPath::of("spec");
         let parents = parents(check, &spec.key("gateways"), raw.gateways.as_deref());
-        let mut hosts = Vec::new();
-        for (index, text) in raw.hosts.iter().enumerate() {
-            let at = spec.key("hosts").index(index);
-            hosts.extend(check.keep(&at, Pattern::parse(text, check.namespace)));
-        }
-        if raw.hosts.is_empty() {
-            check.problem(&spec.key("hosts"), "empty, expected at least one host");
-        }
+        let hosts = hosts(check, &spec.key("hosts"), &raw.hosts, &parents);
         if raw.http.is_empty() && raw.tcp.is_empty() {
             check.problem(&spec, "no routes, expected at least one in http or tcp");
         }
@@ -135,15 +130,58 @@ impl VirtualService {
             let message = "the weights apply to connections, not to requests: all requests of a connection go the same way";
             check.note(&route.at.key("route"), message);
         }
-        let any = |pattern: &Pattern| matches!(pattern, Pattern::Ending(e) if e.is_empty());
         let gateways = parents.iter().any(|parent| *parent != Parent::Mesh);
-        let named = hosts.iter().position(|host| !any(host));
+        let named = raw.hosts.iter().position(|host| host != "*");
         if let Some(index) = named.filter(|_| gateways && !http.is_empty()) {
             let message = "rejected: layer 4 cannot match the host of an HTTP request at a gateway; expected \"*\"";
             check.problem(&spec.key("hosts").index(index), message);
         }
         Some(Self { hosts, parents, http, tcp, any: None })
     }
+}
+
+/// The hosts, as Istio's own validation has them: each once, also by wildcards, and not
+/// all of them in a mesh.
+fn hosts(
+    check: &mut DocumentValidator<'_>,
+    at: &FieldPath,
+    texts: &[String],
+    parents: &[Parent],
+) -> Vec<Pattern> {
+    if texts.is_empty() {
+        check.problem(at, "empty, expected at least one host");
+    }
+    let mut found: Vec<(usize, Pattern)> = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let at = at.index(index);
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            let message = format!(
+                "no effect: {text} is an address, and weir routes by the names of Services and ServiceEntries"
+            );
+            check.note(&at, message);
+            found.push((index, Pattern::Exact(Host::of_address(ip))));
+            continue;
+        }
+        if text == "*" && parents.contains(&Parent::Mesh) {
+            let message = "a wildcard host \"*\" cannot be in \"mesh\" (the default of spec.gateways), as Istio has it; expected the names of services, or gateways alone";
+            check.problem(&at, message);
+            continue;
+        }
+        let Some(pattern) = check.keep(&at, Pattern::parse(text, check.namespace)) else {
+            continue;
+        };
+        match found.iter().find(|(_, other)| other.overlaps(&pattern)) {
+            Some((first, _)) => {
+                let message = format!(
+                    "\"{text}\" and \"{}\" are for the same hosts, expected each host once",
+                    texts[*first]
+                );
+                check.problem(&at, message);
+            }
+            None => found.push((index, pattern)),
+        }
+    }
+    found.into_iter().map(|(_, pattern)| pattern).collect()
 }
 
 fn parents(

@@ -163,12 +163,21 @@ fn is_of_one_host(ip: IpAddr) -> bool {
 /// host of the cluster's domain, which is another object's.
 pub(super) fn services<'a>(view: &View<'a>, host: &Host) -> Vec<&'a Document> {
     let found = view.find(Key::Service(host.clone())).into_iter();
-    let may = |document: &&Document| {
-        document.id.kind == Kind::Service || !is_of_cluster(document) || !host.is_of_cluster()
+    let may = |document: &&Document| match document.body {
+        Body::Unsteered(_) => false,
+        _ => document.id.kind == Kind::Service || !is_of_cluster(document) || !host.is_of_cluster(),
     };
     let mut found: Vec<&Document> = found.filter(may).collect();
     found.sort_by_key(|document| document.id.kind != Kind::Service);
     found
+}
+
+/// What describes a host that cannot be steered, and why it cannot.
+pub(super) fn unsteered<'a>(view: &View<'a>, host: &Host) -> Option<(&'a Document, &'a str)> {
+    view.find(Key::Service(host.clone())).into_iter().find_map(|document| match &document.body {
+        Body::Unsteered(unsteered) => Some((document, unsteered.why.as_str())),
+        _ => None,
+    })
 }
 
 /// Whether a Service that nothing routes is left to the cluster's own proxy.

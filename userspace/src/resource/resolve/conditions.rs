@@ -16,6 +16,12 @@ pub(in crate::resource) fn resolve(view: &View<'_>, document: &Document) -> Outc
         let message = "no effect: without parentRefs it attaches to nothing";
         out.notes.push(document.problem(&FieldPath::of("spec"), message));
     }
+    for reference in route.backends.iter().filter(|reference| reference.weight > 0) {
+        // The one thing that is wrong with a Service that is there.
+        if let Err((Reason::UnsupportedValue, why)) = backend(view, document, route, reference) {
+            out.problems.push(document.problem(&reference.at, &why));
+        }
+    }
     let resolved = resolved(view, document, route);
     for reference in &route.parents {
         let accepted = accepted(view, document, route, reference);

@@ -271,7 +271,14 @@ pub(super) fn backend<'a>(
     }
     let missing = || (Reason::BackendNotFound, format!("there is no Service {namespace}/{name}"));
     let found = view.document(&id(Kind::Service, namespace, name)).ok_or_else(missing)?;
-    let Body::Service(service) = &found.body else { return Err(missing()) };
+    let service = match &found.body {
+        Body::Service(service) => service,
+        Body::Unsteered(unsteered) => {
+            let message = format!("weir cannot steer to {found}: {}", unsteered.why);
+            return Err((Reason::UnsupportedValue, message));
+        }
+        _ => return Err(missing()),
+    };
     match service.port(reference.port, route.protocol) {
         Some(port) => Ok(Target { document: found, service, port, labels: None }),
         None => {

@@ -5,7 +5,7 @@ use super::endpoints::has_all;
 use super::plan::{Addressed, Outcome, Plan, Rank, Share, realise};
 use super::routing::{self, Choice};
 use crate::model::{Affinity, Protocol};
-use crate::resource::core::{Endpoints, Service};
+use crate::resource::core::{App, Endpoints, Service};
 use crate::resource::document::{Body, Document};
 use crate::resource::istio::{Gateway, Server};
 use crate::resource::set::{Key, View};
@@ -16,6 +16,10 @@ pub(in crate::resource) fn resolve(view: &View<'_>, document: &Document) -> Outc
     let mut out = Outcome::default();
     let Body::IstioGateway(gateway) = &document.body else { return out };
     for server in &gateway.servers {
+        if let Some(why) = &server.unsteered {
+            out.problems.extend(routed_in_vain(view, document, server, why));
+            continue;
+        }
         let plan = match plan(view, &mut out, document, server) {
             Ok(None) => continue,
             Ok(Some(plan)) => Ok(plan),
@@ -55,6 +59,24 @@ pub(in crate::resource) fn resolve(view: &View<'_>, document: &Document) -> Outc
         }
     }
     out
+}
+
+/// What is wrong with VirtualServices that have a route for a port that weir cannot steer.
+fn routed_in_vain(view: &View<'_>, gateway: &Document, server: &Server, why: &str) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for document in view.find(Key::Attached(gateway.id.clone())) {
+        let Body::VirtualService(service) = &document.body else { continue };
+        let all = match server.app {
+            App::Http => &service.http,
+            _ => &service.tcp,
+        };
+        let takes = all.iter().any(|route| route.takes(server.port));
+        if takes && authority::may_route(view, document, gateway).is_ok() {
+            let message = format!("weir cannot steer port {} of {gateway}: {why}", server.port);
+            found.push(document.problem(&FieldPath::of("spec.gateways"), &message));
+        }
+    }
+    found
 }
 
 fn services<'a>(view: &View<'a>, gateway: &Gateway, port: u16) -> Vec<(&'a Document, &'a Service)> {

@@ -2,7 +2,7 @@
 
 use super::authority;
 use super::plan::{Outcome, Plan, Rank, Share, Target, share_names};
-use crate::model::{Affinity, Protocol};
+use crate::model::{Affinity, Protocol, hint};
 use crate::resource::core::{App, Service};
 use crate::resource::document::{Body, Document};
 use crate::resource::host::{Host, Pattern};
@@ -147,13 +147,7 @@ fn share<'a>(
     let at = &destination.at;
     let host = &destination.host;
     let Some((found, service)) = find(view, host) else {
-        let meant = host.meant().filter(|meant| find(view, meant).is_some());
-        let hint = meant.map_or(String::new(), |meant| format!("; is {meant} meant?"));
-        let message = format!(
-            "{} needs host {host}, which no Service or ServiceEntry has{hint}",
-            document.id
-        );
-        return Err(document.problem(&destination.host_at, &message));
+        return Err(led_nowhere(view, document, destination));
     };
     authority::may_lead_to(view, document, found)
         .map_err(|why| document.problem(&destination.host_at, &why))?;
@@ -187,8 +181,9 @@ fn share<'a>(
         };
         let Some(subset) = subsets.subsets.iter().find(|subset| subset.name == *name) else {
             let message = format!(
-                "{} needs subset \"{name}\" of host {host}, which {rule} does not have",
-                document.id
+                "{} needs subset \"{name}\" of host {host}, which {rule} does not have{}",
+                document.id,
+                hint(name.as_str(), subsets.subsets.iter().map(|s| s.name.as_str()))
             );
             return Err(document.problem(&at, &message));
         };
@@ -199,6 +194,41 @@ fn share<'a>(
     let names = share_names(destination.subset.as_ref(), &target);
     let (weight, at) = (destination.weight, at.clone());
     Ok((Share { names, weight, target: Some(target), document, at }, by_client))
+}
+
+/// What is wrong with a destination whose host is none that weir steers to.
+fn led_nowhere(view: &View<'_>, document: &Document, destination: &Destination) -> Problem {
+    let host = &destination.host;
+    let message = match authority::unsteered(view, host) {
+        Some((found, why)) => {
+            format!("{} needs host {host}, and weir cannot steer to {found}: {why}", document.id)
+        }
+        None => format!(
+            "{} needs host {host}, which no Service or ServiceEntry has{}",
+            document.id,
+            meant(view, host, &document.id.namespace)
+        ),
+    };
+    document.problem(&destination.host_at, &message)
+}
+
+/// As many services are looked through at most for one whose name is near.
+const NEIGHBOURS: usize = 256;
+
+/// What to add where a document of a namespace names a host that there is not.
+fn meant(view: &View<'_>, host: &Host, namespace: &str) -> String {
+    if let Some(meant) = host.meant().filter(|meant| find(view, meant).is_some()) {
+        return format!("; is {meant} meant?");
+    }
+    let neighbours = view.find(Key::ServicesOf(namespace.to_owned()));
+    let hosts = neighbours.iter().filter_map(|document| match &document.body {
+        Body::Service(service) => Some(service.host.as_str()),
+        _ => None,
+    });
+    match neighbours.len() > NEIGHBOURS {
+        true => String::new(),
+        false => hint(host.as_str(), hosts),
+    }
 }
 
 /// The service of a host.
@@ -242,14 +272,23 @@ pub(in crate::resource) fn report(view: &View<'_>, document: &Document) -> Outco
         note(&FieldPath::of("metadata.labels"), &why);
         return out;
     }
+    let destinations = || service.http.iter().chain(&service.tcp).flat_map(|r| &r.destinations);
+    let unsteered = |d: &&Destination| {
+        find(view, &d.host).is_none() && authority::unsteered(view, &d.host).is_some()
+    };
+    out.problems.extend(destinations().filter(unsteered).map(|d| led_nowhere(view, document, d)));
+    let mut note = |at: &FieldPath, message: &str| out.notes.push(document.problem(at, message));
     if !service.parents.contains(&Parent::Mesh) {
         return out;
     }
     for (index, pattern) in service.hosts.iter().enumerate() {
         let at = service.host_at(Some(index));
         let Pattern::Exact(host) = pattern else { continue };
+        if host.is_address() {
+            continue;
+        }
         match find(view, host) {
-            None => note(&at, &format!("no effect: no Service or ServiceEntry has host {host}")),
+            None => note(&at, &no_effect(view, host, &document.id.namespace)),
             Some((found, service)) if service.addresses.is_empty() => {
                 note(&at, &format!("no effect: {found} has no service address"));
             }
@@ -259,6 +298,28 @@ pub(in crate::resource) fn report(view: &View<'_>, document: &Document) -> Outco
                 }
             }
         }
+    }
+    out
+}
+
+/// Why a document about a host has none.
+fn no_effect(view: &View<'_>, host: &Host, namespace: &str) -> String {
+    match authority::unsteered(view, host) {
+        Some((found, why)) => format!("no effect: weir cannot steer {found}: {why}"),
+        None => format!(
+            "no effect: no Service or ServiceEntry has host {host}{}",
+            meant(view, host, namespace)
+        ),
+    }
+}
+
+/// What is to be said of a DestinationRule that has no effect.
+pub(in crate::resource) fn report_rule(view: &View<'_>, document: &Document) -> Outcome {
+    let mut out = Outcome::default();
+    let Body::DestinationRule(rule) = &document.body else { return out };
+    if authority::counts(view, document).is_ok() && find(view, &rule.host).is_none() {
+        let message = no_effect(view, &rule.host, &document.id.namespace);
+        out.notes.push(document.problem(&FieldPath::of("spec.host"), &message));
     }
     out
 }

@@ -17,7 +17,8 @@ pub(in crate::resource) fn resolve(view: &View<'_>, host: &Host) -> Outcome {
     let mut out = Outcome::default();
     let found = authority::services(view, host);
     for denied in view.find(Key::Service(host.clone())) {
-        if !found.iter().any(|document| document.id == denied.id) {
+        let steered = matches!(denied.body, Body::Service(_));
+        if steered && !found.iter().any(|document| document.id == denied.id) {
             let message = format!("host {host} is of the cluster's own domain, where Services are");
             out.problems.push(denied.problem(&FieldPath::of("spec.hosts"), &message));
         }

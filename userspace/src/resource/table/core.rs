@@ -41,7 +41,7 @@ pub(super) const SERVICE: &[Field] = &[
         .but(&[r#"{"clientIP":{"timeoutSeconds":10800}}"#]),
     honoured(
         "spec.type",
-        "`ExternalName` is rejected; of `NodePort` and `LoadBalancer`, a note says that weir steers what is addressed to `clusterIPs`",
+        "a Service of `ExternalName` is left alone, since weir resolves no names; of `NodePort` and `LoadBalancer`, a note says that weir steers what is addressed to `clusterIPs`",
     )
     .one_of(&["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]),
     silent("spec.externalName", ""),

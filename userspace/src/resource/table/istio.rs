@@ -30,7 +30,7 @@ const WARMUP: &str = "no effect: the endpoints of a subset share evenly from the
 pub(super) const VIRTUAL_SERVICE: &[Field] = &[
     honoured(
         "spec.hosts[]",
-        "the services whose connections are routed; names as for destinations, or with a leading `*.`; \
+        "the services whose connections are routed; names as for destinations, or with a leading `*.`, each once; `*` for gateways alone; \
          of a route for gateways, only `*` fits `http`, and `tcp` fits any",
     ),
     honoured(
@@ -87,7 +87,10 @@ pub(super) const VIRTUAL_SERVICE: &[Field] = &[
 ];
 
 pub(super) const DESTINATION_RULE: &[Field] = &[
-    honoured("spec.host", "the service, named as destinations are; one document for each"),
+    honoured(
+        "spec.host",
+        "the service, named as destinations are; one document for each; one with a wildcard is left alone",
+    ),
     honoured("spec.subsets[].name", "what destinations name"),
     honoured("spec.subsets[].labels", "its endpoints are those of the host with all these labels"),
     honoured(
@@ -147,10 +150,13 @@ pub(super) const DESTINATION_RULE: &[Field] = &[
 ];
 
 pub(super) const SERVICE_ENTRY: &[Field] = &[
-    honoured("spec.hosts[]", "one, without wildcard: the name that destinations use"),
+    honoured(
+        "spec.hosts[]",
+        "one, without wildcard: the name that destinations use; an entry with others is left alone",
+    ),
     honoured(
         "spec.addresses[]",
-        "the service addresses, as single IP addresses; without any, the host can be a destination only",
+        "the service addresses, as single IP addresses; without any, the host can be a destination only; an entry with a range is left alone",
     ),
     honoured("spec.ports[].number", "the port that clients connect to"),
     honoured("spec.ports[].name", "unique; what the `ports` of endpoints name"),
@@ -162,7 +168,10 @@ pub(super) const SERVICE_ENTRY: &[Field] = &[
     noted("spec.location", "no effect: weir steers to endpoints wherever they are")
         .but(&[r#""MESH_EXTERNAL""#])
         .one_of(&["MESH_EXTERNAL", "MESH_INTERNAL"]),
-    honoured("spec.resolution", "`STATIC`; others are rejected, since weir resolves no names"),
+    honoured(
+        "spec.resolution",
+        "`STATIC`; with others the entry is left alone, since weir resolves no names",
+    ),
     honoured("spec.endpoints[].address", "an IP address"),
     honoured("spec.endpoints[].ports", "the endpoint's port, by name of the service's port"),
     honoured("spec.endpoints[].labels", "what subsets select by"),
@@ -204,17 +213,20 @@ pub(super) const GATEWAY: &[Field] = &[
     honoured("spec.servers[].port.number", "the port that clients connect to"),
     honoured(
         "spec.servers[].port.protocol",
-        "in any case: `HTTP`, `HTTP2`, `HTTP_PROXY`, `GRPC`, `GRPC-WEB` (`http` routes apply), `TCP`, `MONGO`, `MYSQL`, `REDIS` (`tcp` routes apply); `HTTPS` and `TLS` are rejected: layer 4 can neither end TLS nor match its server names; `UDP` is noted and has no routes",
+        "in any case: `HTTP`, `HTTP2`, `HTTP_PROXY`, `GRPC`, `GRPC-WEB` (`http` routes apply), `TCP`, `MONGO`, `MYSQL`, `REDIS` (`tcp` routes apply); a server of `HTTPS` or `TLS` is left alone: layer 4 can neither end TLS nor match its server names; `UDP` is noted and has no routes",
     ),
     silent("spec.servers[].port.name", ""),
     rejected("spec.servers[].port.targetPort", "weir listens at the port that clients connect to"),
     honoured(
         "spec.servers[].hosts[]",
-        "`*`; others are rejected, since layer 4 cannot tell hosts apart",
+        "`*`; a server with others is left alone, since layer 4 cannot tell hosts apart",
     ),
     silent("spec.servers[].name", ""),
     rejected("spec.servers[].bind", "the addresses are those of the Services that are selected"),
-    rejected("spec.servers[].tls", "layer 4 can neither end TLS nor match its server names"),
+    honoured(
+        "spec.servers[].tls",
+        "a server with it is left alone: layer 4 can neither end TLS nor match its server names",
+    ),
     rejected("spec.servers[].defaultEndpoint", "expected a VirtualService that names the gateway"),
     silent("status", ""),
 ];

@@ -108,7 +108,7 @@ fn a_namespace_routes_its_own_services_only() {
     let both = other + &virtual_service("shop", "web", "web", "");
     assert_eq!(names(&resolved(&both)), ["web.shop"]);
     let wild = web("shop", "10.96.0.1")
-        + &virtual_service("mallory", "\"*\"", "web.shop.svc.cluster.local", "");
+        + &virtual_service("mallory", "\"*.local\"", "web.shop.svc.cluster.local", "");
     assert_eq!(names(&resolved(&wild)), [] as [&str; 0]);
 }
 

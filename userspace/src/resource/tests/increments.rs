@@ -106,7 +106,7 @@ fn pool() -> Vec<String> {
         routes("a", "http", &[("v1", 1)]),
         routes("b", "tcp", &[("v1", 1)]),
         routes("b", "tcp", &[("v1", 1)]).replace("host: b", "host: a"),
-        routes("w", "tcp", &[("v1", 1)]).replace("hosts: [w]", "hosts: [\"*\"]").replace("host: w", "host: a"),
+        routes("w", "tcp", &[("v1", 1)]).replace("hosts: [w]", "hosts: [\"*.local\"]").replace("host: w", "host: a"),
         on_gateway,
         istio.to_owned(),
         gateway(80),

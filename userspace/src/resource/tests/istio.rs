@@ -54,7 +54,7 @@ fn what_is_missing_names_both_documents_and_fails_only_its_split() {
         (
             &no_subset,
             "reviews.default",
-            "1:8: spec.tcp[0].route[0].destination.subset: VirtualService default/reviews needs subset \"v9\" of host reviews.default.svc.cluster.local, which DestinationRule default/reviews (0:35) does not have",
+            "1:8: spec.tcp[0].route[0].destination.subset: VirtualService default/reviews needs subset \"v9\" of host reviews.default.svc.cluster.local, which DestinationRule default/reviews (0:35) does not have; there is v1, v2, v3, v4",
         ),
         (
             &no_rule,
@@ -64,7 +64,7 @@ fn what_is_missing_names_both_documents_and_fails_only_its_split() {
         (
             &no_host,
             "ratings.default",
-            "1:8: spec.tcp[0].route[0].destination.host: VirtualService default/ratings needs host ratings.other, which no Service or ServiceEntry has",
+            "1:8: spec.tcp[0].route[0].destination.host: VirtualService default/ratings needs host ratings.other, which no Service or ServiceEntry has; there is ratings.default.svc.cluster.local, reviews.default.svc.cluster.local",
         ),
     ];
     for (text, failed, message) in cases {
@@ -307,7 +307,7 @@ fn subsets_of_several_hosts_are_told_apart() {
 #[test]
 fn the_closest_host_routes_and_two_that_are_as_close_are_an_error() {
     let any = routes("reviews", "tcp", &[("v1", 1)])
-        .replace("hosts: [reviews]", "hosts: [\"*\"]")
+        .replace("hosts: [reviews]", "hosts: [\"*.cluster.local\"]")
         .replace("name: reviews", "name: any");
     let exact = routes("reviews", "tcp", &[("v2", 1)]);
     let resolved = good(&[&reviews(), &any]);

@@ -61,11 +61,18 @@ pub fn apply(scene: &mut Scene<'_>, rounds: usize) -> Result<Changes> {
         let text = document(&format!("applied-{at}"), first + at, v1);
         FileText { name: "a.yaml".into(), text }
     };
-    let all = ApplyRequest { files: (0..APPLIED).map(|at| file(at, 99)).collect(), dry_run: false };
+    let all = ApplyRequest {
+        files: (0..APPLIED).map(|at| file(at, 99)).collect(),
+        dry_run: false,
+        ..ApplyRequest::default()
+    };
     runtime()?.block_on(Client::new(scene.agent.socket()).apply(&all))?;
     measure(scene, rounds, async |client, number, v1| {
         let files = vec![file(number % APPLIED, v1)];
-        client.apply(&ApplyRequest { files, dry_run: false }).await.map(|_| ())
+        client
+            .apply(&ApplyRequest { files, dry_run: false, ..ApplyRequest::default() })
+            .await
+            .map(|_| ())
     })
 }
 
