@@ -3,12 +3,8 @@
 
 #[path = "../../tests/src/packet/mod.rs"]
 pub mod packet;
-#[path = "../../probe-ebpf/src/rewrite.rs"]
-pub mod rewrite;
 #[path = "../../tests/src/rng.rs"]
 pub mod rng;
-
-pub mod frame;
 
 /// The parts of the model that know no splits.
 #[path = "../../tests/src/model"]

@@ -1,6 +1,8 @@
-//! The choice of a subset: weighted rendezvous hashing by the logarithm
-//! method (Schindelhauer and Schomaker, "Weighted distributed hash tables",
-//! SPAA 2005).
+//! The choice of a subset, and of an endpoint in it, by the hash of a flow alone:
+//! [`choose`].
+//!
+//! A subset is chosen by weighted rendezvous hashing by the logarithm method
+//! (Schindelhauer and Schomaker, "Weighted distributed hash tables", SPAA 2005).
 //!
 //! Subset i draws u_i uniformly from hash(flow, seed of i); the smallest
 //! -log(u_i)/w_i wins. Shares are then exactly w_i/sum(w) for any weights, the
@@ -12,7 +14,7 @@
 use core::hint::black_box;
 
 use crate::hash::mix;
-use crate::map::{MAX_SUBSETS, Subset};
+use crate::map::{CHUNK, MAX_SUBSETS, ServiceKey, Split, Subset};
 
 /// log2(1 + i/256) in Q24.
 static LOG2: [u32; 257] = log2_table();
@@ -91,4 +93,171 @@ pub fn subset(hash: u64, subsets: &[Subset; MAX_SUBSETS], count: u32) -> Option<
 pub const fn slot(hash: u64, seed: u64, len: u32) -> u32 {
     let draw = mix(hash ^ seed.rotate_left(32) ^ 0x5851_f42d_4c95_7f2d);
     (((draw >> 32) * len as u64) >> 32) as u32
+}
+
+/// The splits of a node: where the choice of an endpoint looks.
+pub trait Splits {
+    /// The id of the split at a service address.
+    fn split(&self, service: &ServiceKey) -> Option<u32>;
+    /// The version of a split that is in force.
+    fn version(&self, split: u32) -> Option<u32>;
+    /// What is in a version.
+    fn contents(&self, version: u32) -> Option<&Split>;
+    /// Endpoint ids in a chunk of Maglev tables.
+    fn chunk(&self, at: u32) -> Option<&[u32; CHUNK]>;
+
+    /// [`subset`]. Kernel programs do that apart from the rest: the verifier would follow
+    /// it once for each way to it.
+    #[inline(always)]
+    fn subset(&self, hash: u64, _version: u32, contents: &Split) -> Option<usize> {
+        subset(hash, &contents.subsets, contents.count)
+    }
+}
+
+/// Where a new flow goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// The id of its subset.
+    pub subset: u32,
+    /// The id of its endpoint; None if the subset has none.
+    pub endpoint: Option<u32>,
+}
+
+/// The choice for a new flow to a split; None if that has no subset with a weight. `hash` is
+/// asked for the hash of the flow: of its client alone if that is what the split goes by.
+#[inline(always)]
+pub fn choose(splits: &impl Splits, split: u32, hash: impl FnOnce(bool) -> u64) -> Option<Chosen> {
+    let version = splits.version(split)?;
+    let contents = splits.contents(version)?;
+    let hash = hash(contents.client_affinity != 0);
+    let at = splits.subset(hash, version, contents)?;
+    let subset = contents.subsets.get(at)?;
+    Some(Chosen { subset: subset.id, endpoint: endpoint(splits, subset, hash) })
+}
+
+/// The endpoint of a flow in a subset, if it has one.
+#[inline(always)]
+fn endpoint(splits: &impl Splits, subset: &Subset, hash: u64) -> Option<u32> {
+    match subset.len {
+        0 => None,
+        1 => Some(subset.table),
+        len => {
+            let slot = slot(hash, subset.seed, len);
+            let chunk = splits.chunk(subset.table + slot / CHUNK as u32)?;
+            Some(chunk[slot as usize % CHUNK])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::vec::Vec;
+
+    use bytemuck::Zeroable as _;
+
+    use super::*;
+
+    const SERVICE: ServiceKey =
+        ServiceKey { address: [1, 0, 0, 0], port: 80, protocol: 6, family: 4 };
+
+    /// A split, with id 7, whose version 15 is in force: two subsets, of one endpoint and of
+    /// 200, a third one without, and a fourth one without a weight.
+    struct Node {
+        contents: Split,
+        chunks: Vec<[u32; CHUNK]>,
+    }
+
+    impl Node {
+        fn new(weights: [u32; 4]) -> Self {
+            let mut contents = Split { count: 4, ..Split::zeroed() };
+            let [one, many, none, idle] = weights;
+            let subset = |n: u64, weight, len, table| Subset {
+                seed: mix(n),
+                weight,
+                len,
+                table,
+                id: 100 + n as u32,
+            };
+            contents.subsets[0] = subset(0, one, 1, 42);
+            contents.subsets[1] = subset(1, many, 200, 3);
+            contents.subsets[2] = subset(2, none, 0, 0);
+            contents.subsets[3] = subset(3, idle, 1, 43);
+            // Behind the table is what belongs to another one.
+            let ids = |first: u32| core::array::from_fn(|at| first + at as u32);
+            let mut chunks: Vec<[u32; CHUNK]> = (0..5).map(|_| [u32::MAX; CHUNK]).collect();
+            chunks[3] = ids(1000);
+            chunks[4] = ids(1000 + CHUNK as u32);
+            Self { contents, chunks }
+        }
+    }
+
+    impl Splits for Node {
+        fn split(&self, service: &ServiceKey) -> Option<u32> {
+            (*service == SERVICE).then_some(7)
+        }
+
+        fn version(&self, split: u32) -> Option<u32> {
+            (split == 7).then_some(15)
+        }
+
+        fn contents(&self, version: u32) -> Option<&Split> {
+            (version == 15).then_some(&self.contents)
+        }
+
+        fn chunk(&self, at: u32) -> Option<&[u32; CHUNK]> {
+            self.chunks.get(at as usize)
+        }
+    }
+
+    #[test]
+    fn a_hash_of_a_new_flow_is_all_that_the_choice_takes() {
+        let node = Node::new([2, 5, 3, 0]);
+        assert_eq!(node.split(&ServiceKey { port: 81, ..SERVICE }), None);
+        let split = node.split(&SERVICE).expect("the split");
+        let mut flows = BTreeMap::<u32, u32>::new();
+        let mut endpoints = BTreeSet::new();
+        for n in 0..20_000 {
+            let hash = mix(n);
+            let chosen = choose(&node, split, |_| hash).expect("a subset");
+            assert_eq!(choose(&node, split, |_| hash), Some(chosen), "the same hash");
+            *flows.entry(chosen.subset).or_default() += 1;
+            match (chosen.subset, chosen.endpoint) {
+                (100, Some(42)) | (102, None) => {}
+                (101, Some(id)) => {
+                    endpoints.insert(id);
+                }
+                (subset, endpoint) => panic!("{endpoint:?} of {subset}"),
+            }
+        }
+        assert_eq!(endpoints, (1000..1200).collect(), "each endpoint, and no other one");
+        // 4,000, 10,000 and 6,000 expected; standard deviations of 57, 71 and 65.
+        let expected = [(100, 4_000), (101, 10_000), (102, 6_000)];
+        for (subset, wanted) in expected {
+            assert!(flows[&subset].abs_diff(wanted) < 600, "{subset}: {flows:?}");
+        }
+    }
+
+    #[test]
+    fn a_split_says_what_its_hash_is_of() {
+        let mut node = Node::new([1, 0, 0, 0]);
+        for affinity in [0, 1] {
+            node.contents.client_affinity = affinity;
+            let mut asked = None;
+            let chosen = choose(&node, 7, |by_client| {
+                asked = Some(by_client);
+                0
+            });
+            assert_eq!(chosen, Some(Chosen { subset: 100, endpoint: Some(42) }));
+            assert_eq!(asked, Some(affinity == 1));
+        }
+    }
+
+    #[test]
+    fn without_a_weight_there_is_nothing_to_choose() {
+        assert_eq!(choose(&Node::new([0; 4]), 7, |_| 1), None);
+        assert_eq!(choose(&Node::new([1; 4]), 8, |_| 1), None, "no such split");
+    }
 }

@@ -4,12 +4,12 @@
 //! the wire before weir rewrites it. The value says what the tuple becomes.
 //! The key of the other entry is always `entry.to(&key).reversed()`.
 //!
-//! A flow does not begin here, but among the young ones (see [`crate::young`]),
+//! A flow does not begin here, but among the new ones (see [`crate::new_flow`]),
 //! which are looked at in the same terms. It is established when both sides have
 //! spoken: when its TCP handshake is complete, when the client of a UDP flow goes
 //! on after an answer. If it is established and lives on, it moves to the tables.
 //!
-//! The tables refuse no entry. A full one forgets the entry that was used least lately, of either direction. Of a flow that goes on, the
+//! The tables reject no entry. A full one evicts the least recently used entry, of either direction. Of a flow that goes on, the
 //! other direction makes it anew within a tick. A flow of which both are
 //! forgotten is known again with its client's next packet: adopted, and steered
 //! by the weights of that moment; what its endpoint says before that passes as
@@ -37,7 +37,7 @@ pub const ADOPTED: u16 = 32;
 pub const ENDED: u16 = 64;
 /// [`Entry::sequence`] is known (TCP); always set for UDP.
 pub const SYNCED: u16 = 128;
-/// Another flow with the tuple may be among the young ones: the client's next one,
+/// Another flow with the tuple may be among the new ones: the client's next one,
 /// which takes its place when its handshake is complete. Of the forward direction
 /// alone: its packets are not ordinary ones then.
 pub const CONTESTED: u16 = 256;

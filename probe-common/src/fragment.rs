@@ -4,8 +4,10 @@
 //! moment, under what all fragments of a packet have in common.
 
 use crate::address::{Address, V4, V6};
-use crate::flow::{REPLY, opposite};
+use crate::flow::{Entry, REPLY, opposite};
+use crate::frame::Frame;
 use crate::parse::{Bytes, FRAGMENT, Headers, Parse, V4Header, V6Header};
+use crate::rewrite::addresses;
 
 /// Ticks after which what was remembered no longer counts. The fragments of a
 /// packet are sent at once, and the numbers of packets come back: with 16 bits
@@ -71,6 +73,26 @@ impl<A: Address> FragmentKey<A> {
 }
 
 impl<A: Address> Fragment<A> {
+    /// What is made of a first fragment with that key, in a tick.
+    #[inline(always)]
+    pub fn new(key: &FragmentKey<A>, entry: &Entry<A>, now: u32) -> Self {
+        Self {
+            tag: key.tag(),
+            seen: now,
+            endpoint: entry.endpoint,
+            direction: entry.direction,
+            zero: 0,
+            address_delta: entry.address_delta,
+            address: entry.address,
+        }
+    }
+
+    /// Whether it still counts.
+    #[inline(always)]
+    pub fn is_fresh(&self, now: u32) -> bool {
+        now.wrapping_sub(self.seen) <= LIFETIME
+    }
+
     /// Source and destination of a packet with that key, after the rewrite; as
     /// [`crate::flow::Entry::to`].
     #[inline(always)]
@@ -93,6 +115,24 @@ pub fn turn<A: Address>(key: &mut FragmentKey<A>, fragment: &mut Fragment<A>) {
     fragment.direction = opposite(fragment.direction);
     fragment.address = src.or(dst, fragment.direction == REPLY);
     fragment.address_delta = !fragment.address_delta;
+}
+
+/// Sends a fragment with that key, whose IP header is at `l3`, after the first one.
+/// None if the packet cannot be changed.
+#[inline(always)]
+pub fn follow<A: Parse>(
+    frame: &impl Frame,
+    l3: usize,
+    key: &FragmentKey<A>,
+    first: &Fragment<A>,
+) -> Option<()> {
+    let delta = first.address_delta;
+    addresses(frame, l3, key.dst, first.direction, first.address, delta)?;
+    if size_of::<A>() == 16 {
+        // No checksum of its own covers the addresses.
+        frame.sum_up(delta);
+    }
+    Some(())
 }
 
 /// A family whose fragments can be told.
@@ -159,7 +199,10 @@ impl Fragments for V6 {
 mod tests {
     use super::*;
     use crate::address::Tuple;
-    use crate::flow::{Entry, FORWARD, FORWARD_HAIRPIN, Facts, REPLY_HAIRPIN};
+    use crate::checksum::fold;
+    use crate::flow::{FORWARD, FORWARD_HAIRPIN, Facts, REPLY_HAIRPIN};
+    use crate::memory::packet::{Family, ethernet};
+    use crate::memory::{Memory, sum};
 
     #[test]
     fn what_undoes_a_rewrite_is_what_the_other_entry_of_the_flow_does() {
@@ -182,15 +225,7 @@ mod tests {
             };
             let entry = Entry::new(&came, &left, &facts);
             let mut key = FragmentKey { src: came.src, dst: came.dst, id: 7, protocol: 17 };
-            let mut fragment = Fragment {
-                tag: key.tag(),
-                seen: 9,
-                endpoint: 8,
-                direction,
-                zero: 0,
-                address_delta: entry.address_delta,
-                address: entry.address,
-            };
+            let mut fragment = Fragment::new(&key, &entry, 9);
             turn(&mut key, &mut fragment);
             let quoted = FragmentKey { src: left.src, dst: left.dst, id: 7, protocol: 17 };
             assert_eq!(key, quoted.back(), "direction {direction}");
@@ -203,5 +238,71 @@ mod tests {
             assert!(matches!(difference, 0 | 0xffff), "direction {direction}");
             assert_eq!((fragment.tag, fragment.seen), (key.tag(), 9), "direction {direction}");
         }
+    }
+
+    /// A fragment that follows has the addresses of the first one, and its device is told
+    /// of what no checksum covers.
+    fn follows<A: Family + Fragments>([client, vip, endpoint]: [A; 3]) {
+        for (came, left, direction) in [
+            ([client, vip], [client, endpoint], FORWARD),
+            ([endpoint, client], [vip, client], REPLY),
+            ([client, vip], [vip, client], FORWARD_HAIRPIN),
+        ] {
+            let tuple = |[src, dst]: [A; 2]| Tuple {
+                src,
+                dst,
+                sport: 0,
+                dport: 0,
+                protocol: 17,
+                zero: [0; 3],
+            };
+            let facts = Facts {
+                endpoint: 8,
+                subset: 4,
+                state: 0,
+                direction,
+                seen: 9,
+                created: 0,
+                sequence: 0,
+            };
+            let entry = Entry::new(&tuple(came), &tuple(left), &facts);
+            let frame = |[src, dst]: [A; 2]| {
+                let mut packet = src.header(dst, 17, 61, 8);
+                packet.extend(*b"the rest");
+                ethernet::<A>(packet)
+            };
+            let [src, dst] = came;
+            let key = FragmentKey { src, dst, id: 0, protocol: 17 };
+            let first = Fragment::new(&key, &entry, 9);
+            let (before, wanted) = (frame(came), frame(left));
+            let memory = Memory::new(&before);
+            follow(&memory, 14, &key, &first).expect("a whole packet");
+            let told = memory.summed();
+            assert_eq!(memory.into_frame(), wanted, "direction {direction}");
+            let change = sum(&wanted) + u64::from(!fold(sum(&before)));
+            let difference = fold(change).abs_diff(told.to_be());
+            assert!(matches!(difference, 0 | 0xffff), "direction {direction}, told {told:#x}");
+        }
+    }
+
+    #[test]
+    fn fragments_follow_the_first_one() {
+        follows([V4(0x0100_000a), V4(0x0a00_02c0), V4(0x0200_000a)]);
+        follows([V6([1, 2]), V6([3, 4]), V6([5, 6])]);
+    }
+
+    #[test]
+    fn what_is_remembered_does_not_count_for_long() {
+        let fragment: Fragment<V4> = Fragment {
+            tag: 0,
+            seen: u32::MAX - 1,
+            endpoint: 0,
+            direction: FORWARD,
+            zero: 0,
+            address_delta: 0,
+            address: V4(0),
+        };
+        assert!(fragment.is_fresh(u32::MAX) && fragment.is_fresh(2));
+        assert!(!fragment.is_fresh(3));
     }
 }

@@ -3,9 +3,14 @@
 //! * [`map`]: keys and values of the BPF maps, and [`map::ABI_VERSION`];
 //! * [`hash`] and [`choose`]: the flow hash and the choice of a subset, so
 //!   that user space computes what the kernel computes;
-//! * [`flow`] and [`young`]: flow entries, and flows in their first second;
+//! * [`flow`] and [`new_flow`]: flow entries, and flows in their first second;
 //! * [`parse`]: the packet parser, over any source of bytes;
-//! * [`fragment`]: which fragments belong together;
+//! * [`tcp`]: how segments change the state of a flow;
+//! * [`frame`]: what is needed of a frame that is changed: kernel programs have
+//!   it at their hooks, tests in memory;
+//! * [`rewrite`], [`reject`], [`translate`], [`echo`]: what is made of packets,
+//!   over such a frame;
+//! * [`fragment`]: which fragments belong together, and how they follow the first;
 //! * [`icmp`]: what ICMP errors quote;
 //! * [`filter`]: the bitmap that turns most packets away;
 //! * [`checksum`]: Internet checksum arithmetic (RFC 1071, RFC 1624);
@@ -19,14 +24,22 @@
 pub mod address;
 pub mod checksum;
 pub mod choose;
+pub mod echo;
 pub mod filter;
 pub mod flow;
 pub mod fragment;
+pub mod frame;
 pub mod hash;
 pub mod icmp;
 pub mod map;
+#[cfg(any(test, feature = "memory"))]
+pub mod memory;
+pub mod new_flow;
 pub mod parse;
 pub mod reason;
-pub mod young;
+pub mod reject;
+pub mod rewrite;
+pub mod tcp;
+pub mod translate;
 
 pub use map::MAX_SUBSETS;

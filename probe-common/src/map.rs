@@ -179,13 +179,13 @@ pub const DEVICES: u32 = 1 << 16;
 /// The bits of a MAC address.
 pub const DEVICE_MAC: u64 = (1 << 48) - 1;
 /// Packets that come in here can go on from XDP.
-pub const DEVICE_GIVES: u64 = 1 << 48;
+pub const DEVICE_XDP_RX: u64 = 1 << 48;
 /// Packets that came in here can leave here.
-pub const DEVICE_RETURNS: u64 = 1 << 49;
+pub const DEVICE_XDP_TX: u64 = 1 << 49;
 /// Packets that came in elsewhere can leave here.
-pub const DEVICE_TAKES: u64 = 1 << 50;
+pub const DEVICE_NDO_XMIT: u64 = 1 << 50;
 /// Those in several buffers, too.
-pub const DEVICE_TAKES_PARTS: u64 = 1 << 51;
+pub const DEVICE_NDO_XMIT_SG: u64 = 1 << 51;
 
 /// A MAC address as the bits of a word that it has in a frame.
 pub const fn device_mac(mac: [u8; 6]) -> u64 {
@@ -283,8 +283,8 @@ pub struct Meta {
     pub hash_seed: u64,
     /// Live flows of each family for which the tables were made.
     pub flows: u32,
-    /// Young flows of each family.
-    pub young: u32,
+    /// New flows of each family.
+    pub new_flows: u32,
     /// Splits.
     pub splits: u32,
     /// Endpoints of all splits.
@@ -293,8 +293,8 @@ pub struct Meta {
     pub chunks: u32,
     /// Zero.
     pub pad: u32,
-    /// Seed of the sets of young flows.
-    pub young_seed: u64,
+    /// Seed of the sets of new flows.
+    pub new_flow_seed: u64,
     /// A sum of the names of all reasons, in order: which of REASONS counts what.
     pub reasons: u32,
     /// Zero, for what later versions add.
@@ -322,7 +322,7 @@ mod user {
     use crate::address::{Tuple, V4, V6};
     use crate::flow::Entry;
     use crate::fragment::{Fragment, FragmentKey};
-    use crate::young::{Set, Young};
+    use crate::new_flow::{NewFlow, Set};
 
     // SAFETY: each of these is bytemuck::Pod, which asks for the same.
     unsafe impl aya::Pod for ServiceKey {}
@@ -353,9 +353,9 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for Set {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Young<V4> {}
+    unsafe impl aya::Pod for NewFlow<V4> {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Young<V6> {}
+    unsafe impl aya::Pod for NewFlow<V6> {}
     // SAFETY: repr(C), integers alone, and the asserts of their module exclude padding.
     unsafe impl aya::Pod for FragmentKey<V4> {}
     // SAFETY: as above.

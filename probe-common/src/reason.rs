@@ -29,7 +29,7 @@ reasons! {
     RejectEndpointGone = "reject_endpoint_gone", "The flow's endpoint was removed and its drain time is over: RST or port unreachable, or dropped.";
     RejectSilent = "reject_silent", "To be rejected, but the packet may not be answered or could not be: dropped.";
     RejectNoPort = "reject_no_port", "No source port was free to tell the flow from another to the same endpoint: RST or port unreachable.";
-    FlowTableFull = "flow_table_full", "The kernel refused a flow entry: steered without one, replies not translated; or it stays among the pending.";
+    FlowTableFull = "flow_table_full", "The kernel rejected a flow entry: steered without one, replies not translated; or it stays among the pending.";
     EntryTorn = "entry_torn", "A flow entry was replaced while it was read: the packet was treated as of no known flow.";
     RewriteFailed = "rewrite_failed", "The packet could not be changed (headers not writable): dropped.";
     Redirected = "redirected", "Steered past the node's stack.";
@@ -40,7 +40,7 @@ reasons! {
     StackNoNeighbour = "stack_no_neighbour", "Left to the node's stack: the link-layer address of the next hop is not known yet.";
     StackRoute = "stack_route", "Left to the node's stack: no route, or not one to a next hop (local, blackhole, prohibited, tunnel), or forwarding is off; at XDP also if the interface of the route takes no packets from there.";
     FlowReused = "flow_reused", "A new flow on the tuple of one that was closing, closed or idle, or whose endpoint is draining or gone.";
-    FlowAdopted = "flow_adopted", "A flow that was first seen in its middle, or was pushed out of a full table and goes on.";
+    FlowAdopted = "flow_adopted", "A flow that was first seen in its middle, or was evicted from a full table and goes on.";
     IcmpTranslated = "icmp_translated", "An ICMP error about a packet of a flow: translated.";
     PassIcmpUntracked = "pass_icmp_untracked", "An ICMP error about what may be a packet of weir's, but of no known flow: passed untouched.";
     AnswerOther = "answer_other", "To a service address, but for no split, with `otherPorts: answer`: echo reply, RST or port unreachable.";

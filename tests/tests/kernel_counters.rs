@@ -113,7 +113,7 @@ fn programs_that_are_used_again_find_nothing_of_the_case_before() {
         node.answer_at(&[cast.vip.ip()]);
         node.set_macs([[2, 0, 0, 0, 0, 1]; MAX_MACS]);
         let written = node.written();
-        let of_family = ["FLOWS", "YOUNG", "YOUNG_SETS", "FRAGMENTS", "FIRST_FRAGMENT"];
+        let of_family = ["FLOWS", "NEW_FLOWS", "NEW_SETS", "FRAGMENTS", "FIRST_FRAGMENT"];
         let of_family = of_family.map(|name| format!("{name}_{family}"));
         let splits = ["SERVICES", "ACTIVE", "SPLITS", "TABLES", "ENDPOINTS", "SUBSET_IDS"];
         let filters = ["SERVICE_FILTER", "ENDPOINT_FILTER", "ADDRESSES", "INTERFACES"];

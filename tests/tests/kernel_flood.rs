@@ -18,12 +18,12 @@ use kernel::stage::{
 };
 use kernel::{Cast, Hook, Node, casts, settings};
 use probe_common::reason::Reason;
-use weir::datapath::{Settings, young_flows};
+use weir::datapath::{Settings, new_flows};
 use weir::model::Protocol;
 use weir_tests::flood::{Client, Generator};
 use weir_tests::packet::{ACK, FIN, RST, SYN};
 
-/// Packets of a flood: fifteen times the room for young flows.
+/// Packets of a flood: fifteen times the room for new flows.
 const PACKETS: u32 = 500_000;
 /// Packets of each wave of a flood between two packets of an honest client, at most, and between
 /// its packet and what the endpoint says to it: a millisecond, if a million come in a second.
@@ -139,7 +139,7 @@ struct Honest {
 struct Crowd {
     under_way: VecDeque<Honest>,
     made: u32,
-    /// By round trip: how many there were, and of how many the handshake was pushed out before
+    /// By round trip: how many there were, and of how many the handshake was evicted before
     /// its end.
     pushed: [[u32; 2]; ROUND_TRIPS.len()],
 }
@@ -228,7 +228,7 @@ fn flood(stage: &mut Stage<'_>, mut sender: Sender<'_>, kind: &Kind) -> String {
     assert!(still <= lasting, "{}: {still} of those that went on are closing", stage.what);
     let mut line = format!(
         "{}: {sent} packets in {:.1} s, {steered} steered, {closing} entries hit; {} of {} live flows live, {} honest \
-         ones made; {} entries of invented clients; handshakes pushed out",
+         ones made; {} entries of invented clients; handshakes evicted",
         stage.what,
         spent.as_secs_f64(),
         live.len(),
@@ -257,9 +257,9 @@ fn assert_only_these_live(
     assert_eq!(census.live, 2 * live.len(), "{}: {census:?}", stage.what);
     assert!(census.honest <= 2 * honest as usize, "{}: {census:?}", stage.what);
     assert!(census.invented <= 2 * invented as usize, "{}: {census:?}", stage.what);
-    let [entries, young] = stage.node.entries();
-    let room = [2 * FLOWS, young_flows(FLOWS)].map(|room| room as usize);
-    assert!(entries <= room[0] && young <= room[1], "{}: {entries}, {young}", stage.what);
+    let [entries, elements] = stage.node.entries();
+    let room = [2 * FLOWS, new_flows(FLOWS)].map(|room| room as usize);
+    assert!(entries <= room[0] && elements <= room[1], "{}: {entries}, {elements}", stage.what);
     census
 }
 
@@ -332,8 +332,8 @@ fn maps_that_programs_use_have_all_of_their_memory_from_the_start() {
         "FLOWS_V6",
         "FRAGMENTS_V4",
         "FRAGMENTS_V6",
-        "YOUNG_V4",
-        "YOUNG_V6",
+        "NEW_FLOWS_V4",
+        "NEW_FLOWS_V6",
         "SERVICES",
     ];
     assert!(needed.iter().all(|need| flags.iter().any(|(name, _)| name == need)), "{flags:?}");
@@ -423,7 +423,7 @@ impl Drop for CountOnDrop<'_> {
 }
 
 /// Datagrams prove nothing: clients that come again, and are answered, are as good as honest ones.
-/// More of them than there is room for push out flows that were silent for longer, of TCP, too. No
+/// More of them than there is room for evict flows that were silent for longer, of TCP, too. No
 /// packet goes to a wrong endpoint even then, and what is forgotten is counted.
 #[test]
 fn datagrams_of_more_clients_than_there_is_room_for_mislead_nobody() {

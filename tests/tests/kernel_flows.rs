@@ -176,12 +176,12 @@ fn a_tuple_over_ipv6_is_a_new_flow_when_its_old_one_is_over_and_only_then() {
 
 fn check_events(cast: &Cast) {
     for hook in FORWARD {
-        for (protocol, young) in [(Tcp, false), (Tcp, true), (Udp, false), (Udp, true)] {
-            let mut talk = Talk { young, ..Talk::new(cast, hook, protocol) };
+        for (protocol, is_new) in [(Tcp, false), (Tcp, true), (Udp, false), (Udp, true)] {
+            let mut talk = Talk { is_new, ..Talk::new(cast, hook, protocol) };
             for event in
                 events().iter().chain(&odd_handshakes()).filter(|event| event.protocol == protocol)
             {
-                let what = format!("{cast} {hook:?} {protocol:?}, young: {young}, {}", event.name);
+                let what = format!("{cast} {hook:?} {protocol:?}, new: {is_new}, {}", event.name);
                 talk.node.forget();
                 talk.split = talk.node.reviews(cast, protocol, [1, 0]);
                 let old = if event.live { talk.open() } else { talk.first() };

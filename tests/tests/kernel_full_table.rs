@@ -113,9 +113,12 @@ fn each(weights: [u32; 2], check: impl Fn(&mut Many<'_>, &str)) {
 fn a_full_table_takes_new_flows_and_what_it_forgets_is_delivered_as_before() {
     each([50, 50], |many, what| {
         let endpoints: Vec<SocketAddr> = (0..FLOWS).map(|n| many.open(n)).collect();
-        let [live, young] = many.node.entries();
+        let [live, new_flows] = many.node.entries();
         let room = 2 * ROOM as usize;
-        assert!(live <= room && young <= ROOM as usize, "{what}: {live} entries, {young} young");
+        assert!(
+            live <= room && new_flows <= ROOM as usize,
+            "{what}: {live} entries, {new_flows} new"
+        );
         let seen_as_full = full_flows(ROOM.into());
         assert!(live as u64 / 2 >= seen_as_full, "{what}: {live} entries, full at {seen_as_full}");
 
@@ -147,7 +150,7 @@ fn a_full_table_takes_new_flows_and_what_it_forgets_is_delivered_as_before() {
             assert_eq!(source, many.cast.vip, "{what}: the reply of flow {n}");
         }
         let anew = many.flows() - before;
-        let known = ROOM as usize + young;
+        let known = ROOM as usize + new_flows;
         assert!(anew >= u64::from(FLOWS) - known as u64, "{what}: {anew} flows were forgotten");
         println!("{what}: {FLOWS} flows, {live} entries of {room}; {anew} forgotten, none misled");
     });
@@ -191,9 +194,9 @@ fn flows_that_have_ended_leave_the_table_and_others_do_not() {
         many.node.let_pass(130);
         (100..200).for_each(|n| _ = many.reply(n, endpoint(n), ACK, ENDPOINT));
         (300..400).for_each(|n| close(&mut many, n));
-        // Of those that were silent most have stayed young; the others have two entries.
+        // Of those that were silent most have stayed new ones; the others have two entries.
         let swept = many.node.sweep_ended(&settings);
-        assert!((300..330).contains(&swept), "{cast}: {swept} entries or young flows");
+        assert!((300..330).contains(&swept), "{cast}: {swept} entries or new flows");
         many.split = many.node.reviews(cast, Protocol::Tcp, [0, 1]);
         for n in 0..400 {
             let known = many.go_on(n) == endpoint(n);

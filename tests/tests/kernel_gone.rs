@@ -48,11 +48,11 @@ fn packets_of_a_flow_whose_endpoint_is_gone_are_rejected() {
 #[test]
 fn a_syn_or_a_datagram_on_a_flow_whose_endpoint_is_gone_begins_a_new_one() {
     for (cast, hook) in casts().iter().flat_map(|cast| FORWARD.map(|hook| (cast, hook))) {
-        for (protocol, young) in
+        for (protocol, is_new) in
             [Protocol::Tcp, Protocol::Udp].into_iter().flat_map(|p| [(p, false), (p, true)])
         {
-            let what = format!("{cast} {hook:?} {protocol:?}, young: {young}");
-            let mut talk = Talk { young, ..Talk::new(cast, hook, protocol) };
+            let what = format!("{cast} {hook:?} {protocol:?}, new: {is_new}");
+            let mut talk = Talk { is_new, ..Talk::new(cast, hook, protocol) };
             let endpoint = talk.open();
             let old = talk.split.clone();
             talk.shift();
@@ -73,7 +73,7 @@ fn a_syn_or_a_datagram_on_a_flow_whose_endpoint_is_gone_begins_a_new_one() {
             let late = answer.payload(b"late").build();
             assert!(talk.node.pass(Hook::Reply, &late) == late, "{what}: of no known flow");
             assert_eq!(talk.node.reason(Reason::PassReplyUntracked), 1, "{what}");
-            talk.young = false;
+            talk.is_new = false;
             assert_eq!(talk.open(), cast.v2[0], "{what}: it goes on");
         }
     }
@@ -82,14 +82,14 @@ fn a_syn_or_a_datagram_on_a_flow_whose_endpoint_is_gone_begins_a_new_one() {
 #[test]
 fn segments_that_speak_of_a_connection_begin_none_when_its_endpoint_is_gone() {
     for (cast, hook) in casts().iter().flat_map(|cast| [Hook::Tc, Hook::Xdp].map(|h| (cast, h))) {
-        for young in [true, false] {
-            let mut talk = Talk { young, ..Talk::new(cast, hook, Protocol::Tcp) };
+        for is_new in [true, false] {
+            let mut talk = Talk { is_new, ..Talk::new(cast, hook, Protocol::Tcp) };
             let endpoint = talk.open();
             let split = talk.split.clone();
             talk.node.set_gone(&split, endpoint, true);
             let entries = talk.node.entries();
             for flags in [0, ACK, FIN, FIN | ACK, SYN | ACK, SYN | FIN, RST, SYN | RST] {
-                let what = format!("{cast} {hook:?} {flags:#x}, young: {young}");
+                let what = format!("{cast} {hook:?} {flags:#x}, new: {is_new}");
                 let sent = Packet::tcp(cast.client, cast.vip).flags(flags).seq(CLIENT).build();
                 let reset = flags & RST != 0;
                 let wanted = if reset { Verdict::Drop } else { Verdict::Answer };

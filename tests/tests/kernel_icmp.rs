@@ -194,7 +194,7 @@ type Step = (&'static str, fn(&mut Talk<'_>, SocketAddr));
 
 const BEGUN: [Step; 2] = [("pending", |_, _| {}), ("answered", answer)];
 /// Where a flow is in which both sides have spoken.
-const LIVE: [Step; 2] = [("young", establish), ("in the flow table", grow)];
+const LIVE: [Step; 2] = [("new", establish), ("in the flow table", grow)];
 /// What may come of it there.
 const THEN: [Step; 2] =
     [("live", |_, _| {}), ("silent for long", |t, _| t.node.let_pass(10 * TCP_IDLE))];
@@ -228,7 +228,7 @@ fn establish(talk: &mut Talk<'_>, endpoint: SocketAddr) {
     answer(talk, endpoint);
     assert_eq!(talk.send(|p| p), endpoint);
     assert!(talk.is_established());
-    assert_eq!(talk.node.entries(), [0, 1], "a young flow");
+    assert_eq!(talk.node.entries(), [0, 1], "a new flow");
 }
 
 fn grow(talk: &mut Talk<'_>, endpoint: SocketAddr) {

@@ -164,8 +164,8 @@ fn packet(protocol: Protocol, from: std::net::SocketAddr, to: std::net::SocketAd
     }
 }
 
-/// A node with a flow that both sides have agreed to, young or not; its endpoint.
-fn with_flow(cast: &Cast, protocol: Protocol, young: bool) -> (Node, std::net::SocketAddr) {
+/// A node with a flow that both sides have agreed to, new or not; its endpoint.
+fn with_flow(cast: &Cast, protocol: Protocol, is_new: bool) -> (Node, std::net::SocketAddr) {
     let mut node = Node::new();
     node.reviews(cast, protocol, [80, 20]);
     let first = match protocol {
@@ -180,7 +180,7 @@ fn with_flow(cast: &Cast, protocol: Protocol, young: bool) -> (Node, std::net::S
     };
     node.pass(Hook::Reply, &answer.build());
     node.pass(Hook::Tc, &packet(protocol, cast.client, cast.vip).build());
-    if !young {
+    if !is_new {
         node.let_pass(1);
         node.pass(Hook::Tc, &packet(protocol, cast.client, cast.vip).build());
         assert_eq!(node.entries(), [2, 0], "{cast} {protocol:?}: a live flow");
@@ -193,10 +193,10 @@ fn packets_of_every_shape_are_rewritten_in_both_directions() {
     let mut ran = 0;
     for cast in casts() {
         let family = if cast.vip.is_ipv4() { V4 } else { V6 };
-        for ((protocol, own), young) in
+        for ((protocol, own), is_new) in
             protocols().into_iter().flat_map(|p| [(p, false), (p, true)])
         {
-            let (mut node, endpoint) = with_flow(&cast, protocol, young);
+            let (mut node, endpoint) = with_flow(&cast, protocol, is_new);
             for shape in COMMON.iter().chain(own).chain(family) {
                 let build = |from, to| {
                     let mut packet = packet(protocol, from, to);
@@ -210,7 +210,7 @@ fn packets_of_every_shape_are_rewritten_in_both_directions() {
                     let out = node.pass(hook, &sent);
                     assert!(
                         out == wanted,
-                        "{cast} {protocol:?} {}, young: {young}, {hook:?}:\n{out:02x?}\n{wanted:02x?}",
+                        "{cast} {protocol:?} {}, new: {is_new}, {hook:?}:\n{out:02x?}\n{wanted:02x?}",
                         shape.name
                     );
                     ran += 1;
@@ -219,13 +219,13 @@ fn packets_of_every_shape_are_rewritten_in_both_directions() {
                 let out = node.pass(Hook::Reply, &sent);
                 assert!(
                     out == wanted,
-                    "{cast} {protocol:?} {}, young: {young}, reply:\n{out:02x?}\n{wanted:02x?}",
+                    "{cast} {protocol:?} {}, new: {is_new}, reply:\n{out:02x?}\n{wanted:02x?}",
                     shape.name
                 );
                 ran += 1;
             }
-            let [entries, young] = node.entries();
-            assert_eq!(entries / 2 + young, 1, "{cast} {protocol:?}: still one flow");
+            let [entries, new_flows] = node.entries();
+            assert_eq!(entries / 2 + new_flows, 1, "{cast} {protocol:?}: still one flow");
         }
     }
     println!("{ran} packets rewritten as wanted");

@@ -1,4 +1,4 @@
-//! New flows on two CPUs at once, under BPF_PROG_TEST_RUN: writers of one set of young flows do
+//! New flows on two CPUs at once, under BPF_PROG_TEST_RUN: writers of one set of new flows do
 //! not undo each other's work.
 
 mod kernel;

@@ -160,7 +160,7 @@ fn kernel_and_user_space_choose_alike() {
                     }
                     let out = tuple(node.pass(hook, &frame)).expect("a tuple");
                     assert_eq!(out.destination, wanted, "{cast} {hook:?} {parts:?}, {client}");
-                    node.forget_young(client);
+                    node.forget_new_flows(client);
                 }
                 agreed += 1;
             }

@@ -21,17 +21,17 @@ const ANSWER: u32 = 0x8000_0000;
 /// A handshake takes no longer, in seconds.
 const HANDSHAKE: u64 = 64;
 
-/// All hooks for both families; a live flow, which is young or not, of an endpoint that drains;
+/// All hooks for both families; a live flow, which is new or not, of an endpoint that drains;
 /// that endpoint. New flows go to v2.
 fn each(mut check: impl FnMut(&str, &mut Talk<'_>, SocketAddr)) {
     for cast in &casts() {
-        for (hook, young) in FORWARD.into_iter().flat_map(|hook| [(hook, false), (hook, true)]) {
-            let mut talk = Talk { young, ..Talk::new(cast, hook, Tcp) };
+        for (hook, is_new) in FORWARD.into_iter().flat_map(|hook| [(hook, false), (hook, true)]) {
+            let mut talk = Talk { is_new, ..Talk::new(cast, hook, Tcp) };
             let old = talk.open();
             talk.shift();
             let split = talk.split.clone();
             talk.node.set_state(&split, old, EndpointState::Draining);
-            check(&format!("{cast} {hook:?}, young: {young}"), &mut talk, old);
+            check(&format!("{cast} {hook:?}, new: {is_new}"), &mut talk, old);
         }
     }
 }
@@ -129,7 +129,7 @@ fn a_live_flow_goes_on_when_the_handshake_beside_it_is_pushed_out() {
     each(|what, talk, old| {
         let (client, new) = (talk.cast.client, talk.cast.v2[0]);
         begin(talk, ANEW);
-        talk.node.forget_young(client);
+        talk.node.forget_new_flows(client);
         assert_eq!(talk.send(|p| p), old, "{what}");
         assert!(!is_contested(talk), "{what}: its packets are ordinary ones again");
         assert_eq!(begin(talk, ANEW), new, "{what}: the SYN, sent again");

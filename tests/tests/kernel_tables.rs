@@ -65,7 +65,7 @@ fn an_entry_that_is_made_anew_does_not_beat_a_new_flow_of_the_client() {
 #[test]
 fn a_client_that_nobody_answers_keeps_its_endpoint_while_others_come_and_go() {
     for cast in &casts() {
-        // 1024 places for young flows.
+        // 1024 places for new flows.
         let node = Node::with(&Settings { flows: 1024, ..settings() });
         let mut talk = Talk::on(node, cast, Hook::Tc, Protocol::Udp);
         let endpoint = talk.first();
@@ -141,7 +141,8 @@ fn a_flow_whose_client_alone_goes_on_keeps_its_replies() {
         node.pass(Hook::Tc, &sent(one));
         node.pass(Hook::Reply, &answer);
         for _ in 0..4 {
-            node.let_pass(UDP_IDLE / 2);
+            // Each time less than the limit by some ticks, should some pass meanwhile.
+            node.let_pass(UDP_IDLE / 3);
             node.pass(Hook::Tc, &sent(one));
         }
         assert_eq!(node.entries(), [2, 0], "{cast}");

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use aya::maps::{Array, HashMap, Map, MapData};
 use probe_common::address::{Tuple, V4};
 use probe_common::flow::{ESTABLISHED, Entry, FORWARD, Facts, REPLY, SYNCED};
+use probe_common::new_flow::NewFlow;
 use probe_common::parse::TCP;
-use probe_common::young::Young;
 use weir::api::types::{FlowState, FlowView, Protocol};
 use weir_tests::agent::{SPLITS, Setup, program};
 use weir_tests::client::{connect_from, exchange, ports, udp_from};
@@ -151,13 +151,13 @@ const MANY: u32 = 200_000;
 fn fill(scene: &Scene) {
     let data = MapData::from_pin(scene.agent.pins().map("FLOWS_V4")).unwrap();
     let mut map: HashMap<MapData, Tuple<V4>, Entry<V4>> = Map::LruHashMap(data).try_into().unwrap();
-    let data = MapData::from_pin(scene.agent.pins().map("YOUNG_V4")).unwrap();
-    let young: Array<MapData, Young<V4>> = Map::Array(data).try_into().unwrap();
-    // It is young for a second, and then in the table.
-    let of_young = || young.iter().flatten().find(Young::is_whole);
-    let of_young = of_young().map(|young| (young.forward_key(), young.entry(false)));
+    let data = MapData::from_pin(scene.agent.pins().map("NEW_FLOWS_V4")).unwrap();
+    let new_flows: Array<MapData, NewFlow<V4>> = Map::Array(data).try_into().unwrap();
+    // It is a new one for a second, and then in the table.
+    let of_new_flow = || new_flows.iter().flatten().find(NewFlow::is_whole);
+    let of_new_flow = of_new_flow().map(|flow| (flow.forward_key(), flow.entry(false)));
     let forward = |(_, entry): &(Tuple<V4>, Entry<V4>)| entry.direction == FORWARD;
-    let (key, entry) = of_young.or_else(|| map.iter().flatten().find(forward)).expect("a flow");
+    let (key, entry) = of_new_flow.or_else(|| map.iter().flatten().find(forward)).expect("a flow");
     for number in 0..MANY {
         let src = V4((0x0a80_0000 + number).to_be());
         let (forward, there) = (Tuple { src, ..key }, Tuple { src, ..entry.to(&key) });

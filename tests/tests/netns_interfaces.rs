@@ -199,25 +199,35 @@ fn the_kernel_steers_without_the_agent_unless_that_was_told_to_unload_it() {
     }
 }
 
-/// The seed of the sets of young flows, as the agent's maps have it.
-fn young_seed(agent: &Agent) -> u64 {
+/// The seed of the sets of new flows, as the agent's maps have it.
+fn new_flow_seed(agent: &Agent) -> u64 {
     let data = MapData::from_pin(agent.pins().map("META")).unwrap();
     let meta: Array<MapData, Meta> = Map::Array(data).try_into().unwrap();
-    meta.get(&0, 0).unwrap().young_seed
+    meta.get(&0, 0).unwrap().new_flow_seed
 }
 
 #[test]
-fn young_flows_are_where_the_next_agent_looks_and_nobody_else_knows() {
+fn new_flows_are_where_the_next_agent_looks_and_nobody_else_knows() {
     let mut scenes = [(); 2].map(|()| Scene::new(&["v1-a"], setup).unwrap());
     // Both have the same configuration.
-    let [seed, other] = scenes.each_ref().map(|scene| young_seed(&scene.agent));
+    let [seed, other] = scenes.each_ref().map(|scene| new_flow_seed(&scene.agent));
     assert_ne!(seed, other);
     let scene = &mut scenes[0];
     let mut stream = scene.topology.client.run(|| connect(vip(), TIMEOUT)).unwrap();
     assert_eq!(read_line(&mut stream).unwrap(), "v1-a");
     scene.agent.end(Signal::SIGKILL).unwrap();
+    // As a build has pinned them that names them otherwise.
+    let pins = scene.agent.pins().clone();
+    let renamed = [("YOUNG_V4", "NEW_FLOWS_V4"), ("YOUNG_SETS_V4", "NEW_SETS_V4")];
+    let id = |name| MapData::from_pin(pins.map(name)).unwrap().info().unwrap().id();
+    let ids = renamed.map(|(_, now)| id(now));
+    for (before, now) in renamed {
+        std::fs::rename(pins.map(now), pins.map(before)).unwrap();
+    }
     scene.agent.start_again(&scene.topology.node).unwrap();
-    assert_eq!(young_seed(&scene.agent), seed);
+    assert_eq!(renamed.map(|(_, now)| id(now)), ids, "the maps that were there");
+    assert!(renamed.iter().all(|(before, _)| !pins.map(before).exists()));
+    assert_eq!(new_flow_seed(&scene.agent), seed);
     // The first one after its first second, with which the flow moves on from where it is found.
     stream.write_all(b"hello").unwrap();
     stream.read_exact(&mut [0; 5]).unwrap();

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use socket2::SockRef;
 use weir::datapath::Counters;
 use weir::model::Protocol;
 use weir_tests::agent::{Agent, SPLITS, Setup, program};
@@ -20,7 +21,8 @@ use weir_tests::client::{connect_from, exchange, ports, udp_from};
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
 use weir_tests::server::read_line;
-use weir_tests::topology::{Topology, VIP_V4, VIP_V6, client_ip};
+use weir_tests::topology::{ETH, Topology, VIP_V4, VIP_V6, client_ip};
+use weir_tests::watch::Watch;
 
 /// Sizes at the end of agent.yaml. So many flows have ended just now that a table for those that
 /// live would be full.
@@ -30,6 +32,15 @@ const SMALL: &str =
 const LIVE: u16 = 500;
 /// A host behind an interface of its own, which serves nothing.
 const GUEST: &str = "guest";
+/// An endpoint whose packets wait for others on their way, so that handshakes take some tenths
+/// of a second, and some are under way at any time.
+const SLOW: &str = "slow";
+/// How its packets leave: each takes about 18 ms.
+const NARROW: [&str; 8] = ["root", "tbf", "rate", "32kbit", "burst", "1600", "limit", "30000"];
+/// Where the split of that endpoint is, over TCP and IPv4.
+const SLOW_PORT: u16 = 9090;
+/// How many connect to it at the same time.
+const WAITING: u16 = 20;
 /// Datagram flows that live all the time, of each family.
 const DATAGRAM: u16 = 50;
 
@@ -51,6 +62,9 @@ fn splits(topology: &Topology, weights: [u32; 2]) -> String {
             documents.push(split);
         }
     }
+    let vip = SocketAddr::new(VIP_V4.into(), SLOW_PORT);
+    let slow = SplitYaml::new("slow", vip, Protocol::Tcp);
+    documents.push(slow.subset("v1", 1, &topology.ips(&[SLOW], vip.ip()), PORT).text());
     documents.join("---\n")
 }
 
@@ -103,13 +117,13 @@ impl Live {
 
 /// Connections that are made all the time, at full rate, by hosts behind different interfaces.
 #[derive(Default)]
-struct Newcomers {
+struct NewConnections {
     stop: AtomicBool,
     made: AtomicU64,
     failures: Mutex<Vec<String>>,
 }
 
-impl Newcomers {
+impl NewConnections {
     fn run(&self, hosts: [IpAddr; 2], first: u16) {
         let mut port = first;
         while !self.stop.load(Ordering::Relaxed) {
@@ -127,13 +141,32 @@ impl Newcomers {
         }
     }
 
+    /// Connects to the slow endpoint all the time, from some hundreds of ports.
+    fn wait(&self, first: u16) {
+        let vip = SocketAddr::new(VIP_V4.into(), SLOW_PORT);
+        for source in ports(client_ip(vip.ip()), first..first + 400).into_iter().cycle() {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let served = connect_from(source, vip).and_then(|mut stream| {
+                read_line(&mut stream)?;
+                // So that the endpoint has nothing more to say.
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+            });
+            match served {
+                Ok(()) => self.made.fetch_add(1, Ordering::Relaxed),
+                Err(error) => return self.failed(source, &error),
+            };
+        }
+    }
+
     fn failed(&self, source: SocketAddr, error: &std::io::Error) {
         self.failures.lock().unwrap().push(format!("from {source}: {error}"));
     }
 }
 
 /// Ends them, also when the test panics.
-struct Stop<'a>(&'a Newcomers);
+struct Stop<'a>(&'a NewConnections);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
@@ -143,30 +176,41 @@ impl Drop for Stop<'_> {
 
 /// Does something while connections live and others are made.
 fn under_traffic(scene: &mut Scene, act: impl FnOnce(&mut Agent, &Topology, &mut Live)) {
+    let slow = scene.topology.endpoint(SLOW);
+    let narrow = [&["qdisc", "add", "dev", ETH], &NARROW[..]].concat();
+    slow.ns.output("tc", &narrow).unwrap();
+    // What the new programs do not know of comes from the endpoint itself.
+    let unknown = IpAddr::from(slow.v4);
+    let client = Watch::new(&scene.topology.client, ETH, &[unknown]).unwrap();
     let mut live = Live::begin(scene);
     // So that weights of today would send a part of them elsewhere.
     weigh(scene, [10, 90]);
-    let newcomers = Newcomers::default();
+    let new_connections = NewConnections::default();
     let (topology, agent) = (&scene.topology, &mut scene.agent);
     let before = counts(agent);
     std::thread::scope(|scope| {
-        let stop = Stop(&newcomers);
+        let stop = Stop(&new_connections);
         let guest = topology.endpoint(GUEST);
         let hosts = [
             (&topology.client, service(Protocol::Tcp).map(|vip| client_ip(vip.ip()))),
             (&guest.ns, service(Protocol::Tcp).map(|vip| guest.ip(vip.ip()))),
         ];
         for ((ns, hosts), first) in hosts.into_iter().zip([20_000, 40_000]) {
+            let new_connections = &new_connections;
+            scope.spawn(move || ns.run(|| new_connections.run(hosts, first)));
+        }
+        for worker in 0..WAITING {
             let newcomers = &newcomers;
-            scope.spawn(move || ns.run(|| newcomers.run(hosts, first)));
+            scope.spawn(move || topology.client.run(|| newcomers.wait(2_000 + 400 * worker)));
         }
         act(agent, topology, &mut live);
         live.go_on("at the end");
         drop(stop);
     });
-    let failures = newcomers.failures.lock().unwrap();
-    let made = newcomers.made.load(Ordering::Relaxed);
+    let failures = new_connections.failures.lock().unwrap();
+    let made = new_connections.made.load(Ordering::Relaxed);
     assert!(failures.is_empty(), "{} of {made}: {}", failures.len(), failures[0]);
+    assert_eq!(client.seen(unknown).unwrap(), 0, "answers of handshakes that were forgotten");
     let after = counts(agent);
     // A SYN that was sent again while both generations were there is counted by both. A flow that
     // was closing then may not be known to be closed: its port's next one counts for the same.
@@ -196,13 +240,13 @@ fn weigh(scene: &Scene, weights: [u32; 2]) {
 /// began.
 fn counts(agent: &Agent) -> [u64; 2] {
     let counters = Counters::pinned(agent.pins()).unwrap();
-    // Of four splits with sixteen subsets each, in each layout.
-    let subsets = (0..64).map(|id| counters.subset(id).unwrap().flows).sum();
+    // Of five splits with sixteen subsets each, in each layout.
+    let subsets = (0..80).map(|id| counters.subset(id).unwrap().flows).sum();
     [subsets, (0..32).map(|id| counters.endpoint(id).unwrap().flows).sum()]
 }
 
 fn scene(setup: &Setup) -> Scene {
-    let names = ["v1-a", "v1-b", "v2-a", GUEST];
+    let names = ["v1-a", "v1-b", "v2-a", GUEST, SLOW];
     Scene::new(&names, |t| setup.clone().config(SMALL).split(&splits(t, [50, 50]))).unwrap()
 }
 
@@ -226,7 +270,7 @@ fn other_sizes_cost_no_connection_and_no_count() {
         let too_small = [
             (
                 "limits:\n  splits: 2\n",
-                "limits.splits: 2 is configured, but what lives needs at least 4",
+                "limits.splits: 2 is configured, but what lives needs at least 5",
             ),
             (
                 "limits:\n  endpoints: 2\n",
@@ -324,7 +368,7 @@ fn the_real_build(hook: &'static str) {
         live.go_on("given back");
         agent.becomes(previous.clone().into());
         agent.start_again(&topology.node).unwrap();
-        let adopted = agent.stderr().matches("adopted 4 splits").count();
+        let adopted = agent.stderr().matches("adopted 5 splits").count();
         assert_eq!(adopted, 2, "by each of the two builds:\n{}", agent.stderr());
         live.go_on("in layout 7 again");
     });

@@ -5,7 +5,7 @@ mod xdp_redirect;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use probe_common::map::{DEVICE_GIVES, DEVICE_RETURNS, DEVICE_TAKES, DEVICE_TAKES_PARTS};
+use probe_common::map::{DEVICE_NDO_XMIT, DEVICE_NDO_XMIT_SG, DEVICE_XDP_RX, DEVICE_XDP_TX};
 use weir::model::Protocol;
 use weir_tests::client::{exchange, udp_from};
 use weir_tests::packet::{Ext, Packet, checksums_ok, parse, tuple};
@@ -169,19 +169,19 @@ fn packets_go_only_where_they_are_taken() {
             }
         };
         let closed = |e: &mut PhysicalNode| e.open(false);
-        let elsewhere = without(CLIENT_FACING, DEVICE_GIVES);
-        let not_taken = without(&target, DEVICE_TAKES);
+        let elsewhere = without(CLIENT_FACING, DEVICE_XDP_RX);
+        let not_taken = without(&target, DEVICE_NDO_XMIT);
         let unknown = ip(format!("neigh flush dev {target}"));
         let blackhole = ip(format!("route replace blackhole {endpoint}"));
         let client = stage.client.ip();
         let back = ip(format!("route replace {endpoint} via {client} dev {CLIENT_FACING}"));
-        let rejected = without(CLIENT_FACING, DEVICE_RETURNS);
+        let rejected = without(CLIENT_FACING, DEVICE_XDP_TX);
         let back_refused = |e: &mut PhysicalNode| {
             back(e);
             rejected(e);
         };
         let jumbo = ip(format!("link set {target} mtu 9000"));
-        let in_one = without(&target, DEVICE_TAKES_PARTS);
+        let in_one = without(&target, DEVICE_NDO_XMIT_SG);
         let jumbo_in_one = |e: &mut PhysicalNode| {
             jumbo(e);
             in_one(e);
@@ -260,7 +260,7 @@ fn conversations_go_past_the_stack_and_through_it_when_the_target_takes_no_packe
                 exchange(&datagrams, b"lost").expect_err("an answer");
                 datagrams.set_read_timeout(Some(TIMEOUT)).expect("time-out");
             }
-            let takes = node.look().get(&index).is_some_and(|word| word & DEVICE_TAKES != 0);
+            let takes = node.look().get(&index).is_some_and(|word| word & DEVICE_NDO_XMIT != 0);
             assert_eq!(takes, gro, "{vip}, {what}: the kernel says what it can be given");
             let before = node.reasons();
             talk(what);

@@ -6,13 +6,13 @@
 use libfuzzer_sys::fuzz_target;
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{Entry, FORWARD, FORWARD_HAIRPIN, Facts, REPLY};
+use probe_common::memory::Memory;
 use probe_common::parse::{Headers, Parse, ethernet};
-use weir_fuzz::frame::Memory;
+use probe_common::rewrite::rewrite;
 use weir_fuzz::key_of;
 use weir_fuzz::model::fate::Fate;
 use weir_fuzz::model::sight::{Sight, look};
 use weir_fuzz::packet::checksums_ok;
-use weir_fuzz::rewrite::rewrite;
 
 /// Direction, address and ports that come before the frame.
 const WHERE: usize = 1 + 16 + 4;

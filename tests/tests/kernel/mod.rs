@@ -26,8 +26,8 @@ use weir_tests::blank::data;
 
 /// The seed of the flow hash.
 pub const SEED: u64 = 0x5eed;
-/// Seed of the sets of young flows in tests.
-const YOUNG_SEED: u64 = 0xca5e;
+/// Seed of the sets of new flows in tests.
+const NEW_FLOW_SEED: u64 = 0xca5e;
 /// Idle limits in seconds; a tick is at least half a second.
 pub const TCP_IDLE: u64 = 100;
 /// The same of UDP.
@@ -176,7 +176,7 @@ fn memory(map: &Map) -> u64 {
 pub fn settings() -> Settings {
     Settings {
         hash_seed: SEED,
-        young_seed: YOUNG_SEED,
+        new_flow_seed: NEW_FLOW_SEED,
         tcp_idle: Duration::from_secs(TCP_IDLE),
         udp_idle: Duration::from_secs(UDP_IDLE),
         ..Settings::default()

@@ -9,20 +9,20 @@ use aya::maps::{HashMap, Map, MapData};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{Entry, is_forward};
 use probe_common::fragment::{Fragment, FragmentKey};
+use probe_common::new_flow::{Home, NewFlow, REPLY_KEY, WAYS};
 use probe_common::parse::TCP;
-use probe_common::young::{ALIAS, Home, WAYS, Young};
 use weir::datapath::Clock;
 use weir::explain::words;
 
-use super::{Node, YOUNG_SEED};
+use super::{NEW_FLOW_SEED, Node};
 
 impl Node {
-    /// Entries in the flow tables, two for each flow; and young flows.
+    /// Entries in the flow tables, two for each flow; and new flows.
     pub fn entries(&mut self) -> [usize; 2] {
         let mut counts = [0; 2];
         self.each_v4(|_, _| counts[0] += 1);
         self.each_v6(|_, _| counts[0] += 1);
-        self.each_young(&mut |young| counts[1] += usize::from(young.kind() & ALIAS == 0));
+        self.each_new_flow(&mut |flow| counts[1] += usize::from(flow.kind() & REPLY_KEY == 0));
         counts
     }
 
@@ -40,7 +40,7 @@ impl Node {
     fn age(&mut self, ticks: u32) {
         self.each_v4(|_, entry| entry.seen = entry.seen.wrapping_sub(ticks));
         self.each_v6(|_, entry| entry.seen = entry.seen.wrapping_sub(ticks));
-        self.each_young(&mut |young| *young.seen() = young.seen().wrapping_sub(ticks));
+        self.each_new_flow(&mut |flow| *flow.seen() = flow.seen().wrapping_sub(ticks));
         self.each("FRAGMENTS_V4", &mut |_: &FragmentKey<V4>, fragment: &mut Fragment<V4>| {
             fragment.seen = fragment.seen.wrapping_sub(ticks);
         });
@@ -53,7 +53,7 @@ impl Node {
     pub fn begin_earlier(&mut self, ticks: u32) {
         self.each_v4(|_, entry| entry.created = entry.created.wrapping_sub(ticks));
         self.each_v6(|_, entry| entry.created = entry.created.wrapping_sub(ticks));
-        self.each_young(&mut |young| young.begin_earlier(ticks));
+        self.each_new_flow(&mut |flow| flow.begin_earlier(ticks));
     }
 
     /// What is known of fragments: entries, of both families.
@@ -92,38 +92,38 @@ impl Node {
         }
     }
 
-    /// Shows, and lets change, all young flows and their aliases.
-    pub fn each_young(&mut self, each: &mut dyn FnMut(&mut dyn AnyYoung)) {
-        let mut see = |young: &mut dyn AnyYoung| {
-            if young.is_whole() {
-                each(young);
+    /// Shows, and lets change, all new flows and their elements of reply keys.
+    pub fn each_new_flow(&mut self, each: &mut dyn FnMut(&mut dyn AnyNewFlow)) {
+        let mut see = |flow: &mut dyn AnyNewFlow| {
+            if flow.is_whole() {
+                each(flow);
             }
         };
-        self.young::<V4>("YOUNG_V4").each(|young| see(young));
-        self.young::<V6>("YOUNG_V6").each(|young| see(young));
+        self.new_flows::<V4>("NEW_FLOWS_V4").each(|flow| see(flow));
+        self.new_flows::<V6>("NEW_FLOWS_V6").each(|flow| see(flow));
     }
 
-    fn young<A: Address>(&mut self, name: &str) -> Elements<Young<A>> {
-        let map = self.loaded.object().ebpf().map(name).expect("young flows");
+    fn new_flows<A: Address>(&mut self, name: &str) -> Elements<NewFlow<A>> {
+        let map = self.loaded.object().ebpf().map(name).expect("new flows");
         let Map::Array(map) = map else { panic!("{name} is no array") };
         let count = map.info().expect("what the kernel knows of a map").max_entries() as usize;
         Elements::new(map.fd().as_fd(), count)
     }
 
-    /// Forgets the young flows over TCP from `client`.
-    pub fn forget_young(&mut self, client: SocketAddr) {
+    /// Forgets the new flows over TCP from `client`.
+    pub fn forget_new_flows(&mut self, client: SocketAddr) {
         match client {
-            SocketAddr::V4(_) => self.forget_home::<V4>("YOUNG_V4", client),
-            SocketAddr::V6(_) => self.forget_home::<V6>("YOUNG_V6", client),
+            SocketAddr::V4(_) => self.forget_home::<V4>("NEW_FLOWS_V4", client),
+            SocketAddr::V6(_) => self.forget_home::<V6>("NEW_FLOWS_V6", client),
         }
     }
 
     fn forget_home<A: Address>(&mut self, name: &str, client: SocketAddr) {
-        let young = self.young::<A>(name);
+        let elements = self.new_flows::<A>(name);
         let (address, port) = (A::from_words(words(client.ip())), client.port().to_be());
-        let sets = (young.count / WAYS) as u32;
-        let set = Home::new(YOUNG_SEED, address, port, TCP).set & (sets - 1);
-        young.range(set as usize * WAYS, WAYS, |young| young.check = 0);
+        let sets = (elements.count / WAYS) as u32;
+        let set = Home::new(NEW_FLOW_SEED, address, port, TCP).set & (sets - 1);
+        elements.range(set as usize * WAYS, WAYS, |flow| flow.check = 0);
     }
 
     /// Loses the entries of the forward direction in the flow tables.
@@ -136,7 +136,7 @@ impl Node {
     pub fn forget(&mut self) {
         self.remove("FLOWS_V4", |_: &Tuple<V4>, _: &Entry<V4>| true);
         self.remove("FLOWS_V6", |_: &Tuple<V6>, _: &Entry<V6>| true);
-        self.each_young(&mut |young| young.forget());
+        self.each_new_flow(&mut |flow| flow.forget());
     }
 
     fn remove<K: aya::Pod, V: aya::Pod>(&mut self, name: &str, which: impl Fn(&K, &V) -> bool) {
@@ -194,15 +194,15 @@ impl<T> Drop for Elements<T> {
     }
 }
 
-/// A young flow of either family.
-pub trait AnyYoung {
-    /// See [`Young::is_whole`].
+/// A new flow of either family.
+pub trait AnyNewFlow {
+    /// See [`NewFlow::is_whole`].
     fn is_whole(&self) -> bool;
-    /// See [`Young::kind`].
+    /// See [`NewFlow::kind`].
     fn kind(&self) -> u8;
-    /// See [`Young::state`].
+    /// See [`NewFlow::state`].
     fn state(&self) -> u16;
-    /// See [`Young::seen`].
+    /// See [`NewFlow::seen`].
     fn seen(&mut self) -> &mut u32;
     /// Has it begin that many ticks earlier.
     fn begin_earlier(&mut self, ticks: u32);
@@ -210,7 +210,7 @@ pub trait AnyYoung {
     fn forget(&mut self);
 }
 
-impl<A: Address> AnyYoung for Young<A> {
+impl<A: Address> AnyNewFlow for NewFlow<A> {
     fn is_whole(&self) -> bool {
         Self::is_whole(self)
     }

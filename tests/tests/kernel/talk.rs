@@ -24,8 +24,8 @@ pub struct Talk<'a> {
     pub protocol: Protocol,
     /// The split in force.
     pub split: Split,
-    /// Whether flows stay young: within a second of their first packet.
-    pub young: bool,
+    /// Whether flows stay new ones: within a second of their first packet.
+    pub is_new: bool,
 }
 
 /// Sequence number of the client's first byte behind its SYN.
@@ -42,7 +42,7 @@ impl<'a> Talk<'a> {
     /// The same through that node.
     pub fn on(mut node: Node, cast: &'a Cast, hook: Hook, protocol: Protocol) -> Self {
         let split = node.reviews(cast, protocol, [1, 0]);
-        Self { node, cast, hook, protocol, split, young: false }
+        Self { node, cast, hook, protocol, split, is_new: false }
     }
 
     /// All new flows go to v2 from now on.
@@ -85,7 +85,7 @@ impl<'a> Talk<'a> {
         self.reply(from, |p| p.flags(SYN | ACK).seq(ENDPOINT - 1));
     }
 
-    /// Opens a flow and has both sides speak, and live on unless it is to stay young; its endpoint.
+    /// Opens a flow and has both sides speak, and live on unless it is to stay a new one; its endpoint.
     pub fn open(&mut self) -> SocketAddr {
         let endpoint = self.first();
         if self.protocol == Protocol::Tcp {
@@ -94,8 +94,8 @@ impl<'a> Talk<'a> {
             self.reply(endpoint, |p| p);
         }
         assert_eq!(self.send(|p| p), endpoint, "the packet that completes the handshake");
-        if self.young {
-            assert_eq!(self.node.entries(), [0, 1], "a young flow");
+        if self.is_new {
+            assert_eq!(self.node.entries(), [0, 1], "a new flow");
             return endpoint;
         }
         self.node.let_pass(1);
@@ -110,7 +110,7 @@ impl<'a> Talk<'a> {
         self.node.each_v4(|_, entry| states.push(entry.state));
         self.node.each_v6(|_, entry| states.push(entry.state));
         let grown = states.len() == 2;
-        self.node.each_young(&mut |young| states.push(young.state()));
+        self.node.each_new_flow(&mut |flow| states.push(flow.state()));
         let established = states.iter().all(|state| state & ESTABLISHED != 0);
         established && (states.len() == 1 || states.len() == 2 && grown)
     }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::state::State;
 use super::troubles::Work;
-use crate::datapath::{DatapathError, Swept, full_flows, young_flows};
+use crate::datapath::{DatapathError, Swept, full_flows, new_flows};
 use crate::metrics::TableName;
 
 /// The shortest time between two counts of the flow tables.
@@ -35,7 +35,7 @@ pub(super) struct Count {
     pub active: HashMap<u32, u64>,
     /// The same by the id of the subset that they were steered to.
     pub by_subset: HashMap<u32, u64>,
-    /// Tables of live flows that are full, and since when: new flows push out
+    /// Tables of live flows that are full, and since when: new flows evict
     /// those whose last packet is the longest ago, though they may live.
     pub full: BTreeMap<TableName, SystemTime>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Count {
 impl Census {
     /// Of tables for so many live flows of each family; nothing is counted yet.
     pub fn new(flows: u32) -> Self {
-        let sizes = [("live", flows), ("pending", young_flows(flows))];
+        let sizes = [("live", flows), ("pending", new_flows(flows))];
         let families = ["ipv4", "ipv6"].into_iter();
         let room = families
             .flat_map(|family| sizes.map(|(table, flows)| ((family, table), flows.into())))
@@ -98,7 +98,7 @@ fn full(
 ) -> BTreeMap<TableName, SystemTime> {
     let live = room.iter().filter(|(name, _)| name.1 == "live");
     let full = live.filter_map(|(&name, &limit)| {
-        // Places of flows: of one, the forward entry alone may have been pushed out.
+        // Places of flows: of one, the forward entry alone may have been evicted.
         let taken = swept.entries[usize::from(name.0 == "ipv6")] / 2;
         let (since, level) = (before.get(&name), full_flows(limit));
         let still = since.is_some() && taken > level - level / 16;
@@ -116,7 +116,7 @@ fn tell(census: &Census, count: &Count) {
         match (was_full(name), count.full.contains_key(name)) {
             (false, true) => warn!(
                 "flow table {family} {table} is full: {active} flows are active and {over} over, \
-                 there is room for {limit}; new flows push out those that were silent for \
+                 there is room for {limit}; new flows evict those that were silent for \
                  longest, though they may live: raise flows.max"
             ),
             (true, false) => info!(

@@ -63,7 +63,7 @@ pub(super) fn settings(config: &AgentConfig) -> Result<Settings> {
         hash_seed: config.hash_seed,
         // Not one of the configuration, which is the same on many nodes, nor of what all who
         // share the kernel can read: it lives as long as the maps, in one of them.
-        young_seed: getrandom::u64().context("cannot get a random number")?,
+        new_flow_seed: getrandom::u64().context("cannot get a random number")?,
         log_rare: config.kernel_log == crate::config::KernelLog::Rare,
         other_ports: config.other_ports == crate::config::OtherPorts::Answer,
     })

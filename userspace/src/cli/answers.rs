@@ -30,8 +30,8 @@ fn because(client: &Client, reason: Option<&str>) -> Client {
 
 pub(super) async fn apply(client: &Client, args: ApplyArgs) -> Result<Answer> {
     let ApplyArgs { files, dry_run, reason, output } = args;
-    let files = files::read(&files.files)?;
-    let request = ApplyRequest { files, dry_run, in_place_of_files: false };
+    let request =
+        ApplyRequest { files: files::read(&files.files)?, dry_run, in_place_of_files: false };
     let view = because(client, reason.as_deref()).apply(&request).await?;
     show(output, &view, difference::apply).map(done)
 }

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::api::types::FileText;
-use crate::files;
-use crate::resource::is_blank;
 use crate::source::{Problem, decode};
+use crate::{files, resource};
 
 /// What standard input is called.
 const STANDARD_INPUT: &str = "<stdin>";
@@ -37,7 +36,7 @@ pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<FileText>, Vec<Problem>) {
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() && texts.iter().all(|file| is_blank(&file.text)) {
+    if problems.is_empty() && texts.iter().all(|file| resource::is_blank(&file.text)) {
         problems.extend(blank(&texts));
     }
     (texts, problems)
@@ -45,7 +44,7 @@ pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<FileText>, Vec<Problem>) {
 
 /// What is wrong with files that hold no document.
 pub(super) fn blank(texts: &[FileText]) -> impl Iterator<Item = Problem> {
-    let blank = texts.iter().filter(|file| is_blank(&file.text));
+    let blank = texts.iter().filter(|file| resource::is_blank(&file.text));
     blank.map(|file| Problem::of_file(&file.name, "no document is in it"))
 }
 

@@ -214,7 +214,7 @@ fn flows(view: &StatusView) -> String {
         if let Some(since) = &full.full_since {
             let _ = writeln!(
                 text,
-                "{} {} is full since {since}: new flows push out those that were silent for \
+                "{} {} is full since {since}: new flows evict those that were silent for \
                  longest, though they may live; raise flows.max",
                 full.family, full.table
             );
@@ -327,7 +327,7 @@ FLOW TABLE    OPEN  OVER  LIMIT     USE
 ipv4 live      500   500   2000  25.00%
 ipv4 pending     -     -   2000       -
 (counted at 1970-01-01T00:00:02.000Z)
-ipv4 live is full since 1970-01-01T00:00:01.500Z: new flows push out those that were silent for longest, though they may live; raise flows.max
+ipv4 live is full since 1970-01-01T00:00:01.500Z: new flows evict those that were silent for longest, though they may live; raise flows.max
 
 REASON       PACKETS
 no_endpoint       12

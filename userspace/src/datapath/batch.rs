@@ -116,7 +116,7 @@ pub fn walk<K: Pod, V: Pod>(
     Ok(())
 }
 
-/// The value of a key, if it is there. Of an LRU map, it gets no younger by that.
+/// The value of a key, if it is there. Of an LRU map, that is no use of it.
 pub fn get<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut value = V::zeroed();
     let (key, place): (*const K, *mut V) = (key, &mut value);

@@ -13,8 +13,8 @@ use aya::util::nr_cpus;
 use bytemuck::Pod;
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{ESTABLISHED, Entry, is_closed};
+use probe_common::new_flow::NewFlow;
 use probe_common::parse::TCP;
-use probe_common::young::Young;
 
 use super::flows::{BATCH, Flows, Idle, Tables};
 use super::{Clock, DatapathError, batch};
@@ -65,9 +65,9 @@ impl IdleLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swept {
     /// Entries that the flow tables held before it, over IPv4 and IPv6. Two are a
-    /// flow; of a full table, one of the two may have been pushed out.
+    /// flow; of a full table, one of the two may have been evicted.
     pub entries: [u64; 2],
-    /// Entries that were deleted, and young flows that were forgotten.
+    /// Entries that were deleted, and new flows that were forgotten.
     pub deleted: usize,
 }
 
@@ -87,10 +87,10 @@ impl Tables {
     where
         Tuple<A>: Pod,
         Entry<A>: Pod,
-        Young<A>: Pod,
+        NewFlow<A>: Pod,
     {
-        let young = self.forget_young(|young: &Young<A>| {
-            limits.has_ended(&young.forward_key(), &young.entry(false))
+        let forgotten = self.forget_new_flows(|new_flow: &NewFlow<A>| {
+            limits.has_ended(&new_flow.forward_key(), &new_flow.entry(false))
         })?;
         let map = self.flows.fd().as_fd();
         let (mut all, mut found) = (0, Vec::new());
@@ -100,13 +100,13 @@ impl Tables {
                 found.push((*key, entry.to(key).reversed()));
             }
         })?;
-        let mut deleted = young;
+        let mut deleted = forgotten;
         for (key, pair) in found {
             match batch::get::<_, Entry<A>>(map, &pair)? {
                 // One side alone has gone on: it keeps both.
                 Some(other)
                     if other.to(&pair) == key.reversed() && !limits.has_ended(&pair, &other) => {}
-                // Over there, too; or the pair was pushed out, perhaps by another flow.
+                // Over there, too; or the pair was evicted, perhaps by another flow.
                 _ => {
                     let goes = |key: &_, entry: &_| limits.has_ended(key, entry);
                     deleted += usize::from(self.delete_if(&key, goes)?);

@@ -10,8 +10,8 @@ use aya::maps::{Map, MapData};
 use bytemuck::Pod;
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{ESTABLISHED, Entry, is_closed, is_forward};
+use probe_common::new_flow::{NewFlow, REPLY_KEY};
 use probe_common::parse::TCP;
-use probe_common::young::{ALIAS, Young};
 
 use super::DatapathError;
 use super::batch::Cursor;
@@ -25,8 +25,8 @@ pub(super) const BATCH: usize = 4096;
 pub(super) struct Tables {
     /// `Tuple` to `Entry`: flows that live on.
     pub(super) flows: MapData,
-    /// An array of `Young`, and how many there are.
-    young: (MapData, usize),
+    /// An array of `NewFlow`, and how many there are.
+    new_flows: (MapData, usize),
 }
 
 /// The flow tables of a loaded object.
@@ -124,18 +124,18 @@ where
     })
 }
 
-/// The next young flows of a table.
-fn young<A: Address>(
+/// The next new flows of a table.
+fn new_flow<A: Address>(
     map: &MapData,
-    cursor: &mut Cursor<u32, Young<A>>,
+    cursor: &mut Cursor<u32, NewFlow<A>>,
     each: &mut impl FnMut(Flow),
 ) -> io::Result<bool>
 where
-    Young<A>: Pod,
+    NewFlow<A>: Pod,
 {
-    cursor.next(map.fd().as_fd(), |_, young| {
-        if young.is_whole() && young.kind & ALIAS == 0 {
-            each(Flow::of(&young.forward_key(), &young.entry(false)));
+    cursor.next(map.fd().as_fd(), |_, new_flow| {
+        if new_flow.is_whole() && new_flow.kind & REPLY_KEY == 0 {
+            each(Flow::of(&new_flow.forward_key(), &new_flow.entry(false)));
         }
     })
 }
@@ -147,17 +147,17 @@ pub struct Walk(WalkPosition);
 /// In which table, and where there.
 enum WalkPosition {
     FlowsV4(Cursor<Tuple<V4>, Entry<V4>>),
-    YoungV4(Cursor<u32, Young<V4>>),
+    NewFlowsV4(Cursor<u32, NewFlow<V4>>),
     FlowsV6(Cursor<Tuple<V6>, Entry<V6>>),
-    YoungV6(Cursor<u32, Young<V6>>),
+    NewFlowsV6(Cursor<u32, NewFlow<V6>>),
     Behind,
 }
 
 impl Default for WalkPosition {
-    /// At the start. Young flows are looked at first: one that moves meanwhile is
+    /// At the start. New flows are looked at first: one that moves meanwhile is
     /// rather seen twice than not at all.
     fn default() -> Self {
-        Self::YoungV4(Cursor::new(BATCH))
+        Self::NewFlowsV4(Cursor::new(BATCH))
     }
 }
 
@@ -165,9 +165,9 @@ impl WalkPosition {
     /// At the start of the next table.
     fn next(&self) -> Self {
         match self {
-            Self::YoungV4(_) => Self::FlowsV4(Cursor::new(BATCH)),
-            Self::FlowsV4(_) => Self::YoungV6(Cursor::new(BATCH)),
-            Self::YoungV6(_) => Self::FlowsV6(Cursor::new(BATCH)),
+            Self::NewFlowsV4(_) => Self::FlowsV4(Cursor::new(BATCH)),
+            Self::FlowsV4(_) => Self::NewFlowsV6(Cursor::new(BATCH)),
+            Self::NewFlowsV6(_) => Self::FlowsV6(Cursor::new(BATCH)),
             Self::FlowsV6(_) | Self::Behind => Self::Behind,
         }
     }
@@ -184,14 +184,20 @@ impl Flows {
     /// Takes the maps of a loaded object.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         let mut tables = |flows, name| {
-            let young = table(ebpf, name)?;
-            let count = at(name, young.info())?.max_entries() as usize;
-            Ok::<_, DatapathError>(Tables { flows: table(ebpf, flows)?, young: (young, count) })
+            let new_flows = table(ebpf, name)?;
+            let count = at(name, new_flows.info())?.max_entries() as usize;
+            Ok::<_, DatapathError>(Tables {
+                flows: table(ebpf, flows)?,
+                new_flows: (new_flows, count),
+            })
         };
-        Ok(Self { v4: tables("FLOWS_V4", "YOUNG_V4")?, v6: tables("FLOWS_V6", "YOUNG_V6")? })
+        Ok(Self {
+            v4: tables("FLOWS_V4", "NEW_FLOWS_V4")?,
+            v6: tables("FLOWS_V6", "NEW_FLOWS_V6")?,
+        })
     }
 
-    /// Calls `each` with every flow, young ones too. The programs go on meanwhile.
+    /// Calls `each` with every flow, new ones too. The programs go on meanwhile.
     pub fn walk(&self, mut each: impl FnMut(Flow)) -> Result<(), DatapathError> {
         let mut walk = Walk::new();
         while self.step(&mut walk, &mut each)? {}
@@ -203,9 +209,9 @@ impl Flows {
     pub fn step(&self, walk: &mut Walk, mut each: impl FnMut(Flow)) -> Result<bool, DatapathError> {
         let more = match &mut walk.0 {
             WalkPosition::FlowsV4(cursor) => entries(&self.v4.flows, cursor, &mut each),
-            WalkPosition::YoungV4(cursor) => young(&self.v4.young.0, cursor, &mut each),
+            WalkPosition::NewFlowsV4(cursor) => new_flow(&self.v4.new_flows.0, cursor, &mut each),
             WalkPosition::FlowsV6(cursor) => entries(&self.v6.flows, cursor, &mut each),
-            WalkPosition::YoungV6(cursor) => young(&self.v6.young.0, cursor, &mut each),
+            WalkPosition::NewFlowsV6(cursor) => new_flow(&self.v6.new_flows.0, cursor, &mut each),
             WalkPosition::Behind => return Ok(false),
         };
         if !more.map_err(DatapathError::Flows)? {
@@ -230,12 +236,12 @@ impl Tables {
     where
         Tuple<A>: Pod,
         Entry<A>: Pod,
-        Young<A>: Pod,
+        NewFlow<A>: Pod,
     {
         let mut deleted =
-            self.forget_young(|young: &Young<A>| endpoints.contains(&young.endpoint))?;
+            self.forget_new_flows(|new_flow: &NewFlow<A>| endpoints.contains(&new_flow.endpoint))?;
         let swept = |_: &Tuple<A>, entry: &Entry<A>| endpoints.contains(&entry.endpoint);
-        // After the young ones: these may have moved.
+        // After the new ones: these may have moved.
         let mut found = Vec::new();
         super::batch::walk(self.flows.fd().as_fd(), BATCH, |key: &Tuple<A>, entry: &Entry<A>| {
             if swept(key, entry) {
@@ -269,15 +275,15 @@ impl Tables {
         }
     }
 
-    /// Forgets some young flows; says how many.
-    pub(super) fn forget_young<A: Address>(
+    /// Forgets some new flows; says how many.
+    pub(super) fn forget_new_flows<A: Address>(
         &self,
-        which: impl FnMut(&Young<A>) -> bool,
+        which: impl FnMut(&NewFlow<A>) -> bool,
     ) -> io::Result<usize>
     where
-        Young<A>: Pod,
+        NewFlow<A>: Pod,
     {
-        let (map, count) = &self.young;
+        let (map, count) = &self.new_flows;
         mapped::forget(map.fd().as_fd(), *count, which)
     }
 }

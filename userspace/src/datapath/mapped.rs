@@ -1,4 +1,4 @@
-//! Young flows in the memory of this process.
+//! New flows in the memory of this process.
 //!
 //! A system call that writes an element does so whatever has come there since it
 //! was read: the elements that a sweep finds are the oldest of their sets, which
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytemuck::Pod;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use probe_common::address::Address;
-use probe_common::young::Young;
+use probe_common::new_flow::NewFlow;
 
 /// Elements that are mapped at a time: whole pages of any usual size. All of a
 /// large array would count for memory that the agent uses.
@@ -31,17 +31,17 @@ const WINDOW: usize = 4096;
 pub fn forget<A: Address>(
     array: BorrowedFd<'_>,
     count: usize,
-    mut which: impl FnMut(&Young<A>) -> bool,
+    mut which: impl FnMut(&NewFlow<A>) -> bool,
 ) -> io::Result<usize>
 where
-    Young<A>: Pod,
+    NewFlow<A>: Pod,
 {
     let mut forgotten = 0;
     for first in (0..count).step_by(WINDOW) {
         let window = Window::<A>::of(array, first, WINDOW.min(count - first))?;
         for place in 0..window.count {
-            let young = window.read(place);
-            if young.is_whole() && which(&young) && window.forget(place, young.check) {
+            let new_flow = window.read(place);
+            if new_flow.is_whole() && which(&new_flow) && window.forget(place, new_flow.check) {
                 forgotten += 1;
             }
         }
@@ -51,18 +51,18 @@ where
 
 /// Some elements of the array, mapped until it is dropped.
 struct Window<A> {
-    start: NonNull<Young<A>>,
+    start: NonNull<NewFlow<A>>,
     count: usize,
 }
 
 impl<A> Window<A> {
     /// The kernel begins elements of an array at multiples of eight bytes.
-    const STEP: usize = size_of::<Young<A>>().next_multiple_of(8);
+    const STEP: usize = size_of::<NewFlow<A>>().next_multiple_of(8);
 }
 
 impl<A: Address> Window<A>
 where
-    Young<A>: Pod,
+    NewFlow<A>: Pod,
 {
     /// `count` elements, one at least, from a multiple of [`WINDOW`] on.
     fn of(array: BorrowedFd<'_>, first: usize, count: usize) -> io::Result<Self> {
@@ -74,14 +74,14 @@ where
         Ok(Self { start: start.cast(), count })
     }
 
-    fn element(&self, place: usize) -> NonNull<Young<A>> {
+    fn element(&self, place: usize) -> NonNull<NewFlow<A>> {
         assert!(place < self.count, "element {place} of {}", self.count);
         // SAFETY: within the mapping, which is of `count` elements.
         unsafe { self.start.byte_add(place * Self::STEP) }
     }
 
     /// An element as it is now, written as a whole or not.
-    fn read(&self, place: usize) -> Young<A> {
+    fn read(&self, place: usize) -> NewFlow<A> {
         // SAFETY: aligned to eight bytes, in the mapping, and any bytes are a value. Programs may
         // write it meanwhile; hence volatile, and the value tells whether it is whole.
         unsafe { read_volatile(self.element(place).as_ptr()) }
@@ -126,32 +126,32 @@ mod tests {
     impl Array {
         fn new<A: Address>() -> Self
         where
-            Young<A>: Pod,
+            NewFlow<A>: Pod,
         {
             let file = tempfile::tempfile().unwrap();
             file.set_len((COUNT * Window::<A>::STEP) as u64).unwrap();
             Self(file)
         }
 
-        fn put<A: Address>(&self, place: usize, young: &Young<A>)
+        fn put<A: Address>(&self, place: usize, new_flow: &NewFlow<A>)
         where
-            Young<A>: Pod,
+            NewFlow<A>: Pod,
         {
-            self.0.write_all_at(bytes_of(young), (place * Window::<A>::STEP) as u64).unwrap();
+            self.0.write_all_at(bytes_of(new_flow), (place * Window::<A>::STEP) as u64).unwrap();
         }
 
-        fn get<A: Address>(&self, place: usize) -> Young<A>
+        fn get<A: Address>(&self, place: usize) -> NewFlow<A>
         where
-            Young<A>: Pod,
+            NewFlow<A>: Pod,
         {
-            let mut young = Young::zeroed();
+            let mut new_flow = NewFlow::zeroed();
             let at = (place * Window::<A>::STEP) as u64;
-            self.0.read_exact_at(bytes_of_mut(&mut young), at).unwrap();
-            young
+            self.0.read_exact_at(bytes_of_mut(&mut new_flow), at).unwrap();
+            new_flow
         }
     }
 
-    fn flow<A: Address>(client: A, endpoint: u32) -> Young<A> {
+    fn flow<A: Address>(client: A, endpoint: u32) -> NewFlow<A> {
         let (src, dst, zero) = (client, client, [0; 3]);
         let key = Tuple { src, dst, sport: 1, dport: 2, protocol: TCP, zero };
         let reply = key.reversed();
@@ -164,7 +164,7 @@ mod tests {
             created: 0,
             sequence: 0,
         };
-        Young::new(&key, &reply, &facts)
+        NewFlow::new(&key, &reply, &facts)
     }
 
     #[test]
@@ -175,22 +175,23 @@ mod tests {
 
     fn every_place<A: Address>(client: A)
     where
-        Young<A>: Pod + PartialEq + std::fmt::Debug,
+        NewFlow<A>: Pod + PartialEq + std::fmt::Debug,
     {
         let array = Array::new::<A>();
         let gone = [0, 1, WINDOW - 1, WINDOW, COUNT - 1];
-        let torn = Young { check: 5, ..flow(client, 1) };
+        let torn = NewFlow { check: 5, ..flow(client, 1) };
         (0..COUNT).step_by(3).for_each(|place| array.put(place, &flow(client, 2)));
         array.put(10, &torn);
         gone.iter().for_each(|&place| array.put(place, &flow(client, 1)));
-        let forgotten = forget(array.0.as_fd(), COUNT, |young: &Young<A>| young.endpoint == 1);
+        let forgotten =
+            forget(array.0.as_fd(), COUNT, |new_flow: &NewFlow<A>| new_flow.endpoint == 1);
         assert_eq!(forgotten.unwrap(), gone.len());
         for place in 0..COUNT {
             let expected = match place {
                 10 => torn,
-                _ if gone.contains(&place) => Young { check: 0, ..flow(client, 1) },
+                _ if gone.contains(&place) => NewFlow { check: 0, ..flow(client, 1) },
                 _ if place % 3 == 0 => flow(client, 2),
-                _ => Young::zeroed(),
+                _ => NewFlow::zeroed(),
             };
             assert_eq!(array.get::<A>(place), expected, "element {place}");
         }
@@ -201,10 +202,10 @@ mod tests {
         let array = Array::new::<V4>();
         let (old, new) = (flow(V4(7), 1), flow(V4(8), 1));
         array.put(3, &old);
-        let forgotten = forget(array.0.as_fd(), COUNT, |young: &Young<V4>| {
+        let forgotten = forget(array.0.as_fd(), COUNT, |new_flow: &NewFlow<V4>| {
             // As a program would, after the element was read.
             array.put(3, &new);
-            *young == old
+            *new_flow == old
         });
         assert_eq!(forgotten.unwrap(), 0);
         assert_eq!(array.get::<V4>(3), new);
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn an_array_that_cannot_be_mapped_is_an_error() {
         let (reader, _writer) = io::pipe().unwrap();
-        let result = forget(reader.as_fd(), COUNT, |_: &Young<V4>| true);
+        let result = forget(reader.as_fd(), COUNT, |_: &NewFlow<V4>| true);
         assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EACCES));
     }
 }

@@ -28,6 +28,7 @@ mod network;
 mod object;
 mod others;
 mod pins;
+mod renamed;
 mod shape;
 
 pub use addresses::Addresses;
@@ -51,7 +52,7 @@ pub use log::{KernelLog, KernelLogError};
 pub use memory::Memory;
 pub use migration::{MigrationError, downgrade};
 pub use network::own as own_network;
-pub use object::{Object, ObjectError, Settings, young_flows};
+pub use object::{Object, ObjectError, Settings, new_flows};
 pub use others::Others;
 pub use pins::{Pins, PinsError};
 

@@ -9,12 +9,13 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::Zeroable;
 use probe_common::map::{ABI_VERSION, MAX_SUBSETS, Meta};
+use probe_common::new_flow::WAYS;
 use probe_common::reason::Reason;
-use probe_common::young::WAYS;
 
 use super::builds::Build;
 use super::features::has_xdp_frags;
 use super::migration::{self, MigrationError};
+use super::renamed;
 use super::shape::{is_of_transition, is_pinned, shapes};
 use super::{Clock, Pins, PinsError};
 
@@ -35,9 +36,9 @@ pub struct Settings {
     pub udp_idle: Duration,
     /// Seed of the flow hash.
     pub hash_seed: u64,
-    /// Seed of the sets of young flows, where the maps are new; those that are
-    /// pinned have theirs. Who knows it can push out a handshake.
-    pub young_seed: u64,
+    /// Seed of the sets of new flows, where the maps are new; those that are
+    /// pinned have theirs. Who knows it can compute packets that evict a pending handshake.
+    pub new_flow_seed: u64,
     /// Whether the programs tell rare events, see [`super::KernelLog`].
     pub log_rare: bool,
     /// Whether what comes to a service address and is for no split is answered; see
@@ -55,16 +56,16 @@ impl Default for Settings {
             tcp_idle: Duration::from_secs(7200),
             udp_idle: Duration::from_secs(60),
             hash_seed: 0,
-            young_seed: 0,
+            new_flow_seed: 0,
             log_rare: false,
             other_ports: false,
         }
     }
 }
 
-/// Young flows of each address family, beside so many others: a power of two,
+/// New flows of each address family, beside so many others: a power of two,
 /// half as many or somewhat more.
-pub fn young_flows(flows: u32) -> u32 {
+pub fn new_flows(flows: u32) -> u32 {
     (flows / 2).clamp(1024, 1 << 24).next_power_of_two()
 }
 
@@ -74,19 +75,24 @@ pub(super) fn reasons<'a>(names: impl Iterator<Item = &'a str>) -> u32 {
 }
 
 impl Settings {
-    fn young(&self) -> u32 {
-        young_flows(self.flows)
+    fn new_flows(&self) -> u32 {
+        new_flows(self.flows)
     }
 
     /// The sizes that maps are given when they are made; all others have theirs in
     /// the object.
-    pub(super) fn entries(&self) -> [(&'static str, u32); 17] {
-        let sets = self.young() / WAYS as u32;
+    pub(super) fn entries(&self) -> [(&'static str, u32); 21] {
+        let sets = self.new_flows() / WAYS as u32;
         [
             ("FLOWS_V4", self.flows * 2),
             ("FLOWS_V6", self.flows * 2),
-            ("YOUNG_V4", self.young()),
-            ("YOUNG_V6", self.young()),
+            ("NEW_FLOWS_V4", self.new_flows()),
+            ("NEW_FLOWS_V6", self.new_flows()),
+            ("NEW_SETS_V4", sets),
+            ("NEW_SETS_V6", sets),
+            // As earlier builds name them.
+            ("YOUNG_V4", self.new_flows()),
+            ("YOUNG_V6", self.new_flows()),
             ("YOUNG_SETS_V4", sets),
             ("YOUNG_SETS_V6", sets),
             ("SERVICES", self.splits),
@@ -105,8 +111,8 @@ impl Settings {
 
     /// These, for maps that were made as `found`.
     pub(super) fn of(self, found: &Meta) -> Self {
-        let Meta { flows, splits, endpoints, chunks, hash_seed, young_seed, .. } = *found;
-        Self { flows, splits, endpoints, chunks, hash_seed, young_seed, ..self }
+        let Meta { flows, splits, endpoints, chunks, hash_seed, new_flow_seed, .. } = *found;
+        Self { flows, splits, endpoints, chunks, hash_seed, new_flow_seed, ..self }
     }
 
     /// What the maps are made for.
@@ -117,12 +123,12 @@ impl Settings {
             abi_version: layout,
             tick_shift: Clock::new().shift(),
             flows: self.flows,
-            young: self.young(),
+            new_flows: self.new_flows(),
             splits: self.splits,
             endpoints: self.endpoints,
             chunks: self.chunks,
             hash_seed: self.hash_seed,
-            young_seed: self.young_seed,
+            new_flow_seed: self.new_flow_seed,
             reasons: if layout > 7 { reasons } else { 0 },
             network: if layout > 7 { super::network::own() } else { 0 },
             ..Zeroable::zeroed()
@@ -248,6 +254,7 @@ impl Object {
     /// made for another layout or for other sizes.
     pub fn load_pinned(settings: &Settings, pins: &Pins) -> Result<Self, ObjectError> {
         let mut settings = *settings;
+        renamed::rename(pins)?;
         migration::resume(&settings, pins)?;
         if pins.are_there() {
             let found = meta(&pins.map("META"))?;
@@ -256,7 +263,7 @@ impl Object {
                 pins.clear()?;
                 Pins::make(pins.dir())?;
             } else {
-                settings.young_seed = found.young_seed;
+                settings.new_flow_seed = found.new_flow_seed;
                 if let Some(difference) = migration::difference(&settings, pins, &found)? {
                     return Ok(migration::upgrade(&settings, pins, &found, &difference)?);
                 }
@@ -280,7 +287,7 @@ impl Object {
         let tcp_idle = clock.ticks(settings.tcp_idle);
         let udp_idle = clock.ticks(settings.udp_idle);
         let shift = clock.shift();
-        let young_mask = settings.young() / WAYS as u32 - 1;
+        let new_flow_mask = settings.new_flows() / WAYS as u32 - 1;
         let (log_rare, frags) = (u32::from(settings.log_rare), u32::from(has_xdp_frags()));
         let other_ports = u32::from(settings.other_ports);
         let transitional = u32::from(role == Role::Transitional);
@@ -296,11 +303,13 @@ impl Object {
         }
         let mut ebpf = loader
             .override_global("HASH_SEED", &settings.hash_seed, true)
-            .override_global("YOUNG_SEED", &settings.young_seed, true)
+            .override_global("NEW_FLOW_SEED", &settings.new_flow_seed, build.is_current())
+            .override_global("YOUNG_SEED", &settings.new_flow_seed, !build.is_current())
             .override_global("TCP_IDLE", &tcp_idle, true)
             .override_global("UDP_IDLE", &udp_idle, true)
             .override_global("TICK_SHIFT", &shift, true)
-            .override_global("YOUNG_MASK", &young_mask, true)
+            .override_global("NEW_FLOW_MASK", &new_flow_mask, build.is_current())
+            .override_global("YOUNG_MASK", &new_flow_mask, !build.is_current())
             .override_global("LOG_RARE", &log_rare, true)
             .override_global("XDP_FRAGS", &frags, true)
             // Earlier layouts have none of these.

@@ -146,6 +146,11 @@ impl Pins {
         at(&self.next(), pins_in(&directory, NEXT))
     }
 
+    /// The directories of maps: what is there may be of any generation.
+    pub(super) fn of_maps(&self) -> [PathBuf; 3] {
+        [MAPS, NEXT, FORMER].map(|name| self.dir.join(name))
+    }
+
     /// Removes the maps that were to take the others' place.
     pub fn remove_next(&self) -> Result<(), PinsError> {
         self.remove_maps(NEXT)

@@ -16,8 +16,8 @@ const NOT_PINNED: [&str; 9] = [
     "LOG_BUDGETS",
     "FIRST_FRAGMENT_V4",
     "FIRST_FRAGMENT_V6",
-    "NEWCOMER_V4",
-    "NEWCOMER_V6",
+    "NEW_SCRATCH_V4",
+    "NEW_SCRATCH_V6",
     "SOUGHT_V4",
     "SOUGHT_V6",
 ];

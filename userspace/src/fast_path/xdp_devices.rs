@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use probe_common::map::{
-    DEVICE_GIVES, DEVICE_RETURNS, DEVICE_TAKES, DEVICE_TAKES_PARTS, device_mac,
+    DEVICE_NDO_XMIT, DEVICE_NDO_XMIT_SG, DEVICE_XDP_RX, DEVICE_XDP_TX, device_mac,
 };
 
 use super::{Device, Filters};
@@ -101,10 +101,10 @@ pub fn xdp_devices(
         let free = !device.shapes && !filtered && !has_foreign_programs(index);
         let takes = free && driver.has(XdpFeatures::SEND);
         let flags = [
-            (gives, DEVICE_GIVES),
-            (free && basic, DEVICE_RETURNS),
-            (takes, DEVICE_TAKES),
-            (free && driver.has(XdpFeatures::SEND_PARTS), DEVICE_TAKES_PARTS),
+            (gives, DEVICE_XDP_RX),
+            (free && basic, DEVICE_XDP_TX),
+            (takes, DEVICE_NDO_XMIT),
+            (free && driver.has(XdpFeatures::SEND_PARTS), DEVICE_NDO_XMIT_SG),
         ];
         let flags = flags.iter().filter(|(has, _)| *has).fold(0, |sum, (_, flag)| sum | flag);
         (gives || takes).then(|| (index, device_mac(device.mac) | flags))
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
-    const ALL: u64 = DEVICE_GIVES | DEVICE_RETURNS | DEVICE_TAKES | DEVICE_TAKES_PARTS;
+    const ALL: u64 = DEVICE_XDP_RX | DEVICE_XDP_TX | DEVICE_NDO_XMIT | DEVICE_NDO_XMIT_SG;
 
     fn word_of(change: impl Fn(&mut Device, &mut u64, &mut [bool; 2])) -> Option<u64> {
         let mut device = Device { name: "a".into(), mac: MAC, ..Device::default() };
@@ -135,7 +135,7 @@ mod tests {
     fn packets_go_only_where_the_driver_sends_them_and_nothing_is_passed_over() {
         let mac = device_mac(MAC);
         let word = |flags: u64| Some(mac | flags);
-        let only_in = word(DEVICE_GIVES);
+        let only_in = word(DEVICE_XDP_RX);
         assert_eq!(word_of(|_, _, _| {}), word(ALL));
         assert_eq!(word_of(|_, _, said| said[1] = true), only_in, "programs of others");
         assert_eq!(word_of(|device, _, _| device.shapes = true), only_in, "a shaper");
@@ -146,14 +146,14 @@ mod tests {
         };
         assert_eq!(word_of(filters(Filters::Clsact)), only_in);
         assert_eq!(word_of(filters(Filters::Ingress)), word(ALL), "nothing at egress");
-        let no_source = word(ALL & !DEVICE_GIVES);
+        let no_source = word(ALL & !DEVICE_XDP_RX);
         assert_eq!(word_of(|_, _, said| said[0] = false), no_source, "not at XDP");
         assert_eq!(word_of(|device, _, _| device.master = Some(3)), no_source, "a port");
-        let no_driver = word(DEVICE_TAKES | DEVICE_TAKES_PARTS);
+        let no_driver = word(DEVICE_NDO_XMIT | DEVICE_NDO_XMIT_SG);
         assert_eq!(word_of(|_, driver, _| *driver &= !1), no_driver, "no programs");
-        let one_buffer = word(ALL & !DEVICE_TAKES_PARTS);
+        let one_buffer = word(ALL & !DEVICE_NDO_XMIT_SG);
         assert_eq!(word_of(|_, driver, _| *driver = 0b101), one_buffer);
-        assert_eq!(word_of(|_, driver, _| *driver = 1), word(DEVICE_GIVES | DEVICE_RETURNS));
+        assert_eq!(word_of(|_, driver, _| *driver = 1), word(DEVICE_XDP_RX | DEVICE_XDP_TX));
         assert_eq!(word_of(|_, driver, _| *driver = 0), None, "neither");
     }
 

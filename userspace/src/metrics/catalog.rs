@@ -91,7 +91,7 @@ catalog! {
     FLOW_TABLE_FLOWS: Gauge "weir_flow_table_flows" ["family", "table", "state"]
         "Flows in the table: active, or over (closed, or idle for too long), whose place is taken when it is needed. Counted in the background.";
     FLOW_TABLE_FULL: Gauge "weir_flow_table_full" ["family", "table"]
-        "Whether all places of a table of live flows are taken: new flows then push out those that were silent for longest, though they may live. Looked at when flows are counted.";
+        "Whether all places of a table of live flows are taken: new flows then evict those that were silent for longest, though they may live. Looked at when flows are counted.";
     FLOW_TABLE_COUNTED: Gauge "weir_flow_table_counted_timestamp" in "seconds" []
         "When flows were last counted. Absent before that, as all numbers of flows in a state.";
     REASON_PACKETS: Counter "weir_reason_packets" ["reason"]

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn maps_that_are_as_wanted_are_adopted() {
         assert_eq!(compare(&maps(), &maps()).unwrap(), None);
-        let other = wanted(&Settings { hash_seed: 9, young_seed: 8, ..Settings::default() });
+        let other = wanted(&Settings { hash_seed: 9, new_flow_seed: 8, ..Settings::default() });
         assert_eq!(compare(&other.unwrap(), &maps()).unwrap(), None, "seeds size nothing");
     }
 
@@ -155,7 +155,7 @@ mod tests {
     fn each_limit_of_the_configuration_is_compared() {
         let usual = Settings::default();
         let cases = [
-            (Settings { flows: usual.flows * 2, ..usual }, "YOUNG_V6"),
+            (Settings { flows: usual.flows * 2, ..usual }, "NEW_FLOWS_V6"),
             (Settings { splits: usual.splits + 1, ..usual }, "SUBSET_STATS"),
             (Settings { endpoints: usual.endpoints + 1, ..usual }, "IDENTITIES"),
             (Settings { chunks: usual.chunks + 1, ..usual }, "TABLES"),

@@ -1,6 +1,6 @@
 //! Flows of one generation's tables, copied to those of another one.
 //!
-//! Young flows become entries of the flow tables, as they would within a second.
+//! New flows become entries of the flow tables, as they would within a second.
 //! Handshakes under way stay where they are: they are over soon, one way or
 //! another, and until then the generation that knows them deals with them.
 
@@ -11,8 +11,8 @@ use std::path::Path;
 use bytemuck::{Pod, bytes_of};
 use probe_common::address::{Address, Tuple, V4, V6};
 use probe_common::flow::{ADOPTED, ESTABLISHED, Entry, RESET, is_closed, is_forward};
+use probe_common::new_flow::{NewFlow, REPLY_KEY};
 use probe_common::parse::TCP;
-use probe_common::young::{ALIAS, Young};
 
 use super::error::{During as _, MigrationError};
 use super::layout::Layout;
@@ -54,20 +54,21 @@ pub(super) struct Tables {
 
 struct Family {
     flows: Opened,
-    young: Opened,
+    new_flows: Opened,
 }
 
 impl Family {
-    fn at(maps: &Path, number: u8) -> Result<Self, MigrationError> {
+    fn at(maps: &Path, number: u8, layout: &Layout) -> Result<Self, MigrationError> {
         let open = |name: &str| Opened::at(&maps.join(format!("{name}_V{number}")));
-        Ok(Self { flows: open("FLOWS")?, young: open("YOUNG")? })
+        Ok(Self { flows: open("FLOWS")?, new_flows: open(layout.new_flows())? })
     }
 }
 
 impl Tables {
     /// Those that are pinned in a directory.
     pub fn at(maps: &Path, layout: &Layout) -> Result<Self, MigrationError> {
-        Ok(Self { layout: layout.clone(), v4: Family::at(maps, 4)?, v6: Family::at(maps, 6)? })
+        let [v4, v6] = [4, 6].map(|number| Family::at(maps, number, layout));
+        Ok(Self { layout: layout.clone(), v4: v4?, v6: v6? })
     }
 
     /// Copies flows to other tables.
@@ -107,17 +108,17 @@ fn copy<A: Address>(
 where
     Tuple<A>: Pod,
     Entry<A>: Pod,
-    Young<A>: Pod,
+    NewFlow<A>: Pod,
 {
     let (now, mut found, mut failed) = (Clock::new().now(), Found::default(), Ok(()));
-    let mut young = Vec::new();
-    from.young.bytes().walk(BATCH, |_, bytes| {
-        let flow = before.young::<A>(bytes);
-        let flow = flow.filter(|flow| flow.kind & ALIAS == 0);
+    let mut moved = Vec::new();
+    from.new_flows.bytes().walk(BATCH, |_, bytes| {
+        let flow = before.new_flow::<A>(bytes);
+        let flow = flow.filter(|flow| flow.kind & REPLY_KEY == 0);
         let Some(flow) = flow else { return };
         if !is_handshake(&flow) {
-            young.push((flow.reply_key(), flow.entry(true)));
-            young.push((flow.forward_key(), flow.entry(false)));
+            moved.push((flow.reply_key(), flow.entry(true)));
+            moved.push((flow.forward_key(), flow.entry(false)));
         } else if now.wrapping_sub(flow.seen).cast_signed() <= FRESH.cast_signed() {
             found.handshakes += 1;
         }
@@ -131,8 +132,8 @@ where
     let turns: &[Turn] =
         if how == Pass::Fill { &[is_closed, |state| !is_closed(state)] } else { &[|_| true] };
     for has_turn in turns {
-        let young = young.iter().filter(|(_, entry)| has_turn(entry.state));
-        young.for_each(|(key, entry)| put(key, entry));
+        let moved = moved.iter().filter(|(_, entry)| has_turn(entry.state));
+        moved.for_each(|(key, entry)| put(key, entry));
         from.flows.bytes().walk(BATCH, |key, bytes| {
             if let Some(entry) = before.entry::<A>(bytes).filter(|entry| has_turn(entry.state)) {
                 put(&bytemuck::pod_read_unaligned(key), &entry);
@@ -141,7 +142,7 @@ where
     }
     failed?;
     if how == Pass::Replace {
-        target.remove_others(from, &young)?;
+        target.remove_others(from, &moved)?;
     }
     Ok(found)
 }
@@ -150,8 +151,8 @@ where
 type Turn = fn(u16) -> bool;
 
 /// Whether one side has not spoken yet, and is about to.
-fn is_handshake<A: Address>(young: &Young<A>) -> bool {
-    young.protocol == TCP && young.state & (ESTABLISHED | ADOPTED | RESET) == 0
+fn is_handshake<A: Address>(new_flow: &NewFlow<A>) -> bool {
+    new_flow.protocol == TCP && new_flow.state & (ESTABLISHED | ADOPTED | RESET) == 0
 }
 
 /// Tables that flows are copied to.
@@ -188,15 +189,15 @@ impl Target<'_> {
     fn remove_others<A: Address>(
         &self,
         from: &Family,
-        young: &[(Tuple<A>, Entry<A>)],
+        moved: &[(Tuple<A>, Entry<A>)],
     ) -> io::Result<()>
     where
         Tuple<A>: Pod,
     {
-        let young: HashSet<&[u8]> = young.iter().map(|(key, _)| bytes_of(key)).collect();
+        let moved: HashSet<&[u8]> = moved.iter().map(|(key, _)| bytes_of(key)).collect();
         let (map, mut gone) = (self.family.flows.bytes(), Vec::new());
         map.walk(BATCH, |key, _| {
-            if !young.contains(key) {
+            if !moved.contains(key) {
                 gone.push(key.to_vec());
             }
         })?;
@@ -263,19 +264,19 @@ mod tests {
 
     #[test]
     fn handshakes_wait_for_the_other_side() {
-        let young = |state, protocol| {
+        let new_flow = |state, protocol| {
             let (key, to) = (Tuple { protocol, ..KEY }, Tuple { protocol, ..TO });
-            let mut young = Young::new(&key, &to.reversed(), &FACTS);
-            young.state = state;
-            young
+            let mut new_flow = NewFlow::new(&key, &to.reversed(), &FACTS);
+            new_flow.state = state;
+            new_flow
         };
         for (what, flow, expected) in [
-            ("a SYN", young(0, TCP), true),
-            ("answered", young(probe_common::flow::ANSWERED, TCP), true),
-            ("established", young(ESTABLISHED, TCP), false),
-            ("adopted", young(ADOPTED, TCP), false),
-            ("refused", young(RESET, TCP), false),
-            ("a datagram", young(0, probe_common::parse::UDP), false),
+            ("a SYN", new_flow(0, TCP), true),
+            ("answered", new_flow(probe_common::flow::ANSWERED, TCP), true),
+            ("established", new_flow(ESTABLISHED, TCP), false),
+            ("adopted", new_flow(ADOPTED, TCP), false),
+            ("refused", new_flow(RESET, TCP), false),
+            ("a datagram", new_flow(0, probe_common::parse::UDP), false),
         ] {
             assert_eq!(is_handshake(&flow), expected, "{what}");
         }

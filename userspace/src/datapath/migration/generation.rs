@@ -86,7 +86,8 @@ impl Generation {
             }
         }
         // Those of flows belong together: each says where in the others to look.
-        let of_flows = |name: &str| name.starts_with("FLOWS") || name.starts_with("YOUNG");
+        let of_flows =
+            |name: &str| ["FLOWS", "NEW_", "YOUNG"].iter().any(|part| name.starts_with(part));
         let flows = own.iter().filter(|(name, _)| of_flows(name)).count();
         if shared.iter().filter(|name| of_flows(name)).count() < flows {
             shared.retain(|name| !of_flows(name));

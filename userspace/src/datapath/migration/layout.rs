@@ -8,8 +8,8 @@ use bytemuck::{Pod, bytes_of, pod_read_unaligned};
 use probe_common::address::Address;
 use probe_common::flow::Entry;
 use probe_common::map::ABI_VERSION;
+use probe_common::new_flow::NewFlow;
 use probe_common::reason::Reason;
-use probe_common::young::Young;
 
 use super::content::Content;
 use super::error::MigrationError;
@@ -77,6 +77,14 @@ impl Layout {
         })
     }
 
+    /// The name of the tables of new flows, but for the family.
+    pub fn new_flows(&self) -> &'static str {
+        match self {
+            Self::Current => "NEW_FLOWS",
+            Self::Seven(_) => "YOUNG",
+        }
+    }
+
     /// What an entry of the flow tables is.
     pub fn entry<A: Address>(&self, bytes: &[u8]) -> Option<Entry<A>>
     where
@@ -89,22 +97,22 @@ impl Layout {
         (bytes.len() == size_of::<Entry<A>>()).then(|| pod_read_unaligned(&bytes))
     }
 
-    /// A young flow; None if the element is none, or was not written as a whole.
-    pub fn young<A: Address>(&self, bytes: &[u8]) -> Option<Young<A>>
+    /// A new flow; None if the element is none, or was not written as a whole.
+    pub fn new_flow<A: Address>(&self, bytes: &[u8]) -> Option<NewFlow<A>>
     where
-        Young<A>: Pod,
+        NewFlow<A>: Pod,
     {
-        if bytes.len() != size_of::<Young<A>>() {
+        if bytes.len() != size_of::<NewFlow<A>>() {
             return None;
         }
-        let mut young: Young<A> = pod_read_unaligned(bytes);
+        let mut new_flow: NewFlow<A> = pod_read_unaligned(bytes);
         match self {
-            Self::Current => young.is_whole().then_some(young),
+            Self::Current => new_flow.is_whole().then_some(new_flow),
             Self::Seven(up) => {
-                let whole = young.check == seven::sum(&young);
-                (young.endpoint, young.subset) = up.place(young.endpoint);
-                young.check = young.sum();
-                whole.then_some(young)
+                let whole = new_flow.check == seven::sum(&new_flow);
+                (new_flow.endpoint, new_flow.subset) = up.place(new_flow.endpoint);
+                new_flow.check = new_flow.sum();
+                whole.then_some(new_flow)
             }
         }
     }

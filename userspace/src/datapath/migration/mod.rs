@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use super::hooks::replace_all;
 use super::object::{COUNTERS, Object, Role, meta};
-use super::{Pins, Settings};
+use super::{Pins, Settings, renamed};
 
 use counters::Mover;
 use error::During as _;
@@ -232,6 +232,7 @@ pub fn downgrade(settings: &Settings, pins: &Pins, layout: u32) -> Result<bool, 
     if found.abi_version == layout {
         return Ok(false);
     }
+    renamed::rename(pins).during("rename pinned maps")?;
     let current = Generation::found(&found, settings, pins.maps())?;
     let earlier = Generation::new(layout, current.settings, pins.next())?;
     let begun = match Stage::at(&current.maps)? {

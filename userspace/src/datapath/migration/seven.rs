@@ -14,7 +14,7 @@ use probe_common::address::Address;
 use probe_common::flow::CONTESTED;
 use probe_common::hash::mix;
 use probe_common::map::SUBSET_INDEX;
-use probe_common::young::Young;
+use probe_common::new_flow::NewFlow;
 
 /// Bytes of an endpoint now; the index of its subset was behind them.
 const ENDPOINT: usize = 20;
@@ -26,9 +26,14 @@ const OF_ENDPOINT: std::ops::Range<usize> = 8..12;
 const ADDRESS: usize = 32;
 
 /// Maps that did not mean the same.
-pub(super) const CHANGED: [&str; 10] = [
+pub(super) const CHANGED: [&str; 14] = [
     "FLOWS_V4",
     "FLOWS_V6",
+    "NEW_FLOWS_V4",
+    "NEW_FLOWS_V6",
+    "NEW_SETS_V4",
+    "NEW_SETS_V6",
+    // As it named these.
     "YOUNG_V4",
     "YOUNG_V6",
     "YOUNG_SETS_V4",
@@ -98,16 +103,18 @@ pub(super) fn entry_down(entry: &[u8]) -> Vec<u8> {
     was
 }
 
-/// [`Young::sum`], as it was.
-pub(super) fn sum<A: Address>(young: &Young<A>) -> u32 {
-    let ports = u64::from(young.client_port) << 48
-        | u64::from(young.service_port) << 32
-        | u64::from(young.endpoint_port) << 16
-        | u64::from(young.reply_port);
-    let rest = u64::from(young.endpoint) << 32
-        | u64::from(young.created) ^ u64::from(young.protocol) << 24 ^ u64::from(young.kind) << 16;
-    let [client, service, address] =
-        [young.client, young.service, young.address].map(|address| u64::from(address.fold()));
+/// [`NewFlow::sum`], as it was.
+pub(super) fn sum<A: Address>(new_flow: &NewFlow<A>) -> u32 {
+    let ports = u64::from(new_flow.client_port) << 48
+        | u64::from(new_flow.service_port) << 32
+        | u64::from(new_flow.endpoint_port) << 16
+        | u64::from(new_flow.reply_port);
+    let rest = u64::from(new_flow.endpoint) << 32
+        | u64::from(new_flow.created)
+            ^ u64::from(new_flow.protocol) << 24
+            ^ u64::from(new_flow.kind) << 16;
+    let [client, service, address] = [new_flow.client, new_flow.service, new_flow.address]
+        .map(|address| u64::from(address.fold()));
     let addresses = (client | service << 32) ^ address.rotate_left(16);
     (mix(addresses ^ ports.rotate_left(21) ^ rest.rotate_left(43)) >> 32) as u32 | 1
 }

@@ -22,9 +22,9 @@ const CAPACITY: u32 = 262_144;
 /// New flows to each of the two splits: more than the tables hold, so that a flow has left them
 /// when its turn comes again.
 const NEW: u32 = 640_000;
-/// New flows of one measurement. The table of young flows has room for thirty times as many.
+/// New flows of one measurement. The table of new flows has room for thirty times as many.
 const BLOCK: u32 = 4_000;
-/// Flows without an answer: as many as there is room for young flows.
+/// Flows without an answer: as many as there is room for new flows.
 const FLOOD: u32 = 131_072;
 /// What the driver has of each family, see [`Packets`].
 const STORED: u32 = 4 * NEW + FLOOD + 2 * MANY;
@@ -257,7 +257,7 @@ fn establish(driver: &mut Driver, node: &mut Node, scene: &Scene, packets: &Pack
     Ok(())
 }
 
-/// Fills the tables, in the order in which the rounds go on: young flows that live and have no
+/// Fills the tables, in the order in which the rounds go on: new flows that live and have no
 /// room any more move to the flow tables.
 fn fill(driver: &mut Driver, node: &mut Node, scene: &Scene, packets: &Packets) -> Result<()> {
     let forward = node.target(Program::TcForward)?;

@@ -1,0 +1,54 @@
+//! Counters of one generation, added to those of the next one, while programs
+//! count in them.
+//!
+//! To programs a counter of their CPU is an ordinary number: what user space
+//! wrote would undo what they count meanwhile. One instruction of this CPU is
+//! never between the load and the store of another program on it.
+
+use core::arch::asm;
+
+use probe_common::map::{SETTLE_ENDPOINT, SETTLE_REASON, SETTLE_SUBSET};
+use probe_common::parse::{Bytes as _, ETHERNET};
+
+use super::maps::{ENDPOINT_STATS, REASONS, SUBSET_STATS};
+use super::tc::TcFrame;
+
+/// Does what the payload says; 0 if it is done.
+#[inline(always)]
+pub fn settle(frame: &TcFrame) -> i32 {
+    let Some([kind, id]) = frame.load::<[u32; 2]>(ETHERNET) else { return 1 };
+    let done = match kind {
+        SETTLE_ENDPOINT => {
+            ENDPOINT_STATS.get_ptr_mut(id).and_then(|at| add_all::<5>(frame, at.cast()))
+        }
+        SETTLE_SUBSET => SUBSET_STATS.get_ptr_mut(id).and_then(|at| add_all::<6>(frame, at.cast())),
+        SETTLE_REASON => REASONS.get_ptr_mut(id).and_then(|at| add_all::<1>(frame, at)),
+        _ => None,
+    };
+    done.is_none() as i32
+}
+
+/// Adds the numbers of the payload to as many counters.
+#[inline(always)]
+fn add_all<const COUNT: usize>(frame: &TcFrame, counters: *mut u64) -> Option<()> {
+    let numbers: [u64; COUNT] = frame.load(ETHERNET + 8)?;
+    for (at, number) in numbers.into_iter().enumerate() {
+        // SAFETY: a counter of this CPU, within the value.
+        add(unsafe { counters.add(at) }, number);
+    }
+    Some(())
+}
+
+/// Adds to a counter in one instruction.
+#[inline(always)]
+fn add(counter: *mut u64, number: u64) {
+    // SAFETY: an aligned word of an entry of an array.
+    unsafe {
+        asm!(
+            "lock *(u64 *)({counter} + 0) += {number}",
+            counter = in(reg) counter,
+            number = in(reg) number,
+            options(nostack, preserves_flags)
+        );
+    }
+}
