@@ -200,8 +200,8 @@ fn under_traffic(scene: &mut Scene, act: impl FnOnce(&mut Agent, &Topology, &mut
             scope.spawn(move || ns.run(|| new_connections.run(hosts, first)));
         }
         for worker in 0..WAITING {
-            let newcomers = &newcomers;
-            scope.spawn(move || topology.client.run(|| newcomers.wait(2_000 + 400 * worker)));
+            let new_connections = &new_connections;
+            scope.spawn(move || topology.client.run(|| new_connections.wait(2_000 + 400 * worker)));
         }
         act(agent, topology, &mut live);
         live.go_on("at the end");

@@ -108,7 +108,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["api", "http", "metrics"]),
     ("cap_std", &["directory", "files"]),
     ("clap", &["cli"]),
-    ("crossterm", &["top"]),
+    ("crossterm", &["cli", "top"]),
     ("kube", &["cluster"]),
     ("ratatui", &["top"]),
     ("rustix", &["access", "api", "datapath", "directory"]),

@@ -96,7 +96,7 @@ fn bad_documents() {
         (
             "apiVersion: weir.dev/v1alpha1\n",
             "",
-            "f:1: apiVersion: missing required field, expected \"weir.dev/v1alpha1\"",
+            "f:1: apiVersion: missing required field, expected one of \"split.smi-spec.io/v1alpha2\", \"split.smi-spec.io/v1alpha3\", \"split.smi-spec.io/v1alpha4\", \"weir.dev/v1alpha1\"",
         ),
         (
             "kind: TrafficSplit",
