@@ -249,19 +249,19 @@ pub const STAGE_BEGINS_HERE: u32 = 2;
 /// What is of no flow in the own tables is the other generation's.
 pub const STAGE_BEGINS_THERE: u32 = 3;
 
-/// What [`Settle`] asks for: adds numbers to the counters of an endpoint.
-pub const SETTLE_ENDPOINT: u32 = 0;
+/// What [`Transfer`] asks for: adds numbers to the counters of an endpoint.
+pub const TRANSFER_ENDPOINT: u32 = 0;
 /// Of a subset.
-pub const SETTLE_SUBSET: u32 = 1;
+pub const TRANSFER_SUBSET: u32 = 1;
 /// Of a reason.
-pub const SETTLE_REASON: u32 = 2;
+pub const TRANSFER_REASON: u32 = 2;
 
-/// What the program `weir_settle` is given, in place of a packet's payload:
+/// What the program `weir_transfer` is given, in place of a packet's payload:
 /// numbers to be added to counters which other programs add to at the same time.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
-pub struct Settle {
-    /// [`SETTLE_ENDPOINT`] and the like.
+pub struct Transfer {
+    /// [`TRANSFER_ENDPOINT`] and the like.
     pub kind: u32,
     /// Index of the counters.
     pub id: u32,
@@ -311,7 +311,7 @@ const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<EndpointStats>() == 40);
 const _: () = assert!(size_of::<SubsetStats>() == 48);
 const _: () = assert!(size_of::<IdentityKey>() == 8);
-const _: () = assert!(size_of::<Settle>() == 56);
+const _: () = assert!(size_of::<Transfer>() == 56);
 const _: () = assert!(size_of::<Meta>() == 64);
 const _: () = assert!(size_of::<Interface>() == 8 * MAX_MACS + 8);
 const _: () = assert!(size_of::<Takeover>() == 16);

@@ -112,9 +112,9 @@ impl Set {
             }
             way += 1;
         }
-        let crowded = live > MOST_LIVE;
-        let worth = if crowded { oldest_live } else { oldest };
-        Slot { way: worth as usize & (WAYS - 1), live: crowded }
+        let overfull = live > MOST_LIVE;
+        let worth = if overfull { oldest_live } else { oldest };
+        Slot { way: worth as usize & (WAYS - 1), live: overfull }
     }
 
     /// Gives an element a rank, as of now.

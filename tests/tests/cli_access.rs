@@ -75,7 +75,7 @@ fn groups_decide_who_may_look_and_who_may_change() {
     );
     let who = format!("root and members of group \"{OPERATORS}\"");
     let viewer = format!("weir: user 64001 may look, but not change anything: {who} may");
-    let stranger = |more: &str| format!("weir: user 64001 may not use this agent: {who}{more} may");
+    let outsider = |more: &str| format!("weir: user 64001 may not use this agent: {who}{more} may");
     let more = format!(" or group \"{VIEWERS}\"");
     // They come past the permissions, and are judged by who they are all the same.
     let overriding = Somebody { overrides_permissions: true, ..user(OTHERS, &[]) };
@@ -88,7 +88,7 @@ fn groups_decide_who_may_look_and_who_may_change() {
         (user(OTHERS, &[1, 2]), Err(closed.clone()), Err(closed.clone())),
         // Root's group is not root.
         (user(0, &[]), Err(closed.clone()), Err(closed)),
-        (overriding, Err(stranger(&more)), Err(stranger(""))),
+        (overriding, Err(outsider(&more)), Err(outsider(""))),
         (Somebody { uid: 0, ..user(OTHERS, &[]) }, Ok(()), Ok(())),
     ] {
         assert_eq!(outcome(&agent, &somebody), [look, change], "{somebody:?}");
@@ -187,7 +187,7 @@ fn abuse(
             continue;
         }
         // What does not fit waits for the agent to read it.
-        while !stop.load(Ordering::Relaxed) && !is_over(&stream, how) {
+        while !stop.load(Ordering::Relaxed) && !is_closed(&stream, how) {
             std::thread::sleep(how.pause);
             if !how.again.is_empty() && stream.write(how.again.as_bytes()).is_err() {
                 break;
@@ -205,7 +205,7 @@ fn of_metrics() -> io::Result<Socket> {
 }
 
 /// Whether the agent is done with a connection. What it sent stays unread.
-fn is_over(stream: &Socket, how: Abuse) -> bool {
+fn is_closed(stream: &Socket, how: Abuse) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     match recv(stream.as_raw_fd(), &mut [0], flags) {
         Ok(0) => true,

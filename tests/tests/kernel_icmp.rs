@@ -529,8 +529,8 @@ fn untouched(cast: &Cast, endpoint: SocketAddr) -> Vec<(String, Hook, Vec<u8>, b
         }
         let echo = error([if v4 { 8 } else { 128 }, 0]).rest([0, 1, 0, 2]);
         add("echo", echo.build(), false);
-        let stranger = with_port(cast.client, 999);
-        let unknown = if from == cast.client { [stranger, to] } else { [from, stranger] };
+        let unknown_port = with_port(cast.client, 999);
+        let unknown = if from == cast.client { [unknown_port, to] } else { [from, unknown_port] };
         let unknown = Packet::tcp(unknown[0], unknown[1]).flags(ACK).build();
         add("about no known flow", about(&unknown), true);
         let other_port = if way.hook == Hook::Reply {

@@ -40,7 +40,7 @@ fn status_says_what_the_kernel_has_and_how_full_the_maps_are() {
     });
     let table = |family: &str, table: &str| {
         let found = status.flow_tables.iter().find(|t| t.family == family && t.table == table);
-        found.map(|found| (found.open_flows, found.over, found.limit))
+        found.map(|found| (found.open_flows, found.expired, found.limit))
     };
     assert_eq!(table("ipv4", "live"), Some((Some(30), Some(0), 4096)));
     assert_eq!(table("ipv4", "pending"), Some((Some(0), Some(0), 2048)));

@@ -24,6 +24,6 @@ pub fn is_idle(seen: u32, protocol: u8, now: u32) -> bool {
 
 /// Whether the flow of an entry is over, so that its tuple may be taken.
 #[inline(always)]
-pub fn is_over<A: Address>(entry: &Entry<A>, protocol: u8, now: u32) -> bool {
+pub fn is_expired<A: Address>(entry: &Entry<A>, protocol: u8, now: u32) -> bool {
     entry.state & CLOSING != 0 || is_idle(entry.seen, protocol, now)
 }

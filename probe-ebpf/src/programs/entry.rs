@@ -9,7 +9,7 @@ use super::steps::walk;
 use super::tc::TcFrame;
 use super::verdict::Verdict;
 use super::xdp::XdpFrame;
-use super::{settle, shortcut, xdp_redirect};
+use super::{shortcut, transfer, xdp_redirect};
 
 #[inline(always)]
 fn tc(frame: &TcFrame, verdict: Verdict, slot: u32) -> i32 {
@@ -54,11 +54,11 @@ pub fn weir_tc_reply(ctx: TcContext) -> i32 {
     tc(&frame, verdict, REPLY)
 }
 
-/// Does what user space cannot do beside programs that run: see [`settle`].
+/// Does what user space cannot do beside programs that run: see [`transfer`].
 /// Attached nowhere.
 #[classifier]
-pub fn weir_settle(ctx: TcContext) -> i32 {
-    settle::settle(&TcFrame::new(ctx))
+pub fn weir_transfer(ctx: TcContext) -> i32 {
+    transfer::transfer(&TcFrame::new(ctx))
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use super::verdict::Verdict;
 
 const DONE: u64 = 1 << 63;
 const LIVE: u64 = 1 << 62;
-const SETTLED: u64 = 1 << 61;
+const JUDGED: u64 = 1 << 61;
 
 /// Where in a packet its headers are, in a number that global functions take
 /// and return; or that it is dealt with.
@@ -60,14 +60,14 @@ impl HeaderOffsets {
     /// The same place, of a packet that is of the live flow with its tuple and of no
     /// other one.
     #[inline(always)]
-    pub fn settled(self) -> Self {
-        Self(self.0 | SETTLED)
+    pub fn judged(self) -> Self {
+        Self(self.0 | JUDGED)
     }
 
-    /// See [`HeaderOffsets::settled`].
+    /// See [`HeaderOffsets::judged`].
     #[inline(always)]
-    pub fn is_settled(self) -> bool {
-        self.0 & SETTLED != 0
+    pub fn is_judged(self) -> bool {
+        self.0 & JUDGED != 0
     }
 
     /// Offset of the IP header; with a bound for the verifier, as the next one.

@@ -6,7 +6,7 @@ use probe_common::flow::{CONTESTED, Entry, is_forward};
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 
-use super::clock::{is_idle, is_over, now};
+use super::clock::{is_expired, is_idle, now};
 use super::counters::count;
 use super::delivery::{deliver, is_draining, is_gone};
 use super::family::Family;
@@ -47,7 +47,7 @@ pub fn live<A: Family, F: Hook, const INGRESS: bool>(frame: &F, place: HeaderOff
         count(Reason::FlowReused);
         return Verdict::Unknown;
     }
-    if INGRESS && is_forward(entry.direction) && !place.is_settled() {
+    if INGRESS && is_forward(entry.direction) && !place.is_judged() {
         if headers.protocol == TCP && headers.opens() && is_draining(entry.endpoint) {
             // SAFETY: an entry of the table. Racing writers write alike.
             unsafe { (*slot).state |= CONTESTED }
@@ -69,7 +69,7 @@ pub fn live<A: Family, F: Hook, const INGRESS: bool>(frame: &F, place: HeaderOff
 fn starts_anew<A: Family>(headers: &Headers, entry: &Entry<A>, pair: &Tuple<A>, now: u32) -> bool {
     let protocol = headers.protocol;
     let opens = protocol != TCP || headers.flags & (SYN | RST) == SYN;
-    if !opens || !is_forward(entry.direction) || !is_over(entry, protocol, now) {
+    if !opens || !is_forward(entry.direction) || !is_expired(entry, protocol, now) {
         return false;
     }
     // A closing flow is over; of an idle one, the endpoint may have gone on
@@ -79,7 +79,7 @@ fn starts_anew<A: Family>(headers: &Headers, entry: &Entry<A>, pair: &Tuple<A>, 
     }
     match A::flows().get_ptr(pair) {
         // SAFETY: an entry of the table; a torn read costs at most a choice anew.
-        Some(pair) => is_over(unsafe { &*pair }, protocol, now),
+        Some(pair) => is_expired(unsafe { &*pair }, protocol, now),
         None => true,
     }
 }

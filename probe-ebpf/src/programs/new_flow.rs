@@ -9,7 +9,7 @@ use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
 
-use super::clock::{is_idle, is_over, now};
+use super::clock::{is_expired, is_idle, now};
 use super::counters::{count, subset_stats};
 use super::delivery::{deliver, is_draining, is_gone};
 use super::header_offsets::HeaderOffsets;
@@ -81,7 +81,7 @@ fn starts_anew<A: NewFlows>(headers: &Headers, entry: &Entry<A>, sequence: u32, 
     if headers.flags & (SYN | RST) != SYN {
         return false;
     }
-    if is_over(entry, protocol, now) {
+    if is_expired(entry, protocol, now) {
         return true;
     }
     let again = sequence.wrapping_add(1) == entry.sequence;

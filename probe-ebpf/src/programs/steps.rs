@@ -120,7 +120,7 @@ fn slow<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(
         verdict = frame.unknown(place);
     }
     if verdict == Verdict::Unknown {
-        verdict = frame.live(place.settled());
+        verdict = frame.live(place.judged());
     }
     verdict
 }
@@ -135,7 +135,7 @@ fn live<A: Family, F: Steps<A, INGRESS>, const INGRESS: bool>(
     if INGRESS && verdict == Verdict::Contested {
         verdict = frame.successor(place);
         if verdict == Verdict::Contested {
-            verdict = frame.live(place.settled());
+            verdict = frame.live(place.judged());
         }
     }
     verdict

@@ -192,7 +192,7 @@ impl Model {
         match found {
             Some((flow, From::Endpoint)) => self.of_endpoint(packet, &flow, segment),
             Some((flow, From::Client)) => {
-                if self.is_over(&flow, segment) {
+                if self.is_expired(&flow, segment) {
                     self.flows.remove(&key);
                     // Perhaps it is of the flow that was to follow.
                     return self.packet(side, frame, packet, key, came_out);
@@ -220,7 +220,7 @@ impl Model {
     }
 
     /// Whether a packet of its client shows that a flow is over.
-    fn is_over(&self, flow: &Flow, segment: Option<Segment>) -> bool {
+    fn is_expired(&self, flow: &Flow, segment: Option<Segment>) -> bool {
         let Some(segment) = segment else { return self.is_gone(flow) };
         if !segment.opens() {
             return false;
@@ -266,7 +266,7 @@ impl Model {
         came_out: &[u8],
     ) -> Option<Fate> {
         if let Some(next) = next {
-            if !self.is_over(&next, Some(syn)) {
+            if !self.is_expired(&next, Some(syn)) {
                 return Some(self.of_client(packet, &next, Some(syn)));
             }
             self.flows.remove_successor(&key);

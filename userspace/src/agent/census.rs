@@ -29,9 +29,9 @@ pub(super) struct Census {
 /// The flows in the tables, at some time.
 pub(super) struct Count {
     pub at: SystemTime,
-    /// Active ones and those that are over.
+    /// Active ones and those that are expired.
     pub tables: BTreeMap<TableName, [u64; 2]>,
-    /// Live ones that are not over, by the endpoint's id.
+    /// Live ones that are not expired, by the endpoint's id.
     pub active: HashMap<u32, u64>,
     /// The same by the id of the subset that they were steered to.
     pub by_subset: HashMap<u32, u64>,
@@ -112,16 +112,16 @@ fn tell(census: &Census, count: &Count) {
     let before = census.latest();
     let was_full = |name| before.as_ref().is_some_and(|before| before.full.contains_key(name));
     for (name @ (family, table), limit) in &census.room {
-        let [active, over] = count.tables.get(name).copied().unwrap_or_default();
+        let [active, expired] = count.tables.get(name).copied().unwrap_or_default();
         match (was_full(name), count.full.contains_key(name)) {
             (false, true) => warn!(
-                "flow table {family} {table} is full: {active} flows are active and {over} over, \
+                "flow table {family} {table} is full: {active} flows are active and {expired} expired, \
                  there is room for {limit}; new flows evict those that were silent for \
                  longest, though they may live: raise flows.max"
             ),
             (true, false) => info!(
                 "flow table {family} {table} is not full any more: {active} flows are active and \
-                 {over} over, there is room for {limit}"
+                 {expired} expired, there is room for {limit}"
             ),
             _ => {}
         }
@@ -136,9 +136,9 @@ fn count(state: &State) -> Result<Count, DatapathError> {
     state.flows.walk(|flow| {
         let family = if flow.client.is_ipv4() { "ipv4" } else { "ipv6" };
         let table = if flow.is_pending() { "pending" } else { "live" };
-        let over = flow.is_over(now, state.idle);
-        tables.entry((family, table)).or_default()[usize::from(over)] += 1;
-        if table == "live" && !over {
+        let expired = flow.is_expired(now, state.idle);
+        tables.entry((family, table)).or_default()[usize::from(expired)] += 1;
+        if table == "live" && !expired {
             *active.entry(flow.endpoint_id).or_default() += 1;
             *by_subset.entry(flow.subset_id).or_default() += 1;
         }

@@ -167,7 +167,7 @@ fn life(flow: &Flow, now: u32, idle: Idle) -> FlowState {
         FlowState::Reset
     } else if is_closed(flow.state) {
         FlowState::Closed
-    } else if flow.is_over(now, idle) {
+    } else if flow.is_expired(now, idle) {
         FlowState::Expired
     } else if flow.is_pending() {
         FlowState::Pending

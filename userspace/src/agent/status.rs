@@ -25,7 +25,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
             family: name.0.to_owned(),
             table: name.1.to_owned(),
             open_flows: found.map(|&[open, _]| open),
-            over: found.map(|&[_, over]| over),
+            expired: found.map(|&[_, expired]| expired),
             limit,
             full_since: full(&name).map(|at| Time::from(at).to_string()),
         }

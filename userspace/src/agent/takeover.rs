@@ -25,7 +25,7 @@ use crate::model::{Protocol, ServiceAddress};
 const BOUND: Duration = Duration::from_secs(10);
 /// What has passed the programs just before they knew the service is with connection tracking
 /// after that.
-const SETTLE: Duration = Duration::from_millis(200);
+const DEBOUNCE: Duration = Duration::from_millis(200);
 /// A reading that failed is tried again after that.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often is looked whether connections are still there.
@@ -120,7 +120,7 @@ impl Takeover {
     pub fn published(&self) {
         let mut inner = self.lock();
         if !inner.wanted.is_empty() {
-            inner.due = Some(Instant::now() + SETTLE);
+            inner.due = Some(Instant::now() + DEBOUNCE);
             self.asked.notify_one();
         }
     }

@@ -198,10 +198,15 @@ fn flows(view: &StatusView) -> String {
         let number = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |n| n.to_string());
         let used = of.open_flows.map(|open| open as f64 / of.limit as f64);
         let table = format!("{} {}", of.family, of.table);
-        [table, number(of.open_flows), number(of.over), of.limit.to_string(), share(used)]
+        [table, number(of.open_flows), number(of.expired), of.limit.to_string(), share(used)]
     };
-    let columns =
-        [("FLOW TABLE", Left), ("OPEN", Right), ("OVER", Right), ("LIMIT", Right), ("USE", Right)];
+    let columns = [
+        ("FLOW TABLE", Left),
+        ("OPEN", Right),
+        ("EXPIRED", Right),
+        ("LIMIT", Right),
+        ("USE", Right),
+    ];
     if view.flow_tables.is_empty() {
         return String::new();
     }
@@ -254,7 +259,7 @@ mod tests {
             family: "ipv4".into(),
             table: table.into(),
             open_flows: active,
-            over: active,
+            expired: active,
             limit: 2000,
             full_since: active.map(|_| "1970-01-01T00:00:01.500Z".into()),
         };
@@ -323,9 +328,9 @@ tcx      no     filters
 MAP     USED  LIMIT    USE
 splits     3   1024  0.29%
 
-FLOW TABLE    OPEN  OVER  LIMIT     USE
-ipv4 live      500   500   2000  25.00%
-ipv4 pending     -     -   2000       -
+FLOW TABLE    OPEN  EXPIRED  LIMIT     USE
+ipv4 live      500      500   2000  25.00%
+ipv4 pending     -        -   2000       -
 (counted at 1970-01-01T00:00:02.000Z)
 ipv4 live is full since 1970-01-01T00:00:01.500Z: new flows evict those that were silent for longest, though they may live; raise flows.max
 

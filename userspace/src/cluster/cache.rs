@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_file_or_one_with_a_flipped_bit_is_set_aside() {
+    fn half_a_file_or_one_with_a_flipped_bit_is_quarantined() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("cluster.json");
         let cache = Cache::new(path.clone());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_format_is_set_aside_with_both_numbers() {
+    fn a_file_of_another_format_is_quarantined_with_both_numbers() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("cluster.json");
         fs::write(&path, "{\"format\":2,\"cluster\":null,\"more\":1}\nwhatever\n").unwrap();

@@ -32,8 +32,8 @@ pub(super) struct Followed {
     /// Of the last one who did.
     run: u64,
     phase: Phase,
-    /// Since when it was settled no more.
-    unsettled: Option<Instant>,
+    /// Since when it was reconciled last.
+    unreconciled: Option<Instant>,
     /// When some of what is being listed came last.
     progress: Option<Instant>,
     /// Since when it is watched again, after it was not.
@@ -101,8 +101,8 @@ impl Followed {
         self.phase = phase;
         self.listed |= phase == Phase::Reconciled;
         match phase {
-            Phase::Idle | Phase::Reconciled => (self.unsettled, self.progress) = (None, None),
-            _ => _ = self.unsettled.get_or_insert_with(Instant::now),
+            Phase::Idle | Phase::Reconciled => (self.unreconciled, self.progress) = (None, None),
+            _ => _ = self.unreconciled.get_or_insert_with(Instant::now),
         }
     }
 
@@ -121,7 +121,7 @@ impl Followed {
     pub fn holds_until(&self, timing: &Timing) -> Option<Instant> {
         match self.phase {
             Phase::Listing => self.comes_until(timing.hold, timing),
-            Phase::Waiting => Some(self.unsettled? + timing.short_hold),
+            Phase::Waiting => Some(self.unreconciled? + timing.short_hold),
             Phase::Reconciled => Some(self.resumed? + timing.catch_up),
             Phase::Idle | Phase::Failing => None,
         }
@@ -130,7 +130,7 @@ impl Followed {
     /// Until when that what was not listed yet may come, if it comes within that time of what came
     /// last: half a list is worse than none. `None` if it is not about to come.
     pub fn comes_until(&self, within: Duration, timing: &Timing) -> Option<Instant> {
-        let since = self.unsettled?;
+        let since = self.unreconciled?;
         let last = self.progress.map_or(since, |last| last.min(since + timing.longest_hold));
         matches!(self.phase, Phase::Listing | Phase::Waiting).then(|| last + within)
     }

@@ -75,7 +75,7 @@ impl Flow {
 
     /// Whether it is over at tick `now`: closed by both sides, reset, or silent
     /// for too long.
-    pub fn is_over(&self, now: u32, idle: Idle) -> bool {
+    pub fn is_expired(&self, now: u32, idle: Idle) -> bool {
         let limit = if self.protocol == TCP { idle.tcp } else { idle.udp };
         // Signed: the programs' clock may be ahead of ours.
         let silent = now.wrapping_sub(self.seen).cast_signed();
@@ -311,9 +311,9 @@ mod tests {
             created: 0,
         };
         let udp = Flow { protocol: UDP, ..flow };
-        assert!(!flow.is_over(99, idle) && flow.is_over(100, idle), "TCP, silent");
-        assert!(!udp.is_over(9, idle) && udp.is_over(10, idle), "UDP, silent");
-        assert!(!flow.is_over(u32::MAX - 1, idle), "seen in the next tick");
+        assert!(!flow.is_expired(99, idle) && flow.is_expired(100, idle), "TCP, silent");
+        assert!(!udp.is_expired(9, idle) && udp.is_expired(10, idle), "UDP, silent");
+        assert!(!flow.is_expired(u32::MAX - 1, idle), "seen in the next tick");
         let states = [
             (ESTABLISHED | FIN_CLIENT, false),
             (ESTABLISHED | FIN_ENDPOINT, false),
@@ -321,7 +321,7 @@ mod tests {
             (RESET, true),
         ];
         for (state, over) in states {
-            assert_eq!(Flow { state, ..flow }.is_over(u32::MAX, idle), over, "state {state}");
+            assert_eq!(Flow { state, ..flow }.is_expired(u32::MAX, idle), over, "state {state}");
         }
     }
 }

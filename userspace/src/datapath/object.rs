@@ -181,7 +181,7 @@ impl From<MigrationError> for ObjectError {
 }
 
 /// The program that does what user space cannot do beside running programs.
-pub(super) const SETTLE: &str = "weir_settle";
+pub(super) const TRANSFER: &str = "weir_transfer";
 
 /// What an object is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,7 @@ pub(super) enum Role {
     /// To do so together with the programs of another generation; see STAGE in
     /// [`probe_common::map`].
     Transitional,
-    /// To add to counters, whatever else is in the maps: [`SETTLE`] alone.
+    /// To add to counters, whatever else is in the maps: [`TRANSFER`] alone.
     Counters,
 }
 
@@ -317,14 +317,14 @@ impl Object {
             .override_global("TRANSITIONAL", &transitional, build.is_current())
             .load(build.object())?;
         match role {
-            Role::Counters => load_program(&mut ebpf, SETTLE)?,
+            Role::Counters => load_program(&mut ebpf, TRANSFER)?,
             _ => Self::load_programs(&mut ebpf)?,
         }
         Ok(Self { ebpf })
     }
 
     /// Loads the program that adds to the counters that are pinned in a directory.
-    pub(super) fn load_settle(settings: &Settings, maps: &Path) -> Result<Self, ObjectError> {
+    pub(super) fn load_transfer(settings: &Settings, maps: &Path) -> Result<Self, ObjectError> {
         // No flow is looked for: the least tables will do.
         let least = Settings { flows: 1, splits: 1, endpoints: 1, chunks: 1, ..*settings };
         Self::load_of(Build::current(), &least, Some(maps), Role::Counters)

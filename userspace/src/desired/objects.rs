@@ -63,7 +63,7 @@ impl DesiredState {
         base.resolver.apply(changed.iter().map(|document| document.applied()));
         let mut names = update.names;
         names.extend(base.resolver.update().names);
-        self.settled(&mut intent, base, names);
+        self.reconciled(&mut intent, base, names);
         Ok(self.step(persisted, intent))
     }
 
@@ -104,7 +104,7 @@ impl DesiredState {
         found
     }
 
-    fn settled(&self, intent: &mut Intent, mut base: Base, names: BTreeSet<Name>) {
+    fn reconciled(&self, intent: &mut Intent, mut base: Base, names: BTreeSet<Name>) {
         let Reconciled { definitions, waiting } = self.reconcile(&base, names);
         base.waiting = waiting;
         intent.definitions = definitions;
@@ -135,7 +135,7 @@ impl DesiredState {
             let message = Rejection::Problems(problems).to_string();
             return Err(Rejection::Conflict(format!("nothing is deleted, since then:\n{message}")));
         }
-        self.settled(&mut intent, base, update.names);
+        self.reconciled(&mut intent, base, update.names);
         Ok(self.step(persisted, intent))
     }
 

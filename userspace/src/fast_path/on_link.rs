@@ -17,13 +17,14 @@ const ALONE: [&str; 3] = ["veth", "netkit", "tun"];
 /// `carriers` are the interfaces with programs. What a bridge forwards is seen where it leaves the
 /// bridge, if a program is at that port.
 pub fn client_links(devices: &BTreeMap<u32, Device>, carriers: &BTreeSet<u32>) -> BTreeSet<u32> {
-    let is_alone = |index| devices.get(&index).is_none_or(|device| device.is_a(&ALONE));
+    let is_point_to_point = |index| devices.get(&index).is_none_or(|device| device.is_a(&ALONE));
     let sees_all = |index| {
         let mut ports = devices.iter().filter(|(_, port)| port.master == Some(index)).peekable();
-        ports.peek().is_some() && ports.all(|(&port, _)| carriers.contains(&port) && is_alone(port))
+        ports.peek().is_some()
+            && ports.all(|(&port, _)| carriers.contains(&port) && is_point_to_point(port))
     };
     let mut shared = carriers.clone();
-    shared.retain(|&index| !is_alone(index) && !sees_all(index));
+    shared.retain(|&index| !is_point_to_point(index) && !sees_all(index));
     with_uppers(devices, &shared)
 }
 

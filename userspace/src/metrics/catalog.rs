@@ -89,7 +89,7 @@ catalog! {
     FLOW_TABLE_LIMIT: Gauge "weir_flow_table_limit" ["family", "table"]
         "Flows for which there is room: live ones as configured with flows.max, and pending ones, of which only one side has spoken yet.";
     FLOW_TABLE_FLOWS: Gauge "weir_flow_table_flows" ["family", "table", "state"]
-        "Flows in the table: active, or over (closed, or idle for too long), whose place is taken when it is needed. Counted in the background.";
+        "Flows in the table: active, or expired (closed, or idle for too long), whose place is taken when it is needed. Counted in the background.";
     FLOW_TABLE_FULL: Gauge "weir_flow_table_full" ["family", "table"]
         "Whether all places of a table of live flows are taken: new flows then evict those that were silent for longest, though they may live. Looked at when flows are counted.";
     FLOW_TABLE_COUNTED: Gauge "weir_flow_table_counted_timestamp" in "seconds" []
@@ -115,7 +115,7 @@ catalog! {
     SUBSET_DURATION: Counter "weir_subset_ended_flows_duration" in "seconds" ["split", "subset"]
         "The sum of the durations of ended flows. Each is known to about a second.";
     SUBSET_ACTIVE: Gauge "weir_subset_active_flows" ["split", "subset"]
-        "Open flows: live, and not over, those of draining endpoints included. Counted in the background.";
+        "Open flows: live, and not expired, those of draining endpoints included. Counted in the background.";
     ENDPOINT_PHASE: Gauge "weir_endpoint_phase" ["split", "subset", "endpoint", "phase"]
         "Always 1: live (new flows go to it), draining (removed, live flows keep it) or gone (its drain time is over, packets of its flows are rejected).";
     ENDPOINT_FLOWS: Counter "weir_endpoint_flows" ["split", "subset", "endpoint"]
@@ -125,7 +125,7 @@ catalog! {
     ENDPOINT_BYTES: Counter "weir_endpoint" in "bytes" ["split", "subset", "endpoint", "direction"]
         "Bytes of these packets, link layer included.";
     ENDPOINT_ACTIVE: Gauge "weir_endpoint_active_flows" ["split", "subset", "endpoint"]
-        "Open flows: live, and not over. Counted in the background.";
+        "Open flows: live, and not expired. Counted in the background.";
 }
 
 /// The table of all metrics for `docs/metrics.md`.

@@ -143,8 +143,8 @@ fn flow_tables(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
     let counted = sample.flows.counted.as_ref();
     let flows = counted.iter().flat_map(|(_, tables)| tables);
     let flows = flows.flat_map(|(&(family, table), flows)| {
-        let [active, over] = flows.map(Value::Whole);
-        [([family, table, "active"], active), ([family, table, "over"], over)]
+        let [active, expired] = flows.map(Value::Whole);
+        [([family, table, "active"], active), ([family, table, "expired"], expired)]
     });
     writer.family(catalog::FLOW_TABLE_FLOWS, flows)?;
     let live = counted.iter().flat_map(|(_, tables)| tables.keys());

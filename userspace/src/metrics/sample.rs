@@ -81,7 +81,7 @@ pub struct SubsetSample {
     pub wanted_share: f64,
     /// What the programs counted.
     pub stats: SubsetStats,
-    /// Live flows that are not over, if they were counted.
+    /// Live flows that have not expired, if they were counted.
     pub open_flows: Option<u64>,
 }
 
@@ -98,7 +98,7 @@ pub struct EndpointSample {
     pub phase: &'static str,
     /// What the programs counted.
     pub stats: EndpointStats,
-    /// Live flows that are not over, if they were counted.
+    /// Live flows that have not expired, if they were counted.
     pub open_flows: Option<u64>,
 }
 
@@ -134,7 +134,7 @@ pub type TableName = (&'static str, &'static str);
 pub struct FlowTables {
     /// Flows for which there is room.
     pub limits: BTreeMap<TableName, u64>,
-    /// When flows were counted, and how many were there, "active" and "over".
+    /// When flows were counted, and how many were there, "active" and "expired".
     pub counted: Option<(SystemTime, BTreeMap<TableName, [u64; 2]>)>,
     /// Those that were full then.
     pub full: BTreeSet<TableName>,

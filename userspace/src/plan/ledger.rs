@@ -272,11 +272,11 @@ impl Ledger {
     pub fn note_grace(&mut self, epoch: u64) {
         self.synchronized_epoch = self.synchronized_epoch.max(epoch);
         if self.synchronized_epoch == self.epoch {
-            self.free_loose();
+            self.free_retired_chunks();
         }
     }
 
-    pub(super) fn free_loose(&mut self) {
+    pub(super) fn free_retired_chunks(&mut self) {
         for (start, length) in std::mem::take(&mut self.retired_chunks) {
             self.chunks.release(start, length);
         }

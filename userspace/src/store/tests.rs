@@ -142,7 +142,7 @@ fn a_changed_byte_costs_its_line_only() {
 }
 
 #[test]
-fn damaged_files_are_all_set_aside_and_named() {
+fn damaged_files_are_all_quarantined_and_named() {
     let (directory, bytes) = written();
     for n in 1..=2 {
         let mut broken = bytes.clone();

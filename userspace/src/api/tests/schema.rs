@@ -306,7 +306,7 @@ fn a_status_with_everything_is_as_described() {
             family: "ipv4".into(),
             table: "live".into(),
             open_flows: Some(1),
-            over: Some(2),
+            expired: Some(2),
             limit: 3,
             full_since: text(),
         }],

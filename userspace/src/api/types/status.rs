@@ -168,7 +168,7 @@ pub struct FlowTableView {
     /// Flows that are open; None if they were not counted yet.
     pub open_flows: Option<u64>,
     /// Flows that are closed, or idle for too long; their places are taken when needed.
-    pub over: Option<u64>,
+    pub expired: Option<u64>,
     /// Flows for which there is room.
     pub limit: u64,
     /// Since when all places are taken, of a table of live flows: new flows push

@@ -72,7 +72,7 @@ async fn a_document_that_became_wrong_is_cached_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_cache_that_is_damaged_is_set_aside_and_shown() {
+async fn a_cache_that_is_damaged_is_quarantined_and_shown() {
     let mut case = with_service().await;
     let path = cache(&case.directory);
     case.eventually("written", |_| path.exists()).await;

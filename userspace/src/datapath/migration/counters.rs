@@ -8,13 +8,13 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::util::nr_cpus;
 use bytemuck::bytes_of;
 use probe_common::map::{
-    EndpointStats, SETTLE_ENDPOINT, SETTLE_REASON, SETTLE_SUBSET, Settle, SubsetStats,
+    EndpointStats, SubsetStats, TRANSFER_ENDPOINT, TRANSFER_REASON, TRANSFER_SUBSET, Transfer,
 };
 use probe_common::parse::ETHERNET;
 
 use super::error::{During as _, MigrationError};
 use super::layout::Layout;
-use crate::datapath::object::{Object, SETTLE, program};
+use crate::datapath::object::{Object, TRANSFER, program};
 
 /// Adds what is in counters of maps to those of an object, and takes it out there,
 /// one after the other: interrupted, it goes on when it is done again.
@@ -29,18 +29,18 @@ impl Mover<'_> {
     /// Of endpoints.
     pub fn endpoints(&mut self, from: &Layout) -> Result<(), MigrationError> {
         let place = |id| Some(from.endpoint(id));
-        self.all::<EndpointStats>("ENDPOINT_STATS", SETTLE_ENDPOINT, place)
+        self.all::<EndpointStats>("ENDPOINT_STATS", TRANSFER_ENDPOINT, place)
     }
 
     /// Of subsets.
     pub fn subsets(&mut self) -> Result<(), MigrationError> {
-        self.all::<SubsetStats>("SUBSET_STATS", SETTLE_SUBSET, Some)
+        self.all::<SubsetStats>("SUBSET_STATS", TRANSFER_SUBSET, Some)
     }
 
     /// Of reasons, by their names.
     pub fn reasons(&mut self, from: &Layout, to: &Layout) -> Result<(), MigrationError> {
         let (before, after) = (from.reasons(), to.reasons());
-        self.all::<[u64; 1]>("REASONS", SETTLE_REASON, |id| {
+        self.all::<[u64; 1]>("REASONS", TRANSFER_REASON, |id| {
             let name = before.get(id as usize)?;
             after.iter().position(|other| other == name).map(|at| at as u32)
         })
@@ -62,22 +62,22 @@ impl Mover<'_> {
             let each = map.get(&id, 0).during(STEP)?;
             let numbers = sum(each.iter().map(T::numbers));
             let Some(to) = place(id).filter(|_| numbers != [0; 6]) else { continue };
-            self.add(Settle { kind, id: to, numbers })?;
+            self.add(Transfer { kind, id: to, numbers })?;
             map.set(id, zeros().during(STEP)?, 0).during(STEP)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, settle: Settle) -> Result<(), MigrationError> {
+    fn add(&mut self, transfer: Transfer) -> Result<(), MigrationError> {
         const STEP: &str = "add to counters";
-        let program: &mut SchedClassifier = program(self.object.ebpf(), SETTLE).during(STEP)?;
+        let program: &mut SchedClassifier = program(self.object.ebpf(), TRANSFER).during(STEP)?;
         let mut frame = vec![0; ETHERNET];
-        frame.extend_from_slice(bytes_of(&settle));
+        frame.extend_from_slice(bytes_of(&transfer));
         let run = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::new() };
         let result = program.test_run(run).map_err(std::io::Error::other).during(STEP)?;
         match result.return_value {
             0 => Ok(()),
-            _ => Err(std::io::Error::other(format!("there are none of number {}", settle.id)))
+            _ => Err(std::io::Error::other(format!("there are none of number {}", transfer.id)))
                 .during(STEP),
         }
     }

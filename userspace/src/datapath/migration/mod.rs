@@ -168,7 +168,7 @@ fn move_counters(from: &Generation, to: &Generation) -> Result<(), MigrationErro
     if !(endpoints || subsets || reasons) {
         return Ok(());
     }
-    let mut object = Object::load_settle(&to.settings, &to.maps).during("load the programs")?;
+    let mut object = Object::load_transfer(&to.settings, &to.maps).during("load the programs")?;
     let mut mover = Mover { maps: &from.maps, object: &mut object };
     if endpoints {
         mover.endpoints(&from.layout)?;

@@ -7,7 +7,7 @@
 
 use core::arch::asm;
 
-use probe_common::map::{SETTLE_ENDPOINT, SETTLE_REASON, SETTLE_SUBSET};
+use probe_common::map::{TRANSFER_ENDPOINT, TRANSFER_REASON, TRANSFER_SUBSET};
 use probe_common::parse::{Bytes as _, ETHERNET};
 
 use super::maps::{ENDPOINT_STATS, REASONS, SUBSET_STATS};
@@ -15,14 +15,16 @@ use super::tc::TcFrame;
 
 /// Does what the payload says; 0 if it is done.
 #[inline(always)]
-pub fn settle(frame: &TcFrame) -> i32 {
+pub fn transfer(frame: &TcFrame) -> i32 {
     let Some([kind, id]) = frame.load::<[u32; 2]>(ETHERNET) else { return 1 };
     let done = match kind {
-        SETTLE_ENDPOINT => {
+        TRANSFER_ENDPOINT => {
             ENDPOINT_STATS.get_ptr_mut(id).and_then(|at| add_all::<5>(frame, at.cast()))
         }
-        SETTLE_SUBSET => SUBSET_STATS.get_ptr_mut(id).and_then(|at| add_all::<6>(frame, at.cast())),
-        SETTLE_REASON => REASONS.get_ptr_mut(id).and_then(|at| add_all::<1>(frame, at)),
+        TRANSFER_SUBSET => {
+            SUBSET_STATS.get_ptr_mut(id).and_then(|at| add_all::<6>(frame, at.cast()))
+        }
+        TRANSFER_REASON => REASONS.get_ptr_mut(id).and_then(|at| add_all::<1>(frame, at)),
         _ => None,
     };
     done.is_none() as i32
