@@ -14,7 +14,7 @@ fn status() -> StatusView {
         family: "ipv4".into(),
         table: table.into(),
         open_flows: Some(100),
-        over: Some(900),
+        expired: Some(900),
         limit: 1000,
         full_since: None,
     };

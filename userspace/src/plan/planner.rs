@@ -178,7 +178,7 @@ impl Planner {
         self.address(split, id, old.as_deref());
         self.replaced.extend(old.as_ref().map(|old| Arc::clone(&old.split)));
         if let Some(base) = &base {
-            self.retire(base, &placed);
+            self.retire_tables(base, &placed);
         }
         let split = Arc::clone(split);
         // The other version of a new split was never in force.
@@ -434,7 +434,7 @@ impl Planner {
     }
 
     /// Tables of the old version that the new one does not use are free after a grace period.
-    fn retire(&mut self, old: &Known, placed: &[Placed]) {
+    fn retire_tables(&mut self, old: &Known, placed: &[Placed]) {
         for table in old.placed.iter().filter(|old| old.len > 1) {
             if !placed.iter().any(|new| new.len > 1 && new.table == table.table) {
                 self.ledger.retired_chunks.push((table.table, table.len.div_ceil(CHUNK as u32)));
@@ -498,7 +498,7 @@ impl Planner {
         }
         self.ledger.split_names.remove(&known.id);
         self.identity(IdentityKey::Split(known.id), None);
-        self.retire(known, &[]);
+        self.retire_tables(known, &[]);
         self.ledger.split_ids.release(known.id, 1);
     }
 }

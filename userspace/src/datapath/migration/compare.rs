@@ -155,7 +155,7 @@ mod tests {
     fn each_limit_of_the_configuration_is_compared() {
         let usual = Settings::default();
         let cases = [
-            (Settings { flows: usual.flows * 2, ..usual }, "NEW_FLOWS_V6"),
+            (Settings { flows: usual.flows * 2, ..usual }, "NEW_SETS_V6"),
             (Settings { splits: usual.splits + 1, ..usual }, "SUBSET_STATS"),
             (Settings { endpoints: usual.endpoints + 1, ..usual }, "IDENTITIES"),
             (Settings { chunks: usual.chunks + 1, ..usual }, "TABLES"),

@@ -129,7 +129,7 @@ where
         Err(error) => failed = Err(error),
     };
     // Where there is little room, those go first that came first: what is closed.
-    let passes: &[Pass] =
+    let passes: &[Filter] =
         if how == Pass::Fill { &[is_closed, |state| !is_closed(state)] } else { &[|_| true] };
     for has_turn in passes {
         let moved = moved.iter().filter(|(_, entry)| has_turn(entry.state));
@@ -148,7 +148,7 @@ where
 }
 
 /// Whether an entry of that state is copied now.
-type Pass = fn(u16) -> bool;
+type Filter = fn(u16) -> bool;
 
 /// Whether one side has not spoken yet, and is about to.
 fn is_handshake<A: Address>(new_flow: &NewFlow<A>) -> bool {
