@@ -268,8 +268,15 @@ impl Bench {
             return Ok(None);
         }
         // What XDP of a virtual device cannot answer itself is left to TC, and so are checksums of
-        // which only TC knows whether they are partial.
-        let unclear = matches!(fate, Fate::Rewritten(packet, _) if looks_partial(frame, &packet));
+        // which only TC knows whether they are partial: also of what passes untouched, since TC
+        // may know from it that a flow is over.
+        let unclear = match &fate {
+            Fate::Rewritten(packet, _) => looks_partial(frame, packet),
+            Fate::Untouched => {
+                matches!(look(frame), Sight::Packet(packet) if looks_partial(frame, &packet))
+            }
+            _ => false,
+        };
         let left = at_xdp == Program::XdpVirtual && (wanted != Outcome::Pass || unclear);
         let wanted = if left {
             self.wanted.clear();
