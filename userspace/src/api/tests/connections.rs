@@ -17,9 +17,14 @@ async fn answer(stream: &mut UnixStream) -> (String, String) {
 
 const GET: &[u8] = b"GET /v1/splits HTTP/1.1\r\nHost: x\r\n\r\n";
 
+/// What is waited for no longer than a server that works takes by far.
+async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
 async fn ask(stream: &mut UnixStream) {
     stream.write_all(GET).await.unwrap();
-    let (status, body) = answer(stream).await;
+    let (status, body) = soon("an answer", answer(stream)).await;
     assert_eq!(status, "200");
     assert!(body.contains("\"reviews\""), "{body}");
 }
@@ -27,7 +32,7 @@ async fn ask(stream: &mut UnixStream) {
 /// That the server closes a connection and says nothing more.
 async fn assert_closed(mut stream: UnixStream) {
     let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).await.unwrap();
+    soon("the end", stream.read_to_end(&mut rest)).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&rest), "");
 }
 
@@ -41,14 +46,14 @@ async fn a_connection_takes_one_request_after_the_other_and_is_closed_when_it_is
     }
     // A mistake of one request is not the end of the connection.
     stream.write_all(b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    assert_eq!(answer(&mut stream).await.0, "404");
+    assert_eq!(soon("an answer", answer(&mut stream)).await.0, "404");
     ask(&mut stream).await;
     assert_closed(stream).await;
 }
 
 #[tokio::test]
 async fn idle_connections_give_way_to_new_ones() {
-    let limits = RequestLimits { idle: Some(PATIENCE), ..TIGHT };
+    let limits = RequestLimits { idle: Some(PATIENCE * 100), ..TIGHT };
     let running = start_with(FILE, limits, Access::default());
     let mut idle = Vec::new();
     for _ in 0..2 * limits.connections {
@@ -73,6 +78,6 @@ async fn idle_connections_do_not_keep_the_server() {
     let mut stream = UnixStream::connect(&running.socket).await.unwrap();
     ask(&mut stream).await;
     running.stop.send(()).unwrap();
-    running.task.await.unwrap().unwrap();
+    soon("the server's end", running.task).await.unwrap().unwrap();
     assert_closed(stream).await;
 }

@@ -6,9 +6,9 @@ use crate::resource::Kind;
 /// A root Service of HTTP and TCP ports, and the Services behind it, as Flagger makes them.
 fn shop() -> String {
     let ports = "{name: http, port: 80}, {name: tcp-db, port: 5432}";
-    let behind = |name: &str, ip: &str, of: &str| {
-        let ports = ["http", "tcp-db"].map(|port| slice(name, port, port, 8080, &[of]));
-        service(name, ip, "{name: http, port: 80}, {name: tcp-db, port: 5432}") + &ports.concat()
+    let behind = |name: &str, ip: &str, endpoint: &str| {
+        let slices = ["http", "tcp-db"].map(|port| slice(name, port, port, 8080, &[endpoint]));
+        service(name, ip, ports) + &slices.concat()
     };
     [
         service("shop", "10.96.0.20", ports),
@@ -43,7 +43,7 @@ fn backends_divide_every_port_of_the_root_service_whatever_is_spoken_there() {
 }
 
 #[test]
-fn a_backend_of_weight_0_gets_nothing_also_if_it_is_the_only_one_that_is_named_so() {
+fn a_backend_of_weight_0_gets_nothing() {
     let backends = "[{service: shop-primary, weight: 1}, {service: shop-canary, weight: 0}]";
     let resolved = resolve(&[&shop(), &split("v1alpha2", backends)]);
     assert!(subsets(&resolved, "shop.default")[1].starts_with("shop-canary 0 "));
