@@ -221,6 +221,11 @@ impl Control for State {
         read.map_err(|error| Failure::Internal(error.to_string()))?
     }
 
+    async fn unload(&self, author: Author) -> Result<(), Failure> {
+        self.unload_for(author);
+        Ok(())
+    }
+
     async fn status(&self) -> Result<StatusView, Failure> {
         status::status(self)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use imbl::OrdMap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use super::admission::admitted;
@@ -20,7 +20,7 @@ use super::troubles::{Troubles, Work};
 use crate::api::types::FastPathView;
 use crate::config::{self, AgentConfig, Kubernetes, Mode};
 use crate::datapath::{Claim, Clock, Counters, Feature, Flows, Idle, Pins};
-use crate::desired::{Batch, DesiredState, SplitChange, Step, Time};
+use crate::desired::{Author, Batch, DesiredState, SplitChange, Step, Time};
 use crate::fast_path::Choice;
 use crate::files;
 use crate::interfaces::Event;
@@ -61,6 +61,8 @@ pub struct State {
     pub(super) cluster: Option<Cluster>,
     /// Endpoints whose answers to some clients go round the node.
     pub(super) detours: Detours,
+    /// Who told the agent to unload.
+    unload: watch::Sender<Option<Author>>,
 }
 
 /// What the lock guards.
@@ -202,7 +204,25 @@ impl State {
             troubles: Troubles::default(),
             cluster: Cluster::of(config),
             detours: Detours::default(),
+            unload: watch::Sender::default(),
         })
+    }
+
+    /// Has the agent unload.
+    pub(super) fn unload_for(&self, author: Author) {
+        self.unload.send_replace(Some(author));
+    }
+
+    /// Waits until somebody tells it to unload, and says who.
+    pub(super) async fn told_to_unload(&self) -> Author {
+        let mut told = self.unload.subscribe();
+        loop {
+            if let Some(author) = told.borrow_and_update().clone() {
+                return author;
+            }
+            // The sender lives as long as this.
+            let _ = told.changed().await;
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {

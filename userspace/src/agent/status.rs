@@ -64,6 +64,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         troubles: state.troubles.views(),
         kubernetes: state.cluster.as_ref().map(Cluster::view),
         detours: Vec::new(),
+        unloaded: None,
     };
     if let Some(cluster) = &mut view.kubernetes {
         cluster.rejected = inner.rejected.iter().cloned().collect();

@@ -1,7 +1,7 @@
 //! The command line's side of the API.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -193,6 +193,22 @@ impl Client {
     pub async fn stats(&self, query: &StatsQuery) -> Result<StatsView, ClientError> {
         let query = serde_urlencoded::to_string(query).map_err(ClientError::protocol)?;
         self.get(&format!("/v1/stats?{query}")).await
+    }
+
+    /// Tells the agent to take weir out of the kernel; it is still at it then.
+    pub async fn unload(&self) -> Result<(), ClientError> {
+        self.call(Method::POST, "/v1/unload", None::<&()>).await
+    }
+
+    /// Where the agent listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The same client, of the agent that listens there.
+    #[must_use]
+    pub fn at(self, socket: PathBuf) -> Self {
+        Self { socket, ..self }
     }
 
     /// How the agent is.

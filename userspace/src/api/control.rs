@@ -143,6 +143,9 @@ pub trait Control: Send + Sync + 'static {
         query: StatsQuery,
     ) -> impl Future<Output = Result<StatsView, Failure>> + Send;
 
+    /// Has the agent take weir out of the kernel, and be idle from then on; returns before that.
+    fn unload(&self, author: Author) -> impl Future<Output = Result<(), Failure>> + Send;
+
     /// How the agent is.
     fn status(&self) -> impl Future<Output = Result<StatusView, Failure>> + Send;
 }

@@ -310,6 +310,24 @@ pub(super) async fn stats<C: Control>(
     Ok(Json(control.stats(query).await?))
 }
 
+/// Takes weir out of the kernel.
+///
+/// The answer comes before that is done: then `unloaded` of the status is there, and the agent
+/// steers nothing until it is restarted.
+#[utoipa::path(post, path = "/v1/unload", params(
+    ("weir-reason" = Option<String>, Header, description = "Why, percent-encoded"),
+    ("weir-sudo-user" = Option<String>, Header, description = "For whom root asks"),
+), responses(
+    (status = 200, body = (), description = "The agent is at it"),
+    (status = 409, body = ApiError, description = "It was told before"),
+))]
+pub(super) async fn unload<C: Control>(
+    State(control): State<Arc<C>>,
+    Signed(author): Signed,
+) -> Answer<()> {
+    Ok(Json(control.unload(author).await?))
+}
+
 /// How the agent is.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = StatusView)))]
 pub(super) async fn status<C: Control>(State(control): State<Arc<C>>) -> Answer<StatusView> {

@@ -253,6 +253,10 @@ impl Control for Agent {
         }
     }
 
+    async fn unload(&self, _: Author) -> Result<(), Failure> {
+        Err(Failure::Conflict("there is nothing to unload".into()))
+    }
+
     async fn status(&self) -> Result<StatusView, Failure> {
         Err(Failure::Internal("broken".into()))
     }

@@ -62,6 +62,7 @@ endpoints!(
     explain,
     flows,
     stats,
+    unload,
     status,
 );
 

@@ -18,6 +18,7 @@ use super::seeing::{DoctorArgs, FlowsArgs, TopArgs, WatchArgs};
 use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
 use crate::config::DEFAULT_FILE;
+use crate::desired;
 use crate::model::{Key, Name, is_label};
 use crate::resource::{Id, Kind};
 
@@ -48,7 +49,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the agent of this node.
     Agent(AgentArgs),
-    /// Take weir out of the kernel: detach its programs, drop its maps and flows.
+    /// Take weir out of the kernel: detach its programs, drop its maps and flows. An
+    /// agent that runs is asked to, and steers nothing until it is restarted.
     Unload(UnloadArgs),
     /// Give what lives back to an earlier build, before that is installed: maps of
     /// its layout and its programs take the place of this build's, and no
@@ -125,6 +127,12 @@ pub struct UnloadArgs {
     /// default file is not there, they are where they are by default.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub config: PathBuf,
+    /// Do not ask whether to. Needed where there is nobody to answer, such as in scripts.
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Why, in a line, for the log and `weir status` of an agent that runs.
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
+    pub reason: Option<String>,
 }
 
 /// `weir downgrade`.

@@ -40,7 +40,11 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     ("weir", "Give v3 half of the new flows:", "weir weights reviews v1=50 v3=50"),
     ("weir-agent", "Run the agent by hand:", "weir agent --config /etc/weir/agent.yaml"),
-    ("weir-unload", "Detach all programs, after the agent was stopped:", "weir unload"),
+    (
+        "weir-unload",
+        "Take weir out of the kernel, and have an agent that runs stay idle until it is restarted:",
+        "weir unload --yes --reason maintenance",
+    ),
     (
         "weir-validate",
         "Check a split before the agent sees it:",

@@ -20,7 +20,7 @@ pub use kubernetes::{KubernetesKindView, KubernetesView};
 pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
 pub use status::{
     DetourView, FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView,
-    TakeoverView, TroubleView,
+    TakeoverView, TroubleView, UnloadedView,
 };
 pub use weights::{
     ChangeView, OriginView, OverrideView, ResetQuery, RollbackRequest, WeightsRequest,
