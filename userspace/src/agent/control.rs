@@ -168,6 +168,29 @@ impl Control for State {
         })
     }
 
+    async fn drain(
+        &self,
+        name: String,
+        endpoint: String,
+        force: bool,
+        author: Author,
+    ) -> Result<SplitView, Failure> {
+        self.shift(&name, &author, |desired_state, persisted| {
+            desired_state.drain(persisted, &name, &endpoint, force, now())
+        })
+    }
+
+    async fn undrain(
+        &self,
+        name: String,
+        endpoint: String,
+        author: Author,
+    ) -> Result<SplitView, Failure> {
+        self.shift(&name, &author, |desired_state, persisted| {
+            desired_state.undrain(persisted, &name, &endpoint, now())
+        })
+    }
+
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
         let now = self.snapshot();
         history(&now.desired, &now.persisted, &name)

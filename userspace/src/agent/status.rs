@@ -8,9 +8,11 @@ use super::cluster::Cluster;
 use super::observe::limits;
 use super::state::State;
 use crate::api::Failure;
-use crate::api::types::{FeatureView, FlowTableView, HealthView, MapView, StatusView};
+use crate::api::types::{
+    DrainedEndpointView, FeatureView, FlowTableView, HealthView, MapView, StatusView,
+};
 use crate::datapath;
-use crate::desired::Time;
+use crate::desired::{PersistedState, Time};
 use crate::metrics::TableName;
 use crate::model::{Split, Subset, total_weight};
 
@@ -64,6 +66,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         troubles: state.troubles.views(),
         kubernetes: state.cluster.as_ref().map(Cluster::view),
         detours: Vec::new(),
+        drained: drained(inner.store.persisted()),
         unloaded: None,
     };
     if let Some(cluster) = &mut view.kubernetes {
@@ -82,6 +85,18 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
     let detours = state.detours.of(&desired, carriers);
     view.detours = detours.map_err(|e| Failure::Internal(e.to_string()))?;
     Ok(view)
+}
+
+/// Endpoints that somebody took out.
+fn drained(persisted: &PersistedState) -> Vec<DrainedEndpointView> {
+    let all = persisted.drains().flat_map(|(name, drains)| {
+        let split = name.to_string();
+        drains.iter().map(move |drained| DrainedEndpointView {
+            split: split.clone(),
+            endpoint: drained.into(),
+        })
+    });
+    all.collect()
 }
 
 /// Shares that are rejected, since nobody is there to take them.

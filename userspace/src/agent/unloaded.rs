@@ -147,6 +147,14 @@ impl Control for Unloaded {
         self.no()
     }
 
+    async fn drain(&self, _: String, _: String, _: bool, _: Author) -> Result<SplitView, Failure> {
+        self.no()
+    }
+
+    async fn undrain(&self, _: String, _: String, _: Author) -> Result<SplitView, Failure> {
+        self.no()
+    }
+
     async fn history(&self, _: String) -> Result<Vec<ChangeView>, Failure> {
         self.no()
     }

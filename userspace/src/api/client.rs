@@ -18,9 +18,9 @@ use tokio::task::JoinSet;
 use super::author::{REASON, SUDO_USER};
 use super::lines::Lines;
 use super::types::{
-    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, ExplainRequest,
-    ExplainView, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery,
-    StatsView, StatusView, WeightsRequest,
+    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, DrainRequest,
+    ExplainRequest, ExplainView, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView,
+    StatsQuery, StatsView, StatusView, UndrainRequest, WeightsRequest,
 };
 
 /// The largest answer, in bytes.
@@ -160,6 +160,26 @@ impl Client {
         request: &RollbackRequest,
     ) -> Result<SplitView, ClientError> {
         let path = format!("/v1/splits/{}/rollback", escape(name));
+        self.call(Method::POST, &path, Some(request)).await
+    }
+
+    /// Takes an endpoint out of a split; the split as it is then.
+    pub async fn drain(
+        &self,
+        name: &str,
+        request: &DrainRequest,
+    ) -> Result<SplitView, ClientError> {
+        let path = format!("/v1/splits/{}/drain", escape(name));
+        self.call(Method::POST, &path, Some(request)).await
+    }
+
+    /// Puts an endpoint back; the split as it is then.
+    pub async fn undrain(
+        &self,
+        name: &str,
+        request: &UndrainRequest,
+    ) -> Result<SplitView, ClientError> {
+        let path = format!("/v1/splits/{}/undrain", escape(name));
         self.call(Method::POST, &path, Some(request)).await
     }
 

@@ -59,6 +59,8 @@ endpoints!(
     reset_weights,
     history,
     rollback,
+    drain,
+    undrain,
     explain,
     flows,
     stats,

@@ -23,7 +23,8 @@ use crate::model::{Key, Name, is_label};
 use crate::resource::{Id, Kind};
 
 pub use changes::{
-    ApplyArgs, DeleteArgs, DiffArgs, Expected, HistoryArgs, RollbackArgs, WeightsArgs,
+    ApplyArgs, DeleteArgs, DiffArgs, DrainArgs, Expected, HistoryArgs, RollbackArgs, UndrainArgs,
+    WeightsArgs,
 };
 
 /// Shifts traffic between the versions of a service, in the kernel.
@@ -70,7 +71,14 @@ pub enum Command {
     /// Give subsets of a split other weights, until they are reset or those in
     /// the split's definition change.
     Weights(WeightsArgs),
-    /// Show the last changes of a split's weights.
+    /// Take an endpoint out of a split: no new flows go there, and live ones keep it for
+    /// the split's drain time. It stays out, also over restarts, until `weir undrain`,
+    /// or until the split's definition does not have it any more.
+    Drain(DrainArgs),
+    /// Put an endpoint back that `weir drain` took out.
+    Undrain(UndrainArgs),
+    /// Show the last changes of a split's weights, and endpoints that were taken out,
+    /// with what still goes to those that drain.
     History(HistoryArgs),
     /// Give a split weights that it had before.
     Rollback(RollbackArgs),

@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::answers::{self, Answer};
 use super::args::Command;
 use super::{
-    EXIT_DONE, EXIT_FAILED, EXIT_NO_DIFF, EXIT_USAGE, doctor, flows, generated, kernel, offline,
-    unload, watch,
+    EXIT_DONE, EXIT_FAILED, EXIT_NO_DIFF, EXIT_USAGE, doctor, drain, flows, generated, kernel,
+    offline, unload, watch,
 };
 use crate::api::Client;
 use crate::top;
@@ -63,6 +63,8 @@ impl Command {
             Self::Diff(args) => ask(answers::diff(client, args), out)
                 .map_err(|failure| Failure { code: EXIT_NO_DIFF, ..failure }),
             Self::Weights(args) => ask(answers::weights(client, args), out),
+            Self::Drain(args) => ask(drain::drain(client, args), out),
+            Self::Undrain(args) => ask(drain::undrain(client, args), out),
             Self::History(args) => ask(answers::history(client, args), out),
             Self::Rollback(args) => ask(answers::rollback(client, args), out),
             Self::Get(args) => ask(answers::get(client, args), out),

@@ -9,6 +9,7 @@ mod difference;
 mod dispatch;
 mod doctor;
 mod documents;
+mod drain;
 mod files;
 mod flows;
 mod generated;

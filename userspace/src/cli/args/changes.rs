@@ -1,6 +1,7 @@
 //! Commands that change something, or show what was changed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -109,6 +110,50 @@ pub struct WeightsArgs {
     /// What must be so.
     #[command(flatten)]
     pub expected: Expected,
+    /// How to show the split.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `weir drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DrainArgs {
+    /// The split.
+    #[arg(value_parser = name)]
+    pub name: String,
+    /// The endpoint: ADDRESS:PORT, or ADDRESS where that is enough.
+    #[arg(value_name = "ENDPOINT")]
+    pub endpoint: String,
+    /// Also if a subset with a weight has no endpoint then, and its share of new
+    /// connections is rejected.
+    #[arg(long)]
+    pub force: bool,
+    /// Wait until the endpoint has no live flow any more, or its drain time is over.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait at most, such as 30s or 2m. The endpoint drains on after that.
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Why, in a line, for `weir history` and the log.
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
+    pub reason: Option<String>,
+    /// How to show the split.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `weir undrain`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct UndrainArgs {
+    /// The split.
+    #[arg(value_parser = name)]
+    pub name: String,
+    /// The endpoint: ADDRESS:PORT, or ADDRESS where that is enough.
+    #[arg(value_name = "ENDPOINT")]
+    pub endpoint: String,
+    /// Why, in a line, for `weir history` and the log.
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
+    pub reason: Option<String>,
     /// How to show the split.
     #[command(flatten)]
     pub output: Output,
