@@ -252,6 +252,19 @@ mod tests {
     use super::*;
     use crate::api::types::{FeatureView, InterfaceView, MapView};
 
+    fn taken_out() -> DrainedEndpointView {
+        DrainedEndpointView {
+            split: "reviews".into(),
+            endpoint: DrainedView {
+                address: "192.0.2.7:80".parse().unwrap(),
+                subsets: vec!["v1".into()],
+                since: "1970-01-01T00:00:02.000Z".into(),
+                by: Some("root".into()),
+                reason: Some("disk".into()),
+            },
+        }
+    }
+
     #[test]
     fn a_status_shows_what_is_used_and_what_is_wrong() {
         let interface = |name: &str, mode: &str, error: Option<&str>| InterfaceView {
@@ -298,7 +311,6 @@ mod tests {
                 setting: "auto".into(),
                 reason: "something is in the way".into(),
             },
-            takeover: TakeoverView::default(),
             features: vec![FeatureView { name, found, note: "filters".into() }],
             maps: vec![MapView { kind: "splits".into(), used: 3, limit: 1024 }],
             flow_tables: vec![flow_table("live", Some(500)), flow_table("pending", None)],
@@ -306,24 +318,14 @@ mod tests {
             reasons: [("no_endpoint".to_owned(), 12), ("flow_reused".to_owned(), 0)].into(),
             last_error: vec!["weir.yaml:3: no".into()],
             rejected: vec!["TrafficSplit/x: no".into()],
-            kubernetes: None,
             troubles: vec![TroubleView {
                 what: "serving metrics".into(),
                 error: "busy".into(),
                 since: "1970-01-01T00:00:02.000Z".into(),
             }],
             detours: vec![detours("eth0", 1), detours("br0", 9)],
-            drained: vec![DrainedEndpointView {
-                split: "reviews".into(),
-                endpoint: DrainedView {
-                    address: "192.0.2.7:80".parse().unwrap(),
-                    subsets: vec!["v1".into()],
-                    since: "1970-01-01T00:00:02.000Z".into(),
-                    by: Some("root".into()),
-                    reason: Some("disk".into()),
-                },
-            }],
-            unloaded: None,
+            drained: vec![taken_out()],
+            ..StatusView::default()
         };
         view.health = HealthView::of(&view, Vec::new());
         let expected = "\

@@ -34,11 +34,11 @@ impl DesiredState {
             Rejection::NotFound(format!("split \"{name}\" has no endpoint \"{endpoint}\"{no}"))
         })?;
         let mut drains = persisted.drains_of(name).cloned().unwrap_or_default();
-        if !drains.contains_key(&endpoint) {
+        drains.entry(endpoint).or_insert_with(|| {
             let has = |subset: &&crate::model::Subset| subset.endpoints.contains(&endpoint);
             let subsets = defined.subsets().iter().filter(has).map(|s| s.name.clone()).collect();
-            drains.insert(endpoint, Drain { subsets, since: now, author: None });
-        }
+            Drain { subsets, since: now, author: None }
+        });
         if !force {
             let after = effective_with(defined, persisted, &drains);
             let before = self.desired.get(name);
