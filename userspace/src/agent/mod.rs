@@ -15,6 +15,7 @@ mod kernel_log;
 mod links;
 mod listing;
 mod observe;
+mod recent;
 mod snapshot;
 mod state;
 mod stats;
@@ -154,6 +155,7 @@ async fn follow(
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
     let kernel_log = kernel_log::start(config, &state)?;
     let census = tokio::spawn(census::run(Arc::clone(&state)));
+    let recent = tokio::spawn(recent::run(Arc::clone(&state)));
     let observer = tokio::spawn(Observer::new(Arc::clone(&state)).run(scrapes));
     // Before anybody can see that it runs, and tell it to stop.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -181,6 +183,7 @@ async fn follow(
         task.abort();
     }
     census.abort();
+    recent.abort();
     drop(guard);
     drop(takeover);
     drop(topology);

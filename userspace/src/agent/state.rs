@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use imbl::OrdMap;
+use probe_common::map::SubsetStats;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
@@ -15,6 +16,7 @@ use super::census::Census;
 use super::cluster::Cluster;
 use super::detours::Detours;
 use super::interfaces::Interfaces;
+use super::recent::Recent;
 use super::steering::{Steering, SteeringError};
 use super::troubles::{Troubles, Work};
 use crate::api::types::FastPathView;
@@ -39,6 +41,8 @@ pub struct State {
     pub(super) counters: Counters,
     /// How many flows there are, counted now and then.
     pub(super) census: Census,
+    /// What was counted before the last minute.
+    pub(super) recent: Recent,
     /// The clock of the flow tables.
     pub(super) clock: Clock,
     /// When flows are over.
@@ -130,8 +134,8 @@ pub(super) struct Spent {
 #[derive(Clone)]
 pub(super) struct LastChange {
     pub at: Instant,
-    /// Flows of each subset before it.
-    pub flows: HashMap<Name, u64>,
+    /// Counters of each subset before it.
+    pub counters: HashMap<Name, SubsetStats>,
 }
 
 impl State {
@@ -182,7 +186,7 @@ impl State {
         };
         // What was counted before is not of this agent's weights, perhaps.
         for split in inner.desired.splits() {
-            let last = LastChange { at: Instant::now(), flows: inner.flows(split) };
+            let last = LastChange { at: Instant::now(), counters: inner.counters(split) };
             inner.last_changes.insert(split.name().clone(), last);
         }
         let clock = Clock::new();
@@ -198,6 +202,7 @@ impl State {
             resources: config.resources.clone(),
             files: Mutex::default(),
             census: Census::new(config.flows.max),
+            recent: Recent::default(),
             clock,
             idle,
             changed: Notify::new(),
@@ -412,8 +417,8 @@ impl Inner {
             info!("split {name}: removed, its flows drain");
         }
         for split in &change.put {
-            let flows = self.flows(split);
-            let last = LastChange { at: Instant::now(), flows };
+            let counters = self.counters(split);
+            let last = LastChange { at: Instant::now(), counters };
             self.last_changes.insert(split.name().clone(), last);
             Arc::make_mut(&mut self.desired).replace(split.clone());
             let weights: Vec<String> =
@@ -423,11 +428,11 @@ impl Inner {
         Ok(writes)
     }
 
-    fn flows(&self, split: &Split) -> HashMap<Name, u64> {
+    fn counters(&self, split: &Split) -> HashMap<Name, SubsetStats> {
         let subsets = split.subsets().iter().enumerate();
-        let flows = |(at, subset): (usize, &crate::model::Subset)| {
-            (subset.name.clone(), self.steering.subset_stats(split, at).flows)
+        let counters = |(at, subset): (usize, &crate::model::Subset)| {
+            (subset.name.clone(), self.steering.subset_stats(split, at))
         };
-        subsets.map(flows).collect()
+        subsets.map(counters).collect()
     }
 }

@@ -7,6 +7,7 @@ use probe_common::map::ABI_VERSION;
 use super::cluster::Cluster;
 use super::observe::limits;
 use super::state::State;
+use super::stats::stats;
 use crate::api::Failure;
 use crate::api::types::{
     DrainedEndpointView, FeatureView, FlowTableView, HealthView, MapView, StatusView,
@@ -15,6 +16,7 @@ use crate::datapath;
 use crate::desired::{PersistedState, Time};
 use crate::metrics::TableName;
 use crate::model::{Split, Subset, total_weight};
+use crate::rates::{Worse, worse_than_others};
 
 /// Everything about the agent that is not about a split.
 pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
@@ -76,15 +78,27 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
     }
     let mut also = inner.interfaces.lately_detached();
     also.extend(inner.desired.splits().flat_map(rejecting));
-    view.health = HealthView::of(&view, also);
     let desired = Arc::clone(&inner.desired);
     // The kernel is asked for each endpoint: without the lock.
     drop(inner);
+    also.extend(failing(state));
+    view.health = HealthView::of(&view, also);
     let carriers = view.interfaces.iter().filter(|interface| !interface.mode.is_empty());
     let carriers = carriers.map(|interface| interface.index).collect();
     let detours = state.detours.of(&desired, carriers);
     view.detours = detours.map_err(|e| Failure::Internal(e.to_string()))?;
     Ok(view)
+}
+
+/// Versions that fail more often than the others did in the last minute.
+fn failing(state: &State) -> Vec<String> {
+    // Counters that cannot be read are told by who asks for them.
+    let splits = stats(state, None).map(|stats| stats.splits).unwrap_or_default();
+    let lines = splits.iter().flat_map(|split| {
+        let say = |worse: Worse| format!("split {}: {}", split.name, worse.text);
+        worse_than_others(split).into_iter().map(say).collect::<Vec<_>>()
+    });
+    lines.collect()
 }
 
 /// Endpoints that somebody took out.

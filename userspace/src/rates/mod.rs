@@ -2,15 +2,19 @@
 //!
 //! `weir watch` and `weir top` show the same, by this code.
 
+mod comparison;
 mod interval;
 mod sampler;
 #[cfg(test)]
 mod tests;
 mod text;
+mod worse;
 
+pub use comparison::{LEVEL, Tried, chance, is_worse, worse};
 pub use interval::wilson;
 pub use sampler::Sampler;
 pub use text::{COLUMNS, cells};
+pub use worse::{Worse, worse_than_others};
 
 use std::collections::HashMap;
 

@@ -17,7 +17,9 @@ pub use documents::{ConditionView, DocumentView, OriginDocument};
 pub use flows::{FlowQuery, FlowState, FlowView, Party};
 pub use health::{HealthView, Verdict};
 pub use kubernetes::{KubernetesKindView, KubernetesView};
-pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
+pub use stats::{
+    EndpointStatsView, PeriodView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView,
+};
 pub use status::{
     DetourView, DrainedEndpointView, FastPathView, FeatureView, FlowTableView, InterfaceView,
     MapView, StatusView, TakeoverView, TroubleView, UnloadedView,
