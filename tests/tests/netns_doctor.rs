@@ -201,8 +201,9 @@ fn what_became_of_connections_is_judged() {
     finds_among_others(&scene, "handshakes", &says);
     finds_among_others(&scene, "handshakes", " packets dropped by inet f c (handle ");
     node.ip(&[
-        "link add other type dummy",
+        "link add other type veth peer name beyond",
         "link set other up",
+        "link set beyond up",
         &format!("route add {CLIENT_V4}/32 dev other"),
         &format!("route add {VIP_V4}/32 dev veth-client"),
     ])

@@ -13,8 +13,11 @@ pub struct Worse {
     pub text: String,
 }
 
-/// What may go wrong with new connections, and how many of those of a time did.
-const KINDS: [(&str, fn(&PeriodView) -> u64); 2] =
+/// How many of the new connections of a time failed in one way.
+type Failed = fn(&PeriodView) -> u64;
+
+/// What may go wrong with new connections.
+const KINDS: [(&str, Failed); 2] =
     [("refused", |period| period.refused), ("left without an answer", PeriodView::unanswered)];
 
 /// The subsets that are worse than the others in the last minute, beyond chance ([`LEVEL`]), and in
@@ -32,7 +35,7 @@ fn of_kind(
     split: &SplitStatsView,
     minutes: &[PeriodView],
     kind: &str,
-    failed: fn(&PeriodView) -> u64,
+    failed: Failed,
 ) -> Vec<Worse> {
     let of = |minute: &PeriodView| Tried { all: minute.new_flows, failed: failed(minute) };
     let tried: Vec<Tried> = minutes.iter().map(of).collect();
