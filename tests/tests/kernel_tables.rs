@@ -299,7 +299,7 @@ fn connect_to_itself(node: &mut Node, cast: &Cast, hook: Hook, clients: &[Socket
 }
 
 #[test]
-fn flow_entries_carry_the_tick_that_user_space_reckons() {
+fn flow_entries_carry_the_tick_that_user_space_computes() {
     let clock = Clock::new();
     for cast in &casts() {
         let mut talk = Talk::new(cast, Hook::Tc, Protocol::Tcp);

@@ -60,7 +60,7 @@ fn connect(scene: &Scene, vip: SocketAddr) -> BTreeMap<SocketAddr, (TcpStream, S
 }
 
 /// Sends `count` datagrams to the split ratings and awaits the answer of each.
-fn converse(scene: &Scene, source: SocketAddr, vip: SocketAddr, count: usize) -> UdpSocket {
+fn speak(scene: &Scene, source: SocketAddr, vip: SocketAddr, count: usize) -> UdpSocket {
     scene.topology.client.run(|| {
         let socket = udp_from(source, vip).unwrap();
         (0..count).for_each(|_| assert_eq!(exchange(&socket, b"x").unwrap(), "v1-a"));
@@ -74,8 +74,8 @@ fn flows_are_shown_as_their_clients_know_them() {
     let [reviews, ratings] = vips();
     let mut open = connect(&scene, reviews);
     let source = |port| SocketAddr::new(client_ip(ratings.ip()), port);
-    let _short = converse(&scene, source(30_000), ratings, 1);
-    let _long = converse(&scene, source(30_001), ratings, 3);
+    let _short = speak(&scene, source(30_000), ratings, 1);
+    let _long = speak(&scene, source(30_001), ratings, 3);
 
     let all = flows(&scene, &[]);
     assert_eq!(all.len(), 42, "40 connections, 2 conversations: {all:?}");

@@ -27,7 +27,7 @@ const CLIENTS: u16 = 8;
 const ROUNDS: usize = 25;
 
 /// Sends datagrams, each after the answer to the one before.
-fn converse(client: SocketAddr, vip: SocketAddr) {
+fn speak(client: SocketAddr, vip: SocketAddr) {
     let socket = udp_from(client, vip).expect("a socket");
     let mut rng = Rng::new(client.port().into());
     let mut buffer = vec![0; 1 << 16];
@@ -71,7 +71,7 @@ fn check(hook: &'static str) {
             std::thread::scope(|scope| {
                 for n in 0..CLIENTS {
                     let client = SocketAddr::new(client_ip(vip), 20_000 + n);
-                    scope.spawn(move || converse(client, SocketAddr::new(vip, PORT)));
+                    scope.spawn(move || speak(client, SocketAddr::new(vip, PORT)));
                 }
             });
         });

@@ -21,7 +21,7 @@ const BURST: usize = 50;
 const PAUSE: Duration = Duration::from_millis(150);
 
 /// Both sides speak twice.
-fn converse(source: SocketAddr, vip: SocketAddr) {
+fn speak(source: SocketAddr, vip: SocketAddr) {
     let socket = udp_from(source, vip).expect("a socket");
     for _ in 0..2 {
         exchange(&socket, b"x").unwrap_or_else(|error| panic!("{source}: {error}"));
@@ -66,7 +66,7 @@ fn a_full_table_is_told_of_once_and_so_is_its_end() {
     while !is_full() {
         let sources = ports(client_ip(vip.ip()), 10_000..10_000 + ROOM + ROOM / 2);
         for sources in sources.chunks(BURST) {
-            client.run(|| sources.iter().for_each(|&source| converse(source, vip)));
+            client.run(|| sources.iter().for_each(|&source| speak(source, vip)));
             std::thread::sleep(PAUSE);
         }
         rounds += 1;

@@ -192,7 +192,7 @@ fn is_too_long(error: &io::Error) -> bool {
 
 /// One side sends as much as the path takes: `LONG`, and once it has learnt better, `SHORT`
 /// bytes. The other one answers with a byte. Whether that has learnt better.
-fn converse(sender: &UdpSocket, receiver: &UdpSocket) -> bool {
+fn speak(sender: &UdpSocket, receiver: &UdpSocket) -> bool {
     let mut buffer = [0; 2 * LONG];
     let mut learnt = false;
     for _ in 0..20 {
@@ -236,10 +236,10 @@ fn udp_that_may_not_be_fragmented_finds_the_narrow_link_in_both_directions() {
             let (_, from) = endpoint.recv_from(&mut [0; 16]).expect("a datagram");
             assert_eq!(from, client.local_addr().expect("an address"), "{what}");
             let learnt = if client_is_told {
-                converse(&client, &endpoint)
+                speak(&client, &endpoint)
             } else {
                 endpoint.connect(from).expect("connected");
-                converse(&endpoint, &client)
+                speak(&endpoint, &client)
             };
             assert!(learnt, "{what}: the sender did not learn the MTU");
             let [at_client, at_endpoint] = ears.map(|ear| ear.errors());

@@ -120,14 +120,14 @@ impl Task {
                 setup::namespaces()?;
                 // Nothing is measured: what counts is how soon it is built. The eBPF object is
                 // optimized all the same.
-                harness("demo", &[], &arguments)
+                harness("demo", Profile::Dev, &arguments)
             }
             Self::Bench { arguments } => {
                 check_root("bench")?;
                 peers::install(&arguments);
                 setup::all()?;
                 build_programs()?;
-                harness("bench", &["--release"], &arguments)
+                harness("bench", Profile::Release, &arguments)
             }
         }
     }
@@ -139,13 +139,35 @@ fn build_programs() -> Result<()> {
     cargo(["build", "--release", "-p", "weir", "-p", "weir-tests", "--bins"])
 }
 
+/// What the programs of the test crate are built with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Profile {
+    Dev,
+    Release,
+}
+
 /// Runs a program of the test crate, beside a `weir` of the same profile.
-fn harness(program: &str, profile: &[&str], arguments: &[OsString]) -> Result<()> {
+fn harness(program: &str, profile: Profile, arguments: &[OsString]) -> Result<()> {
+    let (flags, built): (&[&str], _) = match profile {
+        Profile::Dev => (&[], "target/debug/weir"),
+        Profile::Release => (&["--release"], "target/release/weir"),
+    };
     let what = ["-p", "weir", "-p", "weir-tests", "--bin", "weir", "--bin", program];
-    cargo(["build"].iter().chain(profile).chain(&what))?;
-    let mut command = Command::new("cargo");
-    command.arg("run").args(profile).args(["-p", "weir-tests", "--bin", program, "--"]);
-    command.args(arguments).current_dir(root());
+    let first = !root().join(built).exists();
+    let cargo = |task: &str| {
+        let mut command = Command::new("cargo");
+        if first {
+            // Notes for a second build, which may never be made, are a third of the time that the
+            // first one of weir takes.
+            command.env("CARGO_INCREMENTAL", "0");
+        }
+        command.arg(task).args(flags).current_dir(root());
+        command
+    };
+    run(cargo("build").args(what))?;
+    let mut command = cargo("run");
+    command.args(["-p", "weir-tests", "--bin", program, "--"]);
+    command.args(arguments);
     // In place of this process, as cargo does in its turn: signals then reach the program itself,
     // which has things to remove.
     Err(command.exec()).context("cannot run cargo")

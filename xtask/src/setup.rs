@@ -67,7 +67,10 @@ pub fn ebpf() -> Result<()> {
     if toolchain::bpf_linker().is_none() {
         say("installing", &format_args!("bpf-linker {BPF_LINKER}"));
         let install = ["install", "bpf-linker", "--version", BPF_LINKER, "--locked"];
-        run(Command::new("cargo").args(install))?;
+        // What links is LLVM, a library that is there. The rest is built in half the time so, and
+        // makes the same objects.
+        let soon = [("CARGO_PROFILE_RELEASE_DEBUG", "0"), ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")];
+        run(Command::new("cargo").args(install).envs(soon))?;
     }
     say("found", &toolchain::find()?.linker.display());
     Ok(())

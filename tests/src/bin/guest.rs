@@ -1,6 +1,6 @@
 //! What `cargo xtask test-kernels` runs on each kernel, as the only program of a virtual machine:
 //! the object loads and attaches at each hook, and the real agent steers real traffic of both
-//! families and protocols. Each flow must reach the very endpoint that user space reckons, also
+//! families and protocols. Each flow must reach the very endpoint that user space computes, also
 //! after a change of weights and while the agent is dead, and a connection must outlive that.
 //!
 //! An emulated machine is slow, so flows are few; what they must reach is exact, not statistical.
@@ -174,7 +174,7 @@ fn ingress_qdisc(release: &str, scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// New flows of each split, from ports that were never used, reach what user space reckons.
+/// New flows of each split, from ports that were never used, reach what user space computes.
 fn check(scene: &Scene, splits: &[Split], first: u16) -> Result<()> {
     for split in splits {
         let address = split.address();

@@ -58,7 +58,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// In words, with the file's name. What is damaged, or of another build, is set aside.
+    /// In words, with the file's name. What is damaged, or of another build, is quarantined.
     pub fn read(&self) -> Result<Option<Held>, String> {
         let named = |error: &dyn std::fmt::Display| format!("{}: {error}", self.path.display());
         let (directory, name) = self.open(None).map_err(|error| named(&error))?;
@@ -76,8 +76,8 @@ impl Cache {
                 let aside = format!("{name}.damaged");
                 let moved = renameat(&directory, name, &directory, aside.as_str());
                 Err(named(&match moved {
-                    Ok(()) => format!("{why}: set aside as {aside}"),
-                    Err(error) => format!("{why}, and it cannot be set aside: {error}"),
+                    Ok(()) => format!("{why}: quarantined as {aside}"),
+                    Err(error) => format!("{why}, and it cannot be quarantined: {error}"),
                 }))
             }
         }
@@ -198,7 +198,7 @@ mod tests {
         }
         fs::write(&path, &whole[..whole.len() - 3]).unwrap();
         let error = cache.read().unwrap_err();
-        assert!(error.ends_with("it is damaged: set aside as cluster.json.damaged"), "{error}");
+        assert!(error.ends_with("it is damaged: quarantined as cluster.json.damaged"), "{error}");
         assert_eq!(cache.read().unwrap(), None);
         assert!(root.path().join("cluster.json.damaged").exists());
     }

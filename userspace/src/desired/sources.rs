@@ -140,7 +140,7 @@ impl Intent {
 
 impl DesiredState {
     /// What was kept says, before any file is read. Objects which cannot be
-    /// understood any more are set aside; see [`DesiredState::rejected`]. `adopted`
+    /// understood any more are rejected; see [`DesiredState::rejected`]. `adopted`
     /// is what runs already.
     pub fn start(
         persisted: &PersistedState,

@@ -1,7 +1,7 @@
 //! What an operator has in mind: sites, which have a service address, Pods of
 //! some versions, and a way in which they are written down. From this come both
 //! the documents ([`super::manifest`]) and what they mean as addresses alone,
-//! which is reckoned here without a look at any document.
+//! which is computed here without a look at any document.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -144,7 +144,7 @@ impl Store {
             notices.push(Notice::Torn { file: file.clone(), bytes: content.torn });
         }
         if content.is_damaged() {
-            let aside = quarantine(&directory).map_err(error("set aside"))?;
+            let aside = quarantine(&directory).map_err(error("quarantine"))?;
             let (lines, unreadable) = (content.damaged.clone(), content.unreadable.clone());
             notices.push(Notice::Damaged { file: file.clone(), lines, unreadable, aside });
         }

@@ -10,7 +10,7 @@
 //!
 //! What a crash leaves of a record that was being appended has no end of line
 //! and is cut off. Any other line which does not fit its checksum is damage:
-//! the file is set aside under another name, and the agent goes on with the
+//! the file is quarantined under another name, and the agent goes on with the
 //! lines that are whole. That one line costs only what it holds is what a
 //! database in one file does not offer, and why this is none.
 

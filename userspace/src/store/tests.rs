@@ -141,7 +141,7 @@ fn a_changed_byte_costs_its_line_only() {
         assert!(version >= 5, "byte {at}: version {version} was given before");
         expected.accept(Transaction { version, ops: Vec::new() });
         assert_eq!(*store.persisted(), expected, "byte {at} of line {line}");
-        assert_eq!(fs::read(aside).unwrap(), broken, "what was there is set aside");
+        assert_eq!(fs::read(aside).unwrap(), broken, "what was there is quarantined");
         drop(store);
         assert_eq!(open(directory.path()).1, [], "byte {at}: the new journal is good");
         fs::remove_file(aside).unwrap();

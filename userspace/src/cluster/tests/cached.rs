@@ -84,7 +84,7 @@ async fn a_cache_that_is_damaged_is_quarantined_and_shown() {
         Follower::with(&config(&case.directory), path.clone(), Arc::clone(&health), case.timing);
     assert!(case.follower.cached().is_none());
     let error = health.view().cache_error.unwrap();
-    assert!(error.contains("set aside as cluster.json.damaged"), "{error}");
+    assert!(error.contains("quarantined as cluster.json.damaged"), "{error}");
     case.health = health;
     case.next().await;
     assert_eq!((case.completes, case.documents.len()), (1, 3));

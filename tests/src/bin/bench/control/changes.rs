@@ -12,6 +12,31 @@ use super::scene::{Scene, document, name};
 /// How many splits are applied: one that changes again at once waits for a grace period.
 const APPLIED: u32 = 100;
 
+/// What each of some changes took, in milliseconds.
+#[derive(Default)]
+pub struct Sample {
+    agent: Vec<f64>,
+    disk: Vec<f64>,
+    client: Vec<f64>,
+    writes: u64,
+}
+
+impl Sample {
+    /// Takes those of another measurement beside its own.
+    pub fn add(&mut self, other: Self) {
+        self.agent.extend(other.agent);
+        self.disk.extend(other.disk);
+        self.client.extend(other.client);
+        self.writes = self.writes.max(other.writes);
+    }
+}
+
+impl From<Sample> for Changes {
+    fn from(Sample { agent, disk, client, writes }: Sample) -> Self {
+        Self { agent: Times::of(agent), disk: Times::of(disk), client: Times::of(client), writes }
+    }
+}
+
 /// What changes took.
 #[derive(Serialize)]
 pub struct Changes {
@@ -46,7 +71,7 @@ impl Times {
 }
 
 /// Overrides weights.
-pub fn weights(scene: &mut Scene<'_>, rounds: usize) -> Result<Changes> {
+pub fn weights(scene: &Scene<'_>, rounds: usize) -> Result<Sample> {
     measure(scene, rounds, async |client, number, v1| {
         let weights = [("v1".to_owned(), v1), ("v2".to_owned(), 100 - v1)].into();
         let request = WeightsRequest { weights, ..WeightsRequest::default() };
@@ -55,7 +80,7 @@ pub fn weights(scene: &mut Scene<'_>, rounds: usize) -> Result<Changes> {
 }
 
 /// Applies one of some splits beside those of the files.
-pub fn apply(scene: &mut Scene<'_>, rounds: usize) -> Result<Changes> {
+pub fn apply(scene: &Scene<'_>, rounds: usize) -> Result<Sample> {
     let first = scene.splits;
     let file = |at: u32, v1| {
         let text = document(&format!("applied-{at}"), first + at, v1);
@@ -84,7 +109,7 @@ fn measure<E: std::error::Error + Send + Sync + 'static>(
     scene: &Scene<'_>,
     rounds: usize,
     change: impl AsyncFn(&Client, u32, u32) -> Result<(), E>,
-) -> Result<Changes> {
+) -> Result<Sample> {
     let client = Client::new(scene.agent.socket());
     let runtime = runtime()?;
     // What the log says of earlier changes has come through the pipe.
@@ -101,10 +126,10 @@ fn measure<E: std::error::Error + Send + Sync + 'static>(
     }
     let said = said(scene, before, rounds)?;
     let writes = said.iter().map(|said| said.writes).max().context("no change")?;
-    Ok(Changes {
-        agent: Times::of(said.iter().map(|said| said.agent).collect()),
-        disk: Times::of(said.iter().map(|said| said.disk).collect()),
-        client: Times::of(seen),
+    Ok(Sample {
+        agent: said.iter().map(|said| said.agent).collect(),
+        disk: said.iter().map(|said| said.disk).collect(),
+        client: seen,
         writes,
     })
 }

@@ -29,7 +29,7 @@ pub fn measure(scene: &mut Scene<'_>) -> Result<Load> {
         Ok(begun.elapsed().as_secs_f64())
     };
     let first = start(scene)?;
-    let cpu = cpu(scene)?;
+    let cpu = scene.cpu()?;
     let peak_mib = scene.peak_mib()?;
     let there = scene.agent.status()?;
     ensure!(there.last_error.is_empty(), "{:?}", there.last_error);
@@ -37,16 +37,4 @@ pub fn measure(scene: &mut Scene<'_>) -> Result<Load> {
     scene.agent.end(Signal::SIGTERM)?;
     let restart = start(scene)?;
     Ok(Load { first, cpu, restart, resident_mib: scene.resident_mib()?, peak_mib })
-}
-
-/// CPU seconds of the agent so far.
-fn cpu(scene: &Scene<'_>) -> Result<f64> {
-    let pid = scene.agent.pid().context("the agent runs")?;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // After the name, which may hold anything: fields 14 and 15 are user and system time.
-    let (_, rest) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-    let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-    let ticks: f64 = ticks.sum::<Result<f64, _>>()?;
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("CLK_TCK")?;
-    Ok(ticks / per_second as f64)
 }

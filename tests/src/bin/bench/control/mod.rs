@@ -45,8 +45,8 @@ pub fn run(rounds: usize) -> Result<Report> {
         eprintln!("{splits} splits");
         let mut scene = stage.agent(splits)?;
         let load = load::measure(&mut scene)?;
-        let weights = changes::weights(&mut scene, rounds)?;
-        let apply = changes::apply(&mut scene, rounds)?;
+        let weights = changes::weights(&scene, rounds)?.into();
+        let apply = changes::apply(&scene, rounds)?.into();
         let endpoints = splits * scene::ENDPOINTS;
         let load = Load { resident_mib: scene.resident_mib()?, ..load };
         steps.push(Step { splits, endpoints, load, weights, apply });

@@ -56,6 +56,19 @@ impl Scene<'_> {
         self.memory("VmHWM:")
     }
 
+    /// CPU seconds of the agent so far.
+    pub fn cpu(&self) -> Result<f64> {
+        let pid = self.agent.pid().context("the agent runs")?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // After the name, which may hold anything: fields 14 and 15 are user and system time.
+        let (_, rest) = stat.rsplit_once(')').context("/proc/PID/stat")?;
+        let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+        let ticks: f64 = ticks.sum::<Result<f64, _>>()?;
+        let per_second =
+            nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("CLK_TCK")?;
+        Ok(ticks / per_second as f64)
+    }
+
     fn memory(&self, field: &str) -> Result<f64> {
         let pid = self.agent.pid().context("the agent runs")?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
