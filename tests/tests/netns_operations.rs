@@ -351,6 +351,17 @@ fn a_drained_endpoint_rejects_what_still_flows_to_it() {
     assert!(status.reasons["reject_endpoint_gone"] > 0, "{:?}", status.reasons);
 }
 
+/// What completes the last word of a line, in bash.
+fn complete(scene: &Scene, line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').map(|word| word.trim_matches('\'')).collect();
+    let mut command = std::process::Command::new(scene.agent.program());
+    command.arg("--").args(&words).env("WEIR_SOCKET", scene.agent.socket());
+    command.env("WEIR_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn an_endpoint_that_was_taken_out_gets_no_new_flows_also_after_restarts() {
     let mut scene = Scene::new(&["v1-a", "v1-b", "v2-a"], |t| {
@@ -371,6 +382,11 @@ fn an_endpoint_that_was_taken_out_gets_no_new_flows_also_after_restarts() {
     let live = before.iter().filter(|(name, _)| name == "v1-a").count();
     assert!(live > 0 && live < before.len(), "{live}: both get some of 40");
 
+    // A shell that asks what may come next is told.
+    assert!(complete(&scene, "weir drain rev").contains("reviews-v4"));
+    let endpoints = complete(&scene, "weir drain reviews-v4 ''");
+    assert!(endpoints.contains(&out), "{endpoints}");
+    assert_eq!(complete(&scene, "weir weights reviews-v4 v1"), "v1=");
     let error = scene.agent.ask(&["drain", "reviews-v4", "192.0.2.77"]).unwrap_err();
     assert!(error.to_string().contains("has no endpoint \"192.0.2.77\""), "{error}");
     let said = scene.agent.ask(&["drain", "reviews-v4", &out, "--reason", "disk"]).unwrap();

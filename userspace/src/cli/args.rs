@@ -14,6 +14,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::amounts::{self, Amount};
+use super::completion::{self, Known, known};
 use super::seeing::{DoctorArgs, FlowsArgs, TopArgs, WatchArgs};
 use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
@@ -222,7 +223,7 @@ pub struct GetArgs {
     #[command(subcommand)]
     pub resource: Option<Resource>,
     /// A split, for short.
-    #[arg(value_parser = name, required = true)]
+    #[arg(value_parser = name, required = true, add = known(Known::Splits))]
     pub name: Option<String>,
     /// How to show it.
     #[command(flatten)]
@@ -236,7 +237,7 @@ pub enum Resource {
     #[command(alias = "split")]
     Splits {
         /// Only this one.
-        #[arg(value_parser = name)]
+        #[arg(value_parser = name, add = known(Known::Splits))]
         name: Option<String>,
         /// How to show it.
         #[command(flatten)]
@@ -402,8 +403,10 @@ impl Cli {
         Ok((self.socket, self.command))
     }
 
-    /// The process's arguments. A mistake ends the process, with code 2.
+    /// The process's arguments. A mistake ends the process, with code 2; and a shell that asks
+    /// for completions gets them, and no more.
     pub fn from_process() -> (PathBuf, Command) {
+        completion::answer();
         Self::parse().checked().unwrap_or_else(|error| error.exit())
     }
 }

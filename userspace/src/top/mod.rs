@@ -27,7 +27,13 @@ use crate::api::types::{ChangeView, SplitView};
 use crate::rates::{Sample, Sampler};
 use app::{Act, Aim, App, Proposal};
 use screen::Theme;
+pub use sheet::KEYS;
 pub use terminal::Screen;
+
+/// The columns of the view, and what they say.
+pub fn columns() -> impl Iterator<Item = (&'static str, &'static str)> {
+    columns::COLUMNS.iter().map(|column| (column.title, column.help))
+}
 
 /// What the agent said.
 enum News {

@@ -10,7 +10,7 @@ use crate::api::types::ChangeView;
 use crate::rates::{EndpointRates, SplitRates, short};
 
 /// What keys do.
-const KEYS: [(&str, &str); 9] = [
+pub const KEYS: [(&str, &str); 9] = [
     ("up, down", "select a subset; also k j, PgUp PgDn, Home End"),
     ("+ -", "propose a shift of new flows to the subset, or from it"),
     ("s", "another step of shifts: 1, 5, 10 or 25 percentage points"),
