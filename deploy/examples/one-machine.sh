@@ -26,6 +26,13 @@ within() {
     nsenter --net="/run/netns/$prefix-$name" "$@"
 }
 
+# In the background, and ended at the end: it is the process itself that gets the signal.
+start() {
+    local name=$1
+    shift
+    exec nsenter --net="/run/netns/$prefix-$name" "$@"
+}
+
 # client 192.0.2.200 -- 192.0.2.1 node 198.51.100.1 -- 198.51.100.11, .12, .31 endpoints
 for name in client node endpoints; do
     ip netns add "$prefix-$name"
@@ -47,7 +54,7 @@ ip -n "$prefix-endpoints" route add default via 198.51.100.1
 within node sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0
 for endpoint in 198.51.100.11 198.51.100.12 198.51.100.31; do
     # Says its name to who connects.
-    within endpoints perl -MIO::Socket::INET -e '
+    start endpoints perl -MIO::Socket::INET -e '
         my $server = IO::Socket::INET->new(LocalAddr => "$ARGV[0]:9080", Listen => 128, ReuseAddr => 1)
             or die "$ARGV[0]: $!";
         while (my $client = $server->accept) { print $client "$ARGV[0]\n"; close $client }
@@ -65,7 +72,7 @@ sed -n '/^    apiVersion: weir.dev/,/^$/s/^    //p' "$readme" >"$directory/resou
 
 export WEIR_SOCKET=$directory/sock
 weir validate "$directory/resources.d"/*.yaml
-within node weir agent --config "$directory/agent.yaml" --unload-on-exit 2>"$directory/log" &
+start node weir agent --config "$directory/agent.yaml" --unload-on-exit 2>"$directory/log" &
 pids+=($!)
 within node weir status --brief --wait --timeout 30s || { cat "$directory/log"; exit 1; }
 
