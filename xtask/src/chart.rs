@@ -49,17 +49,9 @@ pub fn helm(root: &Path) -> Result<PathBuf> {
     Ok(Module::Helm.directory(root)?.join("helm"))
 }
 
-/// `helm`, which keeps nothing of its own anywhere but below `home`, and says nothing that it was
-/// not asked for.
-pub fn command(helm: &Path, home: &Path) -> Command {
-    let mut command = Command::new(helm);
-    for (name, directory) in
-        [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
-    {
-        command.env(name, home.join(directory));
-    }
-    command.env_remove("KUBECONFIG");
-    command
+/// The variables by which `helm` keeps nothing of its own anywhere but below `home`.
+pub fn variables(home: &Path) -> [(&'static str, PathBuf); 3] {
+    ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"].map(|name| (name, home.join(name)))
 }
 
 /// The files of `deploy/kubernetes` and their texts.
@@ -68,7 +60,8 @@ pub fn manifests(root: &Path) -> Result<Vec<(PathBuf, String)>> {
     RENDERED
         .iter()
         .map(|file| {
-            let mut command = command(&helm(root)?, &home);
+            let mut command = Command::new(helm(root)?);
+            command.envs(variables(&home));
             command.args(["template", "weir"]).arg(root.join(CHART));
             command.args(["--namespace", "weir-system", "--set", INTERFACES]);
             for template in file.templates {
@@ -92,7 +85,8 @@ pub fn write(root: &Path) -> Result<()> {
 /// A file's text, of what Helm rendered.
 fn text(file: &Rendered, rendered: &str) -> String {
     let Rendered { about, first, .. } = file;
-    let head = format!("# {about}\n# Written by `cargo xtask manifests`, from deploy/chart/weir.\n");
+    let head =
+        format!("# {about}\n# Written by `cargo xtask manifests`, from deploy/chart/weir.\n");
     // What only Helm's own installations have, and lines between the documents.
     let of_helm =
         |line: &&str| line.starts_with("# Source: ") || line.ends_with("managed-by: Helm");

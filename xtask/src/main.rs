@@ -98,6 +98,7 @@ impl Task {
                     setup::packaging()?;
                 }
                 if selection.includes(test::Selection::Cluster) {
+                    setup::containers()?;
                     cluster::build(root(), &cluster::Module::ALL)?;
                 }
                 test::test(selection)
@@ -122,8 +123,11 @@ impl Task {
                 setup::ebpf()?;
                 cargo(["build", "--release", "-p", "weir"])?;
                 let program = root().join("target/release/weir");
-                let made =
-                    image::write(&program, env!("CARGO_PKG_VERSION"), &root().join("target/image"))?;
+                let made = image::write(
+                    &program,
+                    env!("CARGO_PKG_VERSION"),
+                    &root().join("target/image"),
+                )?;
                 for (name, size) in &made.files {
                     eprintln!("{size:>12}  /{name}");
                 }
