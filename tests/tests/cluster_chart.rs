@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use weir::config::AgentConfig;
 use weir_tests::cluster::helm::{Helm, NAMESPACE};
 use weir_tests::cluster::live::Live;
-use weir_tests::cluster::node::ProxyMode;
+use weir_tests::cluster::node::{Node, ProxyMode};
 use weir_tests::cluster::pod::Pod;
 use weir_tests::cluster::programs::Definitions;
 use weir_tests::cluster::steered::{Client, repository, rule, versions, virtual_service};
@@ -199,7 +200,7 @@ fn await_print(pod: &Pod, arguments: &[&str], expected: &str) {
 }
 
 #[test]
-fn helm_installs_upgrades_and_rolls_back_agents_that_steer_as_their_pods_say() {
+fn helm_installs_upgrades_rolls_back_and_uninstalls_agents_that_steer_as_their_pods_say() {
     let helm = Helm::find().unwrap();
     let (root, directory) = phase("image", image);
     let cluster = phase("cluster", || Cluster::start(2)).unwrap();
@@ -238,9 +239,6 @@ fn helm_installs_upgrades_and_rolls_back_agents_that_steer_as_their_pods_say() {
     client.assert_shares("80/20", address, FLOWS, &[("web-v1-", 80), ("web-v2-", 20)]);
     let mut live = Live::open(&mut client, address, LIVE);
 
-    // No more than what its Pod has was wanted, nor given.
-    let capabilities = here.exec(&["weir", "doctor"]);
-    eprintln!("{capabilities:?}");
     let (most, refused) = here.memory().unwrap();
     eprintln!("memory: {} MiB at most, limit met {refused} times", most >> 20);
     assert_eq!(refused, 0, "the limit of memory is too low");
@@ -261,8 +259,23 @@ fn helm_installs_upgrades_and_rolls_back_agents_that_steer_as_their_pods_say() {
     phase("rolled out", || kubectl.run(&rolled));
     live.check("after the way back");
 
-    // The definition, and so all TrafficSplits, outlive the chart.
-    phase("uninstalled", || helm.run(control, &["uninstall", "weir"]));
+    // As docs/kubernetes.md has it: agents take weir out of the kernel when they end.
+    let leave = ["upgrade", "weir", &chart, "--reuse-values", "--set", "unloadOnExit=true"];
+    phase("asked to unload", || helm.run(control, &leave));
+    phase("rolled out", || kubectl.run(&rolled));
+    live.check("before all is over");
+    let pins = |node: &Arc<Node>| {
+        let pins = node.host_path("/sys/fs/bpf").unwrap().join("weir");
+        pins.read_dir().map_or(0, Iterator::count)
+    };
+    assert!(
+        cluster.nodes.iter().all(|node| pins(node) > 0),
+        "agents that end leave what they have"
+    );
+    phase("uninstalled", || helm.run(control, &["uninstall", "weir", "--wait"]));
+    cluster.await_pods(NAMESPACE, PODS, 0);
+    assert_eq!(cluster.nodes.iter().map(pins).collect::<Vec<_>>(), [0, 0]);
+    // All TrafficSplits would go with their definition.
     kubectl.get(&crd);
     let sets = kubectl.get(&["daemonset", "-n", NAMESPACE]);
     assert_eq!(sets["items"].as_array().map(Vec::len), Some(0));
