@@ -1,16 +1,19 @@
 //! `weir doctor` on a node on which things are broken, one at a time.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use weir::datapath::Settings;
 use weir_tests::agent::{SPLITS, Setup, program};
+use weir_tests::client::connect_from;
 use weir_tests::loaded::Loaded;
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
-use weir_tests::topology::{CLIENT_FACING, Topology, VIP_V4, VIP_V6};
+use weir_tests::server::connect;
+use weir_tests::topology::{CLIENT_FACING, CLIENT_V4, Topology, VIP_V4, VIP_V6};
 
 fn scene() -> Scene {
     let splits = |topology: &Topology| {
@@ -127,6 +130,101 @@ fn each_thing_that_is_broken_on_the_node_is_found() {
     scene.agent.replace(SPLITS, &splits);
     scene.agent.await_status("the mistake is mended", |s| s.last_error.is_empty());
     finds_nothing(&scene);
+}
+
+/// So many handshakes at a time, which nobody answers.
+fn try_in_vain(scene: &Scene, vip: SocketAddr, count: usize) {
+    std::thread::scope(|scope| {
+        let one =
+            || scene.topology.client.run(|| connect(vip, Duration::from_millis(2500)).is_err());
+        let tries: Vec<_> = (0..count).map(|_| scope.spawn(one)).collect();
+        assert!(tries.into_iter().all(|one| one.join().unwrap()), "{vip} answers");
+    });
+}
+
+#[track_caller]
+fn finds_among_others(scene: &Scene, check: &str, says: &str) {
+    let found = problems(scene);
+    let text = found.iter().find(|(of, text)| of == check && text.contains(says));
+    println!("{check}: {}", text.unwrap_or_else(|| panic!("{says}: {found:?}")).1);
+}
+
+#[test]
+fn what_became_of_connections_is_judged() {
+    let scene = Scene::new(&["a", "b", "c"], |topology| {
+        let of = |name: &str| topology.ips(&[name], VIP_V4.into());
+        let vip = |port| SocketAddr::new(VIP_V4.into(), port);
+        let closed = SplitYaml::tcp("closed", vip(9098)).subset("v1", 1, &[], PORT);
+        let silent = SplitYaml::tcp("silent", vip(9081)).subset("v1", 1, &of("b"), PORT);
+        let walled = SplitYaml::tcp("walled", vip(9082)).subset("v1", 1, &of("c"), 4321);
+        let reviews = SplitYaml::tcp("reviews", vip(9080))
+            .subset("v1", 50, &of("a"), PORT)
+            // Nobody listens there.
+            .subset("v3", 50, &of("a"), 9);
+        let documents = [closed, silent, walled, reviews].map(|split| split.text());
+        Setup::default().resource(SPLITS, &documents.join("---\n"))
+    })
+    .unwrap();
+    let node = &scene.topology.node;
+    let vip = |port| SocketAddr::new(VIP_V4.into(), port);
+    let found = problems(&scene);
+    let checks: Vec<&str> = found.iter().map(|(check, _)| check.as_str()).collect();
+    assert_eq!(checks, ["endpoints"], "{found:?}");
+    try_in_vain(&scene, vip(9098), 1);
+    finds_among_others(
+        &scene,
+        "endpoints",
+        "split closed: subset v1 has no endpoint: 100.00% of new connections are rejected; 1 packet ",
+    );
+
+    // Refused, and a neighbour from then on.
+    try_in_vain(&scene, vip(9082), 1);
+    // One host has another address by now, packets to another are dropped, and answers to a
+    // client leave by an interface without weir.
+    let b = scene.topology.endpoint("b");
+    b.ns.ip(&[&format!("addr del {}/24 dev eth0", b.v4)]).unwrap();
+    node.ip(&[&format!("neigh flush to {}", b.v4)]).unwrap();
+    let rules = "table inet f { chain c { type filter hook forward priority 0; \
+                 tcp dport 4321 counter drop; }; }";
+    node.output("nft", &[rules]).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| try_in_vain(&scene, vip(9081), 4));
+        scope.spawn(|| try_in_vain(&scene, vip(9082), 4));
+    });
+    let says = format!("endpoint {}:80 (silent, v1) does not answer ARP requests on veth-ep", b.v4);
+    finds_among_others(&scene, "neighbours", &says);
+    let c = scene.topology.endpoint("c").v4;
+    let says = format!(
+        "4 handshakes with endpoint {c}:4321 (walled, v1) are without an answer, whose link \
+         answers: a firewall"
+    );
+    finds_among_others(&scene, "handshakes", &says);
+    finds_among_others(&scene, "handshakes", " packets dropped by inet f c (handle ");
+    node.ip(&[
+        "link add other type veth peer name beyond",
+        "link set other up",
+        "link set beyond up",
+        &format!("route add {CLIENT_V4}/32 dev other"),
+        &format!("route add {VIP_V4}/32 dev veth-client"),
+    ])
+    .unwrap();
+    let says = format!("answers to {CLIENT_V4} leave by other, where weir is not");
+    finds_among_others(&scene, "replies", &says);
+    let says = format!("service address {VIP_V4} (closed) is in the network of veth-client");
+    finds_among_others(&scene, "service_addresses", &says);
+    node.ip(&[&format!("route del {VIP_V4}/32 dev veth-client"), "link del other"]).unwrap();
+
+    let refused = scene.topology.client.run(|| {
+        let ask = |port| connect_from(SocketAddr::new(CLIENT_V4.into(), port), vip(9080)).is_err();
+        (20_000..20_120).filter(|&port| ask(port)).count()
+    });
+    assert!((20..100).contains(&refused), "{refused} of 120 by half");
+    finds_among_others(&scene, "versions", "split reviews: 100.00% of the ");
+    let said = scene.agent.printed(&["status", "--brief"]);
+    assert!(
+        said.contains("to v3 in the last ") && said.contains(" were refused, and 0.00%"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Interfaces that come and go, and what an agent that ends leaves on them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
@@ -10,12 +10,15 @@ use nix::sys::signal::Signal;
 use probe_common::map::Meta;
 use weir_tests::agent::{Agent, Setup, program};
 use weir_tests::netns::Netns;
+use weir_tests::prometheus::get;
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
 use weir_tests::server::{connect, read_line, tcp_identity};
 use weir_tests::topology::{CLIENT_FACING, ETH, NODE_V4, Topology, VIP_V4};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Where the agent serves metrics unless it is told otherwise.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 fn vip() -> SocketAddr {
     SocketAddr::new(VIP_V4.into(), 9080)
@@ -253,6 +256,54 @@ fn unload_takes_weir_out_of_the_kernel() {
     }
     assert_eq!(programs(node, CLIENT_FACING), [""; 0]);
     assert!(client.run(|| tcp_identity(vip(), Duration::from_millis(200))).is_err());
+}
+
+#[test]
+fn an_agent_that_is_told_to_unload_is_idle_until_it_is_restarted() {
+    let mut scene = Scene::new(&["v1-a"], setup).unwrap();
+    let (client, node) = (&scene.topology.client, &scene.topology.node);
+    assert_eq!(ask(client).unwrap(), "v1-a");
+
+    // Where nobody can answer, that has to be said.
+    let output = scene.agent.weir(&["unload"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("has 1 split and") && stderr.contains("--yes"), "{stderr}");
+    assert_eq!(ask(client).unwrap(), "v1-a", "nothing has changed");
+
+    // Without --socket: the configuration says where the agent is.
+    let config = scene.agent.directory().join("agent.yaml");
+    let program = program().expect("weir");
+    let mut unload = node.command(program.to_str().expect("UTF-8"));
+    unload.args(["unload", "--yes", "--reason", "maintenance", "--config"]).arg(&config);
+    let output = unload.env_remove("SUDO_USER").output().expect("weir");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with("weir is out of the kernel; the agent is idle"), "{said}");
+    assert!(!scene.agent.pins().dir().exists(), "maps and links are gone");
+    assert_eq!(programs(node, CLIENT_FACING), [""; 0]);
+    assert!(client.run(|| tcp_identity(vip(), Duration::from_millis(200))).is_err());
+
+    // An agent that attached again would have done so within a second.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(programs(node, CLIENT_FACING), [""; 0]);
+    let output = scene.agent.weir(&["status", "--brief"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("FAILED: unloaded "), "{said}");
+    assert!(said.contains(" by root: maintenance: nothing is steered"), "{said}");
+    let (code, why) = get(node, METRICS, "/readyz").unwrap();
+    assert!(code == 503 && why.contains("unloaded"), "{code} {why}");
+    let (_, metrics) = get(node, METRICS, "/metrics").unwrap();
+    assert!(metrics.contains("\nweir_unloaded 1\n"), "{metrics}");
+    let error = scene.agent.ask(&["weights", "reviews", "v1=2"]).unwrap_err().to_string();
+    assert!(error.contains("unloaded") && error.contains("restarted"), "{error}");
+    let again = scene.agent.ask(&["unload"]).unwrap();
+    assert!(again.starts_with("weir was not in the kernel: unloaded "), "{again}");
+
+    assert!(scene.agent.end(Signal::SIGTERM).unwrap().success());
+    scene.agent.start_again(&scene.topology.node).unwrap();
+    assert_eq!(ask(&scene.topology.client).unwrap(), "v1-a", "restarted, it steers");
 }
 
 #[test]

@@ -350,3 +350,76 @@ fn a_drained_endpoint_rejects_what_still_flows_to_it() {
     let status = scene.agent.status().unwrap();
     assert!(status.reasons["reject_endpoint_gone"] > 0, "{:?}", status.reasons);
 }
+
+/// What completes the last word of a line, in bash.
+fn complete(scene: &Scene, line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').map(|word| word.trim_matches('\'')).collect();
+    let mut command = std::process::Command::new(scene.agent.program());
+    command.arg("--").args(&words).env("WEIR_SOCKET", scene.agent.socket());
+    command.env("WEIR_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn an_endpoint_that_was_taken_out_gets_no_new_flows_also_after_restarts() {
+    let mut scene = Scene::new(&["v1-a", "v1-b", "v2-a"], |t| {
+        Setup::default().split(&splits(t, &["v1-a", "v1-b"], 0, 60))
+    })
+    .unwrap();
+    let vip = vips(9080)[0];
+    let out = format!("{}:{PORT}", scene.topology.ips(&["v1-a"], vip.ip())[0]);
+    let at = |port| SocketAddr::new(client_ip(VIP_V4.into()), port);
+    let ask = |scene: &Scene, ports: std::ops::Range<u16>| -> Vec<(String, TcpStream)> {
+        let one = |port| {
+            let mut stream = connect_from(at(port), vip).unwrap();
+            (read_line(&mut stream).unwrap(), stream)
+        };
+        scene.topology.client.run(|| ports.map(one).collect())
+    };
+    let before = ask(&scene, 10_000..10_040);
+    let live = before.iter().filter(|(name, _)| name == "v1-a").count();
+    assert!(live > 0 && live < before.len(), "{live}: both get some of 40");
+
+    // A shell that asks what may come next is told.
+    assert!(complete(&scene, "weir drain rev").contains("reviews-v4"));
+    let endpoints = complete(&scene, "weir drain reviews-v4 ''");
+    assert!(endpoints.contains(&out), "{endpoints}");
+    assert_eq!(complete(&scene, "weir weights reviews-v4 v1"), "v1=");
+    let error = scene.agent.ask(&["drain", "reviews-v4", "192.0.2.77"]).unwrap_err();
+    assert!(error.to_string().contains("has no endpoint \"192.0.2.77\""), "{error}");
+    let said = scene.agent.ask(&["drain", "reviews-v4", &out, "--reason", "disk"]).unwrap();
+    assert!(said.contains(&format!("undo: weir undrain reviews-v4 {out}")), "{said}");
+    let others = |scene: &Scene, ports| ask(scene, ports).iter().all(|(name, _)| name == "v1-b");
+    assert!(others(&scene, 10_100..10_140));
+    // Live flows keep it, and are seen.
+    let late = "--timeout=1ms".to_owned();
+    let error = scene.agent.ask(&["drain", "reviews-v4", &out, "--wait", &late]).unwrap_err();
+    let expected = format!("{out} has {live} live flow");
+    assert!(error.to_string().contains(&expected), "{error}");
+    let history = scene.agent.ask(&["history", "reviews-v4"]).unwrap();
+    assert!(history.contains(&format!("{out}; disk")), "{history}");
+    assert!(history.contains(&format!("{out}: {live} live flow")), "{history}");
+    assert!(
+        history.contains("the oldest of ") && history.contains("drain time ends in"),
+        "{history}"
+    );
+    let status = scene.agent.printed(&["status"]);
+    assert!(status.contains(&format!("reviews-v4 {out}, since ")), "{status}");
+
+    // The agent, and one that finds nothing in the kernel.
+    scene.agent.end(Signal::SIGKILL).unwrap();
+    scene.agent.start_again(&scene.topology.node).unwrap();
+    assert!(others(&scene, 10_200..10_240));
+    assert!(scene.agent.ask(&["unload", "--yes"]).is_ok());
+    scene.agent.end(Signal::SIGTERM).unwrap();
+    scene.agent.start_again(&scene.topology.node).unwrap();
+    scene.agent.await_status("the files are read", |status| status.reloaded.is_some());
+    assert!(others(&scene, 10_300..10_340));
+    drop(before);
+    let said = scene.agent.ask(&["drain", "reviews-v4", &out, "--wait"]).unwrap();
+    assert!(said.contains(&format!("{out}: ")), "{said}");
+    scene.agent.ask(&["undrain", "reviews-v4", &out]).unwrap();
+    assert!(!others(&scene, 10_400..10_440), "v1-a gets new flows again");
+}

@@ -111,8 +111,9 @@ fn shares_are_seen_and_shifted_in_a_terminal() {
 
     // What goes wrong is seen while it does.
     let troubles = |screen: &str| {
-        let is = |split: &str, at| !["0", "-", ""].contains(&&*cell(screen, split, "v1", at));
-        [is("deaf", 10), is("closed", 9), is("mute", 11), is("reviews", 5)]
+        let is =
+            |split: &str, at| !["0", "0.00%", "-", ""].contains(&&*cell(screen, split, "v1", at));
+        [is("deaf", 7), is("closed", 9), is("mute", 8), is("reviews", 5)]
     };
     let mut seen = [false; 4];
     let mut port = 30_000;
@@ -147,10 +148,22 @@ fn shares_are_seen_and_shifted_in_a_terminal() {
     tmux.press(&["+"]);
     tmux.await_screen("it asks", |screen| screen.contains("+5 points for v3?"));
     scene.agent.weights("reviews", &[("v1", 50), ("v3", 50)]).unwrap();
-    tmux.press(&["Enter"]);
-    let rejected = "split \"reviews\" has v1=50 v3=50 (version 3";
-    println!("{}\n", tmux.await_screen("it is rejected", |screen| screen.contains(rejected)));
+    let overtaken = "Overtaken: version 2 is now 3 (weights by root).";
+    println!("{}\n", tmux.await_screen("it says so", |screen| screen.contains(overtaken)));
+    tmux.press(&["Enter", "Escape"]);
+    tmux.await_screen("it is gone", |screen| !screen.contains("points for v3?"));
     assert_eq!(weights(&scene), of(50, 50));
+
+    // The last change is taken back, and the history says who did it.
+    tmux.press(&["u"]);
+    let undo = "reviews: back to the weights before version 3?";
+    tmux.await_screen("it asks", |screen| screen.contains(undo));
+    tmux.press(&["Enter"]);
+    tmux.await_screen("it is done", |screen| screen.contains("reviews: v1=70 v3=30 (version 4)"));
+    tmux.press(&["h"]);
+    tmux.await_screen("it is listed", |screen| screen.contains("v1=70 v3=30  (rollback by root)"));
+    tmux.press(&["Escape"]);
+    assert_eq!(weights(&scene), of(70, 30));
 
     // And what is not confirmed does not happen.
     tmux.press(&["-"]);
@@ -160,7 +173,7 @@ fn shares_are_seen_and_shifted_in_a_terminal() {
     tmux.press(&["q"]);
     tmux.await_screen("the shell is back", |screen| !screen.contains("weir top  "));
     tmux.run("echo left with $?", "left with 0");
-    assert_eq!(weights(&scene), of(50, 50));
+    assert_eq!(weights(&scene), of(70, 30));
 }
 
 /// The settings of the terminal: echo, line by line.

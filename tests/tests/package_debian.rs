@@ -366,7 +366,7 @@ fn man_pages_and_completions_work_where_they_are_installed() {
     let page = machine.run("MANPAGER=cat man weir-weights");
     assert!(page.contains("EXIT STATUS") && page.contains("EXAMPLES"), "{page}");
     let complete = "source /usr/share/bash-completion/completions/weir; COMP_WORDS=(weir we); \
-                    COMP_CWORD=1; _weir weir we weir; echo ${COMPREPLY[@]}";
+                    COMP_CWORD=1; _clap_complete_weir weir we weir; echo ${COMPREPLY[@]}";
     assert_eq!(machine.run(&format!("bash -c '{complete}'")), "weights");
     machine.run("test -s /usr/share/zsh/vendor-completions/_weir");
     machine.run("test -s /usr/share/fish/vendor_completions.d/weir.fish");

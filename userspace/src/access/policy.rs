@@ -54,7 +54,7 @@ pub enum Role {
     /// Look.
     Viewer,
     /// Nothing.
-    Stranger,
+    Denied,
 }
 
 /// What a request does.
@@ -95,7 +95,7 @@ impl Access {
         } else if who.is_in(self.viewers.as_ref()) {
             Role::Viewer
         } else {
-            Role::Stranger
+            Role::Denied
         }
     }
 
@@ -107,7 +107,7 @@ impl Access {
             (Role::Viewer, Need::Change) => {
                 Err(Denial::Change { uid, who: self.who(Need::Change) })
             }
-            (Role::Stranger, need) => Err(Denial::Use { uid, who: self.who(need) }),
+            (Role::Denied, need) => Err(Denial::Use { uid, who: self.who(need) }),
         }
     }
 
@@ -148,23 +148,23 @@ mod tests {
         let both = Access { operators: group("ops", 10), viewers: group("20", 20) };
         let operators = Access { viewers: None, ..both.clone() };
         let viewers = Access { operators: None, ..both.clone() };
-        use Role::{Operator, Stranger, Viewer};
+        use Role::{Denied, Operator, Viewer};
         for (access, who, expected) in [
             (&none, who(0, 0, &[]), Operator),
             (&none, who(0, 99, &[99]), Operator),
             (&none, who(OWN, 99, &[]), Operator),
             // The group of root is no root.
-            (&none, who(1000, 0, &[0]), Stranger),
-            (&none, who(1000, 10, &[20]), Stranger),
+            (&none, who(1000, 0, &[0]), Denied),
+            (&none, who(1000, 10, &[20]), Denied),
             (&both, who(1000, 10, &[]), Operator),
             (&both, who(1000, 99, &[98, 10]), Operator),
             (&both, who(1000, 20, &[]), Viewer),
             (&both, who(1000, 99, &[20]), Viewer),
             (&both, who(1000, 20, &[10]), Operator),
-            (&both, who(10, 99, &[]), Stranger),
-            (&both, who(1000, 99, &[]), Stranger),
-            (&operators, who(1000, 20, &[20]), Stranger),
-            (&viewers, who(1000, 10, &[10]), Stranger),
+            (&both, who(10, 99, &[]), Denied),
+            (&both, who(1000, 99, &[]), Denied),
+            (&operators, who(1000, 20, &[20]), Denied),
+            (&viewers, who(1000, 10, &[10]), Denied),
             (&viewers, who(0, 20, &[20]), Operator),
         ] {
             assert_eq!(access.role(OWN, &who), expected, "{access:?} {who:?}");

@@ -168,6 +168,29 @@ impl Control for State {
         })
     }
 
+    async fn drain(
+        &self,
+        name: String,
+        endpoint: String,
+        force: bool,
+        author: Author,
+    ) -> Result<SplitView, Failure> {
+        self.shift(&name, &author, |desired_state, persisted| {
+            desired_state.drain(persisted, &name, &endpoint, force, now())
+        })
+    }
+
+    async fn undrain(
+        &self,
+        name: String,
+        endpoint: String,
+        author: Author,
+    ) -> Result<SplitView, Failure> {
+        self.shift(&name, &author, |desired_state, persisted| {
+            desired_state.undrain(persisted, &name, &endpoint, now())
+        })
+    }
+
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
         let now = self.snapshot();
         history(&now.desired, &now.persisted, &name)
@@ -219,6 +242,11 @@ impl Control for State {
         let read = move || stats::stats(&self, query.split.as_deref());
         let read = tokio::task::spawn_blocking(read).await;
         read.map_err(|error| Failure::Internal(error.to_string()))?
+    }
+
+    async fn unload(&self, author: Author) -> Result<(), Failure> {
+        self.unload_for(author);
+        Ok(())
     }
 
     async fn status(&self) -> Result<StatusView, Failure> {

@@ -15,6 +15,7 @@ mod kernel_log;
 mod links;
 mod listing;
 mod observe;
+mod recent;
 mod snapshot;
 mod state;
 mod stats;
@@ -23,6 +24,7 @@ mod steering;
 mod takeover;
 mod topology;
 mod troubles;
+mod unloaded;
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,7 @@ use tracing::{info, warn};
 use crate::api::{self, SocketFile};
 use crate::config::AgentConfig;
 use crate::datapath::{self, Claim};
+use crate::desired::Author;
 use crate::privilege;
 use crate::source::Problem;
 
@@ -48,6 +51,7 @@ use guard::Guard;
 use observe::{Observer, Scrapes};
 use takeover::Reading;
 use topology::Topology;
+use unloaded::Unloaded;
 
 pub use state::State;
 #[cfg(test)]
@@ -73,6 +77,9 @@ pub struct Options {
     pub unload_on_exit: bool,
 }
 
+/// How long what goes on in the background may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+
 /// Runs the agent until SIGTERM or SIGINT. The programs go on steering when it
 /// returns, unless it was told to unload them.
 pub fn run(options: &Options) -> Result<()> {
@@ -88,8 +95,21 @@ pub fn run(options: &Options) -> Result<()> {
     let needed = privilege::needed(config.fast_path, privilege::hooks_are_listed());
     let kept = privilege::keep_only(&needed)?;
     info!("capabilities from now on: {kept}");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(follow(&config, listener, scrapes, state))?;
+    // For what this is once it was told to unload.
+    let after = (listener.try_clone()?, scrapes.as_ref().map(Scrapes::listener));
+    let running = runtime()?;
+    let asked = running.block_on(follow(&config, listener, scrapes, state));
+    running.shutdown_timeout(ENDING);
+    if let Some(author) = asked? {
+        let unloaded = Unloaded::after(&config, author, take_out(&claim));
+        drop(claim);
+        let (listener, scrapes) = after;
+        tell_manager(NotifyState::Status("unloaded: nothing is steered until a restart"));
+        runtime()?.block_on(unloaded.wait(&config, listener, scrapes.flatten()))?;
+        drop(socket);
+        info!("stopped");
+        return Ok(());
+    }
     drop(socket);
     if options.unload_on_exit {
         take_out(&claim)?;
@@ -100,6 +120,10 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
 /// Until files can be read again at SIGHUP, it is ignored: it is no reason to end.
 fn ignore_hangups() -> Result<()> {
     // SAFETY: no handler is set, so none can do what a handler must not.
@@ -107,13 +131,13 @@ fn ignore_hangups() -> Result<()> {
     Ok(())
 }
 
-/// Follows files, interfaces and requests until it is told to stop.
+/// Follows files, interfaces and requests until it is told to stop, or to unload: by whom.
 async fn follow(
     config: &AgentConfig,
     listener: UnixListener,
     scrapes: Option<Scrapes>,
     state: Arc<State>,
-) -> Result<()> {
+) -> Result<Option<Author>> {
     let takeover = Arc::clone(state.lock().steering.takeover());
     let takeover = Reading::start(takeover)?;
     let files = tokio::spawn(Reader::start(config, Arc::clone(&state))?.follow());
@@ -131,6 +155,7 @@ async fn follow(
     let janitor = tokio::spawn(janitor::run(Arc::clone(&state)));
     let kernel_log = kernel_log::start(config, &state)?;
     let census = tokio::spawn(census::run(Arc::clone(&state)));
+    let recent = tokio::spawn(recent::run(Arc::clone(&state)));
     let observer = tokio::spawn(Observer::new(Arc::clone(&state)).run(scrapes));
     // Before anybody can see that it runs, and tell it to stop.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -142,23 +167,30 @@ async fn follow(
     }));
     tell_manager(NotifyState::Ready);
     info!("running; API at {}", config.socket.display());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        served = &mut server => return served?.context("the API's server ended"),
+    let asked = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        author = state.told_to_unload() => Some(author),
+        served = &mut server => {
+            served?.context("the API's server ended")?;
+            return Ok(None);
+        }
+    };
+    if asked.is_none() {
+        tell_manager(NotifyState::Stopping);
     }
-    tell_manager(NotifyState::Stopping);
     for task in [files, links, janitor, observer, kernel_log].into_iter().chain(cluster) {
         task.abort();
     }
     census.abort();
+    recent.abort();
     drop(guard);
     drop(takeover);
     drop(topology);
     drop(stop);
     // A client that holds a request open does not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
-    Ok(())
+    Ok(asked)
 }
 
 /// Tells systemd, if that started the agent.

@@ -39,6 +39,11 @@ impl Scrapes {
     pub fn at(address: SocketAddr) -> Self {
         Self { address, first: metrics::bind(address) }
     }
+
+    /// Where it listens, for who goes on in its place; None if it does not, or cannot say.
+    pub fn listener(&self) -> Option<std::net::TcpListener> {
+        self.first.as_ref().ok()?.try_clone().ok()
+    }
 }
 
 /// Copied under the agent's lock, to be worked on without it.
@@ -205,6 +210,7 @@ impl Source for Observer {
                 counted: count.map(|count| (count.at, count.tables.clone())),
             },
             configuration,
+            unloaded: false,
             tick: self.state.clock.tick(),
             cluster: self.state.cluster.as_ref().map(|cluster| cluster_sample(cluster, rejected)),
         })

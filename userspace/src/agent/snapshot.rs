@@ -100,8 +100,9 @@ impl Snapshot {
             .map(|subset| {
                 let id = self.ledger.subset_id(split.name(), &subset.name);
                 let stats = id.and_then(|id| counters.subset(id).ok()).unwrap_or_default();
-                let before = change.and_then(|change| change.flows.get(&subset.name)).copied();
-                let since_change = stats.flows - before.unwrap_or(0).min(stats.flows);
+                let before = change.and_then(|change| change.counters.get(&subset.name));
+                let before = before.map_or(0, |before| before.flows);
+                let since_change = stats.flows - before.min(stats.flows);
                 Counted { since_change, total: stats.flows, rejected: stats.rejected }
             })
             .collect();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use imbl::OrdMap;
-use tokio::sync::Notify;
+use probe_common::map::SubsetStats;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use super::admission::admitted;
@@ -15,12 +16,13 @@ use super::census::Census;
 use super::cluster::Cluster;
 use super::detours::Detours;
 use super::interfaces::Interfaces;
+use super::recent::Recent;
 use super::steering::{Steering, SteeringError};
 use super::troubles::{Troubles, Work};
 use crate::api::types::FastPathView;
 use crate::config::{self, AgentConfig, Kubernetes, Mode};
 use crate::datapath::{Claim, Clock, Counters, Feature, Flows, Idle, Pins};
-use crate::desired::{Batch, DesiredState, SplitChange, Step, Time};
+use crate::desired::{Author, Batch, DesiredState, SplitChange, Step, Time};
 use crate::fast_path::Choice;
 use crate::files;
 use crate::interfaces::Event;
@@ -39,6 +41,8 @@ pub struct State {
     pub(super) counters: Counters,
     /// How many flows there are, counted now and then.
     pub(super) census: Census,
+    /// What was counted before the last minute.
+    pub(super) recent: Recent,
     /// The clock of the flow tables.
     pub(super) clock: Clock,
     /// When flows are over.
@@ -61,6 +65,8 @@ pub struct State {
     pub(super) cluster: Option<Cluster>,
     /// Endpoints whose answers to some clients go round the node.
     pub(super) detours: Detours,
+    /// Who told the agent to unload.
+    unload: watch::Sender<Option<Author>>,
 }
 
 /// What the lock guards.
@@ -128,8 +134,8 @@ pub(super) struct Spent {
 #[derive(Clone)]
 pub(super) struct LastChange {
     pub at: Instant,
-    /// Flows of each subset before it.
-    pub flows: HashMap<Name, u64>,
+    /// Counters of each subset before it.
+    pub counters: HashMap<Name, SubsetStats>,
 }
 
 impl State {
@@ -180,7 +186,7 @@ impl State {
         };
         // What was counted before is not of this agent's weights, perhaps.
         for split in inner.desired.splits() {
-            let last = LastChange { at: Instant::now(), flows: inner.flows(split) };
+            let last = LastChange { at: Instant::now(), counters: inner.counters(split) };
             inner.last_changes.insert(split.name().clone(), last);
         }
         let clock = Clock::new();
@@ -196,13 +202,32 @@ impl State {
             resources: config.resources.clone(),
             files: Mutex::default(),
             census: Census::new(config.flows.max),
+            recent: Recent::default(),
             clock,
             idle,
             changed: Notify::new(),
             troubles: Troubles::default(),
             cluster: Cluster::of(config),
             detours: Detours::default(),
+            unload: watch::Sender::default(),
         })
+    }
+
+    /// Has the agent unload.
+    pub(super) fn unload_for(&self, author: Author) {
+        self.unload.send_replace(Some(author));
+    }
+
+    /// Waits until somebody tells it to unload, and says who.
+    pub(super) async fn told_to_unload(&self) -> Author {
+        let mut told = self.unload.subscribe();
+        loop {
+            if let Some(author) = told.borrow_and_update().clone() {
+                return author;
+            }
+            // The sender lives as long as this.
+            let _ = told.changed().await;
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -392,8 +417,8 @@ impl Inner {
             info!("split {name}: removed, its flows drain");
         }
         for split in &change.put {
-            let flows = self.flows(split);
-            let last = LastChange { at: Instant::now(), flows };
+            let counters = self.counters(split);
+            let last = LastChange { at: Instant::now(), counters };
             self.last_changes.insert(split.name().clone(), last);
             Arc::make_mut(&mut self.desired).replace(split.clone());
             let weights: Vec<String> =
@@ -403,11 +428,11 @@ impl Inner {
         Ok(writes)
     }
 
-    fn flows(&self, split: &Split) -> HashMap<Name, u64> {
+    fn counters(&self, split: &Split) -> HashMap<Name, SubsetStats> {
         let subsets = split.subsets().iter().enumerate();
-        let flows = |(at, subset): (usize, &crate::model::Subset)| {
-            (subset.name.clone(), self.steering.subset_stats(split, at).flows)
+        let counters = |(at, subset): (usize, &crate::model::Subset)| {
+            (subset.name.clone(), self.steering.subset_stats(split, at))
         };
-        subsets.map(flows).collect()
+        subsets.map(counters).collect()
     }
 }

@@ -1,14 +1,17 @@
 //! What the programs have counted, for the API.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use imbl::OrdMap;
 use nix::time::{ClockId, clock_gettime};
+use probe_common::map::SubsetStats;
 
 use super::state::{LastChange, State};
 use crate::api::Failure;
-use crate::api::types::{EndpointStatsView, SplitStatsView, StatsView, SubsetStatsView};
+use crate::api::types::{
+    ChangeView, EndpointStatsView, PeriodView, SplitStatsView, StatsView, SubsetStatsView,
+};
 use crate::desired::{Time, version_of};
 use crate::metrics::{EndpointSample, SubsetSample};
 use crate::model::Name;
@@ -18,7 +21,8 @@ use crate::plan::Ledger;
 struct Picture {
     ledger: Ledger,
     changes: OrdMap<Name, LastChange>,
-    versions: HashMap<Name, u64>,
+    /// The last changes of weights, and their versions.
+    versions: HashMap<Name, (u64, Option<ChangeView>)>,
 }
 
 fn picture(state: &State, only: Option<&str>) -> Picture {
@@ -26,7 +30,10 @@ fn picture(state: &State, only: Option<&str>) -> Picture {
     let ledger = inner.steering.ledger().clone();
     let names = ledger.names().filter(|name| only.is_none_or(|only| only == name.as_str()));
     let persisted = inner.store.persisted();
-    let version = |name: &Name| version_of(persisted.changes(name.as_str()).next_back());
+    let version = |name: &Name| {
+        let last = persisted.changes(name.as_str()).next_back();
+        (version_of(last), last.map(ChangeView::from))
+    };
     let versions = names.map(|name| (name.clone(), version(name))).collect();
     Picture { versions, changes: inner.last_changes.clone(), ledger }
 }
@@ -42,28 +49,48 @@ pub(super) fn stats(state: &State, only: Option<&str>) -> Result<StatsView, Fail
     let (time, uptime_nanos) = (Time::from(SystemTime::now()).to_string(), uptime_nanos());
     let endpoints = state.endpoints(&ledger, count.as_deref(), only).map_err(internal)?;
     let subsets = state.subsets(&ledger, count.as_deref(), only).map_err(internal)?;
+    let recent = state.recent.before(Instant::now());
     let mut endpoints = by_subset(endpoints);
     let mut of_split = HashMap::<Name, Vec<SubsetStatsView>>::new();
     for subset in subsets {
         let change = changes.get(&subset.split);
-        let before = change.and_then(|change| change.flows.get(&subset.subset)).copied();
+        let before = change.and_then(|change| change.counters.get(&subset.subset)).copied();
+        let since = change.map_or(Duration::ZERO, |change| change.at.elapsed());
+        let since_change = period(&subset.stats, &before.unwrap_or_default(), since);
+        let id = ledger.subset_id(&subset.split, &subset.subset);
+        let last_minute = recent.as_ref().zip(id);
+        let last_minute =
+            last_minute.map(|(recent, id)| period(&subset.stats, &recent.of(id), recent.age));
         let own = endpoints.remove(&(subset.split.clone(), subset.subset.clone()));
         let split = subset.split.clone();
-        let view = self::subset(subset, before.unwrap_or_default(), own.unwrap_or_default());
+        let view = self::subset(subset, since_change, last_minute, own.unwrap_or_default());
         of_split.entry(split).or_default().push(view);
     }
-    let splits = versions.iter().filter_map(|(name, &version)| {
-        let changed = changes.get(name).map_or(0, |change| change.at.elapsed().as_secs());
-        let subsets = of_split.remove(name).unwrap_or_default();
-        Some(SplitStatsView::of(ledger.split(name)?, version, changed, subsets))
+    let splits = versions.into_iter().filter_map(|(name, (version, last))| {
+        let changed = changes.get(&name).map_or(0, |change| change.at.elapsed().as_secs());
+        let subsets = of_split.remove(&name).unwrap_or_default();
+        let split = SplitStatsView::of(ledger.split(&name)?, version, changed, subsets);
+        Some(SplitStatsView { last_change: last, ..split })
     });
     let mut splits: Vec<_> = splits.collect();
     splits.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(StatsView { time, uptime_nanos, splits })
 }
 
+/// What was counted since it was `before`. Who has begun anew counts from zero.
+fn period(now: &SubsetStats, before: &SubsetStats, age: Duration) -> PeriodView {
+    let before = if before.flows > now.flows { SubsetStats::default() } else { *before };
+    PeriodView {
+        seconds: age.as_secs(),
+        new_flows: now.flows.saturating_sub(before.flows),
+        completed: now.completed.saturating_sub(before.completed),
+        refused: now.refused.saturating_sub(before.refused),
+        rejected: now.rejected.saturating_sub(before.rejected),
+    }
+}
+
 fn uptime_nanos() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from);
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
     now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -88,14 +115,17 @@ fn by_subset(all: Vec<EndpointSample>) -> HashMap<(Name, Name), Vec<EndpointStat
 
 fn subset(
     SubsetSample { subset, weight, wanted_share, stats, open_flows, .. }: SubsetSample,
-    before: u64,
+    since_change: PeriodView,
+    last_minute: Option<PeriodView>,
     endpoints: Vec<EndpointStatsView>,
 ) -> SubsetStatsView {
     SubsetStatsView {
         name: subset.to_string(),
         weight,
         wanted_share,
-        new_flows_since_change: stats.flows.saturating_sub(before),
+        new_flows_since_change: since_change.new_flows,
+        since_change,
+        last_minute,
         new_flows: stats.flows,
         rejected: stats.rejected,
         completed: stats.completed,

@@ -7,12 +7,16 @@ use probe_common::map::ABI_VERSION;
 use super::cluster::Cluster;
 use super::observe::limits;
 use super::state::State;
+use super::stats::stats;
 use crate::api::Failure;
-use crate::api::types::{FeatureView, FlowTableView, HealthView, MapView, StatusView};
+use crate::api::types::{
+    DrainedEndpointView, FeatureView, FlowTableView, HealthView, MapView, StatusView,
+};
 use crate::datapath;
-use crate::desired::Time;
+use crate::desired::{PersistedState, Time};
 use crate::metrics::TableName;
 use crate::model::{Split, Subset, total_weight};
+use crate::rates::{Worse, worse_than_others};
 
 /// Everything about the agent that is not about a split.
 pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
@@ -64,6 +68,8 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         troubles: state.troubles.views(),
         kubernetes: state.cluster.as_ref().map(Cluster::view),
         detours: Vec::new(),
+        drained: drained(inner.store.persisted()),
+        unloaded: None,
     };
     if let Some(cluster) = &mut view.kubernetes {
         cluster.rejected = inner.rejected.iter().cloned().collect();
@@ -72,15 +78,39 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
     }
     let mut also = inner.interfaces.lately_detached();
     also.extend(inner.desired.splits().flat_map(rejecting));
-    view.health = HealthView::of(&view, also);
     let desired = Arc::clone(&inner.desired);
     // The kernel is asked for each endpoint: without the lock.
     drop(inner);
+    also.extend(failing(state));
+    view.health = HealthView::of(&view, also);
     let carriers = view.interfaces.iter().filter(|interface| !interface.mode.is_empty());
     let carriers = carriers.map(|interface| interface.index).collect();
     let detours = state.detours.of(&desired, carriers);
     view.detours = detours.map_err(|e| Failure::Internal(e.to_string()))?;
     Ok(view)
+}
+
+/// Versions that fail more often than the others did in the last minute.
+fn failing(state: &State) -> Vec<String> {
+    // Counters that cannot be read are told by who asks for them.
+    let splits = stats(state, None).map(|stats| stats.splits).unwrap_or_default();
+    let lines = splits.iter().flat_map(|split| {
+        let say = |worse: Worse| format!("split {}: {}", split.name, worse.text);
+        worse_than_others(split).into_iter().map(say).collect::<Vec<_>>()
+    });
+    lines.collect()
+}
+
+/// Endpoints that somebody took out.
+fn drained(persisted: &PersistedState) -> Vec<DrainedEndpointView> {
+    let all = persisted.drains().flat_map(|(name, drains)| {
+        let split = name.to_string();
+        drains.iter().map(move |drained| DrainedEndpointView {
+            split: split.clone(),
+            endpoint: drained.into(),
+        })
+    });
+    all.collect()
 }
 
 /// Shares that are rejected, since nobody is there to take them.

@@ -1,7 +1,7 @@
 //! The command line's side of the API.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -18,9 +18,9 @@ use tokio::task::JoinSet;
 use super::author::{REASON, SUDO_USER};
 use super::lines::Lines;
 use super::types::{
-    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, ExplainRequest,
-    ExplainView, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery,
-    StatsView, StatusView, WeightsRequest,
+    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, DrainRequest,
+    ExplainRequest, ExplainView, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView,
+    StatsQuery, StatsView, StatusView, UndrainRequest, WeightsRequest,
 };
 
 /// The largest answer, in bytes.
@@ -163,6 +163,26 @@ impl Client {
         self.call(Method::POST, &path, Some(request)).await
     }
 
+    /// Takes an endpoint out of a split; the split as it is then.
+    pub async fn drain(
+        &self,
+        name: &str,
+        request: &DrainRequest,
+    ) -> Result<SplitView, ClientError> {
+        let path = format!("/v1/splits/{}/drain", escape(name));
+        self.call(Method::POST, &path, Some(request)).await
+    }
+
+    /// Puts an endpoint back; the split as it is then.
+    pub async fn undrain(
+        &self,
+        name: &str,
+        request: &UndrainRequest,
+    ) -> Result<SplitView, ClientError> {
+        let path = format!("/v1/splits/{}/undrain", escape(name));
+        self.call(Method::POST, &path, Some(request)).await
+    }
+
     /// The last changes of a split's weights, oldest first.
     pub async fn history(&self, name: &str) -> Result<Vec<ChangeView>, ClientError> {
         self.get(&format!("/v1/splits/{}/history", escape(name))).await
@@ -193,6 +213,22 @@ impl Client {
     pub async fn stats(&self, query: &StatsQuery) -> Result<StatsView, ClientError> {
         let query = serde_urlencoded::to_string(query).map_err(ClientError::protocol)?;
         self.get(&format!("/v1/stats?{query}")).await
+    }
+
+    /// Tells the agent to take weir out of the kernel; it is still at it then.
+    pub async fn unload(&self) -> Result<(), ClientError> {
+        self.call(Method::POST, "/v1/unload", None::<&()>).await
+    }
+
+    /// Where the agent listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The same client, of the agent that listens there.
+    #[must_use]
+    pub fn at(self, socket: PathBuf) -> Self {
+        Self { socket, ..self }
     }
 
     /// How the agent is.

@@ -118,6 +118,25 @@ pub trait Control: Send + Sync + 'static {
         author: Author,
     ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
 
+    /// Takes an endpoint out of a split, and returns that as it is then. See
+    /// [`crate::desired::DesiredState::drain`].
+    fn drain(
+        &self,
+        name: String,
+        endpoint: String,
+        force: bool,
+        author: Author,
+    ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
+
+    /// Puts an endpoint back, and returns the split as it is then. See
+    /// [`crate::desired::DesiredState::undrain`].
+    fn undrain(
+        &self,
+        name: String,
+        endpoint: String,
+        author: Author,
+    ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
+
     /// The last changes of a split's weights, oldest first. There may be some
     /// of a split that is gone.
     fn history(
@@ -142,6 +161,9 @@ pub trait Control: Send + Sync + 'static {
         self: Arc<Self>,
         query: StatsQuery,
     ) -> impl Future<Output = Result<StatsView, Failure>> + Send;
+
+    /// Has the agent take weir out of the kernel, and be idle from then on; returns before that.
+    fn unload(&self, author: Author) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// How the agent is.
     fn status(&self) -> impl Future<Output = Result<StatusView, Failure>> + Send;

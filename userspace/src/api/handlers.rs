@@ -12,9 +12,9 @@ use futures_util::StreamExt as _;
 
 use super::author::Signed;
 use super::types::{
-    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, ExplainRequest,
-    ExplainView, FileText, FlowQuery, FlowView, ResetQuery, RollbackRequest, SplitView, StatsQuery,
-    StatsView, StatusView, WeightsRequest,
+    ApiError, ApplyRequest, ApplyView, ChangeView, DeleteRequest, DocumentView, DrainRequest,
+    ExplainRequest, ExplainView, FileText, FlowQuery, FlowView, ResetQuery, RollbackRequest,
+    SplitView, StatsQuery, StatsView, StatusView, UndrainRequest, WeightsRequest,
 };
 use super::{Control, Failure};
 use crate::desired::{Guard, Rejection};
@@ -241,6 +241,48 @@ pub(super) async fn rollback<C: Control>(
     Ok(Json(control.rollback(name, to, guard(expect, version)?, author).await?))
 }
 
+/// Takes an endpoint out of a split.
+///
+/// No new flows go there, and live ones keep it for the split's drain time. It stays out until it
+/// is put back, or the split's definition does not have it any more.
+#[utoipa::path(post, path = "/v1/splits/{name}/drain", params(
+    ("name" = String, Path, description = "The split"),
+    ("weir-reason" = Option<String>, Header, description = "Why, percent-encoded"),
+    ("weir-sudo-user" = Option<String>, Header, description = "For whom root asks"),
+), request_body = DrainRequest, responses(
+    (status = 200, body = SplitView),
+    (status = 404, body = ApiError, description = "There is no such split or endpoint"),
+    (status = 409, body = ApiError, description = "A subset with a weight would have no endpoint"),
+))]
+pub(super) async fn drain<C: Control>(
+    State(control): State<Arc<C>>,
+    name: Name,
+    Signed(author): Signed,
+    body: Body<DrainRequest>,
+) -> Answer<SplitView> {
+    let (Path(name), Json(DrainRequest { endpoint, force })) = (name?, body?);
+    Ok(Json(control.drain(name, endpoint, force, author).await?))
+}
+
+/// Puts an endpoint back that was taken out of a split.
+#[utoipa::path(post, path = "/v1/splits/{name}/undrain", params(
+    ("name" = String, Path, description = "The split"),
+    ("weir-reason" = Option<String>, Header, description = "Why, percent-encoded"),
+    ("weir-sudo-user" = Option<String>, Header, description = "For whom root asks"),
+), request_body = UndrainRequest, responses(
+    (status = 200, body = SplitView),
+    (status = 404, body = ApiError, description = "There is no such split, or the endpoint was not taken out"),
+))]
+pub(super) async fn undrain<C: Control>(
+    State(control): State<Arc<C>>,
+    name: Name,
+    Signed(author): Signed,
+    body: Body<UndrainRequest>,
+) -> Answer<SplitView> {
+    let (Path(name), Json(UndrainRequest { endpoint })) = (name?, body?);
+    Ok(Json(control.undrain(name, endpoint, author).await?))
+}
+
 /// The last changes of a split's weights, oldest first.
 #[utoipa::path(get, path = "/v1/splits/{name}/history", params(
     ("name" = String, Path, description = "The split"),
@@ -308,6 +350,24 @@ pub(super) async fn stats<C: Control>(
 ) -> Answer<StatsView> {
     let Query(query) = query?;
     Ok(Json(control.stats(query).await?))
+}
+
+/// Takes weir out of the kernel.
+///
+/// The answer comes before that is done: then `unloaded` of the status is there, and the agent
+/// steers nothing until it is restarted.
+#[utoipa::path(post, path = "/v1/unload", params(
+    ("weir-reason" = Option<String>, Header, description = "Why, percent-encoded"),
+    ("weir-sudo-user" = Option<String>, Header, description = "For whom root asks"),
+), responses(
+    (status = 200, body = (), description = "The agent is at it"),
+    (status = 409, body = ApiError, description = "It was told before"),
+))]
+pub(super) async fn unload<C: Control>(
+    State(control): State<Arc<C>>,
+    Signed(author): Signed,
+) -> Answer<()> {
+    Ok(Json(control.unload(author).await?))
 }
 
 /// How the agent is.

@@ -204,6 +204,34 @@ impl Control for Agent {
         inner.view(&name)
     }
 
+    async fn drain(
+        &self,
+        name: String,
+        endpoint: String,
+        force: bool,
+        author: Author,
+    ) -> Result<SplitView, Failure> {
+        let inner = &mut *self.lock();
+        let now = inner.now();
+        let persisted = inner.store.persisted();
+        let step = inner.desired_state.drain(persisted, &name, &endpoint, force, now);
+        inner.carry_out(step.map(|step| step.by(&author)), false)?;
+        inner.view(&name)
+    }
+
+    async fn undrain(
+        &self,
+        name: String,
+        endpoint: String,
+        author: Author,
+    ) -> Result<SplitView, Failure> {
+        let inner = &mut *self.lock();
+        let now = inner.now();
+        let step = inner.desired_state.undrain(inner.store.persisted(), &name, &endpoint, now);
+        inner.carry_out(step.map(|step| step.by(&author)), false)?;
+        inner.view(&name)
+    }
+
     async fn history(&self, name: String) -> Result<Vec<ChangeView>, Failure> {
         let inner = self.lock();
         super::control::history(inner.desired_state.split_set(), inner.store.persisted(), &name)
@@ -251,6 +279,10 @@ impl Control for Agent {
                 splits,
             }),
         }
+    }
+
+    async fn unload(&self, _: Author) -> Result<(), Failure> {
+        Err(Failure::Conflict("there is nothing to unload".into()))
     }
 
     async fn status(&self) -> Result<StatusView, Failure> {

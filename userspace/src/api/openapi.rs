@@ -59,9 +59,12 @@ endpoints!(
     reset_weights,
     history,
     rollback,
+    drain,
+    undrain,
     explain,
     flows,
     stats,
+    unload,
     status,
 );
 

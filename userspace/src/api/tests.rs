@@ -380,7 +380,7 @@ async fn each_documented_call_exists_and_answers_as_documented() {
     let running = start(FILE);
     let document = serde_json::to_value(openapi::describe()).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 12, "{:?}", paths.keys());
+    assert_eq!(paths.len(), 15, "{:?}", paths.keys());
     for (path, methods) in paths {
         for (method, call) in methods.as_object().unwrap() {
             // The agent of the test has endlessly many flows.

@@ -8,7 +8,8 @@ use super::args::{
 };
 use super::shifted::{self, Shifted};
 use super::{
-    EXIT_DIFFERENT, EXIT_DONE, amounts, difference, documents, files, render, show, status,
+    EXIT_DIFFERENT, EXIT_DONE, Format, amounts, difference, documents, drain, files, render, show,
+    status,
 };
 use crate::api::Client;
 use crate::api::types::{
@@ -24,7 +25,7 @@ fn done(text: String) -> Answer {
 }
 
 /// The client, with why it asks for a change, if anybody said.
-fn because(client: &Client, reason: Option<&str>) -> Client {
+pub(super) fn because(client: &Client, reason: Option<&str>) -> Client {
     reason.map_or_else(|| client.clone(), |text| client.clone().because(text))
 }
 
@@ -93,7 +94,13 @@ async fn shift(client: &Client, args: WeightsArgs) -> Result<Shifted> {
 
 pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<Answer> {
     let changes = client.history(&args.name).await?;
-    show(args.output, &changes, |changes| render::history(changes)).map(done)
+    let left = match (args.output.format, client.split(&args.name).await) {
+        (Format::Table, Ok(split)) => drain::left(client, &split).await,
+        // Of a split that is gone, there are changes.
+        _ => String::new(),
+    };
+    let gap = if left.is_empty() { "" } else { "\n" };
+    show(args.output, &changes, |changes| render::history(changes) + gap + &left).map(done)
 }
 
 pub(super) async fn rollback(client: &Client, args: RollbackArgs) -> Result<Answer> {
@@ -120,7 +127,12 @@ pub(super) async fn get(client: &Client, args: GetArgs) -> Result<Answer> {
     let GetArgs { resource, name, output } = args;
     let text = match resource.unwrap_or(Resource::Splits { name, output }) {
         Resource::Splits { name: Some(name), output } => {
-            show(output, &client.split(&name).await?, render::split)
+            let split = client.split(&name).await?;
+            let left = match output.format {
+                Format::Table => drain::left(client, &split).await,
+                _ => String::new(),
+            };
+            show(output, &split, |split| render::split(split) + &left)
         }
         Resource::Splits { name: None, output } => {
             show(output, &client.splits().await?, |splits| render::splits(splits))

@@ -14,15 +14,18 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::amounts::{self, Amount};
+use super::completion::{self, Known, known};
 use super::seeing::{DoctorArgs, FlowsArgs, TopArgs, WatchArgs};
 use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
 use crate::config::DEFAULT_FILE;
+use crate::desired;
 use crate::model::{Key, Name, is_label};
 use crate::resource::{Id, Kind};
 
 pub use changes::{
-    ApplyArgs, DeleteArgs, DiffArgs, Expected, HistoryArgs, RollbackArgs, WeightsArgs,
+    ApplyArgs, DeleteArgs, DiffArgs, DrainArgs, Expected, HistoryArgs, RollbackArgs, UndrainArgs,
+    WeightsArgs,
 };
 
 /// Shifts traffic between the versions of a service, in the kernel.
@@ -48,7 +51,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the agent of this node.
     Agent(AgentArgs),
-    /// Take weir out of the kernel: detach its programs, drop its maps and flows.
+    /// Take weir out of the kernel: detach its programs, drop its maps and flows. An
+    /// agent that runs is asked to, and steers nothing until it is restarted.
     Unload(UnloadArgs),
     /// Give what lives back to an earlier build, before that is installed: maps of
     /// its layout and its programs take the place of this build's, and no
@@ -68,7 +72,14 @@ pub enum Command {
     /// Give subsets of a split other weights, until they are reset or those in
     /// the split's definition change.
     Weights(WeightsArgs),
-    /// Show the last changes of a split's weights.
+    /// Take an endpoint out of a split: no new flows go there, and live ones keep it for
+    /// the split's drain time. It stays out, also over restarts, until `weir undrain`,
+    /// or until the split's definition does not have it any more.
+    Drain(DrainArgs),
+    /// Put an endpoint back that `weir drain` took out.
+    Undrain(UndrainArgs),
+    /// Show the last changes of a split's weights, and endpoints that were taken out,
+    /// with what still goes to those that drain.
     History(HistoryArgs),
     /// Give a split weights that it had before.
     Rollback(RollbackArgs),
@@ -125,6 +136,12 @@ pub struct UnloadArgs {
     /// default file is not there, they are where they are by default.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub config: PathBuf,
+    /// Do not ask whether to. Needed where there is nobody to answer, such as in scripts.
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+    /// Why, in a line, for the log and `weir status` of an agent that runs.
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
+    pub reason: Option<String>,
 }
 
 /// `weir downgrade`.
@@ -206,7 +223,7 @@ pub struct GetArgs {
     #[command(subcommand)]
     pub resource: Option<Resource>,
     /// A split, for short.
-    #[arg(value_parser = name, required = true)]
+    #[arg(value_parser = name, required = true, add = known(Known::Splits))]
     pub name: Option<String>,
     /// How to show it.
     #[command(flatten)]
@@ -220,7 +237,7 @@ pub enum Resource {
     #[command(alias = "split")]
     Splits {
         /// Only this one.
-        #[arg(value_parser = name)]
+        #[arg(value_parser = name, add = known(Known::Splits))]
         name: Option<String>,
         /// How to show it.
         #[command(flatten)]
@@ -386,8 +403,10 @@ impl Cli {
         Ok((self.socket, self.command))
     }
 
-    /// The process's arguments. A mistake ends the process, with code 2.
+    /// The process's arguments. A mistake ends the process, with code 2; and a shell that asks
+    /// for completions gets them, and no more.
     pub fn from_process() -> (PathBuf, Command) {
+        completion::answer();
         Self::parse().checked().unwrap_or_else(|error| error.exit())
     }
 }

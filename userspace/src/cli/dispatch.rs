@@ -7,7 +7,8 @@ use anyhow::Result;
 use super::answers::{self, Answer};
 use super::args::Command;
 use super::{
-    EXIT_DONE, EXIT_FAILED, EXIT_NO_DIFF, doctor, flows, generated, kernel, offline, watch,
+    EXIT_DONE, EXIT_FAILED, EXIT_NO_DIFF, EXIT_USAGE, doctor, drain, flows, generated, kernel,
+    offline, unload, watch,
 };
 use crate::api::Client;
 use crate::top;
@@ -24,7 +25,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    const fn of_agent(error: anyhow::Error) -> Self {
+    /// A mistake in the command line.
+    pub(super) const fn of_usage(error: anyhow::Error) -> Self {
+        Self { by: "error", error, code: EXIT_USAGE }
+    }
+
+    pub(super) const fn of_agent(error: anyhow::Error) -> Self {
         Self { by: "weir", error, code: EXIT_FAILED }
     }
 }
@@ -46,7 +52,7 @@ impl Command {
     ) -> Result<u8, Failure> {
         match self {
             Self::Agent(args) => done(kernel::agent(args)),
-            Self::Unload(args) => done(kernel::unload(&args, out, errors)),
+            Self::Unload(args) => unload::run(client, &args, out, errors),
             Self::Downgrade(args) => done(kernel::downgrade(&args, out)),
             Self::Validate(args) => Ok(offline::validate(&args, out, errors)?),
             Self::Translate(args) => Ok(offline::translate(&args, out, errors)?),
@@ -57,6 +63,8 @@ impl Command {
             Self::Diff(args) => ask(answers::diff(client, args), out)
                 .map_err(|failure| Failure { code: EXIT_NO_DIFF, ..failure }),
             Self::Weights(args) => ask(answers::weights(client, args), out),
+            Self::Drain(args) => ask(drain::drain(client, args), out),
+            Self::Undrain(args) => ask(drain::undrain(client, args), out),
             Self::History(args) => ask(answers::history(client, args), out),
             Self::Rollback(args) => ask(answers::rollback(client, args), out),
             Self::Get(args) => ask(answers::get(client, args), out),
@@ -90,6 +98,6 @@ fn follow(seen: impl Future<Output = Result<()>>) -> Result<u8, Failure> {
     wait(seen).map(|()| EXIT_DONE).map_err(Failure::of_agent)
 }
 
-fn wait<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) fn wait<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }

@@ -7,10 +7,13 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::Cli;
+use super::completion::VARIABLE;
+use super::legend;
 
 /// The section of the manual: system administration.
 const SECTION: &str = "8";
@@ -40,7 +43,11 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     ("weir", "Give v3 half of the new flows:", "weir weights reviews v1=50 v3=50"),
     ("weir-agent", "Run the agent by hand:", "weir agent --config /etc/weir/agent.yaml"),
-    ("weir-unload", "Detach all programs, after the agent was stopped:", "weir unload"),
+    (
+        "weir-unload",
+        "Take weir out of the kernel, and have an agent that runs stay idle until it is restarted:",
+        "weir unload --yes --reason maintenance",
+    ),
     (
         "weir-validate",
         "Check a split before the agent sees it:",
@@ -135,10 +142,13 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("weir-completions", "Complete commands in this bash:", "eval \"$(weir completions bash)\""),
 ];
 
-/// Writes the completions of a shell.
+/// Writes what a shell is to load: it asks `weir` for completions, which asks the agent.
 pub fn completions(shell: Shell, out: &mut impl Write) -> Result<()> {
+    let shells = Shells::builtins();
+    let script = shells.completer(&shell.to_string());
+    let script = script.with_context(|| format!("there are no completions for {shell}"))?;
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "weir", &mut text);
+    script.write_registration(VARIABLE, "weir", "weir", "weir", &mut text)?;
     match out.write_all(&text).and_then(|()| out.flush()) {
         // The reader has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -183,6 +193,9 @@ fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
         man.render_subcommands_section(&mut page)?;
     }
     let mut roff = Roff::new();
+    for (what, entries) in legend::of(title) {
+        list(&mut roff, what, &entries);
+    }
     list(&mut roff, "EXIT STATUS", EXIT_STATUS);
     if ["weir", "weir-agent"].contains(&title) {
         list(&mut roff, "FILES", FILES);
@@ -259,14 +272,34 @@ mod tests {
     }
 
     #[test]
-    fn completions_of_each_shell_know_the_commands() {
+    fn pages_explain_each_column_and_key() {
+        let directory = tempfile::tempdir().unwrap();
+        manual(directory.path()).unwrap();
+        let page = |name: &str| {
+            std::fs::read_to_string(directory.path().join(format!("{name}.{SECTION}"))).unwrap()
+        };
+        let top = page("weir-top");
+        for text in [".SH COLUMNS", ".SH KEYS", "NO ANSWER", "propose the weights before"] {
+            assert!(top.contains(text), "{text} is not in {top}");
+        }
+        for (name, column) in [
+            ("weir-watch", "NOANSWER/S"),
+            ("weir-flows", "IDLE"),
+            ("weir-history", "CAUSE"),
+            ("weir-get-splits", "DEFINED"),
+            ("weir-get", "OBSERVED"),
+        ] {
+            assert!(page(name).contains(&format!("\\fB{column}\\fR")), "{name}: {column}");
+        }
+    }
+
+    #[test]
+    fn each_shell_gets_a_script_that_asks_weir() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
             let mut text = Vec::new();
             completions(shell, &mut text).unwrap();
             let text = String::from_utf8(text).unwrap();
-            for command in ["weights", "explain", "completions"] {
-                assert!(text.contains(command), "{shell}: {command}");
-            }
+            assert!(text.contains(VARIABLE) && text.contains("weir"), "{shell}: {text}");
         }
     }
 }

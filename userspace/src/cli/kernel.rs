@@ -1,4 +1,4 @@
-//! Commands that run the agent, or take what it left in the kernel away.
+//! Commands that run the agent, or give what it left in the kernel to another build.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::args::{AgentArgs, DowngradeArgs, UnloadArgs};
+use super::args::{AgentArgs, DowngradeArgs};
 use crate::agent::{self, Options};
 use crate::config::AgentConfig;
 
@@ -23,27 +23,6 @@ pub(super) fn agent(args: AgentArgs) -> Result<()> {
         .init();
     let AgentArgs { config, unload_on_exit, replace } = args;
     agent::run(&Options { config, replace, unload_on_exit })
-}
-
-/// `weir unload`.
-pub(super) fn unload(
-    args: &UnloadArgs,
-    out: &mut impl Write,
-    errors: &mut impl Write,
-) -> Result<()> {
-    let found = AgentConfig::bpffs_of(&args.config).map_err(|found| agent::problems(&found))?;
-    let bpffs = match found {
-        Some(bpffs) => bpffs,
-        None => {
-            let bpffs = AgentConfig::default_bpffs();
-            let config = args.config.display();
-            writeln!(errors, "there is no {config}: looking at {}", bpffs.display())?;
-            bpffs
-        }
-    };
-    let was_there = agent::unload(&bpffs)?;
-    let said = if was_there { "weir is out of the kernel" } else { "weir was not in the kernel" };
-    Ok(writeln!(out, "{said}")?)
 }
 
 /// `weir downgrade`.

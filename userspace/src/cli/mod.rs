@@ -5,14 +5,17 @@ mod amounts;
 mod answers;
 mod args;
 pub(crate) mod columns;
+mod completion;
 mod difference;
 mod dispatch;
 mod doctor;
 mod documents;
+mod drain;
 mod files;
 mod flows;
 mod generated;
 mod kernel;
+mod legend;
 mod offline;
 mod render;
 mod seeing;
@@ -20,6 +23,7 @@ mod shifted;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unload;
 mod watch;
 
 use std::io;
@@ -36,6 +40,8 @@ use crate::api::Client;
 pub const EXIT_DONE: u8 = 0;
 /// Failed. (2, a mistake in the command line, is clap's.)
 pub const EXIT_FAILED: u8 = 1;
+/// A mistake in the command line that the declaration of the arguments cannot tell.
+const EXIT_USAGE: u8 = 2;
 /// `weir diff` found differences: as that of kubectl and diff(1) itself.
 const EXIT_DIFFERENT: u8 = 1;
 /// `weir diff` failed.

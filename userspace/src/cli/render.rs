@@ -9,7 +9,9 @@ use super::columns::{
     Columns,
 };
 use super::documents;
-use crate::api::types::{ChangeView, ConditionView, DrainingView, ExplainView, SplitView};
+use crate::api::types::{
+    ChangeView, ConditionView, DrainedView, DrainingView, ExplainView, SplitView,
+};
 
 /// Aligned columns with a header.
 pub(super) fn table<const N: usize>(
@@ -97,8 +99,21 @@ fn said(split: &SplitView) -> Vec<String> {
     note(split)
         .into_iter()
         .chain(held)
+        .chain(split.origin.drained.iter().map(|d| drained(split, d)))
         .chain(split.draining.iter().map(|d| drains(split, d)))
         .collect()
+}
+
+/// An endpoint that somebody took out.
+fn drained(split: &SplitView, endpoint: &DrainedView) -> String {
+    let DrainedView { address, subsets, since, by, reason } = endpoint;
+    let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let (name, subsets) = (&split.name, subsets.join(", "));
+    format!(
+        "{name}: {address} of {subsets} is out since {since}{by}{reason}; \
+         `weir undrain {name} {address}` puts it back"
+    )
 }
 
 fn drains(split: &SplitView, endpoint: &DrainingView) -> String {
@@ -142,7 +157,9 @@ pub(super) fn history(changes: &[ChangeView]) -> String {
         .map(|change| {
             let ended = change.ended.as_ref();
             let ended = ended.map(|ended| format!("ended the override {}", weights(ended)));
-            let said: Vec<String> = change.reason.clone().into_iter().chain(ended).collect();
+            let endpoint = change.endpoint.map(|endpoint| endpoint.to_string());
+            let said = endpoint.into_iter().chain(change.reason.clone()).chain(ended);
+            let said: Vec<String> = said.collect();
             [
                 change.version.to_string(),
                 change.time.clone(),

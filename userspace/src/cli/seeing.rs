@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use super::args::{Output, name, subset_name};
+use super::completion::{Known, known};
 use crate::api::types::{FlowQuery, FlowState, Party};
 use crate::config::DEFAULT_FILE;
 use crate::doctor::CHECKS;
@@ -32,13 +33,13 @@ pub struct LineOutput {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct FlowsArgs {
     /// Only flows of this split.
-    #[arg(long, value_parser = name)]
+    #[arg(long, value_parser = name, add = known(Known::Splits))]
     pub split: Option<String>,
     /// Only flows of subsets of this name.
-    #[arg(long, value_parser = subset_name)]
+    #[arg(long, value_parser = subset_name, add = known(Known::Subsets))]
     pub subset: Option<String>,
     /// Only flows to this endpoint.
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    #[arg(long, value_name = "ADDRESS[:PORT]", add = known(Known::Endpoints))]
     pub endpoint: Option<Party>,
     /// Only flows from this client.
     #[arg(long, value_name = "ADDRESS[:PORT]")]
@@ -59,7 +60,7 @@ pub struct FlowsArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct WatchArgs {
     /// Only this split.
-    #[arg(value_parser = name)]
+    #[arg(value_parser = name, add = known(Known::Splits))]
     pub split: Option<String>,
     /// The time between two samples, such as 500ms or 10s.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
@@ -76,7 +77,7 @@ pub struct WatchArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct TopArgs {
     /// Only this split.
-    #[arg(value_parser = name)]
+    #[arg(value_parser = name, add = known(Known::Splits))]
     pub split: Option<String>,
     /// The time between two samples, such as 500ms or 10s.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]

@@ -11,8 +11,8 @@ use super::render::{share, table};
 use super::{EXIT_DONE, EXIT_FAILED};
 use crate::api::Client;
 use crate::api::types::{
-    DetourView, FastPathView, FlowTableView, HealthView, KubernetesView, StatusView, TakeoverView,
-    TroubleView, Verdict,
+    DetourView, DrainedEndpointView, DrainedView, FastPathView, FlowTableView, HealthView,
+    KubernetesView, StatusView, TakeoverView, TroubleView, Verdict,
 };
 use crate::model::counted;
 
@@ -94,7 +94,16 @@ fn status(view: &StatusView, all: bool) -> String {
     complaint(&mut text, "Failing for now, and tried again:", &troubles);
     let detours: Vec<String> = view.detours.iter().map(detour).collect();
     complaint(&mut text, DETOURS, &detours);
+    let drained: Vec<String> = view.drained.iter().map(drained).collect();
+    complaint(&mut text, "Taken out by `weir drain`, and out until `weir undrain`:", &drained);
     text
+}
+
+fn drained(DrainedEndpointView { split, endpoint }: &DrainedEndpointView) -> String {
+    let DrainedView { address, since, by, reason, .. } = endpoint;
+    let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("{split} {address}, since {since}{by}{reason}")
 }
 
 fn cluster(view: &KubernetesView) -> String {
@@ -243,6 +252,19 @@ mod tests {
     use super::*;
     use crate::api::types::{FeatureView, InterfaceView, MapView};
 
+    fn taken_out() -> DrainedEndpointView {
+        DrainedEndpointView {
+            split: "reviews".into(),
+            endpoint: DrainedView {
+                address: "192.0.2.7:80".parse().unwrap(),
+                subsets: vec!["v1".into()],
+                since: "1970-01-01T00:00:02.000Z".into(),
+                by: Some("root".into()),
+                reason: Some("disk".into()),
+            },
+        }
+    }
+
     #[test]
     fn a_status_shows_what_is_used_and_what_is_wrong() {
         let interface = |name: &str, mode: &str, error: Option<&str>| InterfaceView {
@@ -289,7 +311,6 @@ mod tests {
                 setting: "auto".into(),
                 reason: "something is in the way".into(),
             },
-            takeover: TakeoverView::default(),
             features: vec![FeatureView { name, found, note: "filters".into() }],
             maps: vec![MapView { kind: "splits".into(), used: 3, limit: 1024 }],
             flow_tables: vec![flow_table("live", Some(500)), flow_table("pending", None)],
@@ -297,13 +318,14 @@ mod tests {
             reasons: [("no_endpoint".to_owned(), 12), ("flow_reused".to_owned(), 0)].into(),
             last_error: vec!["weir.yaml:3: no".into()],
             rejected: vec!["TrafficSplit/x: no".into()],
-            kubernetes: None,
             troubles: vec![TroubleView {
                 what: "serving metrics".into(),
                 error: "busy".into(),
                 since: "1970-01-01T00:00:02.000Z".into(),
             }],
             detours: vec![detours("eth0", 1), detours("br0", 9)],
+            drained: vec![taken_out()],
+            ..StatusView::default()
         };
         view.health = HealthView::of(&view, Vec::new());
         let expected = "\
@@ -349,6 +371,9 @@ Failing for now, and tried again:
 Endpoints on a link of clients, which reject their answers if these do not come by this node:
   eth0: 192.0.2.1:80 (a, v1)
   br0: 192.0.2.1:80 (a, v1), 192.0.2.2:80 (a, v1), 192.0.2.3:80 (a, v1) and 6 more (`weir doctor` names all)
+
+Taken out by `weir drain`, and out until `weir undrain`:
+  reviews 192.0.2.7:80, since 1970-01-01T00:00:02.000Z by root (disk)
 ";
         assert_eq!(status(&view, false), expected);
         let zero = status(&view, true).contains("flow_reused        0\n");

@@ -174,13 +174,12 @@ pub struct AgentConfig {
 pub const DEFAULT_FILE: &str = "/etc/weir/agent.yaml";
 
 impl AgentConfig {
-    /// Where maps are pinned by a file; or, where [`DEFAULT_FILE`] is meant and not
-    /// there, by default, which is None.
-    pub fn bpffs_of(path: &Path) -> Result<Option<PathBuf>, Vec<Problem>> {
+    /// Reads a file; None where [`DEFAULT_FILE`] is meant and not there.
+    pub fn load_if_there(path: &Path) -> Result<Option<Self>, Vec<Problem>> {
         if path == Path::new(DEFAULT_FILE) && !path.exists() {
             return Ok(None);
         }
-        Self::load(path).map(|config| Some(config.bpffs))
+        Self::load(path).map(Some)
     }
 
     /// Where maps are pinned unless a configuration says otherwise.

@@ -7,6 +7,7 @@
 
 mod author;
 pub mod difference;
+mod drains;
 mod files;
 mod guard;
 pub mod movement;
@@ -28,7 +29,7 @@ pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
 pub use guard::{Guard, version_of};
 pub use origins::{Batch, Observed, Rejected};
 pub use persisted::{
-    Cause, Change, MAX_CHANGES, Object, Op, Override, PersistedState, Transaction,
+    Cause, Change, Drain, Drains, MAX_CHANGES, Object, Op, Override, PersistedState, Transaction,
 };
 pub use rejection::Rejection;
 pub use sources::{DesiredState, Source};

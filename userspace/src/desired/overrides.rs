@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::sources::{DesiredState, Intent};
-use super::{Cause, Guard, PersistedState, Rejection, Step, Time};
+use super::{Cause, Change, Guard, PersistedState, Rejection, Step, Time};
 use crate::model::{Name, Split, Weights, WeightsError};
 
 impl DesiredState {
@@ -57,7 +57,12 @@ impl DesiredState {
     ) -> Result<Step, Rejection> {
         let split = self.guarded(persisted, name, guard)?;
         let weights = match to {
-            None => persisted.changes(name).next_back().map(|change| change.from.clone()),
+            None => {
+                // One that took an endpoint out, or put it back, left the weights.
+                let of_weights = |change: &&Change| change.endpoint.is_none();
+                let last = persisted.changes(name).rev().find(of_weights);
+                last.map(|change| change.from.clone())
+            }
             Some(version) => {
                 let change = persisted.changes(name).find(|change| change.version == version);
                 let none = || {

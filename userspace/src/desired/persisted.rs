@@ -1,7 +1,8 @@
 //! What outlives the agent, and the transactions that change it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::net::SocketAddr;
 
 use imbl::OrdMap;
 
@@ -39,6 +40,21 @@ pub struct Override {
     pub since: Time,
 }
 
+/// An endpoint that is out of force, though the definition of its split has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// The subsets that had it.
+    pub subsets: Vec<Name>,
+    /// Since when.
+    pub since: Time,
+    /// Who took it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Box<Author>>,
+}
+
+/// The endpoints of a split that are out of force.
+pub type Drains = BTreeMap<SocketAddr, Drain>;
+
 /// What made weights change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -57,6 +73,10 @@ pub enum Cause {
     Reset,
     /// `weir rollback`.
     Rollback,
+    /// `weir drain`: an endpoint is out, the weights are as they were.
+    Drain,
+    /// `weir undrain`.
+    Undrain,
 }
 
 impl fmt::Display for Cause {
@@ -69,6 +89,8 @@ impl fmt::Display for Cause {
             Self::Weights => "weights",
             Self::Reset => "reset",
             Self::Rollback => "rollback",
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
         })
     }
 }
@@ -89,6 +111,9 @@ pub struct Change {
     /// The weights of an override that ended because the definition's weights changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Weights>,
+    /// The endpoint that was taken out or put back, of a change that leaves the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Box<SocketAddr>>,
     /// Who made it; of files nobody knows. There may be a million changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<Box<Author>>,
@@ -107,6 +132,8 @@ pub enum Op {
     Override(Name, Override),
     /// The weights of a split are not overridden.
     Reset(Name),
+    /// These endpoints of a split are out of force, and no others.
+    Drains(Name, Drains),
     /// The weights in force of a split changed.
     Changed(Name, Change),
 }
@@ -126,6 +153,7 @@ pub struct PersistedState {
     version: u64,
     objects: OrdMap<Key, Object>,
     overrides: OrdMap<Name, Override>,
+    drains: OrdMap<Name, Drains>,
     changes: OrdMap<Name, VecDeque<Change>>,
     /// Splits which are no more, by the version of their end.
     gone: BTreeSet<(u64, Name)>,
@@ -157,6 +185,16 @@ impl PersistedState {
         self.overrides.get(split)
     }
 
+    /// The endpoints that are out of force, by split.
+    pub fn drains(&self) -> impl ExactSizeIterator<Item = (&Name, &Drains)> {
+        self.drains.iter()
+    }
+
+    /// The endpoints of a split that are out of force.
+    pub fn drains_of(&self, split: &str) -> Option<&Drains> {
+        self.drains.get(split)
+    }
+
     /// The last changes of a split's weights, oldest first, at most [`MAX_CHANGES`].
     pub fn changes(&self, split: &str) -> impl DoubleEndedIterator<Item = &Change> {
         self.changes.get(split).into_iter().flatten()
@@ -177,6 +215,8 @@ impl PersistedState {
                 Op::Delete(key) => _ = self.objects.remove(&key),
                 Op::Override(split, weights) => _ = self.overrides.insert(split, weights),
                 Op::Reset(split) => _ = self.overrides.remove(&split),
+                Op::Drains(split, drains) if drains.is_empty() => _ = self.drains.remove(&split),
+                Op::Drains(split, drains) => _ = self.drains.insert(split, drains),
                 Op::Changed(split, change) => self.changed(split, change),
             }
         }
@@ -206,16 +246,19 @@ impl PersistedState {
     }
 
     /// Transactions that make this out of nothing: one for each object,
-    /// override and history, so that damage to one costs only that.
+    /// override, split with drains and history, so that damage to one costs only that.
     pub fn transactions(&self) -> impl Iterator<Item = Transaction> {
         let objects = self.objects.values().map(|object| vec![Op::Put(object.clone())]);
         let overrides = self.overrides.iter();
         let overrides = overrides.map(|(name, o)| vec![Op::Override(name.clone(), o.clone())]);
+        let drains = self.drains.iter();
+        let drains = drains.map(|(name, d)| vec![Op::Drains(name.clone(), d.clone())]);
         let changes = self.changes.iter().map(|(name, changes)| {
             changes.iter().map(|change| Op::Changed(name.clone(), change.clone())).collect()
         });
         // The version comes first, so that it is never lost at the end.
-        let all = std::iter::once(Vec::new()).chain(objects).chain(overrides).chain(changes);
+        let all = std::iter::once(Vec::new()).chain(objects).chain(overrides);
+        let all = all.chain(drains).chain(changes);
         all.map(|ops| Transaction { version: self.version, ops })
     }
 }
@@ -246,7 +289,16 @@ mod tests {
     fn change(version: u64, from: &[(&str, u32)], to: &[(&str, u32)]) -> Change {
         let time = std::time::SystemTime::UNIX_EPOCH.into();
         let (from, to) = (weights(from), weights(to));
-        Change { version, time, cause: Cause::Apply, from, to, ended: None, author: None }
+        Change {
+            version,
+            time,
+            cause: Cause::Apply,
+            from,
+            to,
+            ended: None,
+            endpoint: None,
+            author: None,
+        }
     }
 
     fn changed(version: u64, name: &str, from: &[(&str, u32)], to: &[(&str, u32)]) -> Transaction {
@@ -297,7 +349,13 @@ mod tests {
         let name = Name::new("reviews").unwrap();
         let mut ended = change(7, &[("v1", 1)], &[]);
         ended.ended = Some(weights(&[("v1", 9)]));
-        let ops = vec![Op::Put(object), Op::Override(name.clone(), over), Op::Changed(name, ended)];
+        let drain = Drain { subsets: vec![name.clone()], since, author: None };
+        let drains =
+            ["192.0.2.1:80", "[2001:db8::1]:80"].map(|a| (a.parse().unwrap(), drain.clone()));
+        let drains = Op::Drains(name.clone(), drains.into());
+        ended.endpoint = Some(Box::new("192.0.2.1:80".parse().unwrap()));
+        let over = Op::Override(name.clone(), over);
+        let ops = vec![Op::Put(object), over, drains, Op::Changed(name, ended)];
         persisted.accept(Transaction { version: 7, ops });
         persisted.accept(changed(8, "b", &[], &[("v1", 1)]));
         let mut again = PersistedState::default();

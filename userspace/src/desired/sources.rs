@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::outcome::{Outcome, effective};
+use super::persisted::Drains;
 use super::reconcile::Reconciled;
 use super::step::{Event, Fate, SplitChange, Step};
 use super::{Cause, Change, Op, PersistedState, Rejected, Time, Transaction};
@@ -112,6 +114,8 @@ pub(super) struct Intent {
     pub definitions: BTreeMap<Name, Option<Arc<Split>>>,
     /// Weights to set, or None to go back to those of the definition.
     pub overrides: BTreeMap<Name, Option<Weights>>,
+    /// The endpoint to take out or put back, and all that are out then.
+    pub drains: BTreeMap<Name, (SocketAddr, Drains)>,
     pub objects: Vec<(Key, Fate)>,
     pub ops: Vec<Op>,
     pub notes: Vec<Problem>,
@@ -125,6 +129,7 @@ impl Intent {
             now,
             definitions: BTreeMap::new(),
             overrides: BTreeMap::new(),
+            drains: BTreeMap::new(),
             objects: Vec::new(),
             ops: Vec::new(),
             notes: Vec::new(),
@@ -271,22 +276,40 @@ impl DesiredState {
 
     /// All that follows from an intent.
     pub(super) fn step(&self, persisted: &PersistedState, intent: Intent) -> Step {
-        let Intent { cause, now, definitions, overrides, objects, mut ops, notes, base } = intent;
+        let Intent { cause, now, definitions, overrides, drains, objects, mut ops, notes, base } =
+            intent;
         let version = persisted.version() + 1;
         let mut changes = Vec::new();
         let mut events = Vec::new();
         let mut splits = self.desired.splits().len();
-        let names: BTreeSet<&Name> = definitions.keys().chain(overrides.keys()).collect();
+        let names = definitions.keys().chain(overrides.keys()).chain(drains.keys());
+        let names: BTreeSet<&Name> = names.collect();
         for name in names {
             let defined = definitions.get(name).map_or(self.defined.get(name), Option::as_ref);
-            let outcome = Outcome::of(persisted, name, defined, overrides.get(name));
+            let drained = drains.get(name);
+            let out = drained.map(|(_, out)| out);
+            let outcome = Outcome::of(persisted, name, defined, overrides.get(name), out);
             ops.extend(outcome.override_op(persisted, name, now));
-            ops.extend(outcome.change(persisted, name).map(|(from, to)| {
+            let drains_op = outcome.drains_op(persisted, name);
+            let endpoint = drained.filter(|_| drains_op.is_some()).map(|&(endpoint, _)| endpoint);
+            ops.extend(drains_op);
+            let kept = || endpoint.map(|_| (outcome.weights(), outcome.weights()));
+            ops.extend(outcome.change(persisted, name).or_else(kept).map(|(from, to)| {
                 let ended = outcome.ended.clone();
                 let author = None;
-                let change = Change { version, time: now, cause, from, to, ended, author };
+                let endpoint = endpoint.map(Box::new);
+                let change =
+                    Change { version, time: now, cause, from, to, ended, endpoint, author };
                 Op::Changed(name.clone(), change)
             }));
+            if definitions.contains_key(name) && !outcome.drains.is_empty() {
+                let (split, endpoints) = (name.clone(), outcome.drains.keys().copied().collect());
+                events.push(Event::StaysDrained { split, endpoints });
+            }
+            if !outcome.undrained.is_empty() {
+                let (split, endpoints) = (name.clone(), outcome.undrained);
+                events.push(Event::DrainsEnded { split, endpoints });
+            }
             events.extend(outcome.ended.map(|overridden| Event::OverrideEnded {
                 split: name.clone(),
                 overridden,
@@ -331,8 +354,13 @@ impl Base {
     }
 }
 
-/// A split that runs with the weights that its definition had.
+/// A split that runs with the weights and endpoints that its definition had.
 fn as_defined(split: Arc<Split>, persisted: &PersistedState) -> Arc<Split> {
+    let name = split.name().as_str();
+    let drains = persisted.drains_of(name).into_iter().flatten();
+    let split = drains.fold(Arc::clone(&split), |split, (endpoint, drain)| {
+        Arc::new(split.with(*endpoint, &drain.subsets))
+    });
     let Some(overridden) = persisted.override_of(split.name().as_str()) else { return split };
     match split.with_weights(&overridden.defined.clone().into()) {
         Ok(defined) if overridden.weights == Weights::of(&split) => Arc::new(defined),

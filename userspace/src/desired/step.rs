@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::sources::Base;
@@ -46,6 +47,20 @@ pub enum Event {
         /// The weights that are defined now; empty if the split is gone.
         defined: Weights,
     },
+    /// The definition changed, and endpoints of it are out of force as before.
+    StaysDrained {
+        /// The split.
+        split: Name,
+        /// The endpoints.
+        endpoints: Vec<SocketAddr>,
+    },
+    /// The definition does not have endpoints any more that `weir drain` took out.
+    DrainsEnded {
+        /// The split.
+        split: Name,
+        /// The endpoints.
+        endpoints: Vec<SocketAddr>,
+    },
 }
 
 impl fmt::Display for Event {
@@ -59,8 +74,27 @@ impl fmt::Display for Event {
                 "split {split}: the override {overridden} is over, \
                  as the weights in its definition changed to {defined}"
             ),
+            Self::StaysDrained { split, endpoints } => {
+                let endpoints = listed(endpoints);
+                write!(
+                    f,
+                    "split {split}: {endpoints} gets no new flows, since `weir drain` took it out"
+                )
+            }
+            Self::DrainsEnded { split, endpoints } => {
+                let endpoints = listed(endpoints);
+                write!(
+                    f,
+                    "split {split}: its definition does not have {endpoints} any more, which `weir drain` had taken out"
+                )
+            }
         }
     }
+}
+
+fn listed(endpoints: &[SocketAddr]) -> String {
+    let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+    endpoints.join(", ")
 }
 
 /// A change that was found good and has not happened yet: [`super::DesiredState`]
@@ -90,8 +124,15 @@ impl Step {
     #[must_use]
     pub fn by(mut self, author: &Author) -> Self {
         for op in &mut self.transaction.ops {
-            if let Op::Changed(_, change) = op {
-                change.author = Some(Box::new(author.clone()));
+            match op {
+                Op::Changed(_, change) => change.author = Some(Box::new(author.clone())),
+                // Those of before have theirs.
+                Op::Drains(_, drains) => {
+                    for drain in drains.values_mut().filter(|drain| drain.author.is_none()) {
+                        drain.author = Some(Box::new(author.clone()));
+                    }
+                }
+                _ => {}
             }
         }
         self

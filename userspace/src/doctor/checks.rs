@@ -1,5 +1,6 @@
 //! The checks: pure functions of facts.
 
+mod outcome;
 mod ways;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,7 @@ use crate::api::types::TroubleView;
 use crate::config::DEFAULT_FILE;
 use crate::model::counted;
 
-use super::{Agent, Facts, Finding, Interface, Level, NextHop, Offloads, Report};
+use super::{Agent, Facts, Finding, Interface, Level, Neighbour, NextHop, Offloads, Report};
 
 /// A flow table or map that is fuller than that is a problem.
 const FULL: f64 = 0.8;
@@ -46,7 +47,7 @@ impl Found {
 type Check = fn(&Facts) -> Found;
 
 /// All checks, by name.
-const ALL: [(&str, Check); 18] = [
+const ALL: [(&str, Check); 25] = [
     ("config", config),
     ("access", access),
     ("agent", agent),
@@ -64,6 +65,13 @@ const ALL: [(&str, Check); 18] = [
     ("loops", ways::loops),
     ("detours", ways::detours),
     ("own_clients", ways::own_clients),
+    ("service_addresses", outcome::service_addresses),
+    ("endpoints", outcome::endpoints),
+    ("neighbours", outcome::neighbours),
+    ("handshakes", outcome::handshakes),
+    ("replies", outcome::replies),
+    ("versions", outcome::versions),
+    ("elsewhere", outcome::elsewhere),
     ("tables", tables),
 ];
 
@@ -322,6 +330,12 @@ fn interfaces(facts: &Facts) -> Found {
             "no interface matches the configuration: nothing is steered",
             "compare `interfaces` in agent.yaml with `ip link`",
         );
+    }
+    for (pattern, is_name) in facts.unmatched.iter().filter(|_| !facts.interfaces.is_empty()) {
+        let text = format!("`match: {pattern}` in agent.yaml matches no interface");
+        let advice = "compare it with `ip link`; an interface that comes later is attached then";
+        // One that is named is missed, a pattern may wait.
+        if *is_name { found.problem(text, advice) } else { found.note(text, advice) }
     }
     let views = facts.agent.status().map(|status| status.interfaces.as_slice());
     for view in views.unwrap_or_default() {

@@ -1,10 +1,10 @@
 //! What is known of a node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::access::Access;
-use crate::api::types::StatusView;
+use crate::api::types::{StatsView, StatusView};
 
 /// All that the checks go by. None is what cannot be known.
 #[derive(Debug, Clone)]
@@ -39,6 +39,47 @@ pub struct Facts {
     pub links: BTreeSet<String>,
     /// The splits in force, or those of the files if no agent runs.
     pub splits: Vec<Split>,
+    /// What the agent has counted; None without one.
+    pub stats: Option<StatsView>,
+    /// Handshakes that wait for an answer.
+    pub waiting: Vec<Waiting>,
+    /// What is known of hosts on links of the node.
+    pub neighbours: BTreeMap<IpAddr, Neighbour>,
+    /// Addresses for which the node answers on links, in place of others.
+    pub proxied: BTreeSet<IpAddr>,
+    /// Of splits that counted no new flow, how many connections to their addresses are known
+    /// otherwise.
+    pub elsewhere: BTreeMap<String, u64>,
+    /// Rules of a firewall on the node that have dropped packets.
+    pub drops: Vec<String>,
+    /// The interfaces with programs, by the agent.
+    pub carriers: BTreeSet<String>,
+    /// Entries of `interfaces` that match none, and whether they are names of interfaces.
+    pub unmatched: Vec<(String, bool)>,
+}
+
+/// What is known of a host on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Neighbour {
+    /// It answers ARP or NDP, or did.
+    Answers,
+    /// It is asked and does not answer.
+    Silent,
+}
+
+/// A handshake that waits for an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its split.
+    pub split: String,
+    /// Its subset.
+    pub subset: String,
+    /// Who waits.
+    pub client: SocketAddr,
+    /// For whom.
+    pub endpoint: SocketAddr,
+    /// Where the node would send the answer.
+    pub back: NextHop,
 }
 
 /// The agent.
@@ -74,6 +115,9 @@ pub struct Interface {
     /// How reverse paths are filtered: 0 not, 1 strictly, 2 loosely. The larger
     /// of the interface's own value and that of all.
     pub rp_filter: Option<u32>,
+    /// Whether it answers ARP requests for addresses of other links, or NDP for those that are
+    /// listed.
+    pub proxy_arp: Option<bool>,
     /// Whether it forwards IPv4, of its own.
     pub forwards: Option<bool>,
     /// Programs and filters on it that are not weir's.

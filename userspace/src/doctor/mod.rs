@@ -10,7 +10,9 @@ mod gather;
 mod tests;
 
 pub use checks::{CHECKS, examine};
-pub use facts::{Agent, Endpoint, Facts, Filter, Interface, NextHop, Offloads, Split};
+pub use facts::{
+    Agent, Endpoint, Facts, Filter, Interface, Neighbour, NextHop, Offloads, Split, Waiting,
+};
 pub use gather::gather;
 
 use serde::Serialize;

@@ -1,6 +1,8 @@
 //! Each check, by a healthy node of which one thing is changed.
 
-use std::collections::BTreeSet;
+mod outcome;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::access::{Access, Group};
@@ -47,7 +49,7 @@ fn healthy() -> Facts {
     let split = |name: &str, address: &str, endpoints| Split {
         name: name.into(),
         address: address.parse().unwrap(),
-        route: NextHop::Via { interface: "eth0".into(), gateway: false },
+        route: NextHop::Via { interface: "eth1".into(), gateway: false },
         endpoints,
     };
     let via = || NextHop::Via { interface: "eth1".into(), gateway: true };
@@ -81,6 +83,14 @@ fn healthy() -> Facts {
             ),
             split("ratings", "2001:db8::10", vec![endpoint("[2001:db8:1::1]:80", via())]),
         ],
+        stats: Some(outcome::stats()),
+        waiting: Vec::new(),
+        neighbours: BTreeMap::new(),
+        proxied: BTreeSet::new(),
+        elsewhere: BTreeMap::new(),
+        drops: Vec::new(),
+        carriers: ["eth0".to_owned()].into(),
+        unmatched: Vec::new(),
     }
 }
 
@@ -211,6 +221,18 @@ const CASES: &[Case] = &[
     (|f| says(f, |s| s.features[1].found = false), "jit", Level::Problem, "interpreted"),
     (|f| f.bpffs.1 = false, "bpffs", Level::Problem, "/sys/fs/bpf/weir is not on a bpffs"),
     (|f| f.interfaces.clear(), "interfaces", Level::Problem, "no interface matches"),
+    (
+        |f| f.unmatched = vec![("eth7".into(), true)],
+        "interfaces",
+        Level::Problem,
+        "`match: eth7` in agent.yaml matches no interface",
+    ),
+    (
+        |f| f.unmatched = vec![("pod*".into(), false)],
+        "interfaces",
+        Level::Note,
+        "`match: pod*` in agent.yaml matches no interface",
+    ),
     (
         |f| says(f, |s| s.interfaces[0].error = Some("busy".into())),
         "interfaces",

@@ -58,6 +58,8 @@ macro_rules! catalog {
 catalog! {
     BUILD_INFO: Gauge "weir_build_info" ["version", "map_layout"]
         "Always 1: the version of the agent, and that of the layout of its maps in the kernel.";
+    UNLOADED: Gauge "weir_unloaded" []
+        "Whether the agent was told to unload: 1 until it is restarted, and nothing is steered meanwhile.";
     CONFIG_PROBLEMS: Gauge "weir_config_problems" []
         "What is wrong with the resources, in lines of the agent's log; 0 if all of them are in force.";
     CONFIG_RELOADED: Gauge "weir_config_last_reload_success_timestamp" in "seconds" []

@@ -96,6 +96,7 @@ fn agent(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
     let layout = probe_common::map::ABI_VERSION.to_string();
     let build = ([env!("CARGO_PKG_VERSION"), layout.as_str()], Value::Whole(1));
     writer.family(catalog::BUILD_INFO, [build])?;
+    writer.family(catalog::UNLOADED, [([], Value::Whole(u64::from(sample.unloaded)))])?;
     let configuration = &sample.configuration;
     writer.family(catalog::CONFIG_PROBLEMS, [([], Value::Whole(configuration.problems))])?;
     let reloaded = configuration.reloaded.map(|time| ([], seconds(time)));

@@ -30,6 +30,8 @@ pub struct Sample {
     pub configuration: Configuration,
     /// The cluster that is followed.
     pub cluster: Option<ClusterSample>,
+    /// Whether the agent was told to unload, and is idle since.
+    pub unloaded: bool,
     /// The length of a tick, the unit of [`SubsetStats::ended_ticks`].
     pub tick: Duration,
 }

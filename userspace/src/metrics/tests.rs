@@ -45,6 +45,7 @@ fn sample() -> Sample {
         reply_bytes: 40,
     };
     Sample {
+        unloaded: false,
         splits: vec![SplitSample {
             split: name("reviews"),
             address: "[2001:db8::10]:9080".to_owned(),
@@ -130,6 +131,7 @@ fn a_sample_becomes_text() {
     );
     let expected = [
         version.as_str(),
+        "weir_unloaded 0",
         "weir_config_problems 2",
         "weir_config_last_reload_success_timestamp_seconds 1700000000.0",
         r#"weir_interface_attached{interface="eth0",hook="xdp",mode="native"} 1"#,

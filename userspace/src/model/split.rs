@@ -133,6 +133,27 @@ impl Split {
         Ok(Self::new(self.name.clone(), self.address, self.settings, subsets)?)
     }
 
+    /// The same split without the endpoints that are `out`.
+    #[must_use]
+    pub fn without(&self, out: impl Fn(&SocketAddr) -> bool) -> Self {
+        let mut split = self.clone();
+        for subset in &mut split.subsets {
+            subset.endpoints.retain(|endpoint| !out(endpoint));
+        }
+        split
+    }
+
+    /// The same split with an endpoint more, in the subsets of these names that it has: one that
+    /// it had before.
+    #[must_use]
+    pub fn with(&self, endpoint: SocketAddr, subsets: &[Name]) -> Self {
+        let mut split = self.clone();
+        for subset in split.subsets.iter_mut().filter(|subset| subsets.contains(&subset.name)) {
+            subset.endpoints.insert(endpoint);
+        }
+        split
+    }
+
     /// Unique on the node.
     pub fn name(&self) -> &Name {
         &self.name

@@ -1,22 +1,28 @@
-//! What happens in a second, computed from two samples of the agent's counters.
+//! What happens in a second, reckoned from two samples of the agent's counters.
 //!
 //! `weir watch` and `weir top` show the same, by this code.
 
+mod comparison;
 mod interval;
 mod sampler;
 #[cfg(test)]
 mod tests;
 mod text;
+mod worse;
 
+pub use comparison::{LEVEL, Tried, chance, is_worse, worse};
 pub use interval::wilson;
 pub use sampler::Sampler;
-pub use text::{COLUMNS, cells};
+pub use text::{COLUMNS, cells, percent, short};
+pub use worse::{Worse, worse_than_others};
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::api::types::{EndpointStatsView, SplitStatsView, StatsView, SubsetStatsView};
+use crate::api::types::{
+    ChangeView, EndpointStatsView, PeriodView, SplitStatsView, StatsView, SubsetStatsView,
+};
 use crate::model::Affinity;
 
 /// The splits at one time, and what happened in each second since the sample before.
@@ -37,6 +43,8 @@ pub struct SplitRates {
     pub service: String,
     /// The version of the last change of its weights.
     pub version: u64,
+    /// That change, if it is remembered.
+    pub last_change: Option<ChangeView>,
     /// Seconds since its last change, or since the agent started.
     pub changed: u64,
     /// Its subsets, in the order in which they were written.
@@ -63,9 +71,49 @@ pub struct SubsetRates {
     pub new_flows_since_change: u64,
     /// Flows that are open; None if they were not counted yet.
     pub open_flows: Option<u64>,
+    /// What went wrong with new flows since the split's last change.
+    pub failures: Failures,
+    /// Its endpoints, those that drain included.
+    #[serde(skip)]
+    pub endpoints: Vec<EndpointRates>,
     /// What happened in each second; None in the first sample.
     #[serde(flatten)]
     pub rates: Option<Rates>,
+}
+
+/// What went wrong with new flows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Failures {
+    /// Refused by the endpoint.
+    pub refused: Failing,
+    /// Neither completed nor refused: not answered, or under way.
+    pub unanswered: Failing,
+    /// Packets that were rejected for want of an endpoint.
+    pub rejected: u64,
+}
+
+/// One way to fail.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Failing {
+    /// The part of new flows, 0 to 1; None without any.
+    pub share: Option<f64>,
+    /// Whether it is larger than that of the other subsets together, beyond chance ([`LEVEL`]).
+    pub is_worse: bool,
+}
+
+/// An endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndpointRates {
+    /// Where it listens.
+    pub address: std::net::SocketAddr,
+    /// "live", "draining" or "gone".
+    pub phase: String,
+    /// New flows.
+    pub new_flows: u64,
+    /// New flows in each second; None in the first sample.
+    pub new_flows_per_second: Option<f64>,
+    /// Flows that are open; None if they were not counted yet.
+    pub open_flows: Option<u64>,
 }
 
 impl SubsetRates {
@@ -109,10 +157,15 @@ pub fn rates(before: Option<&StatsView>, now: &StatsView) -> Sample {
     let none = SubsetStatsView::default();
     let split = |split: &SplitStatsView| {
         let sum = split.subsets.iter().map(|subset| subset.new_flows_since_change).sum();
-        let subsets = split.subsets.iter().map(|subset| {
+        let failures = failures(split);
+        let subsets = split.subsets.iter().zip(failures).map(|(subset, failures)| {
             let old = old.get(&(&*split.name, &*subset.name)).copied().unwrap_or(&none);
             let independent = split.settings.affinity == Affinity::None;
-            subset_rates(subset, sum, independent, seconds.map(|s| between(old, subset, s)))
+            SubsetRates {
+                failures,
+                endpoints: endpoints(old, subset, seconds),
+                ..subset_rates(subset, sum, independent, seconds.map(|s| between(old, subset, s)))
+            }
         });
         SplitRates {
             name: split.name.clone(),
@@ -122,6 +175,7 @@ pub fn rates(before: Option<&StatsView>, now: &StatsView) -> Sample {
                 split.protocol
             ),
             version: split.version,
+            last_change: split.last_change.clone(),
             changed: split.changed,
             subsets: subsets.collect(),
         }
@@ -144,8 +198,51 @@ fn subset_rates(
         interval: wilson(flows, sum).filter(|_| independent),
         new_flows_since_change: flows,
         open_flows: subset.open_flows,
+        failures: Failures::default(),
+        endpoints: Vec::new(),
         rates,
     }
+}
+
+/// What went wrong with the new flows of each subset since the split's last change.
+fn failures(split: &SplitStatsView) -> Vec<Failures> {
+    let independent = split.settings.affinity == Affinity::None;
+    let of = |failed: fn(&PeriodView) -> u64| -> Vec<Failing> {
+        let periods = split.subsets.iter().map(|subset| &subset.since_change);
+        let tried: Vec<Tried> =
+            periods.map(|p| Tried { all: p.new_flows, failed: failed(p) }).collect();
+        let worse = worse(&tried).into_iter().map(|is_worse| is_worse && independent);
+        let pairs = tried.iter().zip(worse);
+        pairs.map(|(tried, is_worse)| Failing { share: tried.share(), is_worse }).collect()
+    };
+    let (refused, unanswered) = (of(|period| period.refused), of(PeriodView::unanswered));
+    let pairs = refused.into_iter().zip(unanswered).zip(&split.subsets);
+    pairs
+        .map(|((refused, unanswered), subset)| Failures {
+            refused,
+            unanswered,
+            rejected: subset.since_change.rejected,
+        })
+        .collect()
+}
+
+fn endpoints(
+    before: &SubsetStatsView,
+    now: &SubsetStatsView,
+    seconds: Option<f64>,
+) -> Vec<EndpointRates> {
+    let old: HashMap<_, _> = before.endpoints.iter().map(|e| (e.address, e.new_flows)).collect();
+    let rates = |now: &EndpointStatsView| {
+        let old = old.get(&now.address).copied().unwrap_or_default();
+        EndpointRates {
+            address: now.address,
+            phase: now.phase.clone(),
+            new_flows: now.new_flows,
+            new_flows_per_second: seconds.map(|s| grown(old, now.new_flows) as f64 / s),
+            open_flows: now.open_flows,
+        }
+    };
+    now.endpoints.iter().map(rates).collect()
 }
 
 /// By how much a counter grew; one that fell has begun anew.

@@ -38,6 +38,7 @@ fn stats(seconds: u64, affinity: Affinity, subsets: Vec<SubsetStatsView>) -> Sta
         settings: affinity.into(),
         version: 4,
         changed: 9,
+        last_change: None,
         subsets,
     };
     let uptime_nanos = seconds * 1_000_000_000;

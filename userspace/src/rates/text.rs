@@ -45,12 +45,13 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-fn percent(share: f64) -> String {
+/// Per cent with two digits.
+pub fn percent(share: f64) -> String {
     format!("{:.2}%", share * 100.0)
 }
 
 /// A number with about three digits that count: 0, 0.25, 12.3, 999, 1.50k, 20.1M.
-fn short(number: f64) -> String {
+pub fn short(number: f64) -> String {
     // What is rounded to 1000 is the next unit's.
     const FULL: f64 = 999.5;
     let mut value = number;

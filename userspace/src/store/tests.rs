@@ -30,8 +30,16 @@ fn shift(version: u64, name: &str, to: u32) -> Vec<Op> {
     let since = SystemTime::UNIX_EPOCH.into();
     let (weights, defined) = (weights(to, 10), weights(1, 10));
     let (from, to) = (defined.clone(), weights.clone());
-    let change =
-        Change { version, time: since, cause: Cause::Weights, from, to, ended: None, author: None };
+    let change = Change {
+        version,
+        time: since,
+        cause: Cause::Weights,
+        from,
+        to,
+        ended: None,
+        endpoint: None,
+        author: None,
+    };
     let over = Override { weights, defined, since };
     vec![Op::Override(name.clone(), over), Op::Changed(name, change)]
 }

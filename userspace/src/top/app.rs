@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::shift::shift;
-use crate::api::types::{SplitView, WeightsRequest};
+use crate::api::types::{ChangeView, RollbackRequest, SplitView, WeightsRequest};
 use crate::rates::{Sample, SplitRates, SubsetRates};
 
 /// Steps of a shift, in percentage points.
@@ -22,6 +22,8 @@ pub struct App {
     pub error: Option<String>,
     /// What became of the last shift.
     pub notice: Option<Notice>,
+    /// What lies over the splits.
+    pub sheet: Option<Sheet>,
     /// What waits for a confirmation.
     pub proposal: Option<Proposal>,
     /// The time between two samples.
@@ -30,6 +32,17 @@ pub struct App {
     pub step: i32,
     /// Split and subset.
     selected: Option<(String, String)>,
+}
+
+/// What is shown instead of the splits, until a key ends it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sheet {
+    /// What columns and keys mean.
+    Help,
+    /// The endpoints of the selected split.
+    Endpoints,
+    /// The changes of a split, once the agent has told them.
+    History(String, Option<Result<Vec<ChangeView>, String>>),
 }
 
 /// Something to tell.
@@ -46,10 +59,8 @@ pub struct Notice {
 pub struct Proposal {
     /// The split.
     pub split: String,
-    /// The subset that gets more or less.
-    pub subset: String,
-    /// How many percentage points more.
-    pub points: i32,
+    /// What for.
+    pub aim: Aim,
     /// The version of the split that was seen.
     pub version: u64,
     /// Names and weights of all subsets, as they were seen.
@@ -58,7 +69,22 @@ pub struct Proposal {
     pub after: Vec<u32>,
 }
 
+/// What other weights are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aim {
+    /// This subset gets so many percentage points more.
+    Shift(String, i32),
+    /// The last change is taken back.
+    Undo,
+}
+
 impl Proposal {
+    /// What to send to take the last change back: if anybody was faster, it is rejected.
+    pub fn rollback(&self) -> RollbackRequest {
+        let expect = self.before.iter().cloned().collect();
+        RollbackRequest { to: None, expect, version: Some(self.version) }
+    }
+
     /// What to send: if anybody was faster, it is rejected.
     pub fn request(&self) -> WeightsRequest {
         let names = self.before.iter().map(|(name, _)| name.clone());
@@ -69,11 +95,11 @@ impl Proposal {
         }
     }
 
-    fn with(self, points: i32) -> Self {
-        let at = self.before.iter().position(|(name, _)| *name == self.subset);
+    fn with(self, subset: String, points: i32) -> Self {
+        let at = self.before.iter().position(|(name, _)| *name == subset);
         let weights: Vec<u32> = self.before.iter().map(|&(_, weight)| weight).collect();
         let after = at.map_or_else(|| weights.clone(), |at| shift(&weights, at, points));
-        Self { points, after, ..self }
+        Self { aim: Aim::Shift(subset, points), after, ..self }
     }
 
     fn changes_nothing(&self) -> bool {
@@ -90,6 +116,8 @@ pub enum Act {
     Quit,
     /// Send these weights.
     Send(Proposal),
+    /// Ask for the changes of that split.
+    AskHistory(String),
 }
 
 impl App {
@@ -99,6 +127,7 @@ impl App {
             sample: None,
             error: None,
             notice: None,
+            sheet: None,
             proposal: None,
             interval,
             step: 5,
@@ -132,6 +161,24 @@ impl App {
         });
     }
 
+    /// Takes the changes of a split that were asked for.
+    pub fn told(&mut self, split: &str, changes: Result<Vec<ChangeView>, String>) {
+        if let Some(Sheet::History(of, known)) = &mut self.sheet
+            && of == split
+        {
+            *known = Some(changes);
+        }
+    }
+
+    /// The change that came before what is proposed could be confirmed.
+    pub fn overtaken(&self) -> Option<(u64, Option<&ChangeView>)> {
+        let proposal = self.proposal.as_ref()?;
+        let splits = &self.sample.as_ref()?.splits;
+        let split = splits.iter().find(|split| split.name == proposal.split)?;
+        let newer = split.version != proposal.version;
+        newer.then_some((split.version, split.last_change.as_ref()))
+    }
+
     /// The subset that is selected, and its split.
     pub fn selected(&self) -> Option<(&SplitRates, &SubsetRates)> {
         let (split, subset) = self.selected.as_ref()?;
@@ -153,10 +200,19 @@ impl App {
         match key.code {
             KeyCode::Char('c') if control => return Act::Quit,
             KeyCode::Char('q') => return Act::Quit,
+            // What lies over the splits is looked at, and no more.
+            KeyCode::Char('?' | 'e' | 'h') | KeyCode::Esc if self.proposal.is_none() => {
+                return self.turn(key.code);
+            }
+            _ if self.sheet.is_some() => {}
+            KeyCode::Char('u') => self.propose_undo(),
             KeyCode::Char('+' | '=') | KeyCode::Right => self.propose(self.step),
             KeyCode::Char('-') | KeyCode::Left => self.propose(-self.step),
             KeyCode::Esc | KeyCode::Char('n') => self.proposal = None,
             KeyCode::Enter | KeyCode::Char('y') => {
+                if self.overtaken().is_some() {
+                    return Act::Show;
+                }
                 if let Some(proposal) = self.proposal.take() {
                     return Act::Send(proposal);
                 }
@@ -178,6 +234,58 @@ impl App {
         Act::Show
     }
 
+    /// Puts a sheet over the splits, or takes it away.
+    fn turn(&mut self, key: KeyCode) -> Act {
+        let split = self.selected().map(|(split, _)| split.name.clone());
+        let sheet = match (key, split) {
+            (KeyCode::Char('?'), _) => Sheet::Help,
+            (KeyCode::Char('e'), Some(_)) => Sheet::Endpoints,
+            (KeyCode::Char('h'), Some(split)) => Sheet::History(split, None),
+            _ => {
+                self.sheet = None;
+                return Act::Show;
+            }
+        };
+        let kind = std::mem::discriminant(&sheet);
+        if self.sheet.as_ref().map(std::mem::discriminant) == Some(kind) {
+            self.sheet = None;
+            return Act::Show;
+        }
+        let asks = match &sheet {
+            Sheet::History(split, _) => Some(split.clone()),
+            Sheet::Help | Sheet::Endpoints => None,
+        };
+        self.sheet = Some(sheet);
+        asks.map_or(Act::Show, Act::AskHistory)
+    }
+
+    /// Proposes the weights before the last change.
+    fn propose_undo(&mut self) {
+        self.notice = None;
+        let Some((split, _)) = self.selected() else { return };
+        let before: Vec<(String, u32)> =
+            split.subsets.iter().map(|s| (s.subset.clone(), s.weight)).collect();
+        let from = split.last_change.as_ref().map(|change| &change.from);
+        let after = from.and_then(|from| {
+            before.iter().map(|(name, _)| from.get(name).copied()).collect::<Option<Vec<u32>>>()
+        });
+        let (split, version) = (split.name.clone(), split.version);
+        let proposal = after.map(|after| Proposal {
+            split: split.clone(),
+            aim: Aim::Undo,
+            version,
+            before,
+            after,
+        });
+        match proposal.filter(|proposal| !proposal.changes_nothing()) {
+            Some(proposal) => self.proposal = Some(proposal),
+            None => {
+                let text = format!("{split}: the last change left the weights, or is not known");
+                self.notice = Some(Notice { good: false, text });
+            }
+        }
+    }
+
     fn move_by(&mut self, lines: isize) {
         let names = self.names();
         let at = names.iter().position(|name| Some(name) == self.selected.as_ref()).unwrap_or(0);
@@ -189,28 +297,31 @@ impl App {
     fn propose(&mut self, points: i32) {
         self.notice = None;
         let proposal = match self.proposal.take() {
-            Some(proposal) => {
-                let sum = (proposal.points + points).clamp(-100, 100);
-                proposal.with(sum)
-            }
+            Some(proposal) => match proposal.aim.clone() {
+                Aim::Shift(subset, before) => {
+                    proposal.with(subset, (before + points).clamp(-100, 100))
+                }
+                Aim::Undo => proposal,
+            },
             None => match self.selected() {
                 None => return,
                 Some((split, subset)) => Proposal {
                     split: split.name.clone(),
-                    subset: subset.subset.clone(),
-                    points: 0,
+                    aim: Aim::Undo,
                     version: split.version,
                     before: split.subsets.iter().map(|s| (s.subset.clone(), s.weight)).collect(),
                     after: Vec::new(),
                 }
-                .with(points),
+                .with(subset.subset.clone(), points),
             },
         };
-        if proposal.points == 0 {
+        if matches!(proposal.aim, Aim::Shift(_, 0)) {
             return;
         }
         if proposal.changes_nothing() {
-            let (split, subset) = (&proposal.split, &proposal.subset);
+            let split = &proposal.split;
+            let subset = self.selected().map(|(_, subset)| subset.subset.as_str());
+            let subset = subset.unwrap_or("it");
             let text = format!("{split}: {subset} cannot get more or less than that");
             self.notice = Some(Notice { good: false, text });
             return;

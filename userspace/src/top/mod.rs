@@ -5,7 +5,9 @@
 //! file wires them to one and to the agent.
 
 mod app;
+mod columns;
 mod screen;
+mod sheet;
 mod shift;
 mod terminal;
 #[cfg(test)]
@@ -21,16 +23,23 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::api::Client;
-use crate::api::types::SplitView;
+use crate::api::types::{ChangeView, SplitView};
 use crate::rates::{Sample, Sampler};
-use app::{Act, App, Proposal};
+use app::{Act, Aim, App, Proposal};
 use screen::Theme;
+pub use sheet::KEYS;
 pub use terminal::Screen;
+
+/// The columns of the view, and what they say.
+pub fn columns() -> impl Iterator<Item = (&'static str, &'static str)> {
+    columns::COLUMNS.iter().map(|column| (column.title, column.help))
+}
 
 /// What the agent said.
 enum News {
     Sample(Result<Sample, String>),
     Sent(Result<Box<SplitView>, String>),
+    History(String, Result<Vec<ChangeView>, String>),
 }
 
 /// Shows the view of all splits or of one, until a key or a signal ends it.
@@ -59,6 +68,7 @@ pub async fn run(client: Client, split: Option<String>, interval: Duration) -> a
             Some(news) = news.recv() => {
                 match news {
                     News::Sample(sample) => app.take(sample),
+                    News::History(split, changes) => app.told(&split, changes),
                     News::Sent(result) => app.sent(result.map(|split| *split)),
                 }
                 Act::Show
@@ -69,6 +79,9 @@ pub async fn run(client: Client, split: Option<String>, interval: Duration) -> a
             Act::Quit => return Ok(()),
             Act::Send(proposal) => {
                 work.spawn(send(client.clone(), proposal, tell.clone()));
+            }
+            Act::AskHistory(split) => {
+                work.spawn(ask_history(client.clone(), split, tell.clone()));
             }
         }
     }
@@ -88,6 +101,14 @@ async fn sample(mut sampler: Sampler, interval: Duration, tell: mpsc::Sender<New
 }
 
 async fn send(client: Client, proposal: Proposal, tell: mpsc::Sender<News>) {
-    let result = client.set_weights(&proposal.split, &proposal.request()).await;
+    let result = match proposal.aim {
+        Aim::Shift(..) => client.set_weights(&proposal.split, &proposal.request()).await,
+        Aim::Undo => client.rollback(&proposal.split, &proposal.rollback()).await,
+    };
     let _ = tell.send(News::Sent(result.map(Box::new).map_err(|error| error.to_string()))).await;
+}
+
+async fn ask_history(client: Client, split: String, tell: mpsc::Sender<News>) {
+    let changes = client.history(&split).await.map_err(|error| error.to_string());
+    let _ = tell.send(News::History(split, changes)).await;
 }

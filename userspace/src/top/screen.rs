@@ -6,12 +6,11 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph};
 
-use super::app::{App, Proposal};
-use crate::rates::{COLUMNS, Sample, SplitRates, SubsetRates, cells};
-
-/// Which columns tell what colour.
-const OBSERVED: usize = 3;
-const TROUBLE: [usize; 3] = [9, 10, 11];
+use super::app::{Aim, App, Proposal};
+use super::columns::{Column, Mark, fitting};
+use super::sheet;
+use crate::api::types::ChangeView;
+use crate::rates::{Sample, SplitRates, SubsetRates};
 
 /// With colours or without.
 #[derive(Debug, Clone, Copy)]
@@ -37,12 +36,15 @@ pub fn draw(frame: &mut Frame<'_>, app: &App, theme: Theme) {
     let [head, body, foot] = Layout::vertical(rows).areas(frame.area());
     frame.render_widget(title(app), head);
     match &app.sample {
+        Some(_) if app.sheet.is_some() => {
+            frame.render_widget(Paragraph::new(sheet::lines(app, usize::from(body.height))), body);
+        }
         Some(sample) => splits(frame, body, app, sample, theme),
         None => frame.render_widget(Paragraph::new("waiting for the agent ..."), body),
     }
     frame.render_widget(Paragraph::new(vec![message(app, theme), keys(app)]), foot);
     if let Some(proposal) = &app.proposal {
-        ask(frame, body, proposal, theme);
+        ask(frame, body, proposal, app.overtaken(), theme);
     }
 }
 
@@ -75,34 +77,34 @@ fn message(app: &App, theme: Theme) -> Line<'static> {
 
 fn keys(app: &App) -> Line<'static> {
     let text = if app.proposal.is_some() {
-        format!("+/- {} points more or less   Enter do it   Esc leave it", app.step)
+        match app.overtaken() {
+            None => format!("+/- {} points more or less   Enter do it   Esc leave it", app.step),
+            Some(_) => "Esc leave it".to_owned(),
+        }
+    } else if app.sheet.is_some() {
+        "Esc back to the splits   q quit".to_owned()
     } else {
-        format!("up/down select   +/- shift by {} points   s other step   q quit", app.step)
+        format!("+/- shift by {}  s step  u undo  e endpoints  h history  ? help  q quit", app.step)
     };
     Line::styled(text, Style::new().add_modifier(Modifier::DIM))
 }
 
 /// The splits, as far as there is room; the selected subset is always in sight.
 fn splits(frame: &mut Frame<'_>, area: Rect, app: &App, sample: &Sample, theme: Theme) {
-    let rows: Vec<[String; COLUMNS.len()]> =
-        sample.splits.iter().flat_map(|split| split.subsets.iter().map(cells)).collect();
-    let widths: [usize; COLUMNS.len()] = std::array::from_fn(|at| {
-        let cells = rows.iter().map(|row| row[at].chars().count());
-        cells.max().unwrap_or(0).max(COLUMNS[at].0.len())
-    });
+    let all: Vec<&SubsetRates> = sample.splits.iter().flat_map(|split| &split.subsets).collect();
+    let columns = fitting(&all, usize::from(area.width));
     let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
-    let titles = std::array::from_fn(|at| COLUMNS[at].0.to_owned());
-    let header = Line::from(spans(&titles, &widths, |_| Style::new()));
+    let titles: Vec<Span<'_>> =
+        columns.iter().map(|(column, width)| Span::raw(column.head(*width))).collect();
     let underlined = Style::new().add_modifier(Modifier::UNDERLINED);
-    frame.render_widget(header.style(underlined), head);
+    frame.render_widget(Line::from(titles).style(underlined), head);
 
     let selected = app.selected().map(|(split, subset)| (&split.name, &subset.subset));
-    let mut lines = Vec::new();
-    let (mut rows, mut focus) = (rows.iter(), 0);
+    let (mut lines, mut focus) = (Vec::new(), 0);
     for split in &sample.splits {
         lines.push(split_line(split));
-        for (subset, row) in split.subsets.iter().zip(&mut rows) {
-            let mut line = subset_line(subset, row, &widths, theme);
+        for subset in &split.subsets {
+            let mut line = subset_line(subset, &columns, theme);
             if selected == Some((&split.name, &subset.subset)) {
                 focus = lines.len();
                 line = line.style(Style::new().add_modifier(Modifier::REVERSED));
@@ -123,47 +125,44 @@ fn scroll(lines: usize, focus: usize, height: usize) -> usize {
 }
 
 fn split_line(split: &SplitRates) -> Line<'static> {
-    let SplitRates { name, service, version, changed, .. } = split;
+    let SplitRates { name, service, version, changed, last_change, .. } = split;
     let since = humantime::format_duration(std::time::Duration::from_secs(*changed));
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let text = format!("  {service}  version {version}, for {since}");
+    let who = last_change.as_ref().map(|change| format!(" ago {}", by(change)));
+    let who = who.unwrap_or_default();
+    let text = format!("  {service}  version {version}, {since}{who}");
     Line::from(vec![Span::styled(name.clone(), bold), Span::raw(text)])
 }
 
-fn subset_line(
-    subset: &SubsetRates,
-    row: &[String; COLUMNS.len()],
-    widths: &[usize; COLUMNS.len()],
-    theme: Theme,
-) -> Line<'static> {
-    let style = |at: usize| match subset.is_as_wanted() {
-        Some(true) if at == OBSERVED => theme.coloured(Color::Green),
-        Some(false) if at == OBSERVED => theme.coloured(Color::Yellow),
-        _ if TROUBLE.contains(&at) && !["0", "-"].contains(&row[at].as_str()) => {
-            theme.coloured(Color::Red)
-        }
-        _ => Style::new(),
-    };
-    Line::from(spans(row, widths, style))
+/// Who made a change, by what and why.
+pub(super) fn by(change: &ChangeView) -> String {
+    let by = change.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let why = change.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("({}{by}{why})", change.cause)
 }
 
-fn spans(
-    row: &[String; COLUMNS.len()],
-    widths: &[usize; COLUMNS.len()],
-    style: impl Fn(usize) -> Style,
-) -> Vec<Span<'static>> {
-    let cell = |at: usize| {
-        let (text, width) = (&row[at], widths[at]);
-        let text =
-            if COLUMNS[at].1 { format!("  {text:>width$}") } else { format!("  {text:<width$}") };
-        Span::styled(text, style(at))
+fn subset_line(subset: &SubsetRates, columns: &[(Column, usize)], theme: Theme) -> Line<'static> {
+    let cell = |(column, width): &(Column, usize)| {
+        let style = match (column.mark)(subset) {
+            Mark::Plain => Style::new(),
+            Mark::Good => theme.coloured(Color::Green),
+            Mark::Doubtful => theme.coloured(Color::Yellow),
+            Mark::Bad => theme.coloured(Color::Red),
+        };
+        Span::styled(column.cell(subset, *width), style)
     };
-    (0..row.len()).map(cell).collect()
+    Line::from(columns.iter().map(cell).collect::<Vec<_>>())
 }
 
 /// The weights before and after, in a box.
-fn ask(frame: &mut Frame<'_>, area: Rect, proposal: &Proposal, theme: Theme) {
-    let Proposal { split, subset, points, version, before, after } = proposal;
+fn ask(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    proposal: &Proposal,
+    overtaken: Option<(u64, Option<&ChangeView>)>,
+    theme: Theme,
+) {
+    let Proposal { split, aim, version, before, after } = proposal;
     let (old, new) = (before.iter().map(|&(_, weight)| weight), after.iter().copied());
     let sum = |weights: &mut dyn Iterator<Item = u32>| weights.map(f64::from).sum::<f64>();
     let (old_sum, new_sum) = (sum(&mut old.clone()), sum(&mut new.clone()));
@@ -180,11 +179,26 @@ fn ask(frame: &mut Frame<'_>, area: Rect, proposal: &Proposal, theme: Theme) {
         })
         .collect();
     lines.push(Line::default());
-    lines.push(Line::raw("Open flows stay where they are. Rejected if anybody changes the"));
-    lines.push(Line::raw(format!(
-        "weights of version {version} before.   Enter do it   Esc leave it"
-    )));
-    let title = format!(" {split}: {points:+} points for {subset}? ");
+    match overtaken {
+        None => {
+            lines
+                .push(Line::raw("Open flows stay where they are. Rejected if anybody changes the"));
+            lines.push(Line::raw(format!(
+                "weights of version {version} before.   Enter do it   Esc leave it"
+            )));
+        }
+        Some((newer, change)) => {
+            let by = change.map(by).unwrap_or_default();
+            let bad = theme.coloured(Color::Red);
+            let said = format!("Overtaken: version {version} is now {newer} {by}.");
+            lines.push(Line::styled(said.replace(" .", "."), bad));
+            lines.push(Line::raw("Nothing is sent.   Esc leave it, and look again"));
+        }
+    }
+    let title = match aim {
+        Aim::Shift(subset, points) => format!(" {split}: {points:+} points for {subset}? "),
+        Aim::Undo => format!(" {split}: back to the weights before version {version}? "),
+    };
     let wide = lines.iter().map(Line::width).max().unwrap_or(0).max(title.len()) + 4;
     let size = (wide.min(usize::from(area.width)), (lines.len() + 2).min(usize::from(area.height)));
     let place = centred(area, size.0 as u16, size.1 as u16);

@@ -8,7 +8,11 @@ use ratatui::backend::TestBackend;
 
 use super::app::{Act, App};
 use super::screen::{Theme, draw};
-use crate::rates::{Rates, Sample, SplitRates, SubsetRates};
+use crate::api::types::{
+    ChangeView, EndpointStatsView, PeriodView, Protocol, SplitStatsView, StatsView, SubsetStatsView,
+};
+use crate::model::{Affinity, SplitSettings};
+use crate::rates::{Failing, Failures, Rates, Sample, SplitRates, SubsetRates, rates};
 
 fn subset(name: &str, weight: u32, flows: u64) -> SubsetRates {
     SubsetRates {
@@ -19,6 +23,12 @@ fn subset(name: &str, weight: u32, flows: u64) -> SubsetRates {
         interval: crate::rates::wilson(flows, 1000),
         new_flows_since_change: flows,
         open_flows: Some(12),
+        failures: Failures {
+            refused: Failing { share: Some(0.0), is_worse: false },
+            unanswered: Failing { share: Some(0.0), is_worse: false },
+            rejected: 0,
+        },
+        endpoints: Vec::new(),
         rates: Some(Rates {
             new_flows_per_second: 25.0,
             bits_per_second: 1.5e9,
@@ -27,9 +37,26 @@ fn subset(name: &str, weight: u32, flows: u64) -> SubsetRates {
     }
 }
 
+/// From v1=80 v3=20, by alice.
+fn change(version: u64) -> ChangeView {
+    let weights = |v1, v3| [("v1".to_owned(), v1), ("v3".to_owned(), v3)].into();
+    ChangeView {
+        version,
+        time: "1970-01-01T00:00:00.000Z".into(),
+        cause: "weights".into(),
+        by: Some("alice".into()),
+        reason: Some("canary".into()),
+        endpoint: None,
+        from: weights(80, 20),
+        to: weights(90, 10),
+        ended: None,
+    }
+}
+
 fn split(name: &str, version: u64, subsets: Vec<SubsetRates>) -> SplitRates {
     let service = "203.0.113.10:9080 TCP".to_owned();
-    SplitRates { name: name.into(), service, version, changed: 65, subsets }
+    let last_change = Some(change(version));
+    SplitRates { name: name.into(), service, version, last_change, changed: 65, subsets }
 }
 
 fn sample(version: u64) -> Sample {
@@ -62,15 +89,15 @@ fn screen(app: &App, width: u16, height: u16) -> Vec<String> {
 fn screen_shows_splits_and_subsets() {
     let expected = "\
 weir top  2 splits, every 1s, at 1970-01-01T00:00:00.000Z
-  SUBSET  WEIGHT   WANTED  OBSERVED   95% INTERVAL  FLOWS/S  OPEN  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
-ratings  203.0.113.10:9080 TCP  version 1, for 1m 5s
-  v1         100  100.00%   100.00%  99.62-100.00%       25    12      0  1.50G         0          0           0  1.00k
-reviews  203.0.113.10:9080 TCP  version 7, for 1m 5s
-  v1          90   90.00%    90.50%   88.52-92.17%       25    12      0  1.50G         0          0           0    905
-  v3          10   10.00%     9.50%    7.83-11.48%       25    12      0  1.50G         0          0           0     95
+  SUBSET  WEIGHT   WANTED  OBSERVED         95%  NEW/S  OPEN  REFUSED  NO ANSWER  REJECTED  PKT/S  BIT/S  FLOWS
+ratings  203.0.113.10:9080 TCP  version 1, 1m 5s ago (weights by alice: canary)
+  v1         100  100.00%   100.00%  99.6-100.0     25    12    0.00%      0.00%         0      0  1.50G  1.00k
+reviews  203.0.113.10:9080 TCP  version 7, 1m 5s ago (weights by alice: canary)
+  v1          90   90.00%    90.50%   88.5-92.2     25    12    0.00%      0.00%         0      0  1.50G    905
+  v3          10   10.00%     9.50%    7.8-11.5     25    12    0.00%      0.00%         0      0  1.50G     95
 
 
-up/down select   +/- shift by 5 points   s other step   q quit";
++/- shift by 5  s step  u undo  e endpoints  h history  ? help  q quit";
     assert_eq!(screen(&app(), 130, 10), expected.lines().collect::<Vec<_>>());
 }
 
@@ -109,8 +136,6 @@ fn a_shift_is_shown_and_sent_only_when_it_is_confirmed() {
     for _ in 0..3 {
         assert_eq!(press(&mut app, KeyCode::Char('+')), Act::Show);
     }
-    // Somebody is faster, and the view knows it: what was proposed is about what was seen.
-    app.take(Ok(sample(8)));
     let shown = screen(&app, 130, 14).join("\n");
     for text in [
         "reviews: +15 points for v3?",
@@ -119,6 +144,18 @@ fn a_shift_is_shown_and_sent_only_when_it_is_confirmed() {
     ] {
         assert!(shown.contains(text), "{text} is not in\n{shown}");
     }
+    // Somebody is faster, and the view knows it: what was proposed is about what was seen.
+    app.take(Ok(sample(8)));
+    let shown = screen(&app, 80, 14).join("\n");
+    for text in [
+        "reviews: +15 points for v3?",
+        "Overtaken: version 7 is now 8 (weights by alice: canary).",
+        "Nothing is sent.   Esc leave it",
+    ] {
+        assert!(shown.contains(text), "{text} is not in\n{shown}");
+    }
+    assert_eq!(press(&mut app, KeyCode::Enter), Act::Show);
+    app.take(Ok(sample(7)));
     press(&mut app, KeyCode::Up);
     let Act::Send(proposal) = press(&mut app, KeyCode::Enter) else { panic!("{app:?}") };
     let request = proposal.request();
@@ -171,4 +208,141 @@ fn a_lost_agent_is_told_and_old_numbers_stay() {
         press(&mut app, KeyCode::Char('+'));
         screen(&app, width, height);
     }
+}
+
+/// What the agent says of a version that fails and of one that does not.
+fn counted(name: &str, weight: u32, since_change: PeriodView) -> SubsetStatsView {
+    let endpoint = |at: u8, phase: &str| EndpointStatsView {
+        address: format!("198.51.100.{at}:9080").parse().unwrap(),
+        phase: phase.into(),
+        new_flows: since_change.new_flows / 2,
+        open_flows: Some(3),
+        packets_forward: 0,
+        bytes_forward: 0,
+        packets_reply: 0,
+        bytes_reply: 0,
+    };
+    SubsetStatsView {
+        name: name.into(),
+        weight,
+        wanted_share: f64::from(weight) / 100.0,
+        new_flows_since_change: since_change.new_flows,
+        new_flows: since_change.new_flows,
+        completed: since_change.completed,
+        refused: since_change.refused,
+        since_change,
+        open_flows: Some(40),
+        endpoints: vec![endpoint(weight as u8, "live"), endpoint(100 + weight as u8, "draining")],
+        ..SubsetStatsView::default()
+    }
+}
+
+fn failing() -> Sample {
+    let period = |new_flows, refused, unanswered| PeriodView {
+        seconds: 65,
+        new_flows,
+        completed: new_flows - refused - unanswered,
+        refused,
+        rejected: 0,
+    };
+    let stats = |seconds: u64, subsets| StatsView {
+        time: "1970-01-01T00:01:05.000Z".into(),
+        uptime_nanos: seconds * 1_000_000_000,
+        splits: vec![SplitStatsView {
+            name: "reviews".into(),
+            address: "203.0.113.10".parse().unwrap(),
+            port: 9080,
+            protocol: Protocol::Tcp,
+            settings: SplitSettings::from(Affinity::None),
+            version: 7,
+            changed: 65,
+            last_change: Some(change(7)),
+            subsets,
+        }],
+    };
+    let before = vec![counted("v1", 90, period(4490, 3, 1)), counted("v3", 10, period(500, 80, 2))];
+    let now = vec![counted("v1", 90, period(4500, 3, 2)), counted("v3", 10, period(512, 102, 2))];
+    rates(Some(&stats(10, before)), &stats(11, now))
+}
+
+#[test]
+fn a_version_that_fails_its_handshakes_is_marked_in_80_columns() {
+    let mut app = App::new(Duration::from_secs(1));
+    app.take(Ok(failing()));
+    let shown = screen(&app, 80, 24);
+    let expected = "\
+weir top  1 splits, every 1s, at 1970-01-01T00:01:05.000Z
+  SUBSET  WANTED  OBSERVED        95%  NEW/S  OPEN  REFUSED  NO ANSWER  REJECTED
+reviews  203.0.113.10:9080 TCP  version 7, 1m 5s ago (weights by alice: canary)
+  v1      90.00%    89.78%  88.9-90.6     10    40    0.07%      0.04%         0
+  v3      10.00%    10.22%   9.4-11.1     12    40  19.92%!      0.39%         0";
+    println!("{}", shown.join("\n"));
+    assert_eq!(shown[..5], expected.lines().collect::<Vec<_>>());
+    assert!(shown[23].ends_with("? help  q quit"), "{shown:?}");
+    // Where there is less room, failures are still there.
+    let narrow = screen(&app, 60, 8);
+    let titles: Vec<&str> = narrow[1].split("  ").filter(|word| !word.is_empty()).collect();
+    assert_eq!(&titles[titles.len() - 3..], [" REFUSED", "NO ANSWER", "REJECTED"].map(str::trim));
+    assert!(narrow[4].contains("19.92%!"), "{narrow:?}");
+}
+
+#[test]
+fn what_lies_over_the_splits_is_shown_and_left() {
+    let mut app = App::new(Duration::from_secs(1));
+    app.take(Ok(failing()));
+    press(&mut app, KeyCode::Char('?'));
+    let help = screen(&app, 80, 26).join("\n");
+    for text in
+        ["NO ANSWER neither completed", "!         more than of the other", "u         propose"]
+    {
+        assert!(help.contains(text), "{text} is not in\n{help}");
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    // No key shifts what cannot be seen.
+    press(&mut app, KeyCode::Char('+'));
+    assert_eq!(app.proposal, None);
+    press(&mut app, KeyCode::Char('e'));
+    let endpoints = screen(&app, 80, 12).join("\n");
+    assert!(endpoints.contains("  v3        198.51.100.110:9080       draining"), "{endpoints}");
+    press(&mut app, KeyCode::Char('e'));
+    assert!(screen(&app, 80, 12)[1].contains("SUBSET  WANTED"));
+    assert_eq!(press(&mut app, KeyCode::Char('h')), Act::AskHistory("reviews".into()));
+    assert!(screen(&app, 80, 12).join("\n").contains("reviews: asking"));
+    app.told("another", Err("no".into()));
+    app.told("reviews", Ok(vec![change(6), change(7)]));
+    let history = screen(&app, 80, 12);
+    assert_eq!(
+        history[2],
+        "     7  1970-01-01T00:00:00.000Z  v1=90 v3=10  (weights by alice: canary)"
+    );
+    press(&mut app, KeyCode::Esc);
+    assert!(screen(&app, 80, 12)[1].contains("SUBSET  WANTED"));
+}
+
+#[test]
+fn the_last_change_is_taken_back_if_it_is_confirmed() {
+    let mut app = App::new(Duration::from_secs(1));
+    app.take(Ok(failing()));
+    press(&mut app, KeyCode::Char('u'));
+    let shown = screen(&app, 80, 14).join("\n");
+    for text in [
+        "reviews: back to the weights before version 7?",
+        "v1  weight 90 -> 80  (90.00% -> 80.00% of new flows)",
+    ] {
+        assert!(shown.contains(text), "{text} is not in\n{shown}");
+    }
+    // It is no shift, and stays what it is.
+    press(&mut app, KeyCode::Char('+'));
+    let Act::Send(proposal) = press(&mut app, KeyCode::Enter) else { panic!("{app:?}") };
+    let request = proposal.rollback();
+    assert_eq!((proposal.aim, request.version, request.to), (super::app::Aim::Undo, Some(7), None));
+    assert_eq!(request.expect, [("v1".to_owned(), 90), ("v3".to_owned(), 10)].into());
+    // One that took an endpoint out left the weights.
+    let mut sample = failing();
+    let last = sample.splits[0].last_change.as_mut().unwrap();
+    last.from = last.to.clone();
+    app.take(Ok(sample));
+    press(&mut app, KeyCode::Char('u'));
+    assert_eq!(app.proposal, None);
+    assert!(screen(&app, 80, 14).join("\n").contains("the last change left the weights"));
 }

@@ -200,6 +200,7 @@ const CALLS: &[(&str, &str, &str, &str, &str)] = &[
     ("GET", "/v1/splits/{name}/history", "/v1/splits/none/history", "", "404"),
     ("POST", "/v1/splits/{name}/rollback", "/v1/splits/reviews/rollback", "{}", "200"),
     ("POST", "/v1/splits/{name}/rollback", "/v1/splits/reviews/rollback", "{\"to\":77}", "404"),
+    ("POST", "/v1/unload", "", "", "409"),
     ("DELETE", "/v1/splits/{name}/weights", "/v1/splits/reviews/weights", "", "200"),
     ("DELETE", "/v1/splits/{name}/weights", "/v1/splits/reviews/weights?version=77", "", "409"),
     ("DELETE", "/v1/splits/{name}/weights", "/v1/splits/reviews/weights?expect=x", "", "400"),
@@ -213,9 +214,19 @@ const CALLS: &[(&str, &str, &str, &str, &str)] = &[
     ("POST", "/v1/delete", "", "{\"objects\":[]}", "400"),
     ("POST", "/v1/delete", "", DELETE_NONE, "404"),
     ("POST", "/v1/delete", "", DELETE_OF_FILE, "409"),
+    ("POST", "/v1/splits/{name}/drain", "/v1/splits/applied/drain", "{}", "400"),
+    ("POST", "/v1/splits/{name}/drain", "/v1/splits/applied/drain", DRAIN_NONE, "404"),
+    ("POST", "/v1/splits/{name}/drain", "/v1/splits/applied/drain", DRAIN, "409"),
+    ("POST", "/v1/splits/{name}/drain", "/v1/splits/applied/drain", DRAIN_BY_FORCE, "200"),
+    ("GET", "/v1/splits/{name}", "/v1/splits/applied", "", "200"),
+    ("POST", "/v1/splits/{name}/undrain", "/v1/splits/applied/undrain", DRAIN, "200"),
+    ("POST", "/v1/splits/{name}/undrain", "/v1/splits/applied/undrain", DRAIN, "404"),
     ("POST", "/v1/delete", "", DELETE, "200"),
 ];
 const WEIGHTS: &str = "{\"weights\":{\"v1\":50}}";
+const DRAIN: &str = "{\"endpoint\":\"10.1.0.1:80\"}";
+const DRAIN_NONE: &str = "{\"endpoint\":\"192.0.2.1:80\"}";
+const DRAIN_BY_FORCE: &str = "{\"endpoint\":\"10.1.0.1:80\",\"force\":true}";
 const DELETE: &str = "{\"objects\":[{\"kind\":\"TrafficSplit\",\"name\":\"applied\"}]}";
 const DELETE_NONE: &str = "{\"objects\":[{\"kind\":\"TrafficSplit\",\"name\":\"none\"}]}";
 const DELETE_OF_FILE: &str = "{\"objects\":[{\"kind\":\"TrafficSplit\",\"name\":\"reviews\"}]}";
@@ -321,6 +332,22 @@ fn a_status_with_everything_is_as_described() {
         }),
         takeover: TakeoverView { error: text(), ..TakeoverView::default() },
         detours: vec![DetourView { interface: "a".into(), count: 1, endpoints: vec![] }],
+        drained: vec![DrainedEndpointView {
+            split: "a".into(),
+            endpoint: DrainedView {
+                address: "192.0.2.1:80".parse().unwrap(),
+                subsets: vec!["v1".into()],
+                since: "b".into(),
+                by: text(),
+                reason: text(),
+            },
+        }],
+        unloaded: Some(UnloadedView {
+            since: "a".into(),
+            by: "b".into(),
+            reason: text(),
+            error: text(),
+        }),
         flows_counted: text(),
         reasons: [("pass_unparsed".to_owned(), 1)].into(),
         ..StatusView::default()

@@ -17,13 +17,16 @@ pub use documents::{ConditionView, DocumentView, OriginDocument};
 pub use flows::{FlowQuery, FlowState, FlowView, Party};
 pub use health::{HealthView, Verdict};
 pub use kubernetes::{KubernetesKindView, KubernetesView};
-pub use stats::{EndpointStatsView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView};
+pub use stats::{
+    EndpointStatsView, PeriodView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView,
+};
 pub use status::{
-    DetourView, FastPathView, FeatureView, FlowTableView, InterfaceView, MapView, StatusView,
-    TakeoverView, TroubleView,
+    DetourView, DrainedEndpointView, FastPathView, FeatureView, FlowTableView, InterfaceView,
+    MapView, StatusView, TakeoverView, TroubleView, UnloadedView,
 };
 pub use weights::{
-    ChangeView, OriginView, OverrideView, ResetQuery, RollbackRequest, WeightsRequest,
+    ChangeView, DrainRequest, DrainedView, OriginView, OverrideView, ResetQuery, RollbackRequest,
+    UndrainRequest, WeightsRequest,
 };
 
 use std::net::{IpAddr, SocketAddr};

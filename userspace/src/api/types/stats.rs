@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Protocol;
+use super::{ChangeView, Protocol};
 use crate::model::{Split, SplitSettings};
 
 /// Whose counters to show.
@@ -49,6 +49,9 @@ pub struct SplitStatsView {
     pub version: u64,
     /// Seconds since its last change, or since the agent started.
     pub changed: u64,
+    /// The last change of its weights, if any is remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_change: Option<ChangeView>,
     /// Its subsets, in the order in which they were written.
     pub subsets: Vec<SubsetStatsView>,
 }
@@ -65,8 +68,31 @@ impl SplitStatsView {
             settings: split.settings(),
             version,
             changed,
+            last_change: None,
             subsets,
         }
+    }
+}
+
+/// What became of the new flows of a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeriodView {
+    /// How long that was, in seconds.
+    pub seconds: u64,
+    /// New flows.
+    pub new_flows: u64,
+    /// Flows whose handshake was completed; of UDP, flows that were answered.
+    pub completed: u64,
+    /// Flows whose handshake the endpoint refused with a RST.
+    pub refused: u64,
+    /// Packets of new flows that were rejected for want of an endpoint.
+    pub rejected: u64,
+}
+
+impl PeriodView {
+    /// New flows that were neither completed nor refused: nobody answered, or they are under way.
+    pub fn unanswered(&self) -> u64 {
+        self.new_flows.saturating_sub(self.completed).saturating_sub(self.refused)
     }
 }
 
@@ -81,6 +107,12 @@ pub struct SubsetStatsView {
     pub wanted_share: f64,
     /// New flows since the split's last change, or since the agent started.
     pub new_flows_since_change: u64,
+    /// What became of the new flows since the split's last change, or since the agent started.
+    #[serde(default)]
+    pub since_change: PeriodView,
+    /// What became of those of the last minute; of a shorter time in the first minute of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_minute: Option<PeriodView>,
     /// New flows.
     pub new_flows: u64,
     /// Packets of new flows that were rejected for want of an endpoint.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{HealthView, KubernetesView};
+use super::{DrainedView, HealthView, KubernetesView};
 
 /// How the agent is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -60,6 +60,37 @@ pub struct StatusView {
     /// Endpoints whose answers to some clients go round the node, which makes them useless there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub detours: Vec<DetourView>,
+    /// Endpoints that somebody took out of their splits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drained: Vec<DrainedEndpointView>,
+    /// If it was told to unload: then it steers nothing until it is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unloaded: Option<UnloadedView>,
+}
+
+/// An endpoint that was taken out of a split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainedEndpointView {
+    /// The split.
+    pub split: String,
+    /// The endpoint.
+    #[serde(flatten)]
+    pub endpoint: DrainedView,
+}
+
+/// What became of an agent that was told to unload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnloadedView {
+    /// Since when, as in RFC 3339.
+    pub since: String,
+    /// Who told it.
+    pub by: String,
+    /// What the user said about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What could not be taken out of the kernel, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Endpoints on a link of clients: what they answer to clients there goes straight to them, in the

@@ -1,12 +1,13 @@
 //! Requests that change weights, and what became of earlier ones.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{ConditionView, OriginDocument};
-use crate::desired::{Change, DesiredState, Override, PersistedState, Source, version_of};
+use crate::desired::{Change, DesiredState, Drain, Override, PersistedState, Source, version_of};
 use crate::model::{Name, Weights};
 use crate::source::Problem;
 
@@ -53,6 +54,25 @@ pub struct RollbackRequest {
     pub version: Option<u64>,
 }
 
+/// An endpoint to take out of a split.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// ADDRESS:PORT, or ADDRESS where that is enough.
+    pub endpoint: String,
+    /// Also if a subset with a weight has no endpoint then.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// An endpoint to put back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UndrainRequest {
+    /// ADDRESS:PORT, or ADDRESS where that is enough.
+    pub endpoint: String,
+}
+
 /// A change of a split's weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangeView {
@@ -60,7 +80,8 @@ pub struct ChangeView {
     pub version: u64,
     /// When, as in RFC 3339.
     pub time: String,
-    /// What made it: `file`, `apply`, `delete`, `weights`, `reset` or `rollback`.
+    /// What made it: `file`, `apply`, `delete`, `weights`, `reset` or `rollback`; or `drain`
+    /// or `undrain`, which leave the weights.
     pub cause: String,
     /// The user who made it; of files nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +89,10 @@ pub struct ChangeView {
     /// What the user said about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The endpoint that was taken out or put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub endpoint: Option<SocketAddr>,
     /// The weights before; empty if there was no such split.
     pub from: BTreeMap<String, u32>,
     /// The weights after; empty if there is no such split any more.
@@ -85,6 +110,7 @@ impl From<&Change> for ChangeView {
             cause: change.cause.to_string(),
             by: change.author.as_ref().map(|author| author.by.clone()),
             reason: change.author.as_ref().and_then(|author| author.reason.clone()),
+            endpoint: change.endpoint.as_deref().copied(),
             from: plain(&change.from),
             to: plain(&change.to),
             ended: change.ended.as_ref().map(plain),
@@ -116,6 +142,9 @@ pub struct OriginView {
     /// If its weights are not those of its definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overridden: Option<OverrideView>,
+    /// Endpoints of its definition that get no new flows, since they were taken out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drained: Vec<DrainedView>,
     /// The weights of an override that the last change of weights ended, since
     /// the definition's weights changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,8 +175,39 @@ impl OriginView {
                 .map(|name| say(desired_state.problems_of(&name)))
                 .unwrap_or_default(),
             version: version_of(last),
+            drained: persisted.drains_of(split).into_iter().flatten().map(Into::into).collect(),
             overridden: persisted.override_of(split).map(OverrideView::from),
             ended: last.and_then(|last| last.ended.as_ref()).map(plain),
+        }
+    }
+}
+
+/// An endpoint that was taken out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainedView {
+    /// Where it listens.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+    /// The subsets that have it.
+    pub subsets: Vec<String>,
+    /// Since when, as in RFC 3339.
+    pub since: String,
+    /// Who took it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What the user said about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl From<(&SocketAddr, &Drain)> for DrainedView {
+    fn from((&address, drain): (&SocketAddr, &Drain)) -> Self {
+        Self {
+            address,
+            subsets: drain.subsets.iter().map(ToString::to_string).collect(),
+            since: drain.since.to_string(),
+            by: drain.author.as_ref().map(|author| author.by.clone()),
+            reason: drain.author.as_ref().and_then(|author| author.reason.clone()),
         }
     }
 }

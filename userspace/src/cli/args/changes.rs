@@ -1,11 +1,13 @@
 //! Commands that change something, or show what was changed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::{Files, Output, amount, name, namespace, objects, weight};
 use crate::cli::amounts::Amount;
+use crate::cli::completion::{Known, known};
 use crate::desired;
 use crate::model::Key;
 use crate::resource::DEFAULT_NAMESPACE;
@@ -84,7 +86,7 @@ pub struct Expected {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct WeightsArgs {
     /// The split.
-    #[arg(value_parser = name)]
+    #[arg(value_parser = name, add = known(Known::Splits))]
     pub name: String,
     /// Subsets and their weights, such as v1=80 v2=20, while others keep theirs; or
     /// their parts of new connections, such as v3=10%, while others share the rest
@@ -94,7 +96,8 @@ pub struct WeightsArgs {
         conflicts_with = "reset",
         value_name = "SUBSET=WEIGHT|PERCENT%",
         value_delimiter = ',',
-        value_parser = amount
+        value_parser = amount,
+        add = known(Known::Weights)
     )]
     pub weights: Vec<(String, Amount)>,
     /// Go back to the weights of the split's definition.
@@ -114,11 +117,55 @@ pub struct WeightsArgs {
     pub output: Output,
 }
 
+/// `weir drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DrainArgs {
+    /// The split.
+    #[arg(value_parser = name, add = known(Known::Splits))]
+    pub name: String,
+    /// The endpoint: ADDRESS:PORT, or ADDRESS where that is enough.
+    #[arg(value_name = "ENDPOINT", add = known(Known::Endpoints))]
+    pub endpoint: String,
+    /// Also if a subset with a weight has no endpoint then, and its share of new
+    /// connections is rejected.
+    #[arg(long)]
+    pub force: bool,
+    /// Wait until the endpoint has no live flow any more, or its drain time is over.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait at most, such as 30s or 2m. The endpoint drains on after that.
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Why, in a line, for `weir history` and the log.
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
+    pub reason: Option<String>,
+    /// How to show the split.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `weir undrain`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct UndrainArgs {
+    /// The split.
+    #[arg(value_parser = name, add = known(Known::Splits))]
+    pub name: String,
+    /// The endpoint: ADDRESS:PORT, or ADDRESS where that is enough.
+    #[arg(value_name = "ENDPOINT", add = known(Known::Drained))]
+    pub endpoint: String,
+    /// Why, in a line, for `weir history` and the log.
+    #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
+    pub reason: Option<String>,
+    /// How to show the split.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// `weir history`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct HistoryArgs {
     /// The split.
-    #[arg(value_parser = name)]
+    #[arg(value_parser = name, add = known(Known::Splits))]
     pub name: String,
     /// How to show its changes.
     #[command(flatten)]
@@ -129,7 +176,7 @@ pub struct HistoryArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RollbackArgs {
     /// The split.
-    #[arg(value_parser = name)]
+    #[arg(value_parser = name, add = known(Known::Splits))]
     pub name: String,
     /// The version of the change to whose weights to return, as `weir history`
     /// shows it; without it, to the weights before the last change.

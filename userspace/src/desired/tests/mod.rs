@@ -1,5 +1,6 @@
 //! Sources that agree and sources that do not.
 
+mod drains;
 mod files;
 mod origins;
 mod resources;

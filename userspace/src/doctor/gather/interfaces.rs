@@ -90,10 +90,20 @@ pub async fn facts(handle: &Handle, link: &Link, xdp: bool, pins: &Path) -> Inte
         kind: link.kind.clone(),
         xdp,
         rp_filter: own("rp_filter").max(all),
+        proxy_arp: proxy_arp(name),
         forwards: own("forwarding").map(|value: u32| value != 0),
         others: others(handle, link, &Others::than(&Pins::of(pins))).await,
         offloads: offloads::of(name).ok(),
     }
+}
+
+/// Whether the node answers ARP requests at an interface for addresses that are elsewhere, or even
+/// on that link.
+fn proxy_arp(name: &str) -> Option<bool> {
+    let on = |key: &str| sysctl::<u32>(&format!("ipv4/conf/{name}/{key}")).map(|value| value != 0);
+    // That of all counts, too.
+    let all = sysctl::<u32>("ipv4/conf/all/proxy_arp").is_some_and(|value| value != 0);
+    Some(all || on("proxy_arp")? || on("proxy_arp_pvlan")?)
 }
 
 async fn others(handle: &Handle, link: &Link, others: &Others) -> Vec<Filter> {

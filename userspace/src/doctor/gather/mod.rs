@@ -2,6 +2,7 @@
 
 mod interfaces;
 mod offloads;
+mod outcome;
 mod routes;
 
 use std::collections::BTreeSet;
@@ -54,13 +55,18 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
         interfaces.push(interfaces::facts(&handle, link, xdp, pins).await);
     }
     let mut splits = splits(client, config.as_ref().ok(), agent.status()).await;
-    let mut routes = routes::Routes::new(handle, &links);
+    let mut routes = routes::Routes::new(handle.clone(), &links);
     for split in &mut splits {
         split.route = routes.to(split.address).await;
         for endpoint in &mut split.endpoints {
             endpoint.route = routes.to(endpoint.address.ip()).await;
         }
     }
+    let stats = match agent.status() {
+        Some(_) => outcome::stats(client).await,
+        None => None,
+    };
+    let waiting = outcome::waiting(client, &mut routes).await;
     let release = nix::sys::utsname::uname();
     Ok(Facts {
         release: release.map(|r| r.release().to_string_lossy().into_owned()).unwrap_or_default(),
@@ -78,16 +84,37 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
         network_namespace: datapath::own_network(),
         config: match config {
             Err(_) if is_missing => Ok(()),
-            Err(problems) => {
+            Err(ref problems) => {
                 Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
             }
             Ok(_) => Ok(()),
         },
+        carriers: carriers(agent.status()),
+        unmatched: unmatched(&links, config.as_ref().ok()),
+        neighbours: outcome::neighbours(&handle).await,
+        proxied: outcome::proxied(&handle).await,
+        elsewhere: outcome::elsewhere(stats.as_ref()),
+        drops: if waiting.is_empty() { Vec::new() } else { outcome::drops() },
+        stats,
+        waiting,
         interfaces,
         links: client_links,
         splits,
         agent,
     })
+}
+
+/// The interfaces with programs.
+fn carriers(status: Option<&StatusView>) -> BTreeSet<String> {
+    let all = status.iter().flat_map(|status| &status.interfaces);
+    all.filter(|view| !view.mode.is_empty()).map(|view| view.name.clone()).collect()
+}
+
+/// Entries of `interfaces` that match none.
+fn unmatched(links: &[Link], config: Option<&AgentConfig>) -> Vec<(String, bool)> {
+    let entries = config.iter().flat_map(|config| &config.interfaces);
+    let lost = entries.filter(|entry| links.iter().all(|link| !entry.matches(&link.name)));
+    lost.map(|entry| (entry.pattern().to_owned(), entry.is_name())).collect()
 }
 
 /// The links that clients share with other hosts; none if the kernel does not say.

@@ -1,0 +1,165 @@
+//! The columns of the view, and which of them there is room for. What says that something fails
+//! is never left out.
+
+use crate::rates::{Failing, SubsetRates, percent, short};
+
+/// A column.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// Its title.
+    pub title: &'static str,
+    /// Whether it is at the right: a number.
+    pub right: bool,
+    /// In which order columns go where there is no room, the lowest first; None never.
+    goes: Option<u8>,
+    /// What it says, for `?`.
+    pub help: &'static str,
+    /// Its text.
+    text: fn(&SubsetRates) -> String,
+    /// Its colour.
+    pub mark: fn(&SubsetRates) -> Mark,
+}
+
+/// What a cell says beside its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Nothing.
+    Plain,
+    /// It is as it should be.
+    Good,
+    /// It may not be.
+    Doubtful,
+    /// Something fails.
+    Bad,
+}
+
+const fn column(
+    title: &'static str,
+    goes: Option<u8>,
+    help: &'static str,
+    text: fn(&SubsetRates) -> String,
+) -> Column {
+    Column { title, right: true, goes, help, text, mark: |_| Mark::Plain }
+}
+
+/// All columns, in order.
+pub const COLUMNS: [Column; 13] = [
+    Column {
+        right: false,
+        ..column("SUBSET", None, "the version", |subset| subset.subset.clone())
+    },
+    column("WEIGHT", Some(3), "its weight in force", |subset| subset.weight.to_string()),
+    column("WANTED", None, "the share of new flows that its weight gives", |subset| {
+        percent(subset.wanted_share)
+    }),
+    Column {
+        mark: |subset| match subset.is_as_wanted() {
+            Some(true) => Mark::Good,
+            Some(false) => Mark::Doubtful,
+            None => Mark::Plain,
+        },
+        ..column("OBSERVED", None, "the share that it got since the last change", |subset| {
+            subset.observed_share.map_or_else(dash, percent)
+        })
+    },
+    column("95%", Some(5), "the shares that go with what was observed, at 95 %", |subset| {
+        match subset.interval {
+            Some([low, high]) => format!("{:.1}-{:.1}", low * 100.0, high * 100.0),
+            None => dash(),
+        }
+    }),
+    column("NEW/S", Some(7), "new flows in each second", |subset| {
+        subset.rates.map_or_else(dash, |rates| short(rates.new_flows_per_second))
+    }),
+    column("OPEN", Some(6), "live flows at the last count", |subset| {
+        subset.open_flows.map_or_else(dash, |flows| short(flows as f64))
+    }),
+    Column {
+        mark: |subset| failing(subset.failures.refused),
+        ..column(
+            "REFUSED",
+            None,
+            "refused by the endpoint, of new flows since the change",
+            |subset| share(subset.failures.refused),
+        )
+    },
+    Column {
+        mark: |subset| failing(subset.failures.unanswered),
+        ..column("NO ANSWER", None, "neither completed nor refused, of these", |subset| {
+            share(subset.failures.unanswered)
+        })
+    },
+    Column {
+        mark: |subset| if subset.failures.rejected > 0 { Mark::Bad } else { Mark::Plain },
+        ..column(
+            "REJECTED",
+            None,
+            "packets rejected for want of an endpoint since then",
+            |subset| short(subset.failures.rejected as f64),
+        )
+    },
+    column("PKT/S", Some(1), "packets of both directions in each second", |subset| {
+        subset.rates.map_or_else(dash, |rates| short(rates.packets_per_second))
+    }),
+    column("BIT/S", Some(2), "bits of these, link layer included", |subset| {
+        subset.rates.map_or_else(dash, |rates| short(rates.bits_per_second))
+    }),
+    column("FLOWS", Some(4), "new flows since the last change", |subset| {
+        short(subset.new_flows_since_change as f64)
+    }),
+];
+
+/// Between two columns.
+const GAP: usize = 2;
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn share(failing: Failing) -> String {
+    let mark = if failing.is_worse { "!" } else { "" };
+    failing.share.map_or_else(dash, |share| format!("{}{mark}", percent(share)))
+}
+
+fn failing(failing: Failing) -> Mark {
+    match failing {
+        Failing { is_worse: true, .. } => Mark::Bad,
+        Failing { share: Some(share), .. } if share > 0.0 => Mark::Doubtful,
+        Failing { .. } => Mark::Plain,
+    }
+}
+
+/// The columns for which there is room, and how wide each is.
+pub fn fitting(subsets: &[&SubsetRates], room: usize) -> Vec<(Column, usize)> {
+    let wide = |column: &Column| {
+        let cells = subsets.iter().map(|subset| (column.text)(subset).chars().count());
+        cells.max().unwrap_or(0).max(column.title.len())
+    };
+    let mut columns: Vec<(Column, usize)> =
+        COLUMNS.iter().map(|column| (*column, wide(column))).collect();
+    let width = |columns: &[(Column, usize)]| -> usize {
+        columns.iter().map(|(_, width)| width + GAP).sum()
+    };
+    while width(&columns) > room {
+        let first = columns.iter().enumerate().filter_map(|(at, (c, _))| Some((c.goes?, at))).min();
+        let Some((_, at)) = first else { break };
+        columns.remove(at);
+    }
+    columns
+}
+
+impl Column {
+    /// A cell, in its width and with the gap before it.
+    pub fn cell(&self, subset: &SubsetRates, width: usize) -> String {
+        self.place(&(self.text)(subset), width)
+    }
+
+    /// The title, likewise.
+    pub fn head(&self, width: usize) -> String {
+        self.place(self.title, width)
+    }
+
+    fn place(&self, text: &str, width: usize) -> String {
+        if self.right { format!("  {text:>width$}") } else { format!("  {text:<width$}") }
+    }
+}

@@ -1,0 +1,92 @@
+//! What lies over the splits: help, endpoints, history; as lines.
+
+use ratatui::style::{Modifier, Style};
+use ratatui::text::Line;
+
+use super::app::{App, Sheet};
+use super::columns::COLUMNS;
+use super::screen::by;
+use crate::api::types::ChangeView;
+use crate::rates::{EndpointRates, SplitRates, short};
+
+/// What keys do.
+pub const KEYS: [(&str, &str); 9] = [
+    ("up, down", "select a subset; also k j, PgUp PgDn, Home End"),
+    ("+ -", "propose a shift of new flows to the subset, or from it"),
+    ("s", "another step of shifts: 1, 5, 10 or 25 percentage points"),
+    ("Enter", "send what is proposed; if anybody was faster, it is rejected"),
+    ("u", "propose the weights before the split's last change"),
+    ("e", "the endpoints of the split"),
+    ("h", "its changes: who, when, why"),
+    ("Esc", "leave what is proposed or lies over the splits"),
+    ("q", "the end"),
+];
+
+/// The lines of the sheet that lies over the splits, no more than there is room for.
+pub fn lines(app: &App, room: usize) -> Vec<Line<'static>> {
+    let mut lines = match &app.sheet {
+        None => Vec::new(),
+        Some(Sheet::Help) => help(),
+        Some(Sheet::Endpoints) => {
+            app.selected().map(|(split, _)| endpoints(split)).unwrap_or_default()
+        }
+        Some(Sheet::History(split, None)) => vec![Line::raw(format!("{split}: asking ..."))],
+        Some(Sheet::History(split, Some(Err(error)))) => {
+            vec![Line::raw(format!("{split}: {error}"))]
+        }
+        Some(Sheet::History(split, Some(Ok(changes)))) => history(split, changes),
+    };
+    lines.truncate(room);
+    lines
+}
+
+fn title(text: String) -> Line<'static> {
+    Line::styled(text, Style::new().add_modifier(Modifier::UNDERLINED))
+}
+
+fn help() -> Vec<Line<'static>> {
+    let keys = KEYS.iter().map(|(key, does)| Line::raw(format!("  {key:<10}{does}")));
+    let columns =
+        COLUMNS.iter().map(|column| Line::raw(format!("  {:<10}{}", column.title, column.help)));
+    let worse = "  !         more than of the other subsets together, beyond chance (p < 0.001)";
+    columns.chain([Line::raw(worse)]).chain(keys).collect()
+}
+
+fn endpoints(split: &SplitRates) -> Vec<Line<'static>> {
+    let head = format!(
+        "  {:<10}{:<26}{:<10}{:>8}{:>8}{:>10}",
+        "SUBSET", "ENDPOINT", "PHASE", "NEW/S", "OPEN", "FLOWS"
+    );
+    let mut lines = vec![title(head)];
+    for subset in &split.subsets {
+        for endpoint in &subset.endpoints {
+            let EndpointRates { address, phase, new_flows, .. } = endpoint;
+            let rate = endpoint.new_flows_per_second.map_or_else(|| "-".to_owned(), short);
+            let open = endpoint.open_flows.map_or_else(|| "-".to_owned(), |n| short(n as f64));
+            let address = address.to_string();
+            lines.push(Line::raw(format!(
+                "  {:<10}{address:<26}{phase:<10}{rate:>8}{open:>8}{:>10}",
+                subset.subset,
+                short(*new_flows as f64)
+            )));
+        }
+    }
+    lines
+}
+
+/// The last change first.
+fn history(split: &str, changes: &[ChangeView]) -> Vec<Line<'static>> {
+    let mut lines = vec![title(format!("  {split}: its changes, the last one first"))];
+    for change in changes.iter().rev() {
+        let to: Vec<String> = change.to.iter().map(|(name, w)| format!("{name}={w}")).collect();
+        let endpoint = change.endpoint.map(|endpoint| format!(" {endpoint}")).unwrap_or_default();
+        lines.push(Line::raw(format!(
+            "  {:>4}  {}  {}  {}{endpoint}",
+            change.version,
+            change.time,
+            to.join(" "),
+            by(change),
+        )));
+    }
+    lines
+}
