@@ -33,6 +33,10 @@ pub enum Module {
     Kubernetes,
     /// `etcd`.
     Etcd,
+    /// `helm`.
+    Helm,
+    /// `seccomp`, which writes containerd's default profile.
+    Seccomp,
     /// Custom resource definitions: directories `gateway-api/standard`,
     /// `gateway-api/experimental` and `istio`.
     Definitions,
@@ -40,13 +44,16 @@ pub enum Module {
 
 impl Module {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Definitions, Self::Etcd, Self::Kubernetes];
+    pub const ALL: [Self; 5] =
+        [Self::Definitions, Self::Seccomp, Self::Etcd, Self::Helm, Self::Kubernetes];
 
     /// Its directory below `tests/cluster`.
     fn name(self) -> &'static str {
         match self {
             Self::Kubernetes => "kubernetes",
             Self::Etcd => "etcd",
+            Self::Helm => "helm",
+            Self::Seccomp => "seccomp",
             Self::Definitions => "crds",
         }
     }
@@ -76,6 +83,11 @@ impl Module {
                 let package = "go.etcd.io/etcd/server/v3";
                 go_build(root, self, package, &directory.join("etcd"), "-s -w")
             }
+            Self::Helm => {
+                let package = "helm.sh/helm/v4/cmd/helm";
+                go_build(root, self, package, &directory.join("helm"), "-s -w")
+            }
+            Self::Seccomp => go_build(root, self, ".", &directory.join("seccomp"), "-s -w"),
             Self::Definitions => definitions(&self.sources(root), directory),
         }
     }
@@ -87,9 +99,9 @@ impl fmt::Display for Module {
     }
 }
 
-/// Makes what is missing of all modules.
-pub fn build(root: &Path) -> Result<()> {
-    for module in Module::ALL {
+/// Makes what is missing of these modules.
+pub fn build(root: &Path, modules: &[Module]) -> Result<()> {
+    for &module in modules {
         let directory = module.directory(root)?;
         if directory.is_dir() {
             say(module, format_args!("found {}", directory.display()));
@@ -177,6 +189,7 @@ fn go_build(root: &Path, module: Module, package: &str, to: &Path, flags: &str) 
     command.arg(to).arg(package).stdout(Stdio::null()).stderr(Stdio::piped());
     let note = match module {
         Module::Kubernetes => "; the first time takes about ten minutes of two CPUs",
+        Module::Helm => "; the first time takes about four minutes of two CPUs",
         _ => "",
     };
     say(module, format_args!("building{note}"));

@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use xtask::{cluster, toolchain};
+use xtask::{chart, cluster, image, toolchain};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "weir's development commands")]
@@ -48,6 +48,10 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Build the Debian package, into target/debian.
     Package,
+    /// Write the image of a container into target/image, as an OCI archive.
+    Image,
+    /// Write the manifests in deploy/kubernetes, as the chart in deploy/chart renders them.
+    Manifests,
     /// Show weir at work between network namespaces; root.
     Demo {
         /// For the demonstration.
@@ -94,7 +98,8 @@ impl Task {
                     setup::packaging()?;
                 }
                 if selection.includes(test::Selection::Cluster) {
-                    cluster::build(root())?;
+                    setup::containers()?;
+                    cluster::build(root(), &cluster::Module::ALL)?;
                 }
                 test::test(selection)
             }
@@ -113,6 +118,25 @@ impl Task {
                 setup::ebpf()?;
                 setup::packaging()?;
                 package::build()
+            }
+            Self::Image => {
+                setup::ebpf()?;
+                cargo(["build", "--release", "-p", "weir"])?;
+                let program = root().join("target/release/weir");
+                let made = image::write(
+                    &program,
+                    env!("CARGO_PKG_VERSION"),
+                    &root().join("target/image"),
+                )?;
+                for (name, size) in &made.files {
+                    eprintln!("{size:>12}  /{name}");
+                }
+                eprintln!("wrote {}", made.archive.display());
+                Ok(())
+            }
+            Self::Manifests => {
+                cluster::build(root(), &[cluster::Module::Helm])?;
+                chart::write(root())
             }
             Self::Demo { arguments } => {
                 check_root("demo")?;

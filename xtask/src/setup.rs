@@ -32,6 +32,9 @@ const TOOLS: &[(&str, &str)] = &[
 const PACKAGING: &[(&str, &str)] =
     &[("dpkg-shlibdeps", "dpkg-dev"), ("systemd-analyze", "systemd"), ("man", "man-db")];
 
+/// What runs containers.
+const CONTAINERS: &[(&str, &str)] = &[("runc", "runc")];
+
 /// What boots other kernels.
 const EMULATION: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
@@ -100,6 +103,11 @@ pub fn packaging() -> Result<()> {
 /// What only `cargo xtask fuzz` needs.
 pub fn fuzzing() -> Result<()> {
     programs(FUZZING)
+}
+
+/// What only `cargo xtask test cluster` needs.
+pub fn containers() -> Result<()> {
+    programs(CONTAINERS)
 }
 
 /// What boots other kernels.

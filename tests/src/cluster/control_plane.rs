@@ -180,6 +180,12 @@ impl ControlPlane {
         self.authority.certificate()
     }
 
+    /// The kubeconfig of its administrator.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("admin.kubeconfig")
+    }
+
     /// A kubeconfig of a user with a certificate, such as `system:kube-proxy`.
     ///
     /// # Errors

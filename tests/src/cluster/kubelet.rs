@@ -79,6 +79,12 @@ impl Kubelet {
         self.shared.images().insert(name.to_owned(), Image::Identify);
     }
 
+    /// Has an image stand for an unpacked root file system, whose containers an OCI runtime runs
+    /// as their Pods describe them.
+    pub fn unpacked(&self, name: &str, root: PathBuf) {
+        self.shared.images().insert(name.to_owned(), Image::Unpacked(root));
+    }
+
     /// The pod that runs under that name, if one does.
     #[must_use]
     pub fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
@@ -218,13 +224,14 @@ impl Worker {
         };
         if local.pod.is_none() {
             let images = self.shared.images().clone();
-            let pod = Arc::new(Pod::start(object, node, &images, &self.logs)?);
+            let pod = Arc::new(Pod::start(object, node, &images, &self.api, &self.logs)?);
             let key = (pod.namespace.clone(), pod.name.clone());
             self.shared.pods().insert(key, Arc::clone(&pod));
             local.pod = Some(pod);
         }
         if let Some(pod) = &local.pod
             && !local.reported
+            && pod.is_ready(object)?
         {
             let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
             let status = json!({ "status": pod.status(object, &now) });

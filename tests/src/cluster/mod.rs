@@ -14,7 +14,9 @@
 
 pub mod api;
 pub mod certificates;
+pub mod container;
 pub mod control_plane;
+pub mod helm;
 pub mod history;
 pub mod in_cluster;
 pub mod kubectl;

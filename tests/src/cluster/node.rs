@@ -1,12 +1,14 @@
 //! A node: a network namespace on the control plane's bridge, and its Node object.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::control_plane::{ADDRESS, ADDRESS_V6, ControlPlane, command, flag};
 use super::process::Process;
@@ -24,6 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// Where kube-proxy says, in the node's namespace, that it has written its rules.
 const PROXY_HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10256);
+
+/// The BPF file system of this machine, and of each node.
+const BPFFS: &str = "/sys/fs/bpf";
 
 /// How kube-proxy has packets translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub struct Node {
     /// How many sandboxes it has had.
     sandboxes: AtomicU16,
     proxy: Mutex<Option<Process>>,
+    /// Its directories, but for [`BPFFS`].
+    directory: TempDir,
     /// Where agents and kube-proxy run.
     pub ns: Netns,
 }
@@ -83,7 +90,8 @@ impl Node {
         ])?;
         let (name, sandboxes, proxy) =
             (format!("node-{number}"), AtomicU16::new(0), Mutex::default());
-        let node = Self { name, v4, v6, number, sandboxes, proxy, ns };
+        let directory = tempfile::Builder::new().prefix("weir-node-").tempdir()?;
+        let node = Self { name, v4, v6, number, sandboxes, proxy, directory, ns };
         node.register(control)?;
         Ok(node)
     }
@@ -154,6 +162,27 @@ impl Node {
         Sandbox::new(&self.ns, format!("veth-{n}"), (v4, v6), gateway)
     }
 
+    /// Where on this machine a directory of the node is; it is made if it is not there. What is
+    /// below [`BPFFS`] is removed from the kernel with the node.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be made.
+    pub fn host_path(&self, path: &str) -> Result<PathBuf> {
+        let place = match Path::new(path).strip_prefix(BPFFS) {
+            Ok(below) => self.pins().join(below),
+            Err(_) => self.directory.path().join(path.trim_start_matches('/')),
+        };
+        std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
+        Ok(place)
+    }
+
+    fn pins(&self) -> PathBuf {
+        // bpffs takes no name with a dot.
+        let name = self.directory.path().file_name().unwrap_or_default().to_string_lossy();
+        Path::new(BPFFS).join(name.replace('.', "_"))
+    }
+
     /// Starts a weir agent on the node; all of `agent.yaml` that is not of its own directory comes
     /// from `setup`, whose interfaces are `veth-*` unless it says otherwise.
     ///
@@ -213,5 +242,16 @@ impl Node {
     /// Its address in a form for pods' status.
     pub(super) fn host_ips(&self) -> Value {
         json!([{ "ip": self.v4 }, { "ip": self.v6 }])
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let pins = self.pins();
+        if pins.is_dir()
+            && let Err(error) = std::fs::remove_dir_all(&pins)
+        {
+            eprintln!("{}: {error}", pins.display());
+        }
     }
 }

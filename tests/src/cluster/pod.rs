@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use super::api::Api;
+use super::container::{self, Container, Place};
 use super::node::Node;
 use super::process::Process;
 use super::sandbox::Sandbox;
@@ -28,6 +30,8 @@ pub type Images = BTreeMap<String, Image>;
 pub enum Image {
     /// A program of this machine.
     Program(PathBuf),
+    /// A root file system, of which an OCI runtime makes containers.
+    Unpacked(PathBuf),
     /// The built-in servers, of the first kind at each TCP port, whatever its arguments say.
     Identify,
 }
@@ -51,6 +55,7 @@ pub struct Pod {
 enum Program {
     Server(Server),
     Process(Process),
+    Container(Container),
 }
 
 impl Pod {
@@ -59,7 +64,13 @@ impl Pod {
     /// # Errors
     ///
     /// Fails if an image stands for nothing, or a program cannot be started.
-    pub fn start(object: &Value, node: &Arc<Node>, images: &Images, logs: &Path) -> Result<Self> {
+    pub fn start(
+        object: &Value,
+        node: &Arc<Node>,
+        images: &Images,
+        api: &Api,
+        logs: &Path,
+    ) -> Result<Self> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let of_node = object["spec"]["hostNetwork"] == true;
         let pod = Self {
@@ -76,6 +87,11 @@ impl Pod {
                 _ if image == IDENTIFY => pod.serve(container, own.unwrap_or("tcp"))?,
                 Some(Image::Identify) => pod.serve(container, "tcp")?,
                 Some(Image::Program(program)) => pod.execute(object, container, program, logs)?,
+                Some(Image::Unpacked(root)) => {
+                    let place = Place { node: &pod.node, ns: pod.ns(), api, logs };
+                    let started = Container::start(object, container, root, &place)?;
+                    pod.programs().push(Program::Container(started));
+                }
                 None => anyhow::bail!("no image {image}"),
             }
         }
@@ -175,7 +191,7 @@ impl Pod {
     fn servers(&self, count: impl Fn(&Server) -> u64) -> u64 {
         let of = |program: &Program| match program {
             Program::Server(server) => count(server),
-            Program::Process(_) => 0,
+            Program::Process(_) | Program::Container(_) => 0,
         };
         self.programs().iter().map(of).sum()
     }
@@ -183,8 +199,10 @@ impl Pod {
     /// Asks its programs to end, as SIGTERM does.
     pub fn terminate(&self) {
         for program in self.programs().iter() {
-            if let Program::Process(process) = program {
-                process.signal(Signal::SIGTERM);
+            match program {
+                Program::Server(_) => {}
+                Program::Process(process) => process.signal(Signal::SIGTERM),
+                Program::Container(container) => container.signal(Signal::SIGTERM),
             }
         }
     }
@@ -196,7 +214,58 @@ impl Pod {
         self.programs().iter().all(|program| match program {
             Program::Server(server) => server.open() == 0,
             Program::Process(process) => process.status().is_some(),
+            Program::Container(container) => container.process().status().is_some(),
         })
+    }
+
+    /// Whether the readiness probes of its containers succeed, as far as these are such that an
+    /// OCI runtime runs; others are ready.
+    pub(super) fn is_ready(&self, object: &Value) -> Result<bool> {
+        let programs = self.programs();
+        if !programs.iter().any(|program| matches!(program, Program::Container(_))) {
+            return Ok(true);
+        }
+        for it in object["spec"]["containers"].as_array().into_iter().flatten() {
+            if !container::is_ready(it, self.ns(), &self.v4().to_string())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Runs a command in its first container that an OCI runtime runs.
+    ///
+    /// # Errors
+    ///
+    /// Fails, with what it wrote, if it has none, or the command fails.
+    pub fn exec(&self, arguments: &[&str]) -> Result<String> {
+        self.contained(|container| {
+            let output = container.exec(arguments);
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            if !output.status.success() {
+                let (said, shown) = (text(&output.stderr), text(&output.stdout));
+                anyhow::bail!("{}: {}\n{said}{shown}", arguments.join(" "), output.status);
+            }
+            Ok(text(&output.stdout))
+        })
+    }
+
+    /// Of its first container that an OCI runtime runs: see [`Container::memory`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Container::memory`].
+    pub fn memory(&self) -> Result<(u64, u64)> {
+        self.contained(Container::memory)
+    }
+
+    fn contained<T>(&self, of: impl FnOnce(&Container) -> Result<T>) -> Result<T> {
+        let programs = self.programs();
+        let container = programs.iter().find_map(|program| match program {
+            Program::Container(container) => Some(container),
+            Program::Server(_) | Program::Process(_) => None,
+        });
+        of(container.with_context(|| format!("{} has no container", self.name))?)
     }
 
     /// Ends its programs, connections included.

@@ -31,6 +31,24 @@ pub fn etcd() -> Result<PathBuf> {
     built(Module::Etcd, "etcd")
 }
 
+/// Helm.
+///
+/// # Errors
+///
+/// Fails if it was not built yet.
+pub fn helm() -> Result<PathBuf> {
+    built(Module::Helm, "helm")
+}
+
+/// What writes the default seccomp profile of containerd.
+///
+/// # Errors
+///
+/// Fails if it was not built yet.
+pub fn seccomp() -> Result<PathBuf> {
+    built(Module::Seccomp, "seccomp")
+}
+
 /// Definitions of resources that Kubernetes does not bring itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Definitions {

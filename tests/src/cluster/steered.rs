@@ -160,9 +160,9 @@ impl Steered {
     /// If that is not so after a minute.
     #[must_use]
     pub fn client(&self, node: usize) -> Client {
-        let sandbox = self.cluster.nodes[node].sandbox().expect("a sandbox");
-        await_programs(&self.agents[node], &sandbox.node_ifname);
-        Client { sandbox, node: Arc::clone(&self.cluster.nodes[node]), next: FIRST_PORT }
+        let client = Client::new(&self.cluster.nodes[node]).expect("a sandbox");
+        await_programs(&self.agents[node], client.node_ifname());
+        client
     }
 
     /// The addresses of a Service, of each family, with its first port.
@@ -214,6 +214,21 @@ pub struct Client {
 }
 
 impl Client {
+    /// One in a sandbox of that node, whatever steers there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::sandbox`].
+    pub fn new(node: &Arc<Node>) -> Result<Self> {
+        Ok(Self { sandbox: node.sandbox()?, node: Arc::clone(node), next: FIRST_PORT })
+    }
+
+    /// The node's interface towards it.
+    #[must_use]
+    pub fn node_ifname(&self) -> &str {
+        &self.sandbox.node_ifname
+    }
+
     /// Its namespace.
     #[must_use]
     pub fn ns(&self) -> &Netns {
