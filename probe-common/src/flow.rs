@@ -41,6 +41,12 @@ pub const SYNCED: u16 = 128;
 /// which takes its place when its handshake is complete. Of the forward direction
 /// alone: its packets are not ordinary ones then.
 pub const CONTESTED: u16 = 256;
+/// Of TCP: the client has sent data.
+pub const ASKED: u16 = 512;
+/// Of TCP: the endpoint has sent data.
+pub const REPLIED: u16 = 1024;
+/// Of TCP: it was counted that nobody answered the client's SYN.
+pub const UNANSWERED: u16 = 2048;
 /// Any of these and a SYN starts a new flow.
 pub const CLOSING: u16 = FIN_CLIENT | FIN_ENDPOINT | RESET;
 

@@ -145,6 +145,70 @@ counters! {
     }
 }
 
+counters! {
+    /// Per-CPU counters of what became of a subset's TCP flows, in SUBSET_SIGNALS, by the index of
+    /// a subset id. Each is by a packet that the programs saw; see [`Signal`].
+    SubsetSignals {
+        /// SYNs of clients that were sent again, before the handshake was complete.
+        syn_retransmits,
+        /// Flows whose client sent its SYN again, two ticks or more after the first one, and had
+        /// no answer by then: once for each flow.
+        unanswered,
+        /// SYNs of endpoints that were sent again, before the handshake was complete.
+        syn_ack_retransmits,
+        /// Flows whose client has sent data.
+        asked,
+        /// Flows whose endpoint has sent data.
+        replied,
+        /// Completed flows that both sides ended by a FIN.
+        ended_by_fin,
+        /// Completed flows that the client reset.
+        reset_by_client,
+        /// Completed flows that the endpoint reset before it had sent any data.
+        reset_before_reply,
+        /// Completed flows that the endpoint reset after it had sent data, and adopted ones, of
+        /// which nobody knows.
+        reset_after_reply,
+        /// Completed flows that the endpoint reset before any FIN, within [`EARLY`] ticks of their
+        /// first packet; these are in one of the two before, too.
+        early_resets,
+    }
+}
+
+/// Ticks after the first packet of a flow in which a reset by its endpoint is an early one.
+pub const EARLY: u32 = 10;
+
+/// A counter of [`SubsetSignals`], by its place there.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields of SubsetSignals say it")]
+pub enum Signal {
+    SynRetransmits,
+    Unanswered,
+    SynAckRetransmits,
+    Asked,
+    Replied,
+    EndedByFin,
+    ResetByClient,
+    ResetBeforeReply,
+    ResetAfterReply,
+    EarlyResets,
+}
+
+impl Signal {
+    /// How many there are.
+    pub const COUNT: usize = size_of::<SubsetSignals>() / size_of::<u64>();
+}
+
+/// All that is counted of a subset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SubsetCounters {
+    /// Of its flows.
+    pub stats: SubsetStats,
+    /// Of what became of them.
+    pub signals: SubsetSignals,
+}
+
 /// Key of IDENTITIES.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -255,6 +319,8 @@ pub const TRANSFER_ENDPOINT: u32 = 0;
 pub const TRANSFER_SUBSET: u32 = 1;
 /// Of a reason.
 pub const TRANSFER_REASON: u32 = 2;
+/// What became of a subset's flows.
+pub const TRANSFER_SIGNALS: u32 = 3;
 
 /// What the program `weir_transfer` is given, in place of a packet's payload:
 /// numbers to be added to counters which other programs add to at the same time.
@@ -266,7 +332,7 @@ pub struct Transfer {
     /// Index of the counters.
     pub id: u32,
     /// What is added to each, in order.
-    pub numbers: [u64; 6],
+    pub numbers: [u64; Signal::COUNT],
 }
 
 /// The only value of META: what an agent must know of maps that it finds.
@@ -311,7 +377,7 @@ const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<EndpointStats>() == 40);
 const _: () = assert!(size_of::<SubsetStats>() == 48);
 const _: () = assert!(size_of::<IdentityKey>() == 8);
-const _: () = assert!(size_of::<Transfer>() == 56);
+const _: () = assert!(size_of::<Transfer>() == 8 + 8 * Signal::COUNT);
 const _: () = assert!(size_of::<Meta>() == 64);
 const _: () = assert!(size_of::<Interface>() == 8 * MAX_MACS + 8);
 const _: () = assert!(size_of::<Takeover>() == 16);
@@ -342,6 +408,8 @@ mod user {
     unsafe impl aya::Pod for EndpointStats {}
     // SAFETY: as above.
     unsafe impl aya::Pod for SubsetStats {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SubsetSignals {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Tuple<V4> {}
     // SAFETY: as above.

@@ -161,7 +161,7 @@ impl Loaded {
         let mut sum = SubsetStats::default();
         for subset in split.subsets() {
             let id = self.ledger.subset_id(split.name(), &subset.name).context("not in force")?;
-            sum += &self.kernel.counters().subset(id)?;
+            sum += &self.kernel.counters().subset_stats(id)?;
         }
         Ok(sum)
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use kernel::talk::{CLIENT, Talk};
 use kernel::{FORWARD, Hook, Node, casts, with_port};
-use probe_common::map::{MAX_MACS, SubsetStats};
+use probe_common::map::{MAX_MACS, SubsetSignals, SubsetStats};
 use probe_common::reason::Reason;
 use weir::model::Protocol;
 use weir_tests::packet::{ACK, FIN, Packet, RST};
@@ -53,6 +53,88 @@ fn handshakes_and_ends_are_counted_by_subset() {
             "{cast} {hook:?}"
         );
         assert_eq!(talk.subset("v2"), SubsetStats::default(), "{cast} {hook:?}: v2");
+    }
+}
+
+#[test]
+fn what_becomes_of_tcp_flows_is_counted_once_for_each() {
+    let hooks = FORWARD.map(|hook| [(hook, true), (hook, false)]);
+    for (cast, (hook, is_new)) in
+        casts().iter().flat_map(|cast| hooks.concat().into_iter().map(move |of| (cast, of)))
+    {
+        let mut talk = Talk::new(cast, hook, Protocol::Tcp);
+        talk.is_new = is_new;
+        let mut wanted = SubsetSignals::default();
+        let what = format!("{cast} {hook:?}, new: {is_new}");
+
+        // Sent again at once, and after long, twice; then the endpoint's, too.
+        let endpoint = talk.syn();
+        talk.syn();
+        wanted.syn_retransmits += 1;
+        assert_eq!(talk.signals("v1"), wanted, "{what}: sent again");
+        talk.node.begin_earlier(2);
+        talk.syn();
+        talk.syn();
+        (wanted.syn_retransmits, wanted.unanswered) = (3, 1);
+        assert_eq!(talk.signals("v1"), wanted, "{what}: no answer for long");
+        talk.syn_ack(endpoint);
+        talk.syn_ack(endpoint);
+        wanted.syn_ack_retransmits += 1;
+        assert_eq!(talk.signals("v1"), wanted, "{what}: the answer sent again");
+
+        // Data of both sides, and a FIN of each.
+        talk.node.forget();
+        let endpoint = talk.open();
+        talk.send(|p| p.seq(CLIENT.wrapping_add(1 << 30)).payload(b"not of the flow"));
+        talk.reply(endpoint, |p| p);
+        assert_eq!(talk.signals("v1"), wanted, "{what}: no data yet");
+        for _ in 0..2 {
+            talk.send(|p| p.payload(b"question"));
+        }
+        wanted.asked += 1;
+        assert_eq!(talk.signals("v1"), wanted, "{what}: asked");
+        for _ in 0..2 {
+            talk.reply(endpoint, |p| p.payload(b"answer"));
+        }
+        wanted.replied += 1;
+        assert_eq!(talk.signals("v1"), wanted, "{what}: replied");
+        talk.reply(endpoint, |p| p.flags(FIN | ACK));
+        talk.send(|p| p.flags(FIN | ACK));
+        wanted.ended_by_fin += 1;
+        assert_eq!(talk.signals("v1"), wanted, "{what}: ended");
+        talk.reply(endpoint, |p| p.flags(RST | ACK));
+        assert_eq!(talk.signals("v1"), wanted, "{what}: a flow ends once");
+
+        // Reset by the endpoint, soon and later, before and after data, after a FIN; by the client.
+        let mut reset = |age, data: bool, fin: bool, by_client: bool| {
+            talk.node.forget();
+            let endpoint = talk.open();
+            talk.node.begin_earlier(age);
+            if data {
+                talk.reply(endpoint, |p| p.payload(b"greeting"));
+            }
+            if fin {
+                talk.send(|p| p.flags(FIN | ACK));
+            }
+            if by_client {
+                talk.send(|p| p.flags(RST));
+            } else {
+                talk.reply(endpoint, |p| p.flags(RST | ACK));
+            }
+            talk.signals("v1")
+        };
+        (wanted.reset_before_reply, wanted.early_resets) = (1, 1);
+        assert_eq!(reset(0, false, false, false), wanted, "{what}: reset at once");
+        wanted.reset_before_reply += 1;
+        assert_eq!(reset(20, false, false, false), wanted, "{what}: reset later");
+        wanted.reset_before_reply += 1;
+        assert_eq!(reset(0, false, true, false), wanted, "{what}: reset after a FIN");
+        wanted.replied += 1;
+        (wanted.reset_after_reply, wanted.early_resets) = (1, 2);
+        assert_eq!(reset(0, true, false, false), wanted, "{what}: reset after data");
+        wanted.reset_by_client += 1;
+        assert_eq!(reset(0, false, false, true), wanted, "{what}: reset by the client");
+        assert_eq!(talk.signals("v2"), SubsetSignals::default(), "{what}: v2");
     }
 }
 

@@ -91,7 +91,7 @@ impl<'a> Many<'a> {
     /// New flows so far, in both subsets.
     fn flows(&mut self) -> u64 {
         let split = self.split.clone();
-        ["v1", "v2"].map(|subset| self.node.subset(&split, subset).flows).iter().sum()
+        ["v1", "v2"].map(|subset| self.node.subset(&split, subset).stats.flows).iter().sum()
     }
 }
 

@@ -214,10 +214,10 @@ fn subsets_without_endpoints_reject_their_share() {
         println!("{cast} {hook:?}: observed {observed:?}, expected [140000, 60000]");
         assert_shares(&observed, &[70, 30], &format!("{cast} {hook:?}"));
         assert_eq!(node.reason(Reason::RejectNoEndpoint), observed[1], "{cast}");
-        let rejected = ["v2", "v3"].map(|name| node.subset(&split, name).rejected);
+        let rejected = ["v2", "v3"].map(|name| node.subset(&split, name).stats.rejected);
         assert_eq!(rejected.iter().sum::<u64>(), observed[1], "{cast}: by subset");
         assert_shares(&rejected, &[20, 10], &format!("{cast}: by subset"));
-        assert_eq!(node.subset(&split, "v1").flows, observed[0], "{cast}: steered");
+        assert_eq!(node.subset(&split, "v1").stats.flows, observed[0], "{cast}: steered");
     }
 }
 

@@ -241,7 +241,7 @@ fn weigh(scene: &Scene, weights: [u32; 2]) {
 fn counts(agent: &Agent) -> [u64; 2] {
     let counters = Counters::pinned(agent.pins()).unwrap();
     // Of five splits with sixteen subsets each, in each layout.
-    let subsets = (0..80).map(|id| counters.subset(id).unwrap().flows).sum();
+    let subsets = (0..80).map(|id| counters.subset_stats(id).unwrap().flows).sum();
     [subsets, (0..32).map(|id| counters.endpoint(id).unwrap().flows).sum()]
 }
 

@@ -2,7 +2,7 @@
 
 use probe_common::address::{Address, Tuple};
 use probe_common::checksum::fold;
-use probe_common::flow::{CONTESTED, Entry, RESET, SYNCED, to_note};
+use probe_common::flow::{CONTESTED, Entry, RESET, SYNCED, is_forward, to_note};
 use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
 
 use super::clock::now;
@@ -11,6 +11,7 @@ use super::family::Family;
 use super::flows::{is_here, read};
 use super::header_offsets::HeaderOffsets;
 use super::hook::Hook;
+use super::signals::begins_data;
 use super::verdict::Verdict;
 
 /// Deals with ordinary packets of live flows; of others, says whether their flow
@@ -39,7 +40,9 @@ pub fn hit<A: Family, F: Hook, const INGRESS: bool>(
     if !is_here::<A, INGRESS>(&entry) {
         return PASS;
     }
-    if !is_ordinary(&headers, &entry) {
+    if !is_ordinary(&headers, &entry)
+        || begins_data::<A>(frame, &headers, entry.state, is_forward(entry.direction))
+    {
         return place.live();
     }
     if headers.protocol == TCP

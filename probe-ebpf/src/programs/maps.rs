@@ -9,7 +9,8 @@ use probe_common::flow::Entry;
 use probe_common::fragment::{Fragment, FragmentKey};
 use probe_common::map;
 use probe_common::map::{
-    CHUNK, Endpoint, EndpointStats, Identity, IdentityKey, Meta, ServiceKey, Split, SubsetStats,
+    CHUNK, Endpoint, EndpointStats, Identity, IdentityKey, Meta, ServiceKey, Split, SubsetSignals,
+    SubsetStats,
 };
 use probe_common::new_flow::{NewFlow, Set};
 use probe_common::reason::Reason;
@@ -102,6 +103,9 @@ pub static SUBSET_IDS: Array<u32> = Array::with_max_entries(16384, 0);
 /// Counters by the index of a subset id. Agent.
 #[map]
 pub static SUBSET_STATS: PerCpuArray<SubsetStats> = PerCpuArray::with_max_entries(16384, 0);
+/// What became of flows, by the index of a subset id. Agent.
+#[map]
+pub static SUBSET_SIGNALS: PerCpuArray<SubsetSignals> = PerCpuArray::with_max_entries(16384, 0);
 /// Counters by [`Reason`].
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);

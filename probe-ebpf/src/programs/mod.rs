@@ -38,6 +38,7 @@ mod reject;
 mod route;
 mod set_lock;
 mod shortcut;
+mod signals;
 mod sort;
 mod steps;
 mod successor;

@@ -16,6 +16,7 @@ use super::header_offsets::HeaderOffsets;
 use super::hook::Hook;
 use super::new_flows::{AT_EGRESS, AT_INGRESS, Found, NewFlows, find};
 use super::reject::reject_gone;
+use super::signals::{Before, has_data, tell_end, tell_segment};
 use super::verdict::Verdict;
 
 /// A packet whose flow may be a new one. Unknown if it is not, or is over;
@@ -51,7 +52,7 @@ pub fn new_flow<A: NewFlows, F: Hook, const INGRESS: bool>(
     if (contested && entry.state & ESTABLISHED != 0 || found.is_grown(now)) && found.promote() {
         return Verdict::Grown;
     }
-    note(&headers, &found, &entry, numbers, now);
+    note(frame, &headers, &found, &entry, numbers, now);
     let verdict = deliver(frame, &headers, tuple, &entry);
     // The way through the stack is slower: what a client sends before it has
     // an answer would come in another order. Those of an endpoint to itself all go past it.
@@ -92,6 +93,7 @@ fn starts_anew<A: NewFlows>(headers: &Headers, entry: &Entry<A>, sequence: u32, 
 /// Notes what the packet says of its flow.
 #[inline(always)]
 fn note<A: NewFlows>(
+    frame: &impl Hook,
     headers: &Headers,
     found: &Found<A>,
     entry: &Entry<A>,
@@ -100,15 +102,18 @@ fn note<A: NewFlows>(
 ) {
     let forward = is_forward(entry.direction);
     let before = found.new_flow().state;
-    let change = if headers.protocol == TCP {
+    let side = if forward { Side::Client } else { Side::Endpoint };
+    let tcp = headers.protocol == TCP;
+    let change = if tcp {
         let [sequence, acknowledged] = numbers;
         let other = found.new_flow().sequences[forward as usize];
         let known = Known { state: entry.state, own: entry.sequence, other };
         let segment = Segment { flags: headers.flags, sequence, acknowledged };
-        let side = if forward { Side::Client } else { Side::Endpoint };
         transition(known, segment, side, Noting::Strides)
     } else {
-        Change { set: datagram(entry.state, forward), ..Change::default() }
+        // A number, and not none: the verifier would see one that nobody wrote.
+        let sequence = Some(entry.sequence);
+        Change { set: datagram(entry.state, forward), sequence, ..Change::default() }
     };
     let mut state = change.of(entry.state);
     // That the client's number is known says nothing of the endpoint's.
@@ -131,11 +136,19 @@ fn note<A: NewFlows>(
             found.renew();
         }
     }
+    let was = Before { state: before, subset: entry.subset, age: now.wrapping_sub(entry.created) };
+    if tcp {
+        let has_data = || has_data::<A>(frame, headers);
+        state |= tell_segment(was, change.set, state, headers.flags, side, has_data);
+    }
     if state == before {
         return;
     }
     if is_closed(state) && state & ESTABLISHED != 0 {
         state |= ENDED;
+    }
+    if tcp {
+        tell_end(was, change.set, state, side);
     }
     tell(headers.protocol, before, state, entry, now);
     found.enter(state, before);

@@ -10,6 +10,7 @@ use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
 use super::counters::subset_stats;
 use super::family::Family;
 use super::hook::Hook;
+use super::signals::{Before, has_data, tell_end, tell_segment};
 
 /// Notes what the packet changes, in the entry and in that of the other
 /// direction at `pair`.
@@ -24,14 +25,15 @@ pub fn track<A: Family, F: Hook>(
     now: u32,
 ) {
     let mut change = Change::default();
-    if headers.protocol == TCP {
+    let tcp = headers.protocol == TCP;
+    let side = if is_forward(entry.direction) { Side::Client } else { Side::Endpoint };
+    if tcp {
         let sequence = u32::from_be(frame.load(headers.l4 + 4).unwrap_or(0));
         // What is in the tables lives, also if it came there by a migration, and its
         // handshake was not seen.
         let state = entry.state | ESTABLISHED;
         let known = Known { state, own: entry.sequence, other: 0 };
         let segment = Segment { flags: headers.flags, sequence, acknowledged: 0 };
-        let side = if is_forward(entry.direction) { Side::Client } else { Side::Endpoint };
         change = transition(known, segment, side, Noting::Each);
         if let Some(sequence) = change.sequence {
             // SAFETY: an entry of the table. Racing writers write alike.
@@ -42,12 +44,21 @@ pub fn track<A: Family, F: Hook>(
     // SAFETY: as above.
     let before = unsafe { (&raw const (*slot).state).read_volatile() };
     let mut state = change.of(before);
+    let known = before | ESTABLISHED;
+    let was = Before { state: known, subset: entry.subset, age: now.wrapping_sub(entry.created) };
+    if tcp {
+        let has_data = || has_data::<A>(frame, headers);
+        state |= tell_segment(was, change.set, known, headers.flags, side, has_data);
+    }
     let ends = is_closed(state) && state & ENDED == 0;
     if state == before && now == entry.seen && !ends {
         return;
     }
     if ends {
         state |= ENDED;
+        if tcp {
+            tell_end(was, change.set, state, side);
+        }
         if let Some(stats) = subset_stats(entry.subset) {
             stats.ended += 1;
             stats.ended_ticks += now.wrapping_sub(entry.created) as u64;

@@ -7,10 +7,12 @@
 
 use core::arch::asm;
 
-use probe_common::map::{TRANSFER_ENDPOINT, TRANSFER_REASON, TRANSFER_SUBSET};
+use probe_common::map::{
+    Signal, TRANSFER_ENDPOINT, TRANSFER_REASON, TRANSFER_SIGNALS, TRANSFER_SUBSET,
+};
 use probe_common::parse::{Bytes as _, ETHERNET};
 
-use super::maps::{ENDPOINT_STATS, REASONS, SUBSET_STATS};
+use super::maps::{ENDPOINT_STATS, REASONS, SUBSET_SIGNALS, SUBSET_STATS};
 use super::tc::TcFrame;
 
 /// Does what the payload says; 0 if it is done.
@@ -24,6 +26,9 @@ pub fn transfer(frame: &TcFrame) -> i32 {
         TRANSFER_SUBSET => {
             SUBSET_STATS.get_ptr_mut(id).and_then(|at| add_all::<6>(frame, at.cast()))
         }
+        TRANSFER_SIGNALS => SUBSET_SIGNALS
+            .get_ptr_mut(id)
+            .and_then(|at| add_all::<{ Signal::COUNT }>(frame, at.cast())),
         TRANSFER_REASON => REASONS.get_ptr_mut(id).and_then(|at| add_all::<1>(frame, at)),
         _ => None,
     };

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, loaded_maps};
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetStats, Takeover, device_mac};
+use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetCounters, Takeover, device_mac};
 use probe_common::reason::Reason;
 use spare::Borrowed;
 use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Object, Settings};
@@ -344,7 +344,7 @@ impl Node {
     }
 
     /// Counters of a subset.
-    pub fn subset(&mut self, split: &Split, subset: &str) -> SubsetStats {
+    pub fn subset(&mut self, split: &Split, subset: &str) -> SubsetCounters {
         let name = Name::new(subset).unwrap();
         let id = self.loaded.ledger().subset_id(split.name(), &name).expect("in force");
         self.loaded.kernel().counters().subset(id).expect("counters of a subset")

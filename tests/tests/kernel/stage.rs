@@ -149,7 +149,7 @@ impl Stage<'_> {
 
     /// New flows so far.
     pub fn flows(&mut self) -> u64 {
-        self.node.subset(&self.split, "v2").flows
+        self.node.subset(&self.split, "v2").stats.flows
     }
 
     /// Packets to and from endpoints so far.

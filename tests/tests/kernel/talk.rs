@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use probe_common::flow::ESTABLISHED;
-use probe_common::map::SubsetStats;
+use probe_common::map::{SubsetSignals, SubsetStats};
 use weir::model::{Protocol, Split};
 use weir_tests::packet::{ACK, Packet, SYN, checksums_ok, tuple};
 
@@ -126,6 +126,12 @@ impl<'a> Talk<'a> {
     /// Counters of a subset.
     pub fn subset(&mut self, name: &str) -> SubsetStats {
         let split = self.split.clone();
-        self.node.subset(&split, name)
+        self.node.subset(&split, name).stats
+    }
+
+    /// What became of the flows of a subset.
+    pub fn signals(&mut self, name: &str) -> SubsetSignals {
+        let split = self.split.clone();
+        self.node.subset(&split, name).signals
     }
 }

@@ -147,7 +147,7 @@ impl State {
                     subset: key.1.clone(),
                     weight: subset.weight,
                     wanted_share: f64::from(subset.weight) / sum,
-                    stats: self.counters.subset(id)?,
+                    counters: self.counters.subset(id)?,
                     open_flows: count
                         .map(|count| count.by_subset.get(&id).copied().unwrap_or_default()),
                 });

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use probe_common::map::SubsetStats;
+use probe_common::map::SubsetCounters;
 
 use super::state::State;
 
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// The counters of subsets, by id.
-type Counters = HashMap<u32, SubsetStats>;
+type Counters = HashMap<u32, SubsetCounters>;
 
 /// Counters as they were.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct Before {
 
 impl Before {
     /// Those of a subset id; zero if it was not there, or had counted nothing.
-    pub fn of(&self, id: u32) -> SubsetStats {
+    pub fn of(&self, id: u32) -> SubsetCounters {
         self.counters.get(&id).copied().unwrap_or_default()
     }
 }
@@ -77,7 +77,7 @@ fn note(state: &State) {
     let counted = ids.filter_map(|id| Some((id, state.counters.subset(id).ok()?)));
     state
         .recent
-        .put(at, counted.filter(|(_, stats)| stats.flows > 0 || stats.rejected > 0).collect());
+        .put(at, counted.filter(|(_, counters)| *counters != SubsetCounters::default()).collect());
 }
 
 #[cfg(test)]
@@ -90,12 +90,13 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         assert!(recent.before(at(0)).is_none());
         for tens in 0..30 {
-            let stats = SubsetStats { flows: 10 * tens, ..SubsetStats::default() };
-            recent.put(at(10 * tens), HashMap::from([(7, stats)]));
+            let mut counters = SubsetCounters::default();
+            counters.stats.flows = 10 * tens;
+            recent.put(at(10 * tens), HashMap::from([(7, counters)]));
         }
         let flows = |seconds| {
             let before = recent.before(at(seconds)).unwrap();
-            (before.of(7).flows, before.age.as_secs(), before.of(8).flows)
+            (before.of(7).stats.flows, before.age.as_secs(), before.of(8).stats.flows)
         };
         assert_eq!(flows(290), (230, 60, 0));
         assert_eq!(flows(299), (230, 69, 0));

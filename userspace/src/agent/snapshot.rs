@@ -99,9 +99,9 @@ impl Snapshot {
             .iter()
             .map(|subset| {
                 let id = self.ledger.subset_id(split.name(), &subset.name);
-                let stats = id.and_then(|id| counters.subset(id).ok()).unwrap_or_default();
+                let stats = id.and_then(|id| counters.subset_stats(id).ok()).unwrap_or_default();
                 let before = change.and_then(|change| change.counters.get(&subset.name));
-                let before = before.map_or(0, |before| before.flows);
+                let before = before.map_or(0, |before| before.stats.flows);
                 let since_change = stats.flows - before.min(stats.flows);
                 Counted { since_change, total: stats.flows, rejected: stats.rejected }
             })

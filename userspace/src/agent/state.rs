@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use imbl::OrdMap;
-use probe_common::map::SubsetStats;
+use probe_common::map::SubsetCounters;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
@@ -135,7 +135,7 @@ pub(super) struct Spent {
 pub(super) struct LastChange {
     pub at: Instant,
     /// Counters of each subset before it.
-    pub counters: HashMap<Name, SubsetStats>,
+    pub counters: HashMap<Name, SubsetCounters>,
 }
 
 impl State {
@@ -428,10 +428,10 @@ impl Inner {
         Ok(writes)
     }
 
-    fn counters(&self, split: &Split) -> HashMap<Name, SubsetStats> {
+    fn counters(&self, split: &Split) -> HashMap<Name, SubsetCounters> {
         let subsets = split.subsets().iter().enumerate();
         let counters = |(at, subset): (usize, &crate::model::Subset)| {
-            (subset.name.clone(), self.steering.subset_stats(split, at))
+            (subset.name.clone(), self.steering.subset_counters(split, at))
         };
         subsets.map(counters).collect()
     }

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use imbl::OrdMap;
 use nix::time::{ClockId, clock_gettime};
-use probe_common::map::SubsetStats;
+use probe_common::map::SubsetCounters;
 
 use super::state::{LastChange, State};
 use crate::api::Failure;
 use crate::api::types::{
-    ChangeView, EndpointStatsView, PeriodView, SplitStatsView, StatsView, SubsetStatsView,
+    ChangeView, EndpointStatsView, PeriodView, SignalsView, SplitStatsView, StatsView,
+    SubsetStatsView,
 };
 use crate::desired::{Time, version_of};
 use crate::metrics::{EndpointSample, SubsetSample};
@@ -56,11 +57,11 @@ pub(super) fn stats(state: &State, only: Option<&str>) -> Result<StatsView, Fail
         let change = changes.get(&subset.split);
         let before = change.and_then(|change| change.counters.get(&subset.subset)).copied();
         let since = change.map_or(Duration::ZERO, |change| change.at.elapsed());
-        let since_change = period(&subset.stats, &before.unwrap_or_default(), since);
+        let since_change = period(&subset.counters, &before.unwrap_or_default(), since);
         let id = ledger.subset_id(&subset.split, &subset.subset);
         let last_minute = recent.as_ref().zip(id);
         let last_minute =
-            last_minute.map(|(recent, id)| period(&subset.stats, &recent.of(id), recent.age));
+            last_minute.map(|(recent, id)| period(&subset.counters, &recent.of(id), recent.age));
         let own = endpoints.remove(&(subset.split.clone(), subset.subset.clone()));
         let split = subset.split.clone();
         let view = self::subset(subset, since_change, last_minute, own.unwrap_or_default());
@@ -78,14 +79,17 @@ pub(super) fn stats(state: &State, only: Option<&str>) -> Result<StatsView, Fail
 }
 
 /// What was counted since it was `before`. Who has begun anew counts from zero.
-fn period(now: &SubsetStats, before: &SubsetStats, age: Duration) -> PeriodView {
-    let before = if before.flows > now.flows { SubsetStats::default() } else { *before };
+fn period(now: &SubsetCounters, before: &SubsetCounters, age: Duration) -> PeriodView {
+    let anew = before.stats.flows > now.stats.flows;
+    let before = if anew { SubsetCounters::default() } else { *before };
+    let [after, earlier] = [&now.stats, &before.stats];
     PeriodView {
         seconds: age.as_secs(),
-        new_flows: now.flows.saturating_sub(before.flows),
-        completed: now.completed.saturating_sub(before.completed),
-        refused: now.refused.saturating_sub(before.refused),
-        rejected: now.rejected.saturating_sub(before.rejected),
+        new_flows: after.flows.saturating_sub(earlier.flows),
+        completed: after.completed.saturating_sub(earlier.completed),
+        refused: after.refused.saturating_sub(earlier.refused),
+        rejected: after.rejected.saturating_sub(earlier.rejected),
+        signals: SignalsView::since(&now.signals, &before.signals),
     }
 }
 
@@ -114,11 +118,12 @@ fn by_subset(all: Vec<EndpointSample>) -> HashMap<(Name, Name), Vec<EndpointStat
 }
 
 fn subset(
-    SubsetSample { subset, weight, wanted_share, stats, open_flows, .. }: SubsetSample,
+    SubsetSample { subset, weight, wanted_share, counters, open_flows, .. }: SubsetSample,
     since_change: PeriodView,
     last_minute: Option<PeriodView>,
     endpoints: Vec<EndpointStatsView>,
 ) -> SubsetStatsView {
+    let SubsetCounters { stats, signals } = counters;
     SubsetStatsView {
         name: subset.to_string(),
         weight,
@@ -131,6 +136,7 @@ fn subset(
         completed: stats.completed,
         refused: stats.refused,
         ended: stats.ended,
+        signals: SignalsView::from(&signals),
         open_flows,
         endpoints,
     }

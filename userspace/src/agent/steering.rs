@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use probe_common::map::{CHUNK, SubsetStats};
+use probe_common::map::{CHUNK, SubsetCounters};
 
 use super::takeover::Takeover;
 use crate::config::AgentConfig;
@@ -212,7 +212,7 @@ impl Steering {
     }
 
     /// Counters of a subset of a split in force; zero if they cannot be read.
-    pub fn subset_stats(&self, split: &Split, at: usize) -> SubsetStats {
+    pub fn subset_counters(&self, split: &Split, at: usize) -> SubsetCounters {
         let id = self.ledger.subset_id(split.name(), &split.subsets()[at].name);
         id.and_then(|id| self.counters().subset(id).ok()).unwrap_or_default()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
-use probe_common::map::{EndpointStats, SubsetStats, subset_index};
+use probe_common::map::{EndpointStats, SubsetCounters, SubsetSignals, SubsetStats, subset_index};
 use probe_common::reason::Reason;
 
 use super::kernel::{at, take};
@@ -14,6 +14,7 @@ use super::{DatapathError, Pins};
 pub struct Counters {
     endpoints: PerCpuArray<MapData, EndpointStats>,
     subsets: PerCpuArray<MapData, SubsetStats>,
+    signals: PerCpuArray<MapData, SubsetSignals>,
     reasons: PerCpuArray<MapData, u64>,
     /// How many CPUs there can be.
     cpus: usize,
@@ -25,6 +26,7 @@ impl Counters {
         Ok(Self {
             endpoints: take(ebpf, "ENDPOINT_STATS")?,
             subsets: take(ebpf, "SUBSET_STATS")?,
+            signals: take(ebpf, "SUBSET_SIGNALS")?,
             reasons: take(ebpf, "REASONS")?,
             cpus: cpus()?,
         })
@@ -43,6 +45,7 @@ impl Counters {
         Ok(Self {
             endpoints: open(pins, "ENDPOINT_STATS")?,
             subsets: open(pins, "SUBSET_STATS")?,
+            signals: open(pins, "SUBSET_SIGNALS")?,
             reasons: open(pins, "REASONS")?,
             cpus: cpus()?,
         })
@@ -57,7 +60,15 @@ impl Counters {
     }
 
     /// Of the subset with that id.
-    pub fn subset(&self, id: u32) -> Result<SubsetStats, DatapathError> {
+    pub fn subset(&self, id: u32) -> Result<SubsetCounters, DatapathError> {
+        let each = at("SUBSET_SIGNALS", self.signals.get(&subset_index(id), 0))?;
+        let mut signals = SubsetSignals::default();
+        each.iter().for_each(|one| signals += one);
+        Ok(SubsetCounters { stats: self.subset_stats(id)?, signals })
+    }
+
+    /// Of these, what shares are computed from.
+    pub fn subset_stats(&self, id: u32) -> Result<SubsetStats, DatapathError> {
         let each = at("SUBSET_STATS", self.subsets.get(&subset_index(id), 0))?;
         let mut sum = SubsetStats::default();
         each.iter().for_each(|one| sum += one);
@@ -82,6 +93,10 @@ impl Counters {
         at(
             "SUBSET_STATS",
             zero(self.cpus).and_then(|zero| self.subsets.set(subset_index(id), zero, 0)),
+        )?;
+        at(
+            "SUBSET_SIGNALS",
+            zero(self.cpus).and_then(|zero| self.signals.set(subset_index(id), zero, 0)),
         )
     }
 }

@@ -81,7 +81,7 @@ impl Settings {
 
     /// The sizes that maps are given when they are made; all others have theirs in
     /// the object.
-    pub(super) fn entries(&self) -> [(&'static str, u32); 21] {
+    pub(super) fn entries(&self) -> [(&'static str, u32); 22] {
         let sets = self.new_flows() / WAYS as u32;
         [
             ("FLOWS_V4", self.flows * 2),
@@ -101,6 +101,7 @@ impl Settings {
             ("SPLITS", self.splits * 2),
             ("SUBSET_IDS", self.splits * MAX_SUBSETS as u32),
             ("SUBSET_STATS", self.splits * MAX_SUBSETS as u32),
+            ("SUBSET_SIGNALS", self.splits * MAX_SUBSETS as u32),
             ("TABLES", self.chunks),
             ("ENDPOINTS", self.endpoints),
             ("ENDPOINT_STATS", self.endpoints),
@@ -207,7 +208,8 @@ impl Role {
 }
 
 /// Maps of counters.
-pub(super) const COUNTERS: [&str; 3] = ["ENDPOINT_STATS", "SUBSET_STATS", "REASONS"];
+pub(super) const COUNTERS: [&str; 4] =
+    ["ENDPOINT_STATS", "SUBSET_STATS", "SUBSET_SIGNALS", "REASONS"];
 
 /// What is said of maps in the META that is pinned there.
 pub(super) fn meta(path: &Path) -> Result<Meta, ObjectError> {
@@ -294,7 +296,9 @@ impl Object {
         let names: Vec<_> = shapes(build.object(), settings)?.into_keys().collect();
         let mut loader = EbpfLoader::new();
         if let Some(maps) = maps {
-            for name in names.iter().filter(|name| role.pins(name)) {
+            // Of counters that a layout does not have, nothing is there to be added to.
+            let is_needed = |name: &String| role != Role::Counters || maps.join(name).exists();
+            for name in names.iter().filter(|name| role.pins(name) && is_needed(name)) {
                 loader.map_pin_path(name, maps.join(name));
             }
         }

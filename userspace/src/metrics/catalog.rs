@@ -116,6 +116,26 @@ catalog! {
         "Completed flows that ended, by a FIN from both sides or by a RST.";
     SUBSET_DURATION: Counter "weir_subset_ended_flows_duration" in "seconds" ["split", "subset"]
         "The sum of the durations of ended flows. Each is known to about a second.";
+    SUBSET_SYN_RETRANSMITS: Counter "weir_subset_syn_retransmits" ["split", "subset"]
+        "SYNs of clients that were sent again, before the handshake was complete.";
+    SUBSET_UNANSWERED: Counter "weir_subset_unanswered_flows" ["split", "subset"]
+        "TCP flows whose client sent its SYN again after about two seconds or more, and had no answer by then.";
+    SUBSET_SYN_ACK_RETRANSMITS: Counter "weir_subset_syn_ack_retransmits" ["split", "subset"]
+        "SYNs of endpoints that were sent again, before the handshake was complete.";
+    SUBSET_ASKED: Counter "weir_subset_asked_flows" ["split", "subset"]
+        "TCP flows whose client has sent data.";
+    SUBSET_REPLIED: Counter "weir_subset_replied_flows" ["split", "subset"]
+        "TCP flows whose endpoint has sent data.";
+    SUBSET_ENDED_BY_FIN: Counter "weir_subset_ended_by_fin_flows" ["split", "subset"]
+        "Completed TCP flows that both sides ended by a FIN.";
+    SUBSET_RESET_BY_CLIENT: Counter "weir_subset_reset_by_client_flows" ["split", "subset"]
+        "Completed flows that the client reset.";
+    SUBSET_RESET_BEFORE_REPLY: Counter "weir_subset_reset_before_reply_flows" ["split", "subset"]
+        "Completed flows that the endpoint reset before it had sent any data.";
+    SUBSET_RESET_AFTER_REPLY: Counter "weir_subset_reset_after_reply_flows" ["split", "subset"]
+        "Completed flows that the endpoint reset after it had sent data; and adopted flows, of which nobody knows.";
+    SUBSET_EARLY_RESETS: Counter "weir_subset_early_reset_flows" ["split", "subset"]
+        "Completed flows that the endpoint reset before any FIN, within about 10 seconds of their SYN. Each is in one of the two before, too.";
     SUBSET_ACTIVE: Gauge "weir_subset_active_flows" ["split", "subset"]
         "Open flows: live, and not expired, those of draining endpoints included. Counted in the background.";
     ENDPOINT_PHASE: Gauge "weir_endpoint_phase" ["split", "subset", "endpoint", "phase"]

@@ -3,6 +3,7 @@
 use std::fmt::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use probe_common::map::SubsetSignals;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -168,6 +169,9 @@ fn splits(writer: &mut Writer<'_>, sample: &Sample) -> Result<(), Error> {
     writer.family(catalog::SPLIT_INFO, splits)
 }
 
+/// One of the counters of what became of flows.
+type Of = fn(&SubsetSignals) -> u64;
+
 fn subsets(writer: &mut Writer<'_>, all: &[SubsetSample], tick: Duration) -> Result<(), Error> {
     let mut family = |metric, value: &dyn Fn(&SubsetSample) -> Option<Value>| {
         let series = all
@@ -178,14 +182,29 @@ fn subsets(writer: &mut Writer<'_>, all: &[SubsetSample], tick: Duration) -> Res
     let whole = |value| Some(Value::Whole(value));
     family(catalog::SUBSET_WEIGHT, &|one| whole(one.weight.into()))?;
     family(catalog::SUBSET_WANTED_SHARE, &|one| Some(Value::Real(one.wanted_share)))?;
-    family(catalog::SUBSET_FLOWS, &|one| whole(one.stats.flows))?;
-    family(catalog::SUBSET_REJECTED, &|one| whole(one.stats.rejected))?;
-    family(catalog::SUBSET_COMPLETED, &|one| whole(one.stats.completed))?;
-    family(catalog::SUBSET_REFUSED, &|one| whole(one.stats.refused))?;
-    family(catalog::SUBSET_ENDED, &|one| whole(one.stats.ended))?;
+    family(catalog::SUBSET_FLOWS, &|one| whole(one.counters.stats.flows))?;
+    family(catalog::SUBSET_REJECTED, &|one| whole(one.counters.stats.rejected))?;
+    family(catalog::SUBSET_COMPLETED, &|one| whole(one.counters.stats.completed))?;
+    family(catalog::SUBSET_REFUSED, &|one| whole(one.counters.stats.refused))?;
+    family(catalog::SUBSET_ENDED, &|one| whole(one.counters.stats.ended))?;
     family(catalog::SUBSET_DURATION, &|one| {
-        Some(Value::Real(one.stats.ended_ticks as f64 * tick.as_secs_f64()))
+        Some(Value::Real(one.counters.stats.ended_ticks as f64 * tick.as_secs_f64()))
     })?;
+    let signals: [(_, Of); 10] = [
+        (catalog::SUBSET_SYN_RETRANSMITS, |signals| signals.syn_retransmits),
+        (catalog::SUBSET_UNANSWERED, |signals| signals.unanswered),
+        (catalog::SUBSET_SYN_ACK_RETRANSMITS, |signals| signals.syn_ack_retransmits),
+        (catalog::SUBSET_ASKED, |signals| signals.asked),
+        (catalog::SUBSET_REPLIED, |signals| signals.replied),
+        (catalog::SUBSET_ENDED_BY_FIN, |signals| signals.ended_by_fin),
+        (catalog::SUBSET_RESET_BY_CLIENT, |signals| signals.reset_by_client),
+        (catalog::SUBSET_RESET_BEFORE_REPLY, |signals| signals.reset_before_reply),
+        (catalog::SUBSET_RESET_AFTER_REPLY, |signals| signals.reset_after_reply),
+        (catalog::SUBSET_EARLY_RESETS, |signals| signals.early_resets),
+    ];
+    for (metric, of) in signals {
+        family(metric, &|one| whole(of(&one.counters.signals)))?;
+    }
     family(catalog::SUBSET_ACTIVE, &|one| one.open_flows.map(Value::Whole))
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use probe_common::map::{EndpointStats, SubsetStats};
+use probe_common::map::{EndpointStats, SubsetCounters};
 
 use crate::model::Name;
 
@@ -32,7 +32,7 @@ pub struct Sample {
     pub cluster: Option<ClusterSample>,
     /// Whether the agent was told to unload, and is idle since.
     pub unloaded: bool,
-    /// The length of a tick, the unit of [`SubsetStats::ended_ticks`].
+    /// The length of a tick, the unit of [`probe_common::map::SubsetStats::ended_ticks`].
     pub tick: Duration,
 }
 
@@ -82,7 +82,7 @@ pub struct SubsetSample {
     /// Its weight over the sum of weights.
     pub wanted_share: f64,
     /// What the programs counted.
-    pub stats: SubsetStats,
+    pub counters: SubsetCounters,
     /// Live flows that have not expired, if they were counted.
     pub open_flows: Option<u64>,
 }

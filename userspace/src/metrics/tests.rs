@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use probe_common::map::{EndpointStats, SubsetStats};
+use probe_common::map::{EndpointStats, SubsetCounters, SubsetSignals, SubsetStats};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -20,13 +20,25 @@ fn name(text: &str) -> Name {
 
 fn subset(subset: &str, weight: u32, flows: u64) -> SubsetSample {
     let stats = SubsetStats { flows, ended: 3, ended_ticks: 10, ..SubsetStats::default() };
+    let signals = SubsetSignals {
+        syn_retransmits: 11,
+        unanswered: 12,
+        syn_ack_retransmits: 13,
+        asked: 14,
+        replied: 15,
+        ended_by_fin: 16,
+        reset_by_client: 17,
+        reset_before_reply: 18,
+        reset_after_reply: 19,
+        early_resets: 20,
+    };
     let (split, wanted_share) = (name("reviews"), f64::from(weight) / 100.0);
     SubsetSample {
         split,
         subset: name(subset),
         weight,
         wanted_share,
-        stats,
+        counters: SubsetCounters { stats, signals },
         open_flows: Some(flows / 2),
     }
 }
@@ -168,6 +180,26 @@ fn a_sample_becomes_text() {
         r#"weir_subset_ended_flows_total{split="reviews",subset="v2"} 3"#,
         r#"weir_subset_ended_flows_duration_seconds_total{split="reviews",subset="v1"} 10.24"#,
         r#"weir_subset_ended_flows_duration_seconds_total{split="reviews",subset="v2"} 10.24"#,
+        r#"weir_subset_syn_retransmits_total{split="reviews",subset="v1"} 11"#,
+        r#"weir_subset_syn_retransmits_total{split="reviews",subset="v2"} 11"#,
+        r#"weir_subset_unanswered_flows_total{split="reviews",subset="v1"} 12"#,
+        r#"weir_subset_unanswered_flows_total{split="reviews",subset="v2"} 12"#,
+        r#"weir_subset_syn_ack_retransmits_total{split="reviews",subset="v1"} 13"#,
+        r#"weir_subset_syn_ack_retransmits_total{split="reviews",subset="v2"} 13"#,
+        r#"weir_subset_asked_flows_total{split="reviews",subset="v1"} 14"#,
+        r#"weir_subset_asked_flows_total{split="reviews",subset="v2"} 14"#,
+        r#"weir_subset_replied_flows_total{split="reviews",subset="v1"} 15"#,
+        r#"weir_subset_replied_flows_total{split="reviews",subset="v2"} 15"#,
+        r#"weir_subset_ended_by_fin_flows_total{split="reviews",subset="v1"} 16"#,
+        r#"weir_subset_ended_by_fin_flows_total{split="reviews",subset="v2"} 16"#,
+        r#"weir_subset_reset_by_client_flows_total{split="reviews",subset="v1"} 17"#,
+        r#"weir_subset_reset_by_client_flows_total{split="reviews",subset="v2"} 17"#,
+        r#"weir_subset_reset_before_reply_flows_total{split="reviews",subset="v1"} 18"#,
+        r#"weir_subset_reset_before_reply_flows_total{split="reviews",subset="v2"} 18"#,
+        r#"weir_subset_reset_after_reply_flows_total{split="reviews",subset="v1"} 19"#,
+        r#"weir_subset_reset_after_reply_flows_total{split="reviews",subset="v2"} 19"#,
+        r#"weir_subset_early_reset_flows_total{split="reviews",subset="v1"} 20"#,
+        r#"weir_subset_early_reset_flows_total{split="reviews",subset="v2"} 20"#,
         r#"weir_subset_active_flows{split="reviews",subset="v1"} 4"#,
         r#"weir_subset_active_flows{split="reviews",subset="v2"} 1"#,
         r#"weir_endpoint_phase{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",phase="draining"} 1"#,

@@ -88,6 +88,8 @@ pub struct Failures {
     pub refused: Failing,
     /// Neither completed nor refused: not answered, or under way.
     pub unanswered: Failing,
+    /// Reset by the endpoint after the handshake, those that began before among them.
+    pub reset: Failing,
     /// Packets that were rejected for want of an endpoint.
     pub rejected: u64,
 }
@@ -216,14 +218,15 @@ fn failures(split: &SplitStatsView) -> Vec<Failures> {
         pairs.map(|(tried, is_worse)| Failing { share: tried.share(), is_worse }).collect()
     };
     let (refused, unanswered) = (of(|period| period.refused), of(PeriodView::unanswered));
-    let pairs = refused.into_iter().zip(unanswered).zip(&split.subsets);
-    pairs
-        .map(|((refused, unanswered), subset)| Failures {
-            refused,
-            unanswered,
-            rejected: subset.since_change.rejected,
-        })
-        .collect()
+    let reset = of(|period| period.signals.reset_by_endpoint().min(period.new_flows));
+    let all = refused.into_iter().zip(unanswered).zip(reset).zip(&split.subsets);
+    all.map(|(((refused, unanswered), reset), subset)| Failures {
+        refused,
+        unanswered,
+        reset,
+        rejected: subset.since_change.rejected,
+    })
+    .collect()
 }
 
 fn endpoints(

@@ -17,8 +17,14 @@ pub struct Worse {
 type Failed = fn(&PeriodView) -> u64;
 
 /// What may go wrong with new connections.
-const KINDS: [(&str, Failed); 2] =
-    [("refused", |period| period.refused), ("left without an answer", PeriodView::unanswered)];
+const KINDS: [(&str, Failed); 3] = [
+    ("refused", |period| period.refused),
+    ("left without an answer", PeriodView::unanswered),
+    // Of a flow that began before, too.
+    ("reset by the endpoint after the handshake", |period| {
+        period.signals.early_resets.min(period.new_flows)
+    }),
+];
 
 /// The subsets that are worse than the others in the last minute, beyond chance ([`LEVEL`]), and in
 /// what. None with client affinity: what one client does is no independent draw.

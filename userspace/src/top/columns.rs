@@ -12,6 +12,8 @@ pub struct Column {
     pub right: bool,
     /// In which order columns go where there is no room, the lowest first; None never.
     goes: Option<u8>,
+    /// Whether a subset needs it: it is left out if none does.
+    shown: fn(&SubsetRates) -> bool,
     /// What it says, for `?`.
     pub help: &'static str,
     /// Its text.
@@ -39,11 +41,11 @@ const fn column(
     help: &'static str,
     text: fn(&SubsetRates) -> String,
 ) -> Column {
-    Column { title, right: true, goes, help, text, mark: |_| Mark::Plain }
+    Column { title, right: true, goes, shown: |_| true, help, text, mark: |_| Mark::Plain }
 }
 
 /// All columns, in order.
-pub const COLUMNS: [Column; 13] = [
+pub const COLUMNS: [Column; 14] = [
     Column {
         right: false,
         ..column("SUBSET", None, "the version", |subset| subset.subset.clone())
@@ -90,11 +92,18 @@ pub const COLUMNS: [Column; 13] = [
         })
     },
     Column {
+        mark: |subset| failing(subset.failures.reset),
+        ..column("RESET", None, "reset by the endpoint after the handshake, of these", |subset| {
+            share(subset.failures.reset)
+        })
+    },
+    Column {
+        shown: |subset| subset.failures.rejected > 0,
         mark: |subset| if subset.failures.rejected > 0 { Mark::Bad } else { Mark::Plain },
         ..column(
             "REJECTED",
             None,
-            "packets rejected for want of an endpoint since then",
+            "packets rejected for want of an endpoint since then; only if there are any",
             |subset| short(subset.failures.rejected as f64),
         )
     },
@@ -135,8 +144,8 @@ pub fn fitting(subsets: &[&SubsetRates], room: usize) -> Vec<(Column, usize)> {
         let cells = subsets.iter().map(|subset| (column.text)(subset).chars().count());
         cells.max().unwrap_or(0).max(column.title.len())
     };
-    let mut columns: Vec<(Column, usize)> =
-        COLUMNS.iter().map(|column| (*column, wide(column))).collect();
+    let needed = COLUMNS.iter().filter(|column| subsets.iter().any(|one| (column.shown)(one)));
+    let mut columns: Vec<(Column, usize)> = needed.map(|column| (*column, wide(column))).collect();
     let width = |columns: &[(Column, usize)]| -> usize {
         columns.iter().map(|(_, width)| width + GAP).sum()
     };

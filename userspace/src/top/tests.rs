@@ -9,7 +9,8 @@ use ratatui::backend::TestBackend;
 use super::app::{Act, App};
 use super::screen::{Theme, draw};
 use crate::api::types::{
-    ChangeView, EndpointStatsView, PeriodView, Protocol, SplitStatsView, StatsView, SubsetStatsView,
+    ChangeView, EndpointStatsView, PeriodView, Protocol, SignalsView, SplitStatsView, StatsView,
+    SubsetStatsView,
 };
 use crate::model::{Affinity, SplitSettings};
 use crate::rates::{Failing, Failures, Rates, Sample, SplitRates, SubsetRates, rates};
@@ -26,6 +27,7 @@ fn subset(name: &str, weight: u32, flows: u64) -> SubsetRates {
         failures: Failures {
             refused: Failing { share: Some(0.0), is_worse: false },
             unanswered: Failing { share: Some(0.0), is_worse: false },
+            reset: Failing { share: Some(0.0), is_worse: false },
             rejected: 0,
         },
         endpoints: Vec::new(),
@@ -89,12 +91,12 @@ fn screen(app: &App, width: u16, height: u16) -> Vec<String> {
 fn screen_shows_splits_and_subsets() {
     let expected = "\
 weir top  2 splits, every 1s, at 1970-01-01T00:00:00.000Z
-  SUBSET  WEIGHT   WANTED  OBSERVED         95%  NEW/S  OPEN  REFUSED  NO ANSWER  REJECTED  PKT/S  BIT/S  FLOWS
+  SUBSET  WEIGHT   WANTED  OBSERVED         95%  NEW/S  OPEN  REFUSED  NO ANSWER  RESET  PKT/S  BIT/S  FLOWS
 ratings  203.0.113.10:9080 TCP  version 1, 1m 5s ago (weights by alice: canary)
-  v1         100  100.00%   100.00%  99.6-100.0     25    12    0.00%      0.00%         0      0  1.50G  1.00k
+  v1         100  100.00%   100.00%  99.6-100.0     25    12    0.00%      0.00%  0.00%      0  1.50G  1.00k
 reviews  203.0.113.10:9080 TCP  version 7, 1m 5s ago (weights by alice: canary)
-  v1          90   90.00%    90.50%   88.5-92.2     25    12    0.00%      0.00%         0      0  1.50G    905
-  v3          10   10.00%     9.50%    7.8-11.5     25    12    0.00%      0.00%         0      0  1.50G     95
+  v1          90   90.00%    90.50%   88.5-92.2     25    12    0.00%      0.00%  0.00%      0  1.50G    905
+  v3          10   10.00%     9.50%    7.8-11.5     25    12    0.00%      0.00%  0.00%      0  1.50G     95
 
 
 +/- shift by 5  s step  u undo  e endpoints  h history  ? help  q quit";
@@ -238,12 +240,13 @@ fn counted(name: &str, weight: u32, since_change: PeriodView) -> SubsetStatsView
 }
 
 fn failing() -> Sample {
-    let period = |new_flows, refused, unanswered| PeriodView {
+    let period = |new_flows, refused, unanswered, reset_after_reply| PeriodView {
         seconds: 65,
         new_flows,
         completed: new_flows - refused - unanswered,
         refused,
-        rejected: 0,
+        signals: SignalsView { reset_after_reply, ..SignalsView::default() },
+        ..PeriodView::default()
     };
     let stats = |seconds: u64, subsets| StatsView {
         time: "1970-01-01T00:01:05.000Z".into(),
@@ -260,8 +263,10 @@ fn failing() -> Sample {
             subsets,
         }],
     };
-    let before = vec![counted("v1", 90, period(4490, 3, 1)), counted("v3", 10, period(500, 80, 2))];
-    let now = vec![counted("v1", 90, period(4500, 3, 2)), counted("v3", 10, period(512, 102, 2))];
+    let before =
+        vec![counted("v1", 90, period(4490, 3, 1, 9)), counted("v3", 10, period(500, 80, 2, 20))];
+    let now =
+        vec![counted("v1", 90, period(4500, 3, 2, 9)), counted("v3", 10, period(512, 102, 2, 26))];
     rates(Some(&stats(10, before)), &stats(11, now))
 }
 
@@ -272,17 +277,17 @@ fn a_version_that_fails_its_handshakes_is_marked_in_80_columns() {
     let shown = screen(&app, 80, 24);
     let expected = "\
 weir top  1 splits, every 1s, at 1970-01-01T00:01:05.000Z
-  SUBSET  WANTED  OBSERVED        95%  NEW/S  OPEN  REFUSED  NO ANSWER  REJECTED
+  SUBSET  WANTED  OBSERVED        95%  NEW/S  OPEN  REFUSED  NO ANSWER   RESET
 reviews  203.0.113.10:9080 TCP  version 7, 1m 5s ago (weights by alice: canary)
-  v1      90.00%    89.78%  88.9-90.6     10    40    0.07%      0.04%         0
-  v3      10.00%    10.22%   9.4-11.1     12    40  19.92%!      0.39%         0";
+  v1      90.00%    89.78%  88.9-90.6     10    40    0.07%      0.04%   0.20%
+  v3      10.00%    10.22%   9.4-11.1     12    40  19.92%!      0.39%  5.08%!";
     println!("{}", shown.join("\n"));
     assert_eq!(shown[..5], expected.lines().collect::<Vec<_>>());
     assert!(shown[23].ends_with("? help  q quit"), "{shown:?}");
     // Where there is less room, failures are still there.
     let narrow = screen(&app, 60, 8);
     let titles: Vec<&str> = narrow[1].split("  ").filter(|word| !word.is_empty()).collect();
-    assert_eq!(&titles[titles.len() - 3..], [" REFUSED", "NO ANSWER", "REJECTED"].map(str::trim));
+    assert_eq!(&titles[titles.len() - 3..], ["REFUSED", "NO ANSWER", " RESET"]);
     assert!(narrow[4].contains("19.92%!"), "{narrow:?}");
 }
 

@@ -18,7 +18,8 @@ pub use flows::{FlowQuery, FlowState, FlowView, Party};
 pub use health::{HealthView, Verdict};
 pub use kubernetes::{KubernetesKindView, KubernetesView};
 pub use stats::{
-    EndpointStatsView, PeriodView, SplitStatsView, StatsQuery, StatsView, SubsetStatsView,
+    EndpointStatsView, PeriodView, SignalsView, SplitStatsView, StatsQuery, StatsView,
+    SubsetStatsView,
 };
 pub use status::{
     DetourView, DrainedEndpointView, FastPathView, FeatureView, FlowTableView, InterfaceView,

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use probe_common::map::SubsetSignals;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -74,6 +75,63 @@ impl SplitStatsView {
     }
 }
 
+/// What became of TCP flows, as packets show that the programs saw. Of UDP, all are 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignalsView {
+    /// SYNs of clients that were sent again, before the handshake was complete.
+    pub syn_retransmits: u64,
+    /// Flows whose client sent its SYN again after about two seconds or more, and had no answer
+    /// by then.
+    pub unanswered: u64,
+    /// SYNs of endpoints that were sent again, before the handshake was complete.
+    pub syn_ack_retransmits: u64,
+    /// Flows whose client has sent data.
+    pub asked: u64,
+    /// Flows whose endpoint has sent data.
+    pub replied: u64,
+    /// Completed flows that both sides ended by a FIN.
+    pub ended_by_fin: u64,
+    /// Completed flows that the client reset.
+    pub reset_by_client: u64,
+    /// Completed flows that the endpoint reset before it had sent any data.
+    pub reset_before_reply: u64,
+    /// Completed flows that the endpoint reset after it had sent data.
+    pub reset_after_reply: u64,
+    /// Completed flows that the endpoint reset before any FIN, within about 10 seconds of their
+    /// SYN; these are in one of the two before, too.
+    pub early_resets: u64,
+}
+
+impl SignalsView {
+    /// What was counted since it was `before`.
+    pub fn since(now: &SubsetSignals, before: &SubsetSignals) -> Self {
+        let since = |of: fn(&SubsetSignals) -> u64| of(now).saturating_sub(of(before));
+        Self {
+            syn_retransmits: since(|signals| signals.syn_retransmits),
+            unanswered: since(|signals| signals.unanswered),
+            syn_ack_retransmits: since(|signals| signals.syn_ack_retransmits),
+            asked: since(|signals| signals.asked),
+            replied: since(|signals| signals.replied),
+            ended_by_fin: since(|signals| signals.ended_by_fin),
+            reset_by_client: since(|signals| signals.reset_by_client),
+            reset_before_reply: since(|signals| signals.reset_before_reply),
+            reset_after_reply: since(|signals| signals.reset_after_reply),
+            early_resets: since(|signals| signals.early_resets),
+        }
+    }
+
+    /// Flows that the endpoint reset after their handshake.
+    pub fn reset_by_endpoint(&self) -> u64 {
+        self.reset_before_reply + self.reset_after_reply
+    }
+}
+
+impl From<&SubsetSignals> for SignalsView {
+    fn from(signals: &SubsetSignals) -> Self {
+        Self::since(signals, &SubsetSignals::default())
+    }
+}
+
 /// What became of the new flows of a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PeriodView {
@@ -87,6 +145,9 @@ pub struct PeriodView {
     pub refused: u64,
     /// Packets of new flows that were rejected for want of an endpoint.
     pub rejected: u64,
+    /// What else became of flows, also of those that began before.
+    #[serde(default)]
+    pub signals: SignalsView,
 }
 
 impl PeriodView {
@@ -123,6 +184,9 @@ pub struct SubsetStatsView {
     pub refused: u64,
     /// Completed flows that ended.
     pub ended: u64,
+    /// How they ended, and what else became of flows.
+    #[serde(default)]
+    pub signals: SignalsView,
     /// Flows that are open, as they were last counted; None before that.
     pub open_flows: Option<u64>,
     /// Its endpoints, those that drain included.

@@ -8,7 +8,8 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::util::nr_cpus;
 use bytemuck::bytes_of;
 use probe_common::map::{
-    EndpointStats, SubsetStats, TRANSFER_ENDPOINT, TRANSFER_REASON, TRANSFER_SUBSET, Transfer,
+    EndpointStats, Signal, SubsetSignals, SubsetStats, TRANSFER_ENDPOINT, TRANSFER_REASON,
+    TRANSFER_SIGNALS, TRANSFER_SUBSET, Transfer,
 };
 use probe_common::parse::ETHERNET;
 
@@ -25,6 +26,9 @@ pub(super) struct Mover<'a> {
     pub object: &'a mut Object,
 }
 
+/// What is added at a time.
+type Numbers = [u64; Signal::COUNT];
+
 impl Mover<'_> {
     /// Of endpoints.
     pub fn endpoints(&mut self, from: &Layout) -> Result<(), MigrationError> {
@@ -35,6 +39,11 @@ impl Mover<'_> {
     /// Of subsets.
     pub fn subsets(&mut self) -> Result<(), MigrationError> {
         self.all::<SubsetStats>("SUBSET_STATS", TRANSFER_SUBSET, Some)
+    }
+
+    /// Of what became of subsets' flows.
+    pub fn signals(&mut self) -> Result<(), MigrationError> {
+        self.all::<SubsetSignals>("SUBSET_SIGNALS", TRANSFER_SIGNALS, Some)
     }
 
     /// Of reasons, by their names.
@@ -61,7 +70,7 @@ impl Mover<'_> {
         for id in 0..map.len() {
             let each = map.get(&id, 0).during(STEP)?;
             let numbers = sum(each.iter().map(T::numbers));
-            let Some(to) = place(id).filter(|_| numbers != [0; 6]) else { continue };
+            let Some(to) = place(id).filter(|_| numbers != Numbers::default()) else { continue };
             self.add(Transfer { kind, id: to, numbers })?;
             map.set(id, zeros().during(STEP)?, 0).during(STEP)?;
         }
@@ -83,17 +92,20 @@ impl Mover<'_> {
     }
 }
 
-fn sum(each: impl Iterator<Item = [u64; 6]>) -> [u64; 6] {
-    each.fold([0; 6], |sum, one| std::array::from_fn(|at| sum[at].wrapping_add(one[at])))
+fn sum(each: impl Iterator<Item = Numbers>) -> Numbers {
+    each.fold(Numbers::default(), |sum, one| {
+        std::array::from_fn(|at| sum[at].wrapping_add(one[at]))
+    })
 }
 
 /// Counters as numbers, in order.
 trait Sum: aya::Pod + bytemuck::Pod {
-    fn numbers(&self) -> [u64; 6] {
+    fn numbers(&self) -> Numbers {
         let own: &[u64] = bytemuck::cast_slice(bytes_of(self));
         std::array::from_fn(|at| own.get(at).copied().unwrap_or_default())
     }
 }
 impl Sum for EndpointStats {}
 impl Sum for SubsetStats {}
+impl Sum for SubsetSignals {}
 impl Sum for [u64; 1] {}

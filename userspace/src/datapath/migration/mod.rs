@@ -159,13 +159,16 @@ fn finish(pins: &Pins, former: &Generation, next: &Generation) -> Result<Object,
 /// Moves the counters of maps that are not the same.
 fn move_counters(from: &Generation, to: &Generation) -> Result<(), MigrationError> {
     let differs = |name: &str| -> Result<bool, MigrationError> {
+        // What one of the two does not have, there is nothing to move of.
+        if [from, to].iter().any(|of| !of.maps.join(name).exists()) {
+            return Ok(false);
+        }
         let id = |of: &Generation| Opened::at(&of.maps.join(name))?.id();
         Ok(id(from)? != id(to)?)
     };
-    let counters = COUNTERS.map(differs);
-    let [endpoints, subsets, reasons] = counters;
-    let (endpoints, subsets, reasons) = (endpoints?, subsets?, reasons?);
-    if !(endpoints || subsets || reasons) {
+    let [endpoints, subsets, signals, reasons] = COUNTERS.map(differs);
+    let (endpoints, subsets, signals, reasons) = (endpoints?, subsets?, signals?, reasons?);
+    if !(endpoints || subsets || signals || reasons) {
         return Ok(());
     }
     let mut object = Object::load_transfer(&to.settings, &to.maps).during("load the programs")?;
@@ -175,6 +178,9 @@ fn move_counters(from: &Generation, to: &Generation) -> Result<(), MigrationErro
     }
     if subsets {
         mover.subsets()?;
+    }
+    if signals {
+        mover.signals()?;
     }
     if reasons && !from.knows_reasons {
         warn!("reasons are counted from 0 again: it is not known what was counted before");

@@ -8,7 +8,7 @@ use crate::model::{Affinity, SplitSettings};
 
 fn minute(new_flows: u64, refused: u64, unanswered: u64) -> PeriodView {
     let completed = new_flows - refused - unanswered;
-    PeriodView { seconds: 60, new_flows, completed, refused, rejected: 0 }
+    PeriodView { seconds: 60, new_flows, completed, refused, ..PeriodView::default() }
 }
 
 fn subset(name: &str, share: f64, minute: PeriodView) -> SubsetStatsView {
