@@ -111,6 +111,10 @@ fn who_changed_what_and_why_is_known_after_a_restart() {
     let why = "p99 is 2 s, não 1; \"v1\" again";
     let change = ["weights", "reviews", "v1=100", "v2=0", "--reason", why];
     assert!(agent.weir_as(&operator, &change).status.success());
+    // That is not for operators.
+    let unload = agent.weir_as(&operator, &["unload", "--yes"]);
+    let said = String::from_utf8_lossy(&unload.stderr).into_owned();
+    assert_eq!(said, "weir: user 64001 may not unload weir: only root may\n");
     agent.ask(&["rollback", "reviews"]).expect("back");
     let two_lines = agent.weir(&["rollback", "reviews", "--reason", "a\nb"]);
     assert_eq!(two_lines.status.code(), Some(2), "{two_lines:?}");

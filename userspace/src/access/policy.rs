@@ -64,6 +64,8 @@ pub enum Need {
     Look,
     /// It may change something.
     Change,
+    /// It takes weir out of the kernel, which is the administrator's.
+    Unload,
 }
 
 /// Why somebody may not.
@@ -76,6 +78,12 @@ pub enum Denial {
         uid: u32,
         /// Who may.
         who: String,
+    },
+    /// They may look and change, but not end it all.
+    #[error("user {uid} may not unload weir: only root may")]
+    Unload {
+        /// The user.
+        uid: u32,
     },
     /// They may do nothing.
     #[error("user {uid} may not use this agent: {who} may")]
@@ -103,8 +111,11 @@ impl Access {
     pub fn judge(&self, own: u32, who: &Credentials, need: Need) -> Result<(), Denial> {
         let uid = who.uid;
         match (self.role(own, who), need) {
+            (Role::Operator, Need::Unload) if uid != ROOT && uid != own => {
+                Err(Denial::Unload { uid })
+            }
             (Role::Operator, _) | (Role::Viewer, Need::Look) => Ok(()),
-            (Role::Viewer, Need::Change) => {
+            (Role::Viewer, Need::Change | Need::Unload) => {
                 Err(Denial::Change { uid, who: self.who(Need::Change) })
             }
             (Role::Denied, need) => Err(Denial::Use { uid, who: self.who(need) }),
@@ -180,6 +191,13 @@ mod tests {
         let no = |text: &str| Err(text.to_owned());
         assert_eq!(said(&both, 10, Need::Change), Ok(()));
         assert_eq!(said(&both, 20, Need::Look), Ok(()));
+        assert_eq!(
+            said(&both, 10, Need::Unload),
+            no("user 1000 may not unload weir: only root may")
+        );
+        for uid in [0, OWN] {
+            assert_eq!(both.judge(OWN, &who(uid, 99, &[]), Need::Unload), Ok(()), "user {uid}");
+        }
         assert_eq!(
             said(&both, 20, Need::Change),
             no(

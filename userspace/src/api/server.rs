@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::http::request::Parts;
-use axum::http::{Method, Request, Response, StatusCode};
+use axum::http::{Request, Response, StatusCode};
 use hyper::body::Bytes;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -84,15 +84,19 @@ struct Reception {
 }
 
 /// What looks is harmless; whatever else there is, or will be, may not be.
-fn need(method: &Method) -> Need {
-    if method.is_safe() { Need::Look } else { Need::Change }
+fn need(head: &Parts) -> Need {
+    match head.uri.path() {
+        _ if head.method.is_safe() => Need::Look,
+        "/v1/unload" => Need::Unload,
+        _ => Need::Change,
+    }
 }
 
 impl Handler for Reception {
     type Client = Credentials;
 
     fn admit(&self, client: &Credentials, head: &Parts) -> Result<usize, Rejection> {
-        let judged = self.access.judge(self.own, client, need(&head.method));
+        let judged = self.access.judge(self.own, client, need(head));
         judged.map_err(|denial| Rejection::new(StatusCode::FORBIDDEN, denial.to_string()))?;
         let documents = ["/v1/apply", "/v1/delete"].contains(&head.uri.path());
         Ok(if documents { MAX_DOCUMENTS } else { MAX_BODY })
