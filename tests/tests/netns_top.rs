@@ -113,7 +113,7 @@ fn shares_are_seen_and_shifted_in_a_terminal() {
     let troubles = |screen: &str| {
         let is =
             |split: &str, at| !["0", "0.00%", "-", ""].contains(&&*cell(screen, split, "v1", at));
-        [is("deaf", 7), is("closed", 9), is("mute", 8), is("reviews", 5)]
+        [is("deaf", 7), is("closed", 10), is("mute", 8), is("reviews", 5)]
     };
     let mut seen = [false; 4];
     let mut port = 30_000;

@@ -163,7 +163,7 @@ impl Node {
     }
 
     /// Where on this machine a directory of the node is; it is made if it is not there. What is
-    /// below [`BPFFS`] is removed from the kernel with the node.
+    /// below `BPFFS` is removed from the kernel with the node.
     ///
     /// # Errors
     ///
