@@ -151,7 +151,7 @@ counters! {
     SubsetSignals {
         /// SYNs of clients that were sent again, before the handshake was complete.
         syn_retransmits,
-        /// Flows whose client sent its SYN again, two ticks or more after the first one, and had
+        /// Flows whose client sent its SYN again, three ticks or more after the first one, and had
         /// no answer by then: once for each flow.
         unanswered,
         /// SYNs of endpoints that were sent again, before the handshake was complete.

@@ -72,10 +72,14 @@ fn what_becomes_of_tcp_flows_is_counted_once_for_each() {
         talk.syn();
         wanted.syn_retransmits += 1;
         assert_eq!(talk.signals("v1"), wanted, "{what}: sent again");
+        talk.node.begin_earlier(1);
+        talk.syn();
+        wanted.syn_retransmits += 1;
+        assert_eq!(talk.signals("v1"), wanted, "{what}: not for long");
         talk.node.begin_earlier(2);
         talk.syn();
         talk.syn();
-        (wanted.syn_retransmits, wanted.unanswered) = (3, 1);
+        (wanted.syn_retransmits, wanted.unanswered) = (4, 1);
         assert_eq!(talk.signals("v1"), wanted, "{what}: no answer for long");
         talk.syn_ack(endpoint);
         talk.syn_ack(endpoint);

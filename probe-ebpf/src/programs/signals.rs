@@ -13,8 +13,8 @@ use super::hook::Hook;
 use super::maps::{SUBSET_IDS, SUBSET_SIGNALS};
 
 /// Ticks after a flow's first packet from which on a SYN that is sent again had no answer for
-/// long: the second time that Linux does it.
-const LONG: u32 = 2;
+/// long: more than two ticks, so that it is not the first time, a second after the first one.
+const LONG: u32 = 3;
 
 /// Counts for the subset that a flow was steered to, unless another one has its index by now. In a
 /// function of its own: what calls it has no stack left. As all global functions, it returns a

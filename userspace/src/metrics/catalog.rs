@@ -119,7 +119,7 @@ catalog! {
     SUBSET_SYN_RETRANSMITS: Counter "weir_subset_syn_retransmits" ["split", "subset"]
         "SYNs of clients that were sent again, before the handshake was complete.";
     SUBSET_UNANSWERED: Counter "weir_subset_unanswered_flows" ["split", "subset"]
-        "TCP flows whose client sent its SYN again after about two seconds or more, and had no answer by then.";
+        "TCP flows whose client sent its SYN again after two to three seconds or more, and had no answer by then.";
     SUBSET_SYN_ACK_RETRANSMITS: Counter "weir_subset_syn_ack_retransmits" ["split", "subset"]
         "SYNs of endpoints that were sent again, before the handshake was complete.";
     SUBSET_ASKED: Counter "weir_subset_asked_flows" ["split", "subset"]

@@ -80,7 +80,7 @@ impl SplitStatsView {
 pub struct SignalsView {
     /// SYNs of clients that were sent again, before the handshake was complete.
     pub syn_retransmits: u64,
-    /// Flows whose client sent its SYN again after about two seconds or more, and had no answer
+    /// Flows whose client sent its SYN again after two to three seconds or more, and had no answer
     /// by then.
     pub unanswered: u64,
     /// SYNs of endpoints that were sent again, before the handshake was complete.
