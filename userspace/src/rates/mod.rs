@@ -1,4 +1,4 @@
-//! What happens in a second, reckoned from two samples of the agent's counters.
+//! What happens in a second, computed from two samples of the agent's counters.
 //!
 //! `weir watch` and `weir top` show the same, by this code.
 
