@@ -39,6 +39,7 @@ pub mod parse;
 pub mod reason;
 pub mod reject;
 pub mod rewrite;
+pub mod signals;
 pub mod tcp;
 pub mod translate;
 

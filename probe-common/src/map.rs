@@ -169,14 +169,11 @@ counters! {
         /// Completed flows that the endpoint reset after it had sent data, and adopted ones, of
         /// which nobody knows.
         reset_after_reply,
-        /// Completed flows that the endpoint reset before any FIN, within [`EARLY`] ticks of their
+        /// Completed flows that the endpoint reset before any FIN, within ten ticks of their
         /// first packet; these are in one of the two before, too.
         early_resets,
     }
 }
-
-/// Ticks after the first packet of a flow in which a reset by its endpoint is an early one.
-pub const EARLY: u32 = 10;
 
 /// A counter of [`SubsetSignals`], by its place there.
 #[repr(u32)]

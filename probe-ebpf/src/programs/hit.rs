@@ -4,6 +4,7 @@ use probe_common::address::{Address, Tuple};
 use probe_common::checksum::fold;
 use probe_common::flow::{CONTESTED, Entry, RESET, SYNCED, is_forward, to_note};
 use probe_common::parse::{FIN, Headers, RST, SYN, TCP};
+use probe_common::tcp::Side;
 
 use super::clock::now;
 use super::delivery::{deliver, is_gone};
@@ -11,7 +12,7 @@ use super::family::Family;
 use super::flows::{is_here, read};
 use super::header_offsets::HeaderOffsets;
 use super::hook::Hook;
-use super::signals::begins_data;
+use super::signals::{begins_data, segment_length};
 use super::verdict::Verdict;
 
 /// Deals with ordinary packets of live flows; of others, says whether their flow
@@ -40,9 +41,8 @@ pub fn hit<A: Family, F: Hook, const INGRESS: bool>(
     if !is_here::<A, INGRESS>(&entry) {
         return PASS;
     }
-    if !is_ordinary(&headers, &entry)
-        || begins_data::<A>(frame, &headers, entry.state, is_forward(entry.direction))
-    {
+    let side = if is_forward(entry.direction) { Side::Client } else { Side::Endpoint };
+    if !is_ordinary(&headers, &entry) || begins_data::<A>(frame, &headers, entry.state, side) {
         return place.live();
     }
     if headers.protocol == TCP
@@ -63,12 +63,10 @@ fn may_be_partial<A: Address>(
     headers: &Headers,
     tuple: &Tuple<A>,
 ) -> Option<bool> {
-    let (l3, l4) = (headers.l3, headers.l4);
-    let (field, before) = if size_of::<A>() == 16 { (4, 40) } else { (2, 0) };
-    let length = u16::from_be(frame.load(l3 + field)?).wrapping_sub((l4 - l3 - before) as u16);
+    let length = segment_length::<A>(frame, headers)?;
     let protocol = u16::to_be(headers.protocol as u16) as u64;
     let pseudo = tuple.src.sum() + tuple.dst.sum() + protocol + length.to_be() as u64;
-    let checksum: u16 = frame.load(l4 + if headers.protocol == TCP { 16 } else { 6 })?;
+    let checksum: u16 = frame.load(headers.l4 + if headers.protocol == TCP { 16 } else { 6 })?;
     Some(checksum == fold(pseudo))
 }
 

@@ -7,6 +7,7 @@ use probe_common::flow::{
 use probe_common::new_flow::{PENDING, rank};
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
+use probe_common::signals::{Before, Signals, of_end, of_segment};
 use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
 
 use super::clock::{is_expired, is_idle, now};
@@ -16,7 +17,7 @@ use super::header_offsets::HeaderOffsets;
 use super::hook::Hook;
 use super::new_flows::{AT_EGRESS, AT_INGRESS, Found, NewFlows, find};
 use super::reject::reject_gone;
-use super::signals::{Before, has_data, tell_end, tell_segment};
+use super::signals::{self, has_data};
 use super::verdict::Verdict;
 
 /// A packet whose flow may be a new one. Unknown if it is not, or is over;
@@ -136,19 +137,23 @@ fn note<A: NewFlows>(
             found.renew();
         }
     }
-    let was = Before { state: before, subset: entry.subset, age: now.wrapping_sub(entry.created) };
+    let was = Before { state: before, age: now.wrapping_sub(entry.created) };
+    let mut signals = Signals::default();
     if tcp {
         let has_data = || has_data::<A>(frame, headers);
-        state |= tell_segment(was, change.set, state, headers.flags, side, has_data);
+        let (told, set) = of_segment(was, change.set, state, headers.flags, side, has_data);
+        state |= set;
+        signals = told;
     }
-    if state == before {
-        return;
-    }
-    if is_closed(state) && state & ESTABLISHED != 0 {
+    if state != before && is_closed(state) && state & ESTABLISHED != 0 {
         state |= ENDED;
     }
     if tcp {
-        tell_end(was, change.set, state, side);
+        signals = signals.and(of_end(was, change.set, state, side));
+    }
+    signals::tell(entry.subset, signals);
+    if state == before {
+        return;
     }
     tell(headers.protocol, before, state, entry, now);
     found.enter(state, before);

@@ -5,12 +5,13 @@ use probe_common::flow::{
     CLOSING, CONTESTED, ENDED, ESTABLISHED, Entry, Facts, SYNCED, is_closed, is_forward, opposite,
 };
 use probe_common::parse::{Headers, TCP};
+use probe_common::signals::{Before, Signals, of_end, of_segment};
 use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
 
 use super::counters::subset_stats;
 use super::family::Family;
 use super::hook::Hook;
-use super::signals::{Before, has_data, tell_end, tell_segment};
+use super::signals::{has_data, tell};
 
 /// Notes what the packet changes, in the entry and in that of the other
 /// direction at `pair`.
@@ -45,10 +46,13 @@ pub fn track<A: Family, F: Hook>(
     let before = unsafe { (&raw const (*slot).state).read_volatile() };
     let mut state = change.of(before);
     let known = before | ESTABLISHED;
-    let was = Before { state: known, subset: entry.subset, age: now.wrapping_sub(entry.created) };
+    let was = Before { state: known, age: now.wrapping_sub(entry.created) };
+    let mut signals = Signals::default();
     if tcp {
         let has_data = || has_data::<A>(frame, headers);
-        state |= tell_segment(was, change.set, known, headers.flags, side, has_data);
+        let (told, set) = of_segment(was, change.set, known, headers.flags, side, has_data);
+        state |= set;
+        signals = told;
     }
     let ends = is_closed(state) && state & ENDED == 0;
     if state == before && now == entry.seen && !ends {
@@ -57,13 +61,14 @@ pub fn track<A: Family, F: Hook>(
     if ends {
         state |= ENDED;
         if tcp {
-            tell_end(was, change.set, state, side);
+            signals = signals.and(of_end(was, change.set, state, side));
         }
         if let Some(stats) = subset_stats(entry.subset) {
             stats.ended += 1;
             stats.ended_ticks += now.wrapping_sub(entry.created) as u64;
         }
     }
+    tell(entry.subset, signals);
     // SAFETY: as above.
     unsafe {
         (*slot).state = state;

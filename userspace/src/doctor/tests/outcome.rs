@@ -142,6 +142,13 @@ const CASES: &[Case] = &[
          and 1.00% of those to the others: more than chance explains (p < 0.001)",
     ),
     (
+        |f| v3(f).last_minute.as_mut().unwrap().signals.early_resets = 20,
+        "versions",
+        Level::Problem,
+        "20.00% of the 100 new connections to v3 in the last 60 s were reset by the endpoint after \
+         the handshake, and 0.00% of those to the others",
+    ),
+    (
         |f| v3(f).last_minute = Some(minute(100, 1, 30)),
         "versions",
         Level::Problem,
