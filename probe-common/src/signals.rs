@@ -58,7 +58,7 @@ pub const fn data_of(side: Side) -> u16 {
 }
 
 /// What a segment says before its flow ends, and what is set in the flow's state for that.
-/// `changed` is [`crate::tcp::Change::set`], `after` the state with it; `has_data`: whether the
+/// `changed` is [`field@crate::tcp::Change::set`], `after` the state with it; `has_data`: whether the
 /// segment has data.
 #[inline(always)]
 pub fn of_segment(
