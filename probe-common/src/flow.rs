@@ -47,6 +47,9 @@ pub const ASKED: u16 = 512;
 pub const REPLIED: u16 = 1024;
 /// Of TCP: it was counted that nobody answered the client's SYN.
 pub const UNANSWERED: u16 = 2048;
+/// It was counted that an ICMP error said, before anybody answered, that the endpoint cannot be
+/// reached.
+pub const UNREACHABLE: u16 = 4096;
 /// Any of these and a SYN starts a new flow.
 pub const CLOSING: u16 = FIN_CLIENT | FIN_ENDPOINT | RESET;
 
@@ -142,8 +145,10 @@ pub struct Entry<A> {
     /// TCP: a sequence number of this direction, host order, not far behind the
     /// latest (see [`in_window`]). Until the flow is established: the one after the SYN.
     pub sequence: u32,
-    /// Zero: addresses of IPv6 are aligned to 8 bytes.
-    pub pad: u32,
+    /// A point in time, see [`crate::times`], or 0 if it is not known. In the entry of the forward
+    /// direction: when the flow's first packet came. In that of the reply direction: when its
+    /// client had last asked.
+    pub time: u32,
     /// The address that the rewrite puts in: the new destination, or for
     /// [`REPLY`] the new source; see [`Entry::to`].
     pub address: A,
@@ -198,7 +203,7 @@ impl<A: Address> Entry<A> {
             dport: to.dport,
             created: facts.created,
             sequence: facts.sequence,
-            pad: 0,
+            time: 0,
             address: to.dst.or(to.src, facts.direction == REPLY),
         }
     }

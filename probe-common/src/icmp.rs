@@ -57,6 +57,10 @@ pub trait Errors: Parse {
     /// no error.
     fn error(frame: &(impl Bytes + ?Sized), l3: usize) -> Option<(usize, usize)>;
 
+    /// Whether an error of that type and code says that the packet does not get where it was sent,
+    /// of whatever size it is.
+    fn is_unreachable(kind: u8, code: u8) -> bool;
+
     /// Whether an IP packet is a redirect: a shorter way for its receiver.
     fn is_redirect(frame: &(impl Bytes + ?Sized), l3: usize) -> bool;
 
@@ -124,6 +128,12 @@ impl Errors for V4 {
     }
 
     #[inline(always)]
+    fn is_unreachable(kind: u8, code: u8) -> bool {
+        // Destination unreachable, but not "fragmentation needed"; time exceeded.
+        (kind == 3 && code != 4) || kind == 11
+    }
+
+    #[inline(always)]
     fn is_redirect(frame: &(impl Bytes + ?Sized), l3: usize) -> bool {
         let Some((icmp, ip)) = v4(frame, l3) else { return false };
         let Some([kind, ..]) = frame.load::<[u8; HEADER]>(icmp) else { return false };
@@ -188,6 +198,12 @@ impl Errors for V6 {
     }
 
     /// Without extension headers, as nodes send them.
+    #[inline(always)]
+    fn is_unreachable(kind: u8, _code: u8) -> bool {
+        // Destination unreachable; time exceeded. "Packet too big" is a type of its own.
+        matches!(kind, 1 | 3)
+    }
+
     #[inline(always)]
     fn is_redirect(frame: &(impl Bytes + ?Sized), l3: usize) -> bool {
         let Some((icmp, ip)) = v6(frame, l3) else { return false };

@@ -5,7 +5,8 @@
 //!   that user space computes what the kernel computes;
 //! * [`flow`] and [`new_flow`]: flow entries, and flows in their first second;
 //! * [`parse`]: the packet parser, over any source of bytes;
-//! * [`tcp`]: how segments change the state of a flow;
+//! * [`tcp`]: how segments change the state of a flow; [`signals`]: what they say of its fate;
+//!   [`times`]: how long that takes, and histograms of it;
 //! * [`frame`]: what is needed of a frame that is changed: kernel programs have
 //!   it at their hooks, tests in memory;
 //! * [`rewrite`], [`reject`], [`translate`], [`echo`]: what is made of packets,
@@ -41,6 +42,7 @@ pub mod reject;
 pub mod rewrite;
 pub mod signals;
 pub mod tcp;
+pub mod times;
 pub mod translate;
 
 pub use map::MAX_SUBSETS;

@@ -175,10 +175,44 @@ counters! {
     }
 }
 
-/// A counter of [`SubsetSignals`], by its place there.
+counters! {
+    /// Per-CPU counters of what ICMP said of a subset's flows, in SUBSET_ERRORS, by the index of
+    /// a subset id.
+    SubsetErrors {
+        /// Flows of whose first packet an ICMP error said that it cannot reach the endpoint, or is
+        /// on its way for too long, before anybody had answered: once for each flow.
+        unreachable,
+    }
+}
+
+counters! {
+    /// Per-CPU counters of what became of an endpoint's flows, in ENDPOINT_SIGNALS. Each is as the
+    /// one of that name in [`SubsetStats`], [`SubsetSignals`] or [`SubsetErrors`].
+    EndpointSignals {
+        /// Handshakes that were completed; of UDP, flows that were answered.
+        completed,
+        /// Handshakes that the endpoint refused with a RST.
+        refused,
+        /// SYNs without an answer for three ticks or more.
+        unanswered,
+        /// First packets that did not get there.
+        unreachable,
+        /// Ends by a FIN from both sides.
+        ended_by_fin,
+        /// Resets by the client.
+        reset_by_client,
+        /// Resets by the endpoint before it had sent any data.
+        reset_before_reply,
+        /// Those after that, and of adopted flows.
+        reset_after_reply,
+    }
+}
+
+/// What is counted of a flow: a counter of [`SubsetSignals`], by its place there, or one of
+/// another map.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields of SubsetSignals say it")]
+#[expect(missing_docs, reason = "the counters of these names say it")]
 pub enum Signal {
     SynRetransmits,
     Unanswered,
@@ -190,10 +224,16 @@ pub enum Signal {
     ResetBeforeReply,
     ResetAfterReply,
     EarlyResets,
+    /// Of [`SubsetStats`].
+    Completed = 16,
+    /// Of [`SubsetStats`].
+    Refused = 17,
+    /// Of [`SubsetErrors`].
+    Unreachable = 18,
 }
 
 impl Signal {
-    /// How many there are.
+    /// How many there are in [`SubsetSignals`].
     pub const COUNT: usize = size_of::<SubsetSignals>() / size_of::<u64>();
 }
 
@@ -204,6 +244,17 @@ pub struct SubsetCounters {
     pub stats: SubsetStats,
     /// Of what became of them.
     pub signals: SubsetSignals,
+    /// Of what ICMP said of them.
+    pub errors: SubsetErrors,
+}
+
+/// All that is counted of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndpointCounters {
+    /// Of its flows and packets.
+    pub stats: EndpointStats,
+    /// Of what became of its flows.
+    pub signals: EndpointSignals,
 }
 
 /// Key of IDENTITIES.
@@ -318,6 +369,10 @@ pub const TRANSFER_SUBSET: u32 = 1;
 pub const TRANSFER_REASON: u32 = 2;
 /// What became of a subset's flows.
 pub const TRANSFER_SIGNALS: u32 = 3;
+/// What ICMP said of a subset's flows.
+pub const TRANSFER_ERRORS: u32 = 4;
+/// What became of an endpoint's flows.
+pub const TRANSFER_ENDPOINT_SIGNALS: u32 = 5;
 
 /// What the program `weir_transfer` is given, in place of a packet's payload:
 /// numbers to be added to counters which other programs add to at the same time.
@@ -386,6 +441,7 @@ mod user {
     use crate::flow::Entry;
     use crate::fragment::{Fragment, FragmentKey};
     use crate::new_flow::{NewFlow, Set};
+    use crate::times::SubsetTimes;
 
     // SAFETY: each of these is bytemuck::Pod, which asks for the same.
     unsafe impl aya::Pod for ServiceKey {}
@@ -407,6 +463,12 @@ mod user {
     unsafe impl aya::Pod for SubsetStats {}
     // SAFETY: as above.
     unsafe impl aya::Pod for SubsetSignals {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SubsetErrors {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for EndpointSignals {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SubsetTimes {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Tuple<V4> {}
     // SAFETY: as above.

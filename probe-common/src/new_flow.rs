@@ -287,7 +287,8 @@ impl<A: Address> NewFlow<A> {
         }
     }
 
-    /// The entry that packets of a direction find in the flow tables, or would find.
+    /// The entry that packets of a direction find in the flow tables, or would find; without its
+    /// time, which is beside the element (see [`crate::times::FlowTimes`]).
     #[inline(always)]
     pub fn entry(&self, reply: bool) -> Entry<A> {
         let hairpin = self.kind & HAIRPIN != 0;
@@ -313,7 +314,7 @@ impl<A: Address> NewFlow<A> {
             dport: if reply { self.client_port } else { self.endpoint_port },
             created: self.created,
             sequence: self.sequences[reply as usize],
-            pad: 0,
+            time: 0,
             address: self
                 .address
                 .or(self.service, direction == REPLY)

@@ -22,14 +22,39 @@ pub struct Signals(u32);
 impl Signals {
     const NONE: Self = Self(0);
 
-    const fn of(signal: Signal) -> Self {
+    /// That one alone.
+    #[inline(always)]
+    pub const fn of(signal: Signal) -> Self {
         Self(1 << signal as u32)
+    }
+
+    /// Whether that one is among them.
+    #[inline(always)]
+    pub const fn has(self, signal: Signal) -> bool {
+        self.0 >> signal as u32 & 1 != 0
     }
 
     /// Those of both.
     #[inline(always)]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Those that are counted in [`crate::map::EndpointSignals`]: a bit for each, by its place there.
+    #[inline(always)]
+    pub const fn of_endpoint(self) -> u32 {
+        let Self(bits) = self;
+        let completed_and_refused = bits >> Signal::Completed as u32 & 3;
+        let unanswered = bits >> Signal::Unanswered as u32 & 1;
+        let unreachable = bits >> Signal::Unreachable as u32 & 1;
+        let ends = bits >> Signal::EndedByFin as u32 & 15;
+        completed_and_refused | unanswered << 2 | unreachable << 3 | ends << 4
+    }
+
+    /// The inverse of [`Signals::bits`].
+    #[inline(always)]
+    pub const fn of_bits(bits: u32) -> Self {
+        Self(bits)
     }
 
     /// A bit for each, by its number.
@@ -130,6 +155,29 @@ mod tests {
 
     fn signals(all: &[Signal]) -> Signals {
         all.iter().fold(Signals::NONE, |sum, &one| sum.and(Signals::of(one)))
+    }
+
+    #[test]
+    fn an_endpoint_counts_each_in_its_place() {
+        use crate::map::EndpointSignals;
+        let counted = |signal| {
+            let bits = Signals::of(signal).of_endpoint();
+            let numbers: [u64; 8] = core::array::from_fn(|at| u64::from(bits >> at & 1));
+            let signals: EndpointSignals = bytemuck::cast(numbers);
+            signals
+        };
+        let none = EndpointSignals::default();
+        assert_eq!(counted(Completed), EndpointSignals { completed: 1, ..none });
+        assert_eq!(counted(Refused), EndpointSignals { refused: 1, ..none });
+        assert_eq!(counted(Unanswered), EndpointSignals { unanswered: 1, ..none });
+        assert_eq!(counted(Unreachable), EndpointSignals { unreachable: 1, ..none });
+        assert_eq!(counted(EndedByFin), EndpointSignals { ended_by_fin: 1, ..none });
+        assert_eq!(counted(ResetByClient), EndpointSignals { reset_by_client: 1, ..none });
+        assert_eq!(counted(ResetBeforeReply), EndpointSignals { reset_before_reply: 1, ..none });
+        assert_eq!(counted(ResetAfterReply), EndpointSignals { reset_after_reply: 1, ..none });
+        for signal in [SynRetransmits, SynAckRetransmits, Asked, Replied, EarlyResets] {
+            assert_eq!(counted(signal), none, "{signal:?} is of subsets alone");
+        }
     }
 
     #[test]

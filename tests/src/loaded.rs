@@ -59,7 +59,8 @@ impl Loaded {
     /// As the kernel's.
     pub fn reset(&mut self) -> Result<()> {
         self.ledger = Ledger::new(self.capacity);
-        self.blank.restore()
+        self.blank.restore()?;
+        Ok(self.kernel.measure(std::iter::empty())?)
     }
 
     /// What is in its maps, see [`Blank::written`].

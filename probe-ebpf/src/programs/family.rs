@@ -5,6 +5,7 @@ use probe_common::address::{Tuple, V4, V6};
 use probe_common::flow::Entry;
 use probe_common::fragment::{Fragment, FragmentKey, Fragments};
 use probe_common::new_flow::{NewFlow, Set};
+use probe_common::times::FlowTimes;
 
 use super::maps;
 use super::values::{First, Sought};
@@ -46,6 +47,8 @@ families! {
     fn new_flows() -> Array<NewFlow<Self>> = NEW_FLOWS_V4, NEW_FLOWS_V6;
     /// Sets of new flows.
     fn sets() -> Array<Set> = NEW_SETS_V4, NEW_SETS_V6;
+    /// Times of new flows.
+    fn times() -> Array<FlowTimes> = FLOW_TIMES_V4, FLOW_TIMES_V6;
     /// The tuple whose new flow is looked for.
     fn sought() -> PerCpuArray<Sought<Self>> = SOUGHT_V4, SOUGHT_V6;
     /// Where a new flow is put together.

@@ -95,7 +95,9 @@ fn about_packet<A: NewFlows + Errors, F: Hook, const INGRESS: bool>(
     }
     // Of a packet that goes the other way than what is quoted.
     let key = quoted.reversed();
-    let Some(entry) = entry::<A, INGRESS>(&key) else { return Outcome::Untracked };
+    let Some(entry) = entry::<A, INGRESS>(&key, || fails::<A, INGRESS>(frame, quote)) else {
+        return Outcome::Untracked;
+    };
     let Tuple { src, dst, sport, dport, .. } = entry.to(&key).reversed();
     let original = Original {
         src,
@@ -109,13 +111,27 @@ fn about_packet<A: NewFlows + Errors, F: Hook, const INGRESS: bool>(
     translated::<A, F, INGRESS>(frame, quote, ends, quoted.dport, &original)
 }
 
-/// The entry of that direction of a flow.
+/// Whether the error says that a client's packet does not get to its endpoint.
 #[inline(always)]
-pub fn entry<A: NewFlows, const INGRESS: bool>(key: &Tuple<A>) -> Option<Entry<A>> {
+fn fails<A: Errors, const INGRESS: bool>(frame: &impl Hook, quote: &Quote) -> bool {
+    let Some([kind, code]) = frame.load::<[u8; 2]>(quote.icmp) else { return false };
+    !INGRESS && A::is_unreachable(kind, code)
+}
+
+/// The entry of that direction of a flow. If a new one `fails`, that is counted.
+#[inline(always)]
+pub fn entry<A: NewFlows, const INGRESS: bool>(
+    key: &Tuple<A>,
+    fails: impl FnOnce() -> bool,
+) -> Option<Entry<A>> {
     if let Some(slot) = A::flows().get_ptr(key) {
         return read(slot, key).filter(is_here::<A, INGRESS>);
     }
-    find(key, if INGRESS { AT_INGRESS } else { AT_EGRESS }).and_then(|found| found.entry())
+    let found = find(key, if INGRESS { AT_INGRESS } else { AT_EGRESS })?;
+    if fails() {
+        found.fail();
+    }
+    found.entry()
 }
 
 /// Translates an error about a fragment other than the first of a steered packet.

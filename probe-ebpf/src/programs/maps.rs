@@ -9,11 +9,12 @@ use probe_common::flow::Entry;
 use probe_common::fragment::{Fragment, FragmentKey};
 use probe_common::map;
 use probe_common::map::{
-    CHUNK, Endpoint, EndpointStats, Identity, IdentityKey, Meta, ServiceKey, Split, SubsetSignals,
-    SubsetStats,
+    CHUNK, Endpoint, EndpointSignals, EndpointStats, Identity, IdentityKey, Meta, ServiceKey,
+    Split, SubsetErrors, SubsetSignals, SubsetStats,
 };
 use probe_common::new_flow::{NewFlow, Set};
 use probe_common::reason::Reason;
+use probe_common::times::{FlowTimes, SubsetTimes};
 
 use super::values::{Budget, First, Note, Route, Sought};
 
@@ -43,6 +44,12 @@ pub static NEW_SETS_V4: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The same over IPv6. Agent.
 #[map]
 pub static NEW_SETS_V6: Array<Set> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Times of these flows over IPv4, by the place of their elements. Agent.
+#[map]
+pub static FLOW_TIMES_V4: Array<FlowTimes> = Array::with_max_entries(8, 0);
+/// The same over IPv6. Agent.
+#[map]
+pub static FLOW_TIMES_V6: Array<FlowTimes> = Array::with_max_entries(8, 0);
 /// The tuple whose new flow over IPv4 is looked for; not pinned.
 #[map]
 pub static SOUGHT_V4: PerCpuArray<Sought<V4>> = PerCpuArray::with_max_entries(1, 0);
@@ -106,6 +113,18 @@ pub static SUBSET_STATS: PerCpuArray<SubsetStats> = PerCpuArray::with_max_entrie
 /// What became of flows, by the index of a subset id. Agent.
 #[map]
 pub static SUBSET_SIGNALS: PerCpuArray<SubsetSignals> = PerCpuArray::with_max_entries(16384, 0);
+/// What ICMP said of flows, by the index of a subset id. Agent.
+#[map]
+pub static SUBSET_ERRORS: PerCpuArray<SubsetErrors> = PerCpuArray::with_max_entries(16384, 0);
+/// What became of flows, by endpoint id. Agent.
+#[map]
+pub static ENDPOINT_SIGNALS: PerCpuArray<EndpointSignals> = PerCpuArray::with_max_entries(8192, 0);
+/// Which of the histograms a subset has, counted from 1, by the index of its id; 0 for none. Agent.
+#[map]
+pub static SUBSET_HISTOGRAMS: Array<u32> = Array::with_max_entries(16384, 0);
+/// Histograms of subsets, each of them 2^[`histogram_shift`] times, for groups of CPUs. Agent.
+#[map]
+pub static HISTOGRAMS: Array<SubsetTimes> = Array::with_max_entries(1, 0);
 /// Counters by [`Reason`].
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
@@ -193,6 +212,12 @@ static XDP_FRAGS: u32 = 0;
 /// Whether what comes to a service address and is for no split is answered.
 #[unsafe(no_mangle)]
 static OTHER_PORTS: u32 = 0;
+/// log2 of how often each histogram is there.
+#[unsafe(no_mangle)]
+static HISTOGRAM_SHIFT: u32 = 0;
+/// A tick, in units of times.
+#[unsafe(no_mangle)]
+static TICK_UNITS: u64 = 1_000_000;
 
 /// Whether another generation of programs and maps is there as well.
 #[unsafe(no_mangle)]
@@ -226,6 +251,10 @@ constant!(/// Whether the kernel has packets in several buffers at XDP.
     xdp_frags, XDP_FRAGS, u32);
 constant!(/// Whether what comes to a service address and is for no split is answered.
     other_ports, OTHER_PORTS, u32);
+constant!(/// log2 of how often each histogram is there.
+    histogram_shift, HISTOGRAM_SHIFT, u32);
+constant!(/// A tick, in units of times.
+    tick_units, TICK_UNITS, u64);
 
 constant!(/// Whether another generation of programs and maps is there as well.
     transitional, TRANSITIONAL, u32);

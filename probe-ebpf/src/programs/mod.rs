@@ -5,6 +5,7 @@
 //! keep nothing but tables come first, then what is known of flows, then the steps, then
 //! hooks and entry points.
 
+mod atomic;
 mod choice;
 mod clock;
 mod compiler;
@@ -44,6 +45,7 @@ mod steps;
 mod successor;
 mod tc;
 mod tc_steps;
+mod times;
 mod tracking;
 mod transfer;
 mod unknown;

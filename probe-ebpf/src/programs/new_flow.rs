@@ -4,11 +4,13 @@ use probe_common::address::Tuple;
 use probe_common::flow::{
     ANSWERED, ENDED, ESTABLISHED, Entry, FORWARD, RESET, SYNCED, is_closed, is_forward,
 };
+use probe_common::map::Signal;
 use probe_common::new_flow::{PENDING, rank};
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
 use probe_common::signals::{Before, Signals, of_end, of_segment};
 use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
+use probe_common::times;
 
 use super::clock::{is_expired, is_idle, now};
 use super::counters::{count, subset_stats};
@@ -148,14 +150,26 @@ fn note<A: NewFlows>(
     if state != before && is_closed(state) && state & ESTABLISHED != 0 {
         state |= ENDED;
     }
-    if tcp {
+    let moments = if tcp {
         signals = signals.and(of_end(was, change.set, state, side));
+        times::of_segment(before, state, headers.flags, side, signals)
+    } else {
+        times::of_datagram(before, state)
+    };
+    if moments.any() {
+        let _ = A::mark(found.position, moments.bits(), entry.subset, was.age);
     }
-    signals::tell(entry.subset, signals);
+    signals = signals.and(of_handshake(headers.protocol, before, state, forward));
+    signals::tell([entry.subset, entry.endpoint], signals);
     if state == before {
         return;
     }
-    tell(headers.protocol, before, state, entry, now);
+    if state & !before & ENDED != 0
+        && let Some(stats) = subset_stats(entry.subset)
+    {
+        stats.ended += 1;
+        stats.ended_ticks += was.age as u64;
+    }
     found.enter(state, before);
 }
 
@@ -170,25 +184,15 @@ fn datagram(state: u16, forward: bool) -> u16 {
     }
 }
 
-/// Counts what became of a flow.
+/// What a state that became `to` says of how the flow began.
 #[inline(always)]
-fn tell<A: NewFlows>(protocol: u8, from: u16, to: u16, entry: &Entry<A>, now: u32) {
+fn of_handshake(protocol: u8, from: u16, to: u16, forward: bool) -> Signals {
     let entered = to & !from;
     // UDP has no handshake to be completed: an answer is what there is.
     let complete = if protocol == TCP { ESTABLISHED } else { ANSWERED };
-    let refused = entered & RESET != 0 && to & ANSWERED == 0 && !is_forward(entry.direction);
-    if entered & (complete | ENDED) == 0 && !refused {
-        return;
-    }
-    let Some(stats) = subset_stats(entry.subset) else { return };
     if entered & complete != 0 {
-        stats.completed += 1;
+        return Signals::of(Signal::Completed);
     }
-    if refused {
-        stats.refused += 1;
-    }
-    if entered & ENDED != 0 {
-        stats.ended += 1;
-        stats.ended_ticks += now.wrapping_sub(entry.created) as u64;
-    }
+    let refused = entered & RESET != 0 && to & ANSWERED == 0 && !forward;
+    if refused { Signals::of(Signal::Refused) } else { Signals::default() }
 }

@@ -5,9 +5,11 @@
 //! in which a flow may be found.
 
 use probe_common::address::Tuple;
-use probe_common::flow::{ESTABLISHED, Entry, is_closed};
+use probe_common::flow::{ADOPTED, ANSWERED, ESTABLISHED, Entry, RESET, UNREACHABLE, is_closed};
+use probe_common::map::Signal;
 use probe_common::new_flow::{HAIRPIN, Home, NewFlow, PENDING, REPLY_KEY, Set, WAYS, rank};
 use probe_common::reason::Reason;
+use probe_common::signals::Signals;
 
 use super::compiler::{barrier, fresh};
 use super::counters::count;
@@ -16,6 +18,8 @@ use super::global::global_numbers;
 use super::log::{Event, report};
 use super::maps::{ENDPOINT_FILTER, new_flow_mask, new_flow_seed};
 use super::set_lock::{Lock, SetLock};
+use super::signals::tell;
+use super::times::Times;
 use super::values::Sought;
 
 /// Elements of a set, as the numbers in programs are.
@@ -23,7 +27,7 @@ const STEP: u32 = WAYS as u32;
 
 global_numbers! {
     /// A family whose new flows are looked for and moved by calls.
-    trait NewFlows: Lock {
+    trait NewFlows: Marked {
         /// Where the flow with the tuple in [`Family::sought`] is.
         fn seek(which) = seek: weir_seek_v4, weir_seek_v6;
         /// The first element with that tag in a set, from `from` on; at least [`WAYS`] if
@@ -37,8 +41,15 @@ global_numbers! {
         /// Forgets the flow whose element has that check, if it is still there. As all
         /// global functions, it returns a number; this one says nothing.
         fn clear(position, check) = clear: weir_clear_v4, weir_clear_v6;
+        /// Counts that the flow whose element has that check cannot reach its endpoint. It says
+        /// nothing either.
+        fn fail(position, check) = fail: weir_fail_v4, weir_fail_v6;
     }
 }
+
+/// A family whose sets can be locked and whose times are measured.
+pub trait Marked: Lock + Times {}
+impl<A: Lock + Times> Marked for A {}
 
 /// How often a place for a new flow is looked for, if other CPUs take those whose
 /// flows were moved for it.
@@ -250,6 +261,12 @@ impl<A: NewFlows> Found<A> {
         }
     }
 
+    /// Counts that the endpoint cannot be reached, if nobody has answered.
+    #[inline(always)]
+    pub fn fail(&self) {
+        let _ = A::fail(self.position, self.check);
+    }
+
     /// Forgets the flow. Its element of a reply key leads nowhere then.
     #[inline(always)]
     pub fn remove(&self) {
@@ -297,6 +314,21 @@ fn clear<A: NewFlows>(position: u32, check: u32) -> u32 {
 }
 
 #[inline(always)]
+fn fail<A: NewFlows>(position: u32, check: u32) -> u32 {
+    let Some(slot) = A::new_flows().get_ptr_mut(position) else { return 0 };
+    if sum_of(slot) != check {
+        return 0;
+    }
+    // SAFETY: an element of the array. Racing writers write alike.
+    let flow = unsafe { &mut *slot };
+    if flow.state & (ANSWERED | RESET | UNREACHABLE) == 0 {
+        flow.state |= UNREACHABLE;
+        tell([flow.subset, flow.endpoint], Signals::of(Signal::Unreachable));
+    }
+    0
+}
+
+#[inline(always)]
 fn place<A: NewFlows>(set: u32) -> u32 {
     let Some(set) = A::sets().get(set) else { return 0 };
     let place = set.place();
@@ -339,6 +371,7 @@ fn write<A: NewFlows>(home: Home, new_flow: &mut NewFlow<A>) -> bool {
         };
         let found = sum_of(slot);
         if place < STEP || (position, found) == (moved, check) {
+            let _ = A::begin(position, (new_flow.state & ADOPTED) as u32);
             put(set, place as usize % WAYS, slot, home.tag, new_flow);
             lock.release();
             return true;
@@ -388,10 +421,15 @@ fn promote<A: NewFlows>(position: u32, check: u32) -> u32 {
         // Another CPU has moved it.
         return 1;
     }
+    let Some(times) = A::times().get(position) else { return 0 };
     *key = new_flow.reply_key();
-    let mut full = A::flows().insert(&*key, &new_flow.entry(true), 0).is_err();
+    let mut entry = new_flow.entry(true);
+    entry.time = times.asked;
+    let mut full = A::flows().insert(&*key, &entry, 0).is_err();
     *key = new_flow.forward_key();
-    full |= A::flows().insert(&*key, &new_flow.entry(false), 0).is_err();
+    entry = new_flow.entry(false);
+    entry.time = times.begun;
+    full |= A::flows().insert(&*key, &entry, 0).is_err();
     if full {
         report(Event::FlowTableFull, key);
         return 0;

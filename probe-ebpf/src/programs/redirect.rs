@@ -55,5 +55,5 @@ fn is_about_steered<A: NewFlows + Errors>(frame: &TcFrame, l3: usize) -> Option<
     let mut quoted = Tuple::empty();
     let headers = Headers { l3: inner, l4, protocol, flags: 0, plain: false, first: false };
     quoted.load(frame, &headers)?;
-    Some(entry::<A, false>(&quoted.reversed()).is_some())
+    Some(entry::<A, false>(&quoted.reversed(), || false).is_some())
 }

@@ -2,40 +2,65 @@
 //! [`probe_common::signals`].
 
 use probe_common::address::Address;
-use probe_common::map::{Signal, subset_index};
+use probe_common::map::{EndpointSignals, Signal, subset_index};
 use probe_common::parse::{Headers, TCP};
 use probe_common::signals::{Signals, data_of};
 use probe_common::tcp::Side;
 
+use super::counters::subset_stats;
 use super::hook::Hook;
-use super::maps::{SUBSET_IDS, SUBSET_SIGNALS};
+use super::maps::{ENDPOINT_SIGNALS, SUBSET_ERRORS, SUBSET_IDS, SUBSET_SIGNALS};
 
-/// Counts the signals whose bits are set for the subset that a flow was steered to, unless another
-/// one has its index by now. In a function of its own: what calls it has no stack left. As all
-/// global functions, it returns a number; this one says nothing.
+/// Counts the signals whose bits are set for a flow's endpoint, and for the subset that it was
+/// steered to, unless another one has its index by now. In a function of its own: what calls it has
+/// no stack left. As all global functions, it returns a number; this one says nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn weir_signal(subset: u32, bits: u32) -> u32 {
+extern "C" fn weir_signal(subset: u32, endpoint: u32, bits: u32) -> u32 {
+    if let Some(counters) = ENDPOINT_SIGNALS.get_ptr_mut(endpoint) {
+        const COUNT: usize = size_of::<EndpointSignals>() / size_of::<u64>();
+        add_each::<COUNT>(counters.cast(), Signals::of_bits(bits).of_endpoint());
+    }
     let index = subset_index(subset);
     if SUBSET_IDS.get(index) != Some(&subset) {
         return 0;
     }
-    let Some(counters) = SUBSET_SIGNALS.get_ptr_mut(index) else { return 0 };
-    for signal in 0..Signal::COUNT {
-        if bits >> signal & 1 != 0 {
-            // SAFETY: a counter of this CPU, within the value; programs on it do not preempt each
-            // other.
-            unsafe { *counters.cast::<u64>().add(signal) += 1 }
-        }
+    if let Some(counters) = SUBSET_SIGNALS.get_ptr_mut(index) {
+        add_each::<{ Signal::COUNT }>(counters.cast(), bits);
+    }
+    let signals = Signals::of_bits(bits);
+    if (signals.has(Signal::Completed) || signals.has(Signal::Refused))
+        && let Some(stats) = subset_stats(subset)
+    {
+        stats.completed += signals.has(Signal::Completed) as u64;
+        stats.refused += signals.has(Signal::Refused) as u64;
+    }
+    if signals.has(Signal::Unreachable)
+        && let Some(errors) = SUBSET_ERRORS.get_ptr_mut(index)
+    {
+        // SAFETY: the slot of this CPU; programs on it do not preempt each other.
+        unsafe { (*errors).unreachable += 1 }
     }
     0
 }
 
-/// Counts signals for a subset.
+/// Adds one to each of so many counters whose bit is set.
 #[inline(always)]
-pub fn tell(subset: u32, signals: Signals) {
+fn add_each<const COUNT: usize>(counters: *mut u64, bits: u32) {
+    for at in 0..COUNT {
+        if bits >> at & 1 != 0 {
+            // SAFETY: a counter of this CPU, within the value; programs on it do not preempt each
+            // other.
+            unsafe { *counters.add(at) += 1 }
+        }
+    }
+}
+
+/// Counts signals for the subset and the endpoint with these ids.
+#[inline(always)]
+pub fn tell([subset, endpoint]: [u32; 2], signals: Signals) {
     if signals != Signals::default() {
-        let _ = weir_signal(subset, signals.bits());
+        let _ = weir_signal(subset, endpoint, signals.bits());
     }
 }
 

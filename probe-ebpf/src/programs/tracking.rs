@@ -7,11 +7,14 @@ use probe_common::flow::{
 use probe_common::parse::{Headers, TCP};
 use probe_common::signals::{Before, Signals, of_end, of_segment};
 use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
+use probe_common::times;
+use probe_common::times::{Measured, Moments, known, since};
 
 use super::counters::subset_stats;
 use super::family::Family;
 use super::hook::Hook;
 use super::signals::{has_data, tell};
+use super::times::{life, measure, now_units};
 
 /// Notes what the packet changes, in the entry and in that of the other
 /// direction at `pair`.
@@ -68,13 +71,17 @@ pub fn track<A: Family, F: Hook>(
             stats.ended_ticks += now.wrapping_sub(entry.created) as u64;
         }
     }
-    tell(entry.subset, signals);
+    tell([entry.subset, entry.endpoint], signals);
+    let mut moments = Moments::default();
+    if tcp {
+        moments = times::of_segment(before, state, headers.flags, side, signals);
+    }
     // SAFETY: as above.
     unsafe {
         (*slot).state = state;
         (*slot).seen = now;
     }
-    keep_pair(tuple, entry, pair, state, change.cleared, now);
+    keep_pair(tuple, entry, pair, state, change.cleared, now, moments);
 }
 
 /// Once a tick, and when the state changed: tells the entry of the other
@@ -88,6 +95,7 @@ fn keep_pair<A: Family>(
     state: u16,
     cleared: u16,
     now: u32,
+    moments: Moments,
 ) {
     // What one side says of itself alone.
     let told = state & !(SYNCED | CONTESTED);
@@ -97,6 +105,9 @@ fn keep_pair<A: Family>(
         unsafe {
             if (*other).endpoint == entry.endpoint && (*other).to(pair) == key.reversed() {
                 (*other).state = ((*other).state | told) & !cleared;
+                if moments.any() {
+                    mark(entry, &mut (*other).time, moments, now);
+                }
             }
         }
         return;
@@ -117,4 +128,22 @@ fn keep_pair<A: Family>(
     };
     let made = Entry::new(pair, &key.reversed(), &facts);
     let _ = A::flows().insert(pair, &made, 0);
+}
+
+/// Deals with the moments of a segment of a live flow; `other` is the time of the other
+/// direction's entry.
+#[inline(always)]
+fn mark<A: Family>(entry: &Entry<A>, other: &mut u32, moments: Moments, tick: u32) {
+    let now = now_units();
+    let forward = is_forward(entry.direction);
+    if moments.ends(Measured::Reply) && !forward {
+        measure(entry.subset, Measured::Reply, since(entry.time, now));
+    }
+    if moments.ends(Measured::Life) {
+        let begun = if forward { entry.time } else { *other };
+        measure(entry.subset, Measured::Life, life(begun, now, tick.wrapping_sub(entry.created)));
+    }
+    if moments.asks() && forward {
+        *other = known(now);
+    }
 }

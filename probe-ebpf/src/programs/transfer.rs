@@ -5,14 +5,16 @@
 //! wrote would undo what they count meanwhile. One instruction of this CPU is
 //! never between the load and the store of another program on it.
 
-use core::arch::asm;
-
 use probe_common::map::{
-    Signal, TRANSFER_ENDPOINT, TRANSFER_REASON, TRANSFER_SIGNALS, TRANSFER_SUBSET,
+    Signal, TRANSFER_ENDPOINT, TRANSFER_ENDPOINT_SIGNALS, TRANSFER_ERRORS, TRANSFER_REASON,
+    TRANSFER_SIGNALS, TRANSFER_SUBSET,
 };
 use probe_common::parse::{Bytes as _, ETHERNET};
 
-use super::maps::{ENDPOINT_STATS, REASONS, SUBSET_SIGNALS, SUBSET_STATS};
+use super::atomic::add;
+use super::maps::{
+    ENDPOINT_SIGNALS, ENDPOINT_STATS, REASONS, SUBSET_ERRORS, SUBSET_SIGNALS, SUBSET_STATS,
+};
 use super::tc::TcFrame;
 
 /// Does what the payload says; 0 if it is done.
@@ -29,6 +31,12 @@ pub fn transfer(frame: &TcFrame) -> i32 {
         TRANSFER_SIGNALS => SUBSET_SIGNALS
             .get_ptr_mut(id)
             .and_then(|at| add_all::<{ Signal::COUNT }>(frame, at.cast())),
+        TRANSFER_ERRORS => {
+            SUBSET_ERRORS.get_ptr_mut(id).and_then(|at| add_all::<1>(frame, at.cast()))
+        }
+        TRANSFER_ENDPOINT_SIGNALS => {
+            ENDPOINT_SIGNALS.get_ptr_mut(id).and_then(|at| add_all::<8>(frame, at.cast()))
+        }
         TRANSFER_REASON => REASONS.get_ptr_mut(id).and_then(|at| add_all::<1>(frame, at)),
         _ => None,
     };
@@ -44,18 +52,4 @@ fn add_all<const COUNT: usize>(frame: &TcFrame, counters: *mut u64) -> Option<()
         add(unsafe { counters.add(at) }, number);
     }
     Some(())
-}
-
-/// Adds to a counter in one instruction.
-#[inline(always)]
-fn add(counter: *mut u64, number: u64) {
-    // SAFETY: an aligned word of an entry of an array.
-    unsafe {
-        asm!(
-            "lock *(u64 *)({counter} + 0) += {number}",
-            counter = in(reg) counter,
-            number = in(reg) number,
-            options(nostack, preserves_flags)
-        );
-    }
 }

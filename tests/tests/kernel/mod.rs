@@ -16,8 +16,12 @@ use std::time::Duration;
 
 use aya::maps::{Map, loaded_maps};
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use probe_common::map::{EndpointStats, Interface, MAX_MACS, SubsetCounters, Takeover, device_mac};
+use probe_common::map::{
+    EndpointCounters, EndpointSignals, EndpointStats, Interface, MAX_MACS, SubsetCounters,
+    Takeover, device_mac,
+};
 use probe_common::reason::Reason;
+use probe_common::times::SubsetTimes;
 use spare::Borrowed;
 use weir::datapath::{Clock, Datapath as _, Flow, Flows, Idle, Object, Settings};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
@@ -179,6 +183,7 @@ pub fn settings() -> Settings {
         new_flow_seed: NEW_FLOW_SEED,
         tcp_idle: Duration::from_secs(TCP_IDLE),
         udp_idle: Duration::from_secs(UDP_IDLE),
+        histograms: 8,
         ..Settings::default()
     }
 }
@@ -355,8 +360,24 @@ impl Node {
         found.unwrap_or_else(|| panic!("{endpoint} is no endpoint of {}", split.name())).0
     }
 
+    /// How long things took of a subset's flows; None if they are not measured.
+    pub fn times(&mut self, split: &Split, subset: &str) -> Option<SubsetTimes> {
+        let name = Name::new(subset).unwrap();
+        let id = self.loaded.ledger().subset_id(split.name(), &name).expect("in force");
+        self.loaded.kernel().counters().times(id).expect("times of a subset")
+    }
+
     /// Counters of an endpoint.
     pub fn endpoint(&mut self, split: &Split, endpoint: SocketAddr) -> EndpointStats {
+        self.endpoint_counters(split, endpoint).stats
+    }
+
+    /// What became of the flows of an endpoint.
+    pub fn endpoint_signals(&mut self, split: &Split, endpoint: SocketAddr) -> EndpointSignals {
+        self.endpoint_counters(split, endpoint).signals
+    }
+
+    fn endpoint_counters(&mut self, split: &Split, endpoint: SocketAddr) -> EndpointCounters {
         let id = self.endpoint_id(split, endpoint);
         self.loaded.kernel().counters().endpoint(id).expect("counters of an endpoint")
     }

@@ -239,7 +239,7 @@ impl Control for State {
     }
 
     async fn stats(self: Arc<Self>, query: StatsQuery) -> Result<StatsView, Failure> {
-        let read = move || stats::stats(&self, query.split.as_deref());
+        let read = move || stats::stats(&self, &query);
         let read = tokio::task::spawn_blocking(read).await;
         read.map_err(|error| Failure::Internal(error.to_string()))?
     }

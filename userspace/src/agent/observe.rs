@@ -120,7 +120,7 @@ impl State {
                     Phase::Draining { .. } => "draining",
                     Phase::Gone { .. } => "gone",
                 },
-                stats: self.counters.endpoint(id)?,
+                counters: self.counters.endpoint(id)?,
                 open_flows: count.map(|count| count.active.get(&id).copied().unwrap_or_default()),
             })
         };
@@ -148,6 +148,7 @@ impl State {
                     weight: subset.weight,
                     wanted_share: f64::from(subset.weight) / sum,
                     counters: self.counters.subset(id)?,
+                    times: self.counters.times(id)?.map(Arc::new),
                     open_flows: count
                         .map(|count| count.by_subset.get(&id).copied().unwrap_or_default()),
                 });

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use probe_common::map::SubsetCounters;
 
 use super::state::State;
+use super::stats::Counted;
 
 /// How often counters are written down.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -15,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// The counters of subsets, by id.
-type Counters = HashMap<u32, SubsetCounters>;
+type Counters = HashMap<u32, Counted>;
 
 /// Counters as they were.
 #[derive(Debug, Default)]
@@ -31,8 +32,8 @@ pub(super) struct Before {
 
 impl Before {
     /// Those of a subset id; zero if it was not there, or had counted nothing.
-    pub fn of(&self, id: u32) -> SubsetCounters {
-        self.counters.get(&id).copied().unwrap_or_default()
+    pub fn of(&self, id: u32) -> Counted {
+        self.counters.get(&id).cloned().unwrap_or_default()
     }
 }
 
@@ -74,10 +75,14 @@ fn note(state: &State) {
         let id = |subset: &crate::model::Subset| ledger.subset_id(split.name(), &subset.name);
         split.subsets().iter().filter_map(id).collect::<Vec<_>>()
     });
-    let counted = ids.filter_map(|id| Some((id, state.counters.subset(id).ok()?)));
-    state
-        .recent
-        .put(at, counted.filter(|(_, counters)| *counters != SubsetCounters::default()).collect());
+    let counted = ids.filter_map(|id| {
+        let counters = state.counters.subset(id).ok()?;
+        if counters == SubsetCounters::default() {
+            return None;
+        }
+        Some((id, Counted { counters, times: state.counters.times(id).ok()?.map(Arc::new) }))
+    });
+    state.recent.put(at, counted.collect());
 }
 
 #[cfg(test)]
@@ -90,13 +95,14 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         assert!(recent.before(at(0)).is_none());
         for tens in 0..30 {
-            let mut counters = SubsetCounters::default();
-            counters.stats.flows = 10 * tens;
+            let mut counters = Counted::default();
+            counters.counters.stats.flows = 10 * tens;
             recent.put(at(10 * tens), HashMap::from([(7, counters)]));
         }
         let flows = |seconds| {
             let before = recent.before(at(seconds)).unwrap();
-            (before.of(7).stats.flows, before.age.as_secs(), before.of(8).stats.flows)
+            let flows = [7, 8].map(|id| before.of(id).counters.stats.flows);
+            (flows[0], before.age.as_secs(), flows[1])
         };
         assert_eq!(flows(290), (230, 60, 0));
         assert_eq!(flows(299), (230, 69, 0));

@@ -101,7 +101,7 @@ impl Snapshot {
                 let id = self.ledger.subset_id(split.name(), &subset.name);
                 let stats = id.and_then(|id| counters.subset_stats(id).ok()).unwrap_or_default();
                 let before = change.and_then(|change| change.counters.get(&subset.name));
-                let before = before.map_or(0, |before| before.stats.flows);
+                let before = before.map_or(0, |before| before.counters.stats.flows);
                 let since_change = stats.flows - before.min(stats.flows);
                 Counted { since_change, total: stats.flows, rejected: stats.rejected }
             })
@@ -133,7 +133,7 @@ impl Snapshot {
     fn endpoints(&self, split: &Split, subset: &Subset, counters: &Counters) -> Vec<EndpointView> {
         let view = |&address| {
             let id = self.ledger.endpoint(split.address(), address).map(|(id, _)| id);
-            let stats = id.and_then(|id| counters.endpoint(id).ok()).unwrap_or_default();
+            let stats = id.and_then(|id| counters.endpoint(id).ok()).unwrap_or_default().stats;
             EndpointView {
                 address,
                 new_flows: stats.flows,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use imbl::OrdMap;
-use probe_common::map::SubsetCounters;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
@@ -17,6 +16,7 @@ use super::cluster::Cluster;
 use super::detours::Detours;
 use super::interfaces::Interfaces;
 use super::recent::Recent;
+use super::stats::Counted;
 use super::steering::{Steering, SteeringError};
 use super::troubles::{Troubles, Work};
 use crate::api::types::FastPathView;
@@ -135,7 +135,7 @@ pub(super) struct Spent {
 pub(super) struct LastChange {
     pub at: Instant,
     /// Counters of each subset before it.
-    pub counters: HashMap<Name, SubsetCounters>,
+    pub counters: HashMap<Name, Counted>,
 }
 
 impl State {
@@ -428,7 +428,7 @@ impl Inner {
         Ok(writes)
     }
 
-    fn counters(&self, split: &Split) -> HashMap<Name, SubsetCounters> {
+    fn counters(&self, split: &Split) -> HashMap<Name, Counted> {
         let subsets = split.subsets().iter().enumerate();
         let counters = |(at, subset): (usize, &crate::model::Subset)| {
             (subset.name.clone(), self.steering.subset_counters(split, at))

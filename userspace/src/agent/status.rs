@@ -10,7 +10,7 @@ use super::state::State;
 use super::stats::stats;
 use crate::api::Failure;
 use crate::api::types::{
-    DrainedEndpointView, FeatureView, FlowTableView, HealthView, MapView, StatusView,
+    DrainedEndpointView, FeatureView, FlowTableView, HealthView, MapView, StatsQuery, StatusView,
 };
 use crate::datapath;
 use crate::desired::{PersistedState, Time};
@@ -93,7 +93,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
 /// Versions that fail more often than the others did in the last minute.
 fn failing(state: &State) -> Vec<String> {
     // Counters that cannot be read are told by who asks for them.
-    let splits = stats(state, None).map(|stats| stats.splits).unwrap_or_default();
+    let splits = stats(state, &StatsQuery::default()).map(|stats| stats.splits).unwrap_or_default();
     let lines = splits.iter().flat_map(|split| {
         let say = |worse: Worse| format!("split {}: {}", split.name, worse.text);
         worse_than_others(split).into_iter().map(say).collect::<Vec<_>>()

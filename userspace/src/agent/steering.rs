@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use probe_common::map::{CHUNK, SubsetCounters};
+use probe_common::map::CHUNK;
 
+use super::stats::Counted;
 use super::takeover::Takeover;
 use crate::config::AgentConfig;
 use crate::datapath::{
@@ -58,6 +59,7 @@ pub(super) fn settings(config: &AgentConfig) -> Result<Settings> {
         splits: config.limits.splits,
         endpoints: config.limits.endpoints,
         chunks: config.limits.table_slots.div_ceil(CHUNK as u32),
+        histograms: config.limits.histograms,
         tcp_idle: config.flows.tcp_idle,
         udp_idle: config.flows.udp_idle,
         hash_seed: config.hash_seed,
@@ -205,6 +207,7 @@ impl Steering {
         if self.stale {
             let snapshot = self.kernel.snapshot()?;
             let (ledger, repairs) = plan::adopt(&snapshot, self.ledger.capacity(), uptime());
+            self.kernel.measure(snapshot.subsets.keys().copied())?;
             self.kernel.execute_all(&repairs)?;
             (self.ledger, self.stale, self.moved) = (ledger, false, true);
         }
@@ -212,9 +215,13 @@ impl Steering {
     }
 
     /// Counters of a subset of a split in force; zero if they cannot be read.
-    pub fn subset_counters(&self, split: &Split, at: usize) -> SubsetCounters {
+    pub fn subset_counters(&self, split: &Split, at: usize) -> Counted {
         let id = self.ledger.subset_id(split.name(), &split.subsets()[at].name);
-        id.and_then(|id| self.counters().subset(id).ok()).unwrap_or_default()
+        let counted = id.and_then(|id| {
+            let counters = self.counters().subset(id).ok()?;
+            Some(Counted { counters, times: self.counters().times(id).ok()?.map(Arc::new) })
+        });
+        counted.unwrap_or_default()
     }
 
     /// Attaches the programs to an interface, or replaces those there; `is_new` says whether

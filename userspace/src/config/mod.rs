@@ -133,6 +133,8 @@ pub struct Limits {
     pub endpoints: u32,
     /// The most table slots of all splits.
     pub table_slots: u32,
+    /// The most subsets whose times are measured.
+    pub histograms: u32,
 }
 
 /// A valid configuration.
@@ -249,6 +251,7 @@ fn validate(node: &Node<'_>, lookup: Lookup<'_>) -> Result<AgentConfig, Vec<Prob
     let splits = check.int("limits.splits", raw.limits.splits.get());
     let endpoints = check.int("limits.endpoints", raw.limits.endpoints.get());
     let table_slots = check.int("limits.tableSlots", raw.limits.table_slots.get());
+    let histograms = check.int("limits.histograms", raw.limits.histograms.get());
     let kubernetes = raw.kubernetes.map(|written| check.kubernetes(written));
     let mut problems = check.problems;
     problems.sort_by_key(|problem| problem.line);
@@ -267,7 +270,12 @@ fn validate(node: &Node<'_>, lookup: Lookup<'_>) -> Result<AgentConfig, Vec<Prob
             flows: Flows { max: max?, tcp_idle: tcp_idle?, udp_idle: udp_idle? },
             hash_seed: hash_seed?,
             kernel_log: raw.kernel_log,
-            limits: Limits { splits: splits?, endpoints: endpoints?, table_slots: table_slots? },
+            limits: Limits {
+                splits: splits?,
+                endpoints: endpoints?,
+                table_slots: table_slots?,
+                histograms: histograms?,
+            },
             kubernetes: match kubernetes {
                 Some(kubernetes) => Some(kubernetes?),
                 None => None,

@@ -127,6 +127,7 @@ pub(super) struct RawLimits {
     pub splits: Ranged<1, 65_536>,
     pub endpoints: Ranged<1, 1_048_576>,
     pub table_slots: Ranged<1024, 67_108_864>,
+    pub histograms: Ranged<1, 65_536>,
 }
 
 impl Default for RawLimits {
@@ -135,6 +136,7 @@ impl Default for RawLimits {
             splits: Ranged::new(1024),
             endpoints: Ranged::new(8192),
             table_slots: Ranged::new(1_048_576),
+            histograms: Ranged::new(256),
         }
     }
 }

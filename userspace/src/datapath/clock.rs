@@ -36,6 +36,11 @@ impl Clock {
         self.jiffy * (1 << self.shift)
     }
 
+    /// That, in the units of [`probe_common::times`].
+    pub fn tick_units(self) -> u64 {
+        (self.tick().as_nanos() >> probe_common::times::UNIT_SHIFT) as u64
+    }
+
     /// Ticks that are not shorter than `time`.
     pub fn ticks(self, time: Duration) -> u32 {
         let ticks = time.as_nanos().div_ceil(self.tick().as_nanos());
@@ -91,6 +96,7 @@ mod tests {
         for (nanos, shift, millis) in cases {
             let clock = Clock::of(Duration::from_nanos(nanos));
             assert_eq!((clock.shift(), clock.tick().as_millis()), (shift, millis), "{nanos} ns");
+            assert_eq!(clock.tick_units(), u64::from(nanos << shift >> 10), "{nanos} ns");
         }
         let clock = Clock::of(Duration::from_millis(4));
         assert_eq!(clock.ticks(Duration::from_millis(1024)), 1);

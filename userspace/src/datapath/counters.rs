@@ -1,32 +1,46 @@
 //! Reading the programs' counters.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
-use probe_common::map::{EndpointStats, SubsetCounters, SubsetSignals, SubsetStats, subset_index};
+use probe_common::map::{
+    EndpointCounters, EndpointSignals, EndpointStats, SubsetCounters, SubsetErrors, SubsetSignals,
+    SubsetStats, subset_index,
+};
 use probe_common::reason::Reason;
+use probe_common::times::SubsetTimes;
 
+use super::histograms::{Histograms, OWNERS, POOL};
 use super::kernel::{at, take};
 use super::{DatapathError, Pins};
 
-/// The per-CPU counters, summed when they are read.
+/// The counters, summed when they are read.
 pub struct Counters {
-    endpoints: PerCpuArray<MapData, EndpointStats>,
-    subsets: PerCpuArray<MapData, SubsetStats>,
-    signals: PerCpuArray<MapData, SubsetSignals>,
-    reasons: PerCpuArray<MapData, u64>,
+    endpoints: PerCpu<EndpointStats>,
+    endpoint_signals: PerCpu<EndpointSignals>,
+    subsets: PerCpu<SubsetStats>,
+    signals: PerCpu<SubsetSignals>,
+    errors: PerCpu<SubsetErrors>,
+    histograms: Histograms,
+    reasons: PerCpu<u64>,
     /// How many CPUs there can be.
     cpus: usize,
 }
+
+type PerCpu<T> = PerCpuArray<MapData, T>;
 
 impl Counters {
     /// Takes the maps of a loaded object.
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         Ok(Self {
             endpoints: take(ebpf, "ENDPOINT_STATS")?,
+            endpoint_signals: take(ebpf, "ENDPOINT_SIGNALS")?,
             subsets: take(ebpf, "SUBSET_STATS")?,
             signals: take(ebpf, "SUBSET_SIGNALS")?,
+            errors: take(ebpf, "SUBSET_ERRORS")?,
+            histograms: Histograms { owners: take(ebpf, OWNERS)?, pool: take(ebpf, POOL)? },
             reasons: take(ebpf, "REASONS")?,
             cpus: cpus()?,
         })
@@ -35,44 +49,55 @@ impl Counters {
     /// The pinned maps, once more: for a reader that does not wait for the
     /// writer of the maps.
     pub fn pinned(pins: &Pins) -> Result<Self, DatapathError> {
+        let data = |name| at(name, MapData::from_pin(pins.map(name)));
         fn open<T: aya::Pod>(
-            pins: &Pins,
             name: &'static str,
-        ) -> Result<PerCpuArray<MapData, T>, DatapathError> {
-            let data = at(name, MapData::from_pin(pins.map(name)))?;
+            data: MapData,
+        ) -> Result<PerCpu<T>, DatapathError> {
             at(name, Map::PerCpuArray(data).try_into())
         }
+        let array = |name| Ok::<_, DatapathError>(Map::Array(data(name)?));
         Ok(Self {
-            endpoints: open(pins, "ENDPOINT_STATS")?,
-            subsets: open(pins, "SUBSET_STATS")?,
-            signals: open(pins, "SUBSET_SIGNALS")?,
-            reasons: open(pins, "REASONS")?,
+            endpoints: open("ENDPOINT_STATS", data("ENDPOINT_STATS")?)?,
+            endpoint_signals: open("ENDPOINT_SIGNALS", data("ENDPOINT_SIGNALS")?)?,
+            subsets: open("SUBSET_STATS", data("SUBSET_STATS")?)?,
+            signals: open("SUBSET_SIGNALS", data("SUBSET_SIGNALS")?)?,
+            errors: open("SUBSET_ERRORS", data("SUBSET_ERRORS")?)?,
+            histograms: Histograms {
+                owners: at(OWNERS, array(OWNERS)?.try_into())?,
+                pool: at(POOL, array(POOL)?.try_into())?,
+            },
+            reasons: open("REASONS", data("REASONS")?)?,
             cpus: cpus()?,
         })
     }
 
     /// Of the endpoint with that id.
-    pub fn endpoint(&self, id: u32) -> Result<EndpointStats, DatapathError> {
-        let each = at("ENDPOINT_STATS", self.endpoints.get(&id, 0))?;
-        let mut sum = EndpointStats::default();
-        each.iter().for_each(|one| sum += one);
-        Ok(sum)
+    pub fn endpoint(&self, id: u32) -> Result<EndpointCounters, DatapathError> {
+        Ok(EndpointCounters {
+            stats: sum("ENDPOINT_STATS", &self.endpoints, id)?,
+            signals: sum("ENDPOINT_SIGNALS", &self.endpoint_signals, id)?,
+        })
     }
 
     /// Of the subset with that id.
     pub fn subset(&self, id: u32) -> Result<SubsetCounters, DatapathError> {
-        let each = at("SUBSET_SIGNALS", self.signals.get(&subset_index(id), 0))?;
-        let mut signals = SubsetSignals::default();
-        each.iter().for_each(|one| signals += one);
-        Ok(SubsetCounters { stats: self.subset_stats(id)?, signals })
+        let index = subset_index(id);
+        Ok(SubsetCounters {
+            stats: self.subset_stats(id)?,
+            signals: sum("SUBSET_SIGNALS", &self.signals, index)?,
+            errors: sum("SUBSET_ERRORS", &self.errors, index)?,
+        })
     }
 
     /// Of these, what shares are computed from.
     pub fn subset_stats(&self, id: u32) -> Result<SubsetStats, DatapathError> {
-        let each = at("SUBSET_STATS", self.subsets.get(&subset_index(id), 0))?;
-        let mut sum = SubsetStats::default();
-        each.iter().for_each(|one| sum += one);
-        Ok(sum)
+        sum("SUBSET_STATS", &self.subsets, subset_index(id))
+    }
+
+    /// How long things took of the flows of that subset; None if it is not measured.
+    pub fn times(&self, id: u32) -> Result<Option<SubsetTimes>, DatapathError> {
+        self.histograms.of(subset_index(id))
     }
 
     /// Packets by reason.
@@ -86,18 +111,23 @@ impl Counters {
     }
 
     pub(super) fn reset_endpoint(&mut self, id: u32) -> Result<(), DatapathError> {
-        at("ENDPOINT_STATS", zero(self.cpus).and_then(|zero| self.endpoints.set(id, zero, 0)))
+        zero("ENDPOINT_STATS", &mut self.endpoints, id, self.cpus)?;
+        zero("ENDPOINT_SIGNALS", &mut self.endpoint_signals, id, self.cpus)
     }
 
     pub(super) fn reset_subset(&mut self, id: u32) -> Result<(), DatapathError> {
-        at(
-            "SUBSET_STATS",
-            zero(self.cpus).and_then(|zero| self.subsets.set(subset_index(id), zero, 0)),
-        )?;
-        at(
-            "SUBSET_SIGNALS",
-            zero(self.cpus).and_then(|zero| self.signals.set(subset_index(id), zero, 0)),
-        )
+        let index = subset_index(id);
+        zero("SUBSET_STATS", &mut self.subsets, index, self.cpus)?;
+        zero("SUBSET_SIGNALS", &mut self.signals, index, self.cpus)?;
+        zero("SUBSET_ERRORS", &mut self.errors, index, self.cpus)
+    }
+
+    pub(super) fn histograms(&self) -> &Histograms {
+        &self.histograms
+    }
+
+    pub(super) fn histograms_mut(&mut self) -> &mut Histograms {
+        &mut self.histograms
     }
 }
 
@@ -106,7 +136,24 @@ fn cpus() -> Result<usize, DatapathError> {
     at("ENDPOINT_STATS", aya::util::nr_cpus().map_err(|(_, error)| MapError::IoError(error)))
 }
 
-/// Zeros for each CPU.
-fn zero<T: aya::Pod + Default>(cpus: usize) -> Result<PerCpuValues<T>, MapError> {
-    PerCpuValues::try_from(vec![T::default(); cpus]).map_err(MapError::IoError)
+/// The counters of all CPUs together.
+fn sum<T>(name: &'static str, map: &PerCpu<T>, index: u32) -> Result<T, DatapathError>
+where
+    T: aya::Pod + Default + for<'a> AddAssign<&'a T>,
+{
+    let each = at(name, map.get(&index, 0))?;
+    let mut sum = T::default();
+    each.iter().for_each(|one| sum += one);
+    Ok(sum)
+}
+
+/// Begins to count anew.
+fn zero<T: aya::Pod + Default>(
+    name: &'static str,
+    map: &mut PerCpu<T>,
+    index: u32,
+    cpus: usize,
+) -> Result<(), DatapathError> {
+    let zeros = PerCpuValues::try_from(vec![T::default(); cpus]).map_err(MapError::IoError);
+    at(name, zeros.and_then(|zeros| map.set(index, zeros, 0)))
 }

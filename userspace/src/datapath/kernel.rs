@@ -6,6 +6,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use probe_common::map::{self, CHUNK, MAX_SUBSETS, ServiceKey};
 
+use super::histograms::Free;
 use super::{Counters, Datapath, DatapathError, identity};
 use crate::explain::words;
 use crate::model::{Family, Protocol, ServiceAddress};
@@ -25,6 +26,7 @@ pub struct Kernel {
     endpoint_filter: Array<MapData, u64>,
     identities: HashMap<MapData, map::IdentityKey, map::Identity>,
     counters: Counters,
+    histograms: Free,
 }
 
 pub(super) fn at<T>(map: &'static str, result: Result<T, MapError>) -> Result<T, DatapathError> {
@@ -48,8 +50,10 @@ where
 }
 
 impl Kernel {
-    /// Takes the maps of a loaded object.
+    /// Takes the maps of a loaded object. Where there may be subsets, [`Kernel::measure`] is to
+    /// follow.
     pub fn new(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        let counters = Counters::new(ebpf)?;
         Ok(Self {
             services: take(ebpf, "SERVICES")?,
             active: take(ebpf, "ACTIVE")?,
@@ -60,13 +64,20 @@ impl Kernel {
             service_filter: take(ebpf, "SERVICE_FILTER")?,
             endpoint_filter: take(ebpf, "ENDPOINT_FILTER")?,
             identities: take(ebpf, "IDENTITIES")?,
-            counters: Counters::new(ebpf)?,
+            histograms: Free::all(counters.histograms()),
+            counters,
         })
     }
 
     /// What the programs counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Has times measured of these subsets, by the indices of their ids, and of no others, as far
+    /// as there are histograms. To be told before subsets come and go.
+    pub fn measure(&mut self, subsets: impl Iterator<Item = u32>) -> Result<(), DatapathError> {
+        self.histograms.adopt(self.counters.histograms_mut(), subsets)
     }
 
     fn table(&mut self, start: u32, slots: &[u32]) -> Result<(), DatapathError> {
@@ -83,6 +94,9 @@ impl Kernel {
         key: IdentityKey,
         identity: Option<&Identity>,
     ) -> Result<(), DatapathError> {
+        if let (IdentityKey::Subset(index), None) = (key, identity) {
+            self.histograms.end(self.counters.histograms_mut(), index)?;
+        }
         let key = identity::key(key);
         match identity {
             Some(identity) => {
@@ -167,7 +181,8 @@ impl Datapath for Kernel {
             // What flows of the one before still count must not be added to zero.
             Op::ResetSubset(id) => {
                 at("SUBSET_IDS", self.subset_ids.set(map::subset_index(*id), id, 0))?;
-                self.counters.reset_subset(*id)
+                self.counters.reset_subset(*id)?;
+                self.histograms.begin(self.counters.histograms_mut(), map::subset_index(*id))
             }
             Op::Identity { key, identity } => self.identity(*key, identity.as_ref()),
             Op::Table { start, table } => self.table(*start, &table.slots()),

@@ -15,6 +15,7 @@ mod features;
 mod flows;
 mod foreign;
 mod foreign_programs;
+mod histograms;
 mod hooks;
 mod identity;
 mod interfaces;

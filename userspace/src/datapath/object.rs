@@ -30,6 +30,8 @@ pub struct Settings {
     pub endpoints: u32,
     /// Chunks of Maglev tables, see [`probe_common::map::CHUNK`].
     pub chunks: u32,
+    /// Subsets whose times are measured.
+    pub histograms: u32,
     /// After this long without a packet, a SYN starts a new TCP flow.
     pub tcp_idle: Duration,
     /// After this long without a packet, a UDP flow is over.
@@ -53,6 +55,7 @@ impl Default for Settings {
             splits: 1024,
             endpoints: 8192,
             chunks: 8192,
+            histograms: 256,
             tcp_idle: Duration::from_secs(7200),
             udp_idle: Duration::from_secs(60),
             hash_seed: 0,
@@ -81,7 +84,7 @@ impl Settings {
 
     /// The sizes that maps are given when they are made; all others have theirs in
     /// the object.
-    pub(super) fn entries(&self) -> [(&'static str, u32); 22] {
+    pub(super) fn entries(&self) -> [(&'static str, u32); 28] {
         let sets = self.new_flows() / WAYS as u32;
         [
             ("FLOWS_V4", self.flows * 2),
@@ -90,6 +93,8 @@ impl Settings {
             ("NEW_FLOWS_V6", self.new_flows()),
             ("NEW_SETS_V4", sets),
             ("NEW_SETS_V6", sets),
+            ("FLOW_TIMES_V4", self.new_flows()),
+            ("FLOW_TIMES_V6", self.new_flows()),
             // As earlier builds name them.
             ("YOUNG_V4", self.new_flows()),
             ("YOUNG_V6", self.new_flows()),
@@ -102,9 +107,13 @@ impl Settings {
             ("SUBSET_IDS", self.splits * MAX_SUBSETS as u32),
             ("SUBSET_STATS", self.splits * MAX_SUBSETS as u32),
             ("SUBSET_SIGNALS", self.splits * MAX_SUBSETS as u32),
+            ("SUBSET_ERRORS", self.splits * MAX_SUBSETS as u32),
+            ("SUBSET_HISTOGRAMS", self.splits * MAX_SUBSETS as u32),
+            ("HISTOGRAMS", self.histograms << histogram_shift()),
             ("TABLES", self.chunks),
             ("ENDPOINTS", self.endpoints),
             ("ENDPOINT_STATS", self.endpoints),
+            ("ENDPOINT_SIGNALS", self.endpoints),
             ("IDENTITIES", self.splits * (MAX_SUBSETS as u32 + 1) + self.endpoints),
             ("AYA_LOGS", if self.log_rare { LOG } else { NO_LOG }),
         ]
@@ -207,9 +216,22 @@ impl Role {
     }
 }
 
-/// Maps of counters.
-pub(super) const COUNTERS: [&str; 4] =
-    ["ENDPOINT_STATS", "SUBSET_STATS", "SUBSET_SIGNALS", "REASONS"];
+/// Maps of counters of which each CPU has its own.
+pub(super) const COUNTERS: [&str; 6] = [
+    "ENDPOINT_STATS",
+    "ENDPOINT_SIGNALS",
+    "SUBSET_STATS",
+    "SUBSET_SIGNALS",
+    "SUBSET_ERRORS",
+    "REASONS",
+];
+
+/// How often each histogram is there, as a power of two: CPUs that share one get into each other's
+/// way, and with one for each, a node of many would need much memory.
+pub(super) fn histogram_shift() -> u32 {
+    let cpus = aya::util::nr_cpus().unwrap_or(1);
+    cpus.next_power_of_two().ilog2().min(3)
+}
 
 /// What is said of maps in the META that is pinned there.
 pub(super) fn meta(path: &Path) -> Result<Meta, ObjectError> {
@@ -318,6 +340,8 @@ impl Object {
             .override_global("XDP_FRAGS", &frags, true)
             // Earlier layouts have none of these.
             .override_global("OTHER_PORTS", &other_ports, build.is_current())
+            .override_global("HISTOGRAM_SHIFT", &histogram_shift(), build.is_current())
+            .override_global("TICK_UNITS", &clock.tick_units(), build.is_current())
             .override_global("TRANSITIONAL", &transitional, build.is_current())
             .load(build.object())?;
         match role {
@@ -330,7 +354,8 @@ impl Object {
     /// Loads the program that adds to the counters that are pinned in a directory.
     pub(super) fn load_transfer(settings: &Settings, maps: &Path) -> Result<Self, ObjectError> {
         // No flow is looked for: the least tables will do.
-        let least = Settings { flows: 1, splits: 1, endpoints: 1, chunks: 1, ..*settings };
+        let least =
+            Settings { flows: 1, splits: 1, endpoints: 1, chunks: 1, histograms: 1, ..*settings };
         Self::load_of(Build::current(), &least, Some(maps), Role::Counters)
     }
 

@@ -9,6 +9,8 @@ pub enum Kind {
     Counter,
     /// Up and down.
     Gauge,
+    /// How often something took how long.
+    Histogram,
 }
 
 /// A metric.
@@ -136,12 +138,22 @@ catalog! {
         "Completed flows that the endpoint reset after it had sent data; and adopted flows, of which nobody knows.";
     SUBSET_EARLY_RESETS: Counter "weir_subset_early_reset_flows" ["split", "subset"]
         "Completed flows that the endpoint reset before any FIN, within about 10 seconds of their SYN. Each is in one of the two before, too.";
+    SUBSET_UNREACHABLE: Counter "weir_subset_unreachable_flows" ["split", "subset"]
+        "Flows of whose first packet an ICMP error said that it cannot reach the endpoint, before anybody had answered.";
+    SUBSET_HANDSHAKE: Histogram "weir_subset_handshake_duration" in "seconds" ["split", "subset"]
+        "From the client's first SYN to the endpoint's, as they pass the node.";
+    SUBSET_REPLY: Histogram "weir_subset_reply_duration" in "seconds" ["split", "subset"]
+        "From the first data of the client to the first of the endpoint; where the server speaks first, from the end of the handshake; of UDP, from a flow's first datagram to the first answer.";
+    SUBSET_LIFE: Histogram "weir_subset_flow_lifetime" in "seconds" ["split", "subset"]
+        "From the first packet of a TCP flow to its end, by a FIN from both sides or by a RST.";
     SUBSET_ACTIVE: Gauge "weir_subset_active_flows" ["split", "subset"]
         "Open flows: live, and not expired, those of draining endpoints included. Counted in the background.";
     ENDPOINT_PHASE: Gauge "weir_endpoint_phase" ["split", "subset", "endpoint", "phase"]
         "Always 1: live (new flows go to it), draining (removed, live flows keep it) or gone (its drain time is over, packets of its flows are rejected).";
     ENDPOINT_FLOWS: Counter "weir_endpoint_flows" ["split", "subset", "endpoint"]
         "New flows that were steered to the endpoint.";
+    ENDPOINT_OUTCOMES: Counter "weir_endpoint_outcome_flows" ["split", "subset", "endpoint", "outcome"]
+        "What became of its flows: completed, refused, unanswered, unreachable, ended_by_fin, reset_by_client, reset_before_reply, reset_after_reply; each as the metric of that name of subsets.";
     ENDPOINT_PACKETS: Counter "weir_endpoint_packets" ["split", "subset", "endpoint", "direction"]
         "Packets of flows, forward (from clients) or reply (to clients).";
     ENDPOINT_BYTES: Counter "weir_endpoint" in "bytes" ["split", "subset", "endpoint", "direction"]
@@ -154,7 +166,11 @@ catalog! {
 pub fn markdown() -> String {
     let mut text = "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
     for metric in ALL {
-        let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let (name, labels) = (metric.name(), labels.join(" "));
         // Infallible: a String takes all.

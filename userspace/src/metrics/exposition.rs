@@ -3,7 +3,8 @@
 use std::fmt::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use probe_common::map::SubsetSignals;
+use probe_common::map::{EndpointSignals, SubsetSignals};
+use probe_common::times::{Measured, SubsetTimes, UNIT_SHIFT};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -34,6 +35,47 @@ enum Value {
     Real(f64),
 }
 
+/// A histogram: its sum in seconds, and how many there were up to each time.
+struct Distribution {
+    sum: f64,
+    count: u64,
+    buckets: Vec<(f64, u64)>,
+}
+
+impl Distribution {
+    /// The usual times alone, which is where buckets begin and end: a series for each bucket of
+    /// each subset is what a monitoring system has to keep. Nine or more are in a factor of ten.
+    fn of(times: &SubsetTimes, measured: Measured) -> Self {
+        // From 32 us to 34 s, every third of eight in a factor of two; from 1 ms to 18 minutes,
+        // each of four.
+        let (from, to, step) = match measured {
+            Measured::Handshake | Measured::Reply => (5, 25, 3),
+            Measured::Life => (10, 30, 1),
+        };
+        let all = times.buckets(measured);
+        let is_usual = |at: usize| {
+            let least = measured.least(at);
+            (1 << from..=1u64 << to).contains(&least)
+        };
+        let edges = (1..all.len()).filter(|&at| is_usual(at)).step_by(step);
+        let mut begin = 0;
+        let mut buckets: Vec<(f64, u64)> = edges
+            .map(|at| {
+                let count = all[begin..at].iter().sum();
+                begin = at;
+                (seconds_of(measured.least(at)), count)
+            })
+            .collect();
+        buckets.push((f64::INFINITY, all[begin..].iter().sum()));
+        let sum = seconds_of(times.sum(measured));
+        Self { sum, count: all.iter().sum(), buckets }
+    }
+}
+
+fn seconds_of(units: u64) -> f64 {
+    Duration::from_nanos(units << UNIT_SHIFT).as_secs_f64()
+}
+
 /// A series: the values of the metric's labels, and its own.
 type Series<'a, const N: usize> = ([&'a str; N], Value);
 
@@ -49,6 +91,7 @@ impl Writer<'_> {
         let kind = match metric.kind {
             Kind::Counter => MetricType::Counter,
             Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
         };
         let unit = metric.unit.map(|unit| Unit::Other(unit.to_owned()));
         let mut family = self.0.encode_descriptor(metric.stem, metric.help, unit.as_ref(), kind)?;
@@ -60,6 +103,22 @@ impl Writer<'_> {
             } else {
                 encode(&mut family.encode_family(&labels)?, metric.kind, value)?;
             }
+        }
+        Ok(())
+    }
+
+    fn distributions<'v, const N: usize>(
+        &mut self,
+        metric: Metric,
+        all: impl IntoIterator<Item = ([&'v str; N], Distribution)>,
+    ) -> Result<(), Error> {
+        let unit = metric.unit.map(|unit| Unit::Other(unit.to_owned()));
+        let kind = MetricType::Histogram;
+        let mut family = self.0.encode_descriptor(metric.stem, metric.help, unit.as_ref(), kind)?;
+        for (values, Distribution { sum, count, buckets }) in all {
+            let labels: Vec<(&str, &str)> = metric.labels.iter().copied().zip(values).collect();
+            let mut series = family.encode_family(&labels)?;
+            series.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         Ok(())
     }
@@ -75,6 +134,8 @@ fn encode(series: &mut MetricEncoder<'_>, kind: Kind, value: Value) -> Result<()
         }
         (Kind::Gauge, Value::Whole(value)) => series.encode_gauge(&value),
         (Kind::Gauge, Value::Real(value)) => series.encode_gauge(&value),
+        // These are distributions.
+        (Kind::Histogram, _) => Err(Error),
     }
 }
 
@@ -205,8 +266,45 @@ fn subsets(writer: &mut Writer<'_>, all: &[SubsetSample], tick: Duration) -> Res
     for (metric, of) in signals {
         family(metric, &|one| whole(of(&one.counters.signals)))?;
     }
-    family(catalog::SUBSET_ACTIVE, &|one| one.open_flows.map(Value::Whole))
+    family(catalog::SUBSET_UNREACHABLE, &|one| whole(one.counters.errors.unreachable))?;
+    times(writer, all)?;
+    let active = all.iter().filter_map(|one| {
+        Some(([one.split.as_str(), one.subset.as_str()], Value::Whole(one.open_flows?)))
+    });
+    writer.family(catalog::SUBSET_ACTIVE, active)
 }
+
+/// Of the subsets of which any time was measured.
+fn times(writer: &mut Writer<'_>, all: &[SubsetSample]) -> Result<(), Error> {
+    for (metric, measured) in [
+        (catalog::SUBSET_HANDSHAKE, Measured::Handshake),
+        (catalog::SUBSET_REPLY, Measured::Reply),
+        (catalog::SUBSET_LIFE, Measured::Life),
+    ] {
+        let found = all.iter().filter_map(|one| {
+            let distribution = Distribution::of(one.times.as_deref()?, measured);
+            let labels = [one.split.as_str(), one.subset.as_str()];
+            (distribution.count > 0).then_some((labels, distribution))
+        });
+        writer.distributions(metric, found)?;
+    }
+    Ok(())
+}
+
+/// One of the counters of what became of an endpoint's flows.
+type OfEndpoint = fn(&EndpointSignals) -> u64;
+
+/// By the names that the label has.
+const OUTCOMES: [(&str, OfEndpoint); 8] = [
+    ("completed", |signals| signals.completed),
+    ("refused", |signals| signals.refused),
+    ("unanswered", |signals| signals.unanswered),
+    ("unreachable", |signals| signals.unreachable),
+    ("ended_by_fin", |signals| signals.ended_by_fin),
+    ("reset_by_client", |signals| signals.reset_by_client),
+    ("reset_before_reply", |signals| signals.reset_before_reply),
+    ("reset_after_reply", |signals| signals.reset_after_reply),
+];
 
 fn endpoints(writer: &mut Writer<'_>, all: &[EndpointSample]) -> Result<(), Error> {
     /// With its address as text.
@@ -220,8 +318,12 @@ fn endpoints(writer: &mut Writer<'_>, all: &[EndpointSample]) -> Result<(), Erro
     let all: Vec<Named<'_>> = all.iter().map(|one| (one, one.endpoint.to_string())).collect();
     let phases = all.iter().map(|one| (labelled(one, one.0.phase), Value::Whole(1)));
     writer.family(catalog::ENDPOINT_PHASE, phases)?;
-    let flows = all.iter().map(|one| (labels(one), Value::Whole(one.0.stats.flows)));
+    let flows = all.iter().map(|one| (labels(one), Value::Whole(one.0.counters.stats.flows)));
     writer.family(catalog::ENDPOINT_FLOWS, flows)?;
+    let outcomes = all.iter().flat_map(|one| {
+        OUTCOMES.map(|(name, of)| (labelled(one, name), Value::Whole(of(&one.0.counters.signals))))
+    });
+    writer.family(catalog::ENDPOINT_OUTCOMES, outcomes)?;
     let mut both_ways = |metric, values: fn(&EndpointSample) -> [u64; 2]| {
         let series = all.iter().flat_map(|one| {
             let [forward, reply] = values(one.0).map(Value::Whole);
@@ -230,9 +332,11 @@ fn endpoints(writer: &mut Writer<'_>, all: &[EndpointSample]) -> Result<(), Erro
         writer.family(metric, series)
     };
     both_ways(catalog::ENDPOINT_PACKETS, |one| {
-        [one.stats.forward_packets, one.stats.reply_packets]
+        [one.counters.stats.forward_packets, one.counters.stats.reply_packets]
     })?;
-    both_ways(catalog::ENDPOINT_BYTES, |one| [one.stats.forward_bytes, one.stats.reply_bytes])?;
+    both_ways(catalog::ENDPOINT_BYTES, |one| {
+        [one.counters.stats.forward_bytes, one.counters.stats.reply_bytes]
+    })?;
     let active = all.iter().filter_map(|one| Some((labels(one), Value::Whole(one.0.open_flows?))));
     writer.family(catalog::ENDPOINT_ACTIVE, active)
 }

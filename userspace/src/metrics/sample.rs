@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use probe_common::map::{EndpointStats, SubsetCounters};
+use probe_common::map::{EndpointCounters, SubsetCounters};
+use probe_common::times::SubsetTimes;
 
 use crate::model::Name;
 
@@ -83,6 +85,8 @@ pub struct SubsetSample {
     pub wanted_share: f64,
     /// What the programs counted.
     pub counters: SubsetCounters,
+    /// What they measured, if they do that for this subset.
+    pub times: Option<Arc<SubsetTimes>>,
     /// Live flows that have not expired, if they were counted.
     pub open_flows: Option<u64>,
 }
@@ -99,7 +103,7 @@ pub struct EndpointSample {
     /// "live", "draining" or "gone".
     pub phase: &'static str,
     /// What the programs counted.
-    pub stats: EndpointStats,
+    pub counters: EndpointCounters,
     /// Live flows that have not expired, if they were counted.
     pub open_flows: Option<u64>,
 }

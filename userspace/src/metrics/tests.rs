@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use probe_common::map::{EndpointStats, SubsetCounters, SubsetSignals, SubsetStats};
+use probe_common::map::{
+    EndpointCounters, EndpointSignals, EndpointStats, SubsetCounters, SubsetErrors, SubsetSignals,
+    SubsetStats,
+};
+use probe_common::times::{Measured, SubsetTimes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -38,9 +42,26 @@ fn subset(subset: &str, weight: u32, flows: u64) -> SubsetSample {
         subset: name(subset),
         weight,
         wanted_share,
-        counters: SubsetCounters { stats, signals },
+        counters: SubsetCounters { stats, signals, errors: SubsetErrors { unreachable: 21 } },
+        times: Some(times()),
         open_flows: Some(flows / 2),
     }
+}
+
+/// Handshakes of 64 units (66 us) and 96, a reply of 5 s, a flow that lived for hours.
+fn times() -> Arc<SubsetTimes> {
+    let mut times = SubsetTimes::ZERO;
+    let numbers: &mut [u64; probe_common::times::NUMBERS] = bytemuck::cast_mut(&mut times);
+    for (measured, units) in [
+        (Measured::Handshake, 64),
+        (Measured::Handshake, 96),
+        (Measured::Reply, 5_000_000_000 >> 10),
+        (Measured::Life, 10_000_000_000_000 >> 10),
+    ] {
+        numbers[measured as usize] += units;
+        numbers[measured.number(units)] += 1;
+    }
+    Arc::new(times)
 }
 
 fn interface(name: &str, hook: &str, mode: &str, detached: u64) -> InterfaceSample {
@@ -56,6 +77,7 @@ fn sample() -> Sample {
         reply_packets: 3,
         reply_bytes: 40,
     };
+    let signals = EndpointSignals { completed: 31, reset_after_reply: 38, ..Default::default() };
     Sample {
         unloaded: false,
         splits: vec![SplitSample {
@@ -70,7 +92,7 @@ fn sample() -> Sample {
             subset: name("v1"),
             endpoint: "[2001:db8::1]:80".parse().unwrap(),
             phase: "draining",
-            stats,
+            counters: EndpointCounters { stats, signals },
             open_flows: Some(4),
         }],
         interfaces: vec![interface("eth0", "xdp", "native", 2), interface("a\"b\\", "tc", "", 0)],
@@ -200,17 +222,32 @@ fn a_sample_becomes_text() {
         r#"weir_subset_reset_after_reply_flows_total{split="reviews",subset="v2"} 19"#,
         r#"weir_subset_early_reset_flows_total{split="reviews",subset="v1"} 20"#,
         r#"weir_subset_early_reset_flows_total{split="reviews",subset="v2"} 20"#,
+        r#"weir_subset_unreachable_flows_total{split="reviews",subset="v1"} 21"#,
+        r#"weir_subset_unreachable_flows_total{split="reviews",subset="v2"} 21"#,
         r#"weir_subset_active_flows{split="reviews",subset="v1"} 4"#,
         r#"weir_subset_active_flows{split="reviews",subset="v2"} 1"#,
         r#"weir_endpoint_phase{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",phase="draining"} 1"#,
         r#"weir_endpoint_flows_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80"} 8"#,
+        r#"weir_endpoint_outcome_flows_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",outcome="completed"} 31"#,
+        r#"weir_endpoint_outcome_flows_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",outcome="refused"} 0"#,
+        r#"weir_endpoint_outcome_flows_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",outcome="unanswered"} 0"#,
+        r#"weir_endpoint_outcome_flows_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",outcome="unreachable"} 0"#,
+        r#"weir_endpoint_outcome_flows_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",outcome="ended_by_fin"} 0"#,
+        r#"weir_endpoint_outcome_flows_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",outcome="reset_by_client"} 0"#,
+        r#"weir_endpoint_outcome_flows_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",outcome="reset_before_reply"} 0"#,
+        r#"weir_endpoint_outcome_flows_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",outcome="reset_after_reply"} 38"#,
         r#"weir_endpoint_packets_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",direction="forward"} 1"#,
         r#"weir_endpoint_packets_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",direction="reply"} 3"#,
         r#"weir_endpoint_bytes_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",direction="forward"} 20"#,
         r#"weir_endpoint_bytes_total{split="reviews",subset="v1",endpoint="[2001:db8::1]:80",direction="reply"} 40"#,
         r#"weir_endpoint_active_flows{split="reviews",subset="v1",endpoint="[2001:db8::1]:80"} 4"#,
     ];
-    assert_eq!(series(&text), expected);
+    let of_times = ["_bucket{", "_count{", "_sum{"];
+    let found: Vec<&str> = series(&text)
+        .into_iter()
+        .filter(|line| !of_times.iter().any(|part| line.contains(part)))
+        .collect();
+    assert_eq!(found, expected);
     let family = "# HELP weir_endpoint_bytes Bytes of these packets, link layer included.\n\
                   # TYPE weir_endpoint_bytes counter\n\
                   # UNIT weir_endpoint_bytes bytes\n\
@@ -224,8 +261,47 @@ fn every_metric_of_the_catalog_is_served() {
     let text = exposition(Sample { cluster: Some(cluster()), ..sample() }).unwrap();
     let served: BTreeSet<&str> =
         series(&text).iter().filter_map(|line| line.split(['{', ' ']).next()).collect();
-    let all: BTreeSet<String> = catalog::ALL.iter().map(catalog::Metric::name).collect();
+    let names = |metric: &catalog::Metric| match metric.kind {
+        catalog::Kind::Histogram => {
+            ["_bucket", "_count", "_sum"].map(|part| metric.name() + part).to_vec()
+        }
+        _ => vec![metric.name()],
+    };
+    let all: BTreeSet<String> = catalog::ALL.iter().flat_map(names).collect();
     assert_eq!(served, all.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn times_are_histograms_that_count_up_to_each_edge() {
+    let text = exposition(sample()).unwrap();
+    let of = |metric: &str, part: &str| -> Vec<(String, String)> {
+        let start = format!("{metric}_seconds_{part}{{");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(&start));
+        let own = lines.filter_map(|line| line.split_once(r#"split="reviews",subset="v1"} "#));
+        own.map(|(edge, value)| (edge.to_owned(), value.to_owned())).collect()
+    };
+    let value = |metric, part| of(metric, part)[0].1.clone();
+    assert_eq!(value("weir_subset_handshake_duration", "count"), "2");
+    assert_eq!(value("weir_subset_handshake_duration", "sum"), "0.00016384");
+    let buckets: Vec<(f64, u64)> = of("weir_subset_handshake_duration", "bucket")
+        .iter()
+        .map(|(edge, count)| {
+            let edge = edge.trim_start_matches("le=\"").trim_end_matches("\",");
+            (edge.replace("+Inf", "inf").parse().unwrap(), count.parse().unwrap())
+        })
+        .collect();
+    let upto = |seconds: f64| buckets.iter().filter(|(edge, _)| *edge <= seconds).next_back();
+    assert_eq!(upto(64e-6).unwrap().1, 0, "{buckets:?}");
+    assert_eq!(upto(98e-6).unwrap().1, 1, "{buckets:?}");
+    assert_eq!(buckets.last(), Some(&(f64::INFINITY, 2)));
+    for pair in buckets.windows(2).filter(|pair| pair[1].0.is_finite()) {
+        assert!(pair[1].0 / pair[0].0 <= 1.5, "{pair:?}");
+    }
+    let per_ten = buckets.iter().filter(|(edge, _)| (1e-3..1e-2).contains(edge)).count();
+    assert!(per_ten >= 8, "{per_ten}");
+    let lives = of("weir_subset_flow_lifetime", "bucket");
+    assert_eq!(lives.last().unwrap(), &("le=\"+Inf\",".to_owned(), "1".to_owned()));
+    assert_eq!(lives[lives.len() - 2].1, "0", "longer than the last edge");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod comparison;
 mod interval;
 mod sampler;
+mod slow;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -13,7 +14,8 @@ mod worse;
 pub use comparison::{LEVEL, Tried, chance, is_worse, worse};
 pub use interval::wilson;
 pub use sampler::Sampler;
-pub use text::{COLUMNS, cells, percent, short};
+pub use slow::slower;
+pub use text::{COLUMNS, cells, percent, short, times};
 pub use worse::{Worse, worse_than_others};
 
 use std::collections::HashMap;
@@ -21,7 +23,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::api::types::{
-    ChangeView, EndpointStatsView, PeriodView, SplitStatsView, StatsView, SubsetStatsView,
+    ChangeView, EndpointStatsView, PeriodView, SplitStatsView, StatsView, SubsetStatsView, TimeView,
 };
 use crate::model::Affinity;
 
@@ -73,6 +75,10 @@ pub struct SubsetRates {
     pub open_flows: Option<u64>,
     /// What went wrong with new flows since the split's last change.
     pub failures: Failures,
+    /// How long handshakes took since then; None if none was measured.
+    pub handshake: Option<TimeView>,
+    /// How long it took until the endpoint began to answer what its client asked.
+    pub reply: Option<TimeView>,
     /// Its endpoints, those that drain included.
     #[serde(skip)]
     pub endpoints: Vec<EndpointRates>,
@@ -116,6 +122,12 @@ pub struct EndpointRates {
     pub new_flows_per_second: Option<f64>,
     /// Flows that are open; None if they were not counted yet.
     pub open_flows: Option<u64>,
+    /// Flows that it refused.
+    pub refused: u64,
+    /// Flows that were neither completed nor refused: not answered, or under way.
+    pub unanswered: u64,
+    /// Flows that it reset after their handshake.
+    pub reset: u64,
 }
 
 impl SubsetRates {
@@ -201,6 +213,8 @@ fn subset_rates(
         new_flows_since_change: flows,
         open_flows: subset.open_flows,
         failures: Failures::default(),
+        handshake: subset.since_change.times.and_then(|times| times.handshake),
+        reply: subset.since_change.times.and_then(|times| times.reply),
         endpoints: Vec::new(),
         rates,
     }
@@ -243,6 +257,9 @@ fn endpoints(
             new_flows: now.new_flows,
             new_flows_per_second: seconds.map(|s| grown(old, now.new_flows) as f64 / s),
             open_flows: now.open_flows,
+            refused: now.signals.refused,
+            unanswered: now.unanswered(),
+            reset: now.signals.reset_before_reply + now.signals.reset_after_reply,
         }
     };
     now.endpoints.iter().map(rates).collect()

@@ -15,7 +15,8 @@ pub struct Sampler {
 impl Sampler {
     /// Of all splits, or of one.
     pub fn new(client: Client, split: Option<String>) -> Self {
-        Self { client, query: StatsQuery { split }, before: None }
+        let query = StatsQuery { split, ..StatsQuery::default() };
+        Self { client, query, before: None }
     }
 
     /// What happened since the last sample; the first one has no rates.

@@ -13,6 +13,7 @@ fn endpoint(address: &str, packets: u64) -> EndpointStatsView {
         bytes_forward: packets * 100,
         packets_reply: packets * 2,
         bytes_reply: packets * 1000,
+        signals: Default::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rates as text, for lines and for the screen.
 
 use super::SubsetRates;
+use crate::api::types::TimeView;
 
 /// What [`cells`] are, and whether they are numbers.
 pub const COLUMNS: [(&str, bool); 13] = [
@@ -50,6 +51,20 @@ pub fn percent(share: f64) -> String {
     format!("{:.2}%", share * 100.0)
 }
 
+/// What half of all took at most, and 99 % of them, in one unit: `0.21/1.9ms`.
+pub fn times(time: &TimeView) -> String {
+    let units = [("us", 1e3), ("ms", 1e6), ("s", 1e9)];
+    let (p50, p99) = (time.p50_nanos as f64, time.p99_nanos as f64);
+    let fitting = units.iter().find(|(_, nanos)| p99 / nanos < 999.5);
+    let (unit, nanos) = fitting.unwrap_or(&units[2]);
+    let number = |value: f64| match value {
+        value if value >= 9.95 => format!("{value:.0}"),
+        value if value >= 0.995 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    };
+    format!("{}/{}{unit}", number(p50 / nanos), number(p99 / nanos))
+}
+
 /// A number with about three digits that count: 0, 0.25, 12.3, 999, 1.50k, 20.1M.
 pub fn short(number: f64) -> String {
     // What is rounded to 1000 is the next unit's.
@@ -76,6 +91,20 @@ pub fn short(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_one_unit() {
+        for (p50, p99, text) in [
+            (1_000, 5_000, "1.0/5.0us"),
+            (210_000, 1_900_000, "0.21/1.9ms"),
+            (12_000_000, 999_000_000, "12/999ms"),
+            (1_000_000, 3_020_000_000, "0.00/3.0s"),
+            (31_000_000_000, 2_000_000_000_000, "31/2000s"),
+        ] {
+            let time = TimeView { p50_nanos: p50, p99_nanos: p99, ..TimeView::default() };
+            assert_eq!(times(&time), text);
+        }
+    }
 
     #[test]
     fn numbers_are_short() {

@@ -1,7 +1,8 @@
-//! Versions that fail more often than the others of their split did in the last minute.
+//! Versions that fail more often, or take longer, than the others of their split did in the last
+//! minute.
 
-use super::{LEVEL, Tried, worse};
-use crate::api::types::{PeriodView, SplitStatsView};
+use super::{LEVEL, Tried, times, worse};
+use crate::api::types::{PeriodView, SplitStatsView, TimeView, TimesView};
 use crate::model::{Affinity, counted};
 
 /// A subset that is worse than the others.
@@ -26,6 +27,13 @@ const KINDS: [(&str, Failed); 3] = [
     }),
 ];
 
+/// What may take longer.
+type Took = fn(&TimesView) -> Option<TimeView>;
+
+/// What is measured of connections.
+const TIMES: [(&str, Took); 2] =
+    [("handshakes", |times| times.handshake), ("first replies", |times| times.reply)];
+
 /// The subsets that are worse than the others in the last minute, beyond chance ([`LEVEL`]), and in
 /// what. None with client affinity: what one client does is no independent draw.
 pub fn worse_than_others(split: &SplitStatsView) -> Vec<Worse> {
@@ -34,7 +42,36 @@ pub fn worse_than_others(split: &SplitStatsView) -> Vec<Worse> {
     }
     let minutes: Vec<PeriodView> =
         split.subsets.iter().map(|subset| subset.last_minute.unwrap_or_default()).collect();
-    KINDS.iter().flat_map(|&(kind, failed)| of_kind(split, &minutes, kind, failed)).collect()
+    let failing = KINDS.iter().flat_map(|&(kind, failed)| of_kind(split, &minutes, kind, failed));
+    failing
+        .chain(TIMES.iter().flat_map(|&(what, took)| slow(split, &minutes, what, took)))
+        .collect()
+}
+
+/// The subsets of which something takes longer than of the others.
+fn slow(split: &SplitStatsView, minutes: &[PeriodView], what: &str, took: Took) -> Vec<Worse> {
+    let took: Vec<Option<TimeView>> =
+        minutes.iter().map(|minute| minute.times.as_ref().and_then(took)).collect();
+    let found = took.iter().enumerate().filter_map(|(at, time)| Some((at, (*time)?)));
+    let describe = |(at, own): (usize, TimeView)| {
+        let others = took.iter().enumerate().filter(|(other, _)| *other != at);
+        let others: Vec<String> = others
+            .filter_map(|(other, time)| {
+                Some(format!("{} of {}", times(&(*time)?), split.subsets[other].name))
+            })
+            .collect();
+        let subset = split.subsets[at].name.clone();
+        let text = format!(
+            "{} {what} of {subset} in the last {} s took {} (half of them, and 99 %), against {}: \
+             slower than chance explains (p < {LEVEL})",
+            own.count,
+            minutes[at].seconds,
+            times(&own),
+            others.join(", "),
+        );
+        Worse { subset, text }
+    };
+    found.filter(|(_, time)| time.slower).map(describe).collect()
 }
 
 fn of_kind(

@@ -1,7 +1,8 @@
 //! The columns of the view, and which of them there is room for. What says that something fails
 //! is never left out.
 
-use crate::rates::{Failing, SubsetRates, percent, short};
+use crate::api::types::TimeView;
+use crate::rates::{Failing, SubsetRates, percent, short, times};
 
 /// A column.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +46,7 @@ const fn column(
 }
 
 /// All columns, in order.
-pub const COLUMNS: [Column; 14] = [
+pub const COLUMNS: [Column; 16] = [
     Column {
         right: false,
         ..column("SUBSET", None, "the version", |subset| subset.subset.clone())
@@ -87,7 +88,7 @@ pub const COLUMNS: [Column; 14] = [
     },
     Column {
         mark: |subset| failing(subset.failures.unanswered),
-        ..column("NO ANSWER", None, "neither completed nor refused, of these", |subset| {
+        ..column("NO ANS", None, "neither completed nor refused, of these", |subset| {
             share(subset.failures.unanswered)
         })
     },
@@ -96,6 +97,26 @@ pub const COLUMNS: [Column; 14] = [
         ..column("RESET", None, "reset by the endpoint after the handshake, of these", |subset| {
             share(subset.failures.reset)
         })
+    },
+    Column {
+        shown: |subset| subset.handshake.is_some(),
+        mark: |subset| slow(subset.handshake),
+        ..column(
+            "SYN P50/99",
+            Some(8),
+            "SYN to SYN-ACK since the change: half took at most so long; 99 %",
+            |subset| took(subset.handshake),
+        )
+    },
+    Column {
+        shown: |subset| subset.reply.is_some(),
+        mark: |subset| slow(subset.reply),
+        ..column(
+            "REPLY P50/99",
+            Some(4),
+            "from what a client asked to the first data that it got, likewise",
+            |subset| took(subset.reply),
+        )
     },
     Column {
         shown: |subset| subset.failures.rejected > 0,
@@ -118,8 +139,10 @@ pub const COLUMNS: [Column; 14] = [
     }),
 ];
 
-/// Between two columns.
-const GAP: usize = 2;
+/// Between two columns, where there is room for all, and else.
+const GAPS: [usize; 2] = [2, 1];
+/// Before the first one: subsets are below the name of their split.
+const INDENT: usize = 2;
 
 fn dash() -> String {
     "-".to_owned()
@@ -130,6 +153,14 @@ fn share(failing: Failing) -> String {
     failing.share.map_or_else(dash, |share| format!("{}{mark}", percent(share)))
 }
 
+fn took(time: Option<TimeView>) -> String {
+    time.map_or_else(dash, |time| format!("{}{}", times(&time), if time.slower { "!" } else { "" }))
+}
+
+fn slow(time: Option<TimeView>) -> Mark {
+    if time.is_some_and(|time| time.slower) { Mark::Bad } else { Mark::Plain }
+}
+
 fn failing(failing: Failing) -> Mark {
     match failing {
         Failing { is_worse: true, .. } => Mark::Bad,
@@ -138,7 +169,8 @@ fn failing(failing: Failing) -> Mark {
     }
 }
 
-/// The columns for which there is room, and how wide each is.
+/// The columns for which there is room, and how wide each is with what is between it and the one
+/// before.
 pub fn fitting(subsets: &[&SubsetRates], room: usize) -> Vec<(Column, usize)> {
     let wide = |column: &Column| {
         let cells = subsets.iter().map(|subset| (column.text)(subset).chars().count());
@@ -146,19 +178,24 @@ pub fn fitting(subsets: &[&SubsetRates], room: usize) -> Vec<(Column, usize)> {
     };
     let needed = COLUMNS.iter().filter(|column| subsets.iter().any(|one| (column.shown)(one)));
     let mut columns: Vec<(Column, usize)> = needed.map(|column| (*column, wide(column))).collect();
-    let width = |columns: &[(Column, usize)]| -> usize {
-        columns.iter().map(|(_, width)| width + GAP).sum()
+    // The first column has its own.
+    let before = |at: usize, gap: usize| if at == 0 { INDENT } else { gap };
+    let width = |columns: &[(Column, usize)], gap: usize| -> usize {
+        columns.iter().enumerate().map(|(at, (_, width))| before(at, gap) + width).sum()
     };
-    while width(&columns) > room {
+    let [wide_gap, gap] = GAPS;
+    while width(&columns, gap) > room {
         let first = columns.iter().enumerate().filter_map(|(at, (c, _))| Some((c.goes?, at))).min();
         let Some((_, at)) = first else { break };
         columns.remove(at);
     }
-    columns
+    let gap = if width(&columns, wide_gap) > room { gap } else { wide_gap };
+    let placed = columns.into_iter().enumerate();
+    placed.map(|(at, (column, width))| (column, before(at, gap) + width)).collect()
 }
 
 impl Column {
-    /// A cell, in its width and with the gap before it.
+    /// A cell, in its width.
     pub fn cell(&self, subset: &SubsetRates, width: usize) -> String {
         self.place(&(self.text)(subset), width)
     }
@@ -169,6 +206,10 @@ impl Column {
     }
 
     fn place(&self, text: &str, width: usize) -> String {
-        if self.right { format!("  {text:>width$}") } else { format!("  {text:<width$}") }
+        if self.right {
+            return format!("{text:>width$}");
+        }
+        let width = width - INDENT;
+        format!("{:INDENT$}{text:<width$}", "")
     }
 }

@@ -36,8 +36,10 @@ pub fn draw(frame: &mut Frame<'_>, app: &App, theme: Theme) {
     let [head, body, foot] = Layout::vertical(rows).areas(frame.area());
     frame.render_widget(title(app), head);
     match &app.sample {
-        Some(_) if app.sheet.is_some() => {
-            frame.render_widget(Paragraph::new(sheet::lines(app, usize::from(body.height))), body);
+        Some(sample) if app.sheet.is_some() => {
+            let columns = fitting(&all(sample), usize::from(body.width));
+            let lines = sheet::lines(app, &columns, usize::from(body.height));
+            frame.render_widget(Paragraph::new(lines), body);
         }
         Some(sample) => splits(frame, body, app, sample, theme),
         None => frame.render_widget(Paragraph::new("waiting for the agent ..."), body),
@@ -89,10 +91,13 @@ fn keys(app: &App) -> Line<'static> {
     Line::styled(text, Style::new().add_modifier(Modifier::DIM))
 }
 
+fn all(sample: &Sample) -> Vec<&SubsetRates> {
+    sample.splits.iter().flat_map(|split| &split.subsets).collect()
+}
+
 /// The splits, as far as there is room; the selected subset is always in sight.
 fn splits(frame: &mut Frame<'_>, area: Rect, app: &App, sample: &Sample, theme: Theme) {
-    let all: Vec<&SubsetRates> = sample.splits.iter().flat_map(|split| &split.subsets).collect();
-    let columns = fitting(&all, usize::from(area.width));
+    let columns = fitting(&all(sample), usize::from(area.width));
     let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
     let titles: Vec<Span<'_>> =
         columns.iter().map(|(column, width)| Span::raw(column.head(*width))).collect();

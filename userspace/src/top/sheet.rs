@@ -4,7 +4,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 
 use super::app::{App, Sheet};
-use super::columns::COLUMNS;
+use super::columns::Column;
 use super::screen::by;
 use crate::api::types::ChangeView;
 use crate::rates::{EndpointRates, SplitRates, short};
@@ -22,11 +22,12 @@ pub const KEYS: [(&str, &str); 9] = [
     ("q", "the end"),
 ];
 
-/// The lines of the sheet that lies over the splits, no more than there is room for.
-pub fn lines(app: &App, room: usize) -> Vec<Line<'static>> {
+/// The lines of the sheet that lies over the splits, no more than there is room for, beside these
+/// columns.
+pub fn lines(app: &App, columns: &[(Column, usize)], room: usize) -> Vec<Line<'static>> {
     let mut lines = match &app.sheet {
         None => Vec::new(),
-        Some(Sheet::Help) => help(),
+        Some(Sheet::Help) => help(columns),
         Some(Sheet::Endpoints) => {
             app.selected().map(|(split, _)| endpoints(split)).unwrap_or_default()
         }
@@ -44,30 +45,35 @@ fn title(text: String) -> Line<'static> {
     Line::styled(text, Style::new().add_modifier(Modifier::UNDERLINED))
 }
 
-fn help() -> Vec<Line<'static>> {
-    let keys = KEYS.iter().map(|(key, does)| Line::raw(format!("  {key:<10}{does}")));
-    let columns =
-        COLUMNS.iter().map(|column| Line::raw(format!("  {:<10}{}", column.title, column.help)));
-    let worse = "  !         more than of the other subsets together, beyond chance (p < 0.001)";
+/// What keys do, and what is in the columns that are shown.
+fn help(columns: &[(Column, usize)]) -> Vec<Line<'static>> {
+    let keys = KEYS.iter().map(|(key, does)| Line::raw(format!("  {key:<13}{does}")));
+    let columns = columns
+        .iter()
+        .map(|(column, _)| Line::raw(format!("  {:<13}{}", column.title, column.help)));
+    let worse = "  !            worse than the other subsets together, beyond chance (p < 0.001)";
     columns.chain([Line::raw(worse)]).chain(keys).collect()
 }
 
 fn endpoints(split: &SplitRates) -> Vec<Line<'static>> {
     let head = format!(
-        "  {:<10}{:<26}{:<10}{:>8}{:>8}{:>10}",
-        "SUBSET", "ENDPOINT", "PHASE", "NEW/S", "OPEN", "FLOWS"
+        "  {:<8}{:<22}{:<8}{:>6}{:>6}{:>7}{:>8}{:>7}{:>6}",
+        "SUBSET", "ENDPOINT", "PHASE", "NEW/S", "OPEN", "FLOWS", "REFUSED", "NO ANS", "RESET"
     );
     let mut lines = vec![title(head)];
     for subset in &split.subsets {
         for endpoint in &subset.endpoints {
-            let EndpointRates { address, phase, new_flows, .. } = endpoint;
+            let EndpointRates { address, phase, new_flows, refused, unanswered, reset, .. } =
+                endpoint;
             let rate = endpoint.new_flows_per_second.map_or_else(|| "-".to_owned(), short);
             let open = endpoint.open_flows.map_or_else(|| "-".to_owned(), |n| short(n as f64));
             let address = address.to_string();
+            let [flows, refused, unanswered, reset] =
+                [new_flows, refused, unanswered, reset].map(|&n| short(n as f64));
             lines.push(Line::raw(format!(
-                "  {:<10}{address:<26}{phase:<10}{rate:>8}{open:>8}{:>10}",
+                "  {:<8}{address:<22}{phase:<8}{rate:>6}{open:>6}{flows:>7}{refused:>8}\
+                 {unanswered:>7}{reset:>6}",
                 subset.subset,
-                short(*new_flows as f64)
             )));
         }
     }

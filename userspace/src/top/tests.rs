@@ -9,8 +9,8 @@ use ratatui::backend::TestBackend;
 use super::app::{Act, App};
 use super::screen::{Theme, draw};
 use crate::api::types::{
-    ChangeView, EndpointStatsView, PeriodView, Protocol, SignalsView, SplitStatsView, StatsView,
-    SubsetStatsView,
+    ChangeView, EndpointSignalsView, EndpointStatsView, PeriodView, Protocol, SignalsView,
+    SplitStatsView, StatsView, SubsetStatsView, TimeView, TimesView,
 };
 use crate::model::{Affinity, SplitSettings};
 use crate::rates::{Failing, Failures, Rates, Sample, SplitRates, SubsetRates, rates};
@@ -30,6 +30,8 @@ fn subset(name: &str, weight: u32, flows: u64) -> SubsetRates {
             reset: Failing { share: Some(0.0), is_worse: false },
             rejected: 0,
         },
+        handshake: None,
+        reply: None,
         endpoints: Vec::new(),
         rates: Some(Rates {
             new_flows_per_second: 25.0,
@@ -91,12 +93,12 @@ fn screen(app: &App, width: u16, height: u16) -> Vec<String> {
 fn screen_shows_splits_and_subsets() {
     let expected = "\
 weir top  2 splits, every 1s, at 1970-01-01T00:00:00.000Z
-  SUBSET  WEIGHT   WANTED  OBSERVED         95%  NEW/S  OPEN  REFUSED  NO ANSWER  RESET  PKT/S  BIT/S  FLOWS
+  SUBSET  WEIGHT   WANTED  OBSERVED         95%  NEW/S  OPEN  REFUSED  NO ANS  RESET  PKT/S  BIT/S  FLOWS
 ratings  203.0.113.10:9080 TCP  version 1, 1m 5s ago (weights by alice: canary)
-  v1         100  100.00%   100.00%  99.6-100.0     25    12    0.00%      0.00%  0.00%      0  1.50G  1.00k
+  v1         100  100.00%   100.00%  99.6-100.0     25    12    0.00%   0.00%  0.00%      0  1.50G  1.00k
 reviews  203.0.113.10:9080 TCP  version 7, 1m 5s ago (weights by alice: canary)
-  v1          90   90.00%    90.50%   88.5-92.2     25    12    0.00%      0.00%  0.00%      0  1.50G    905
-  v3          10   10.00%     9.50%    7.8-11.5     25    12    0.00%      0.00%  0.00%      0  1.50G     95
+  v1          90   90.00%    90.50%   88.5-92.2     25    12    0.00%   0.00%  0.00%      0  1.50G    905
+  v3          10   10.00%     9.50%    7.8-11.5     25    12    0.00%   0.00%  0.00%      0  1.50G     95
 
 
 +/- shift by 5  s step  u undo  e endpoints  h history  ? help  q quit";
@@ -223,6 +225,11 @@ fn counted(name: &str, weight: u32, since_change: PeriodView) -> SubsetStatsView
         bytes_forward: 0,
         packets_reply: 0,
         bytes_reply: 0,
+        signals: EndpointSignalsView {
+            completed: since_change.completed / 2,
+            refused: since_change.refused / 2,
+            ..EndpointSignalsView::default()
+        },
     };
     SubsetStatsView {
         name: name.into(),
@@ -240,7 +247,19 @@ fn counted(name: &str, weight: u32, since_change: PeriodView) -> SubsetStatsView
 }
 
 fn failing() -> Sample {
+    let time = |p50_nanos, p99_nanos, slower| TimeView {
+        count: 400,
+        p50_nanos,
+        p99_nanos,
+        slower,
+        ..TimeView::default()
+    };
     let period = |new_flows, refused, unanswered, reset_after_reply| PeriodView {
+        times: Some(TimesView {
+            handshake: Some(time(210_000, 1_900_000, refused > 50)),
+            reply: Some(time(2_500_000, 31_000_000, false)),
+            life: None,
+        }),
         seconds: 65,
         new_flows,
         completed: new_flows - refused - unanswered,
@@ -277,17 +296,17 @@ fn a_version_that_fails_its_handshakes_is_marked_in_80_columns() {
     let shown = screen(&app, 80, 24);
     let expected = "\
 weir top  1 splits, every 1s, at 1970-01-01T00:01:05.000Z
-  SUBSET  WANTED  OBSERVED        95%  NEW/S  OPEN  REFUSED  NO ANSWER   RESET
+  SUBSET WANTED OBSERVED       95% NEW/S OPEN REFUSED NO ANS  RESET  SYN P50/99
 reviews  203.0.113.10:9080 TCP  version 7, 1m 5s ago (weights by alice: canary)
-  v1      90.00%    89.78%  88.9-90.6     10    40    0.07%      0.04%   0.20%
-  v3      10.00%    10.22%   9.4-11.1     12    40  19.92%!      0.39%  5.08%!";
+  v1     90.00%   89.78% 88.9-90.6    10   40   0.07%  0.04%  0.20%  0.21/1.9ms
+  v3     10.00%   10.22%  9.4-11.1    12   40 19.92%!  0.39% 5.08%! 0.21/1.9ms!";
     println!("{}", shown.join("\n"));
     assert_eq!(shown[..5], expected.lines().collect::<Vec<_>>());
     assert!(shown[23].ends_with("? help  q quit"), "{shown:?}");
     // Where there is less room, failures are still there.
     let narrow = screen(&app, 60, 8);
-    let titles: Vec<&str> = narrow[1].split("  ").filter(|word| !word.is_empty()).collect();
-    assert_eq!(&titles[titles.len() - 3..], ["REFUSED", "NO ANSWER", " RESET"]);
+    let titles: Vec<&str> = narrow[1].split_whitespace().collect();
+    assert_eq!(titles[3..7], ["REFUSED", "NO", "ANS", "RESET"]);
     assert!(narrow[4].contains("19.92%!"), "{narrow:?}");
 }
 
@@ -296,10 +315,12 @@ fn what_lies_over_the_splits_is_shown_and_left() {
     let mut app = App::new(Duration::from_secs(1));
     app.take(Ok(failing()));
     press(&mut app, KeyCode::Char('?'));
-    let help = screen(&app, 80, 26).join("\n");
-    for text in
-        ["NO ANSWER neither completed", "!         more than of the other", "u         propose"]
-    {
+    let help = screen(&app, 80, 24).join("\n");
+    for text in [
+        "NO ANS       neither completed",
+        "!            worse than the other",
+        "u            propose",
+    ] {
         assert!(help.contains(text), "{text} is not in\n{help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
@@ -308,9 +329,9 @@ fn what_lies_over_the_splits_is_shown_and_left() {
     assert_eq!(app.proposal, None);
     press(&mut app, KeyCode::Char('e'));
     let endpoints = screen(&app, 80, 12).join("\n");
-    assert!(endpoints.contains("  v3        198.51.100.110:9080       draining"), "{endpoints}");
+    assert!(endpoints.contains("  v3      198.51.100.110:9080   draining"), "{endpoints}");
     press(&mut app, KeyCode::Char('e'));
-    assert!(screen(&app, 80, 12)[1].contains("SUBSET  WANTED"));
+    assert!(screen(&app, 80, 12)[1].contains("SUBSET WANTED"));
     assert_eq!(press(&mut app, KeyCode::Char('h')), Act::AskHistory("reviews".into()));
     assert!(screen(&app, 80, 12).join("\n").contains("reviews: asking"));
     app.told("another", Err("no".into()));
@@ -321,7 +342,7 @@ fn what_lies_over_the_splits_is_shown_and_left() {
         "     7  1970-01-01T00:00:00.000Z  v1=90 v3=10  (weights by alice: canary)"
     );
     press(&mut app, KeyCode::Esc);
-    assert!(screen(&app, 80, 12)[1].contains("SUBSET  WANTED"));
+    assert!(screen(&app, 80, 12)[1].contains("SUBSET WANTED"));
 }
 
 #[test]

@@ -95,6 +95,7 @@ limits:
   splits: {{ .Values.limits.splits | int64 }}
   endpoints: {{ .Values.limits.endpoints | int64 }}
   tableSlots: {{ .Values.limits.tableSlots | int64 }}
+  histograms: {{ .Values.limits.histograms | int64 }}
 kubernetes:
   services: {{ .Values.kubernetes.services }}
   istio: {{ .Values.kubernetes.istio }}

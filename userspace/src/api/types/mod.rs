@@ -18,8 +18,8 @@ pub use flows::{FlowQuery, FlowState, FlowView, Party};
 pub use health::{HealthView, Verdict};
 pub use kubernetes::{KubernetesKindView, KubernetesView};
 pub use stats::{
-    EndpointStatsView, PeriodView, SignalsView, SplitStatsView, StatsQuery, StatsView,
-    SubsetStatsView,
+    BucketView, EndpointSignalsView, EndpointStatsView, HistogramsView, PeriodView, SignalsView,
+    SplitStatsView, StatsQuery, StatsView, SubsetStatsView, TimeView, TimesView,
 };
 pub use status::{
     DetourView, DrainedEndpointView, FastPathView, FeatureView, FlowTableView, InterfaceView,

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use probe_common::map::SubsetSignals;
+use probe_common::map::{EndpointSignals, SubsetCounters};
+use probe_common::times::{Measured, SubsetTimes, UNIT_SHIFT};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,6 +18,9 @@ pub struct StatsQuery {
     /// Only those of this split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
+    /// With histograms of the times of subsets.
+    #[serde(default)]
+    pub histograms: bool,
 }
 
 /// Counters, at one time. All of them only grow, but begin anew with their
@@ -75,7 +79,8 @@ impl SplitStatsView {
     }
 }
 
-/// What became of TCP flows, as packets show that the programs saw. Of UDP, all are 0.
+/// What became of TCP flows, as packets show that the programs saw. Of UDP, all are 0 but
+/// `unreachable`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignalsView {
     /// SYNs of clients that were sent again, before the handshake was complete.
@@ -100,13 +105,21 @@ pub struct SignalsView {
     /// Completed flows that the endpoint reset before any FIN, within about 10 seconds of their
     /// SYN; these are in one of the two before, too.
     pub early_resets: u64,
+    /// Flows of whose first packet an ICMP error said that it cannot reach the endpoint, before
+    /// anybody had answered.
+    #[serde(default)]
+    pub unreachable: u64,
 }
 
 impl SignalsView {
     /// What was counted since it was `before`.
-    pub fn since(now: &SubsetSignals, before: &SubsetSignals) -> Self {
-        let since = |of: fn(&SubsetSignals) -> u64| of(now).saturating_sub(of(before));
+    pub fn since(now: &SubsetCounters, before: &SubsetCounters) -> Self {
+        let unreachable = now.errors.unreachable.saturating_sub(before.errors.unreachable);
+        let (now, before) = (&now.signals, &before.signals);
+        let since =
+            |of: fn(&probe_common::map::SubsetSignals) -> u64| of(now).saturating_sub(of(before));
         Self {
+            unreachable,
             syn_retransmits: since(|signals| signals.syn_retransmits),
             unanswered: since(|signals| signals.unanswered),
             syn_ack_retransmits: since(|signals| signals.syn_ack_retransmits),
@@ -126,9 +139,111 @@ impl SignalsView {
     }
 }
 
-impl From<&SubsetSignals> for SignalsView {
-    fn from(signals: &SubsetSignals) -> Self {
-        Self::since(signals, &SubsetSignals::default())
+impl From<&SubsetCounters> for SignalsView {
+    fn from(counters: &SubsetCounters) -> Self {
+        Self::since(counters, &SubsetCounters::default())
+    }
+}
+
+/// How long something took, as far as the buckets of the histogram tell: percentiles are within
+/// 7 % (of lives 13 %).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TimeView {
+    /// How often it was measured.
+    pub count: u64,
+    /// Nanoseconds on average.
+    pub mean_nanos: u64,
+    /// Half of all were at most so many nanoseconds.
+    pub p50_nanos: u64,
+    /// 90 % were.
+    pub p90_nanos: u64,
+    /// 99 % were.
+    pub p99_nanos: u64,
+    /// Whether the subset is slower than the others of its split: whether more of these than chance explains (p < 0.001)
+    /// took one and a half times as long as nine tenths of those of the others together. Not said of all times since the beginning.
+    #[serde(default)]
+    pub slower: bool,
+}
+
+impl TimeView {
+    fn of(times: &SubsetTimes, measured: Measured) -> Option<Self> {
+        let count = times.count(measured);
+        let at = |part| times.quantile(measured, part).map(|units| units << UNIT_SHIFT);
+        Some(Self {
+            count,
+            mean_nanos: (times.sum(measured) << UNIT_SHIFT).checked_div(count)?,
+            p50_nanos: at(0.5)?,
+            p90_nanos: at(0.9)?,
+            p99_nanos: at(0.99)?,
+            slower: false,
+        })
+    }
+}
+
+/// How long things took, as packets passed the node. What was not measured is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TimesView {
+    /// From the client's first SYN to the endpoint's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<TimeView>,
+    /// From what the client asked, its first data, to the first data of the endpoint; where the
+    /// server speaks first, from the end of the handshake. Of UDP, from the first datagram of a flow to the first
+    /// answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<TimeView>,
+    /// From the first packet of a flow to its end. TCP alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<TimeView>,
+}
+
+impl From<&SubsetTimes> for TimesView {
+    fn from(times: &SubsetTimes) -> Self {
+        Self {
+            handshake: TimeView::of(times, Measured::Handshake),
+            reply: TimeView::of(times, Measured::Reply),
+            life: TimeView::of(times, Measured::Life),
+        }
+    }
+}
+
+/// A bucket of a histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BucketView {
+    /// At least so many nanoseconds.
+    pub from_nanos: u64,
+    /// Less than these. The last bucket has all that is longer, too.
+    pub to_nanos: u64,
+    /// How many.
+    pub count: u64,
+}
+
+/// The buckets in which anything was counted, the shortest first; see [`TimesView`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HistogramsView {
+    /// Of handshakes.
+    pub handshake: Vec<BucketView>,
+    /// Of replies.
+    pub reply: Vec<BucketView>,
+    /// Of lives.
+    pub life: Vec<BucketView>,
+}
+
+impl From<&SubsetTimes> for HistogramsView {
+    fn from(times: &SubsetTimes) -> Self {
+        let of = |measured: Measured| {
+            let buckets = times.buckets(measured).iter().enumerate();
+            let bucket = |(at, &count): (usize, &u64)| BucketView {
+                from_nanos: measured.least(at) << UNIT_SHIFT,
+                to_nanos: measured.least(at + 1) << UNIT_SHIFT,
+                count,
+            };
+            buckets.filter(|(_, count)| **count > 0).map(bucket).collect()
+        };
+        Self {
+            handshake: of(Measured::Handshake),
+            reply: of(Measured::Reply),
+            life: of(Measured::Life),
+        }
     }
 }
 
@@ -148,6 +263,9 @@ pub struct PeriodView {
     /// What else became of flows, also of those that began before.
     #[serde(default)]
     pub signals: SignalsView,
+    /// How long things took; absent if the subset is not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<TimesView>,
 }
 
 impl PeriodView {
@@ -187,10 +305,55 @@ pub struct SubsetStatsView {
     /// How they ended, and what else became of flows.
     #[serde(default)]
     pub signals: SignalsView,
+    /// How long things took; absent if the subset is not measured, see `limits.histograms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<TimesView>,
+    /// The same in full, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub histograms: Option<HistogramsView>,
     /// Flows that are open, as they were last counted; None before that.
     pub open_flows: Option<u64>,
     /// Its endpoints, those that drain included.
     pub endpoints: Vec<EndpointStatsView>,
+}
+
+/// What became of an endpoint's flows; each as the number of that name of a subset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "those of subsets say it")]
+pub struct EndpointSignalsView {
+    pub completed: u64,
+    pub refused: u64,
+    pub unanswered: u64,
+    pub unreachable: u64,
+    pub ended_by_fin: u64,
+    pub reset_by_client: u64,
+    pub reset_before_reply: u64,
+    pub reset_after_reply: u64,
+}
+
+impl From<&EndpointSignals> for EndpointSignalsView {
+    fn from(signals: &EndpointSignals) -> Self {
+        let EndpointSignals {
+            completed,
+            refused,
+            unanswered,
+            unreachable,
+            ended_by_fin,
+            reset_by_client,
+            reset_before_reply,
+            reset_after_reply,
+        } = *signals;
+        Self {
+            completed,
+            refused,
+            unanswered,
+            unreachable,
+            ended_by_fin,
+            reset_by_client,
+            reset_before_reply,
+            reset_after_reply,
+        }
+    }
 }
 
 /// Counters of an endpoint.
@@ -213,4 +376,15 @@ pub struct EndpointStatsView {
     pub packets_reply: u64,
     /// Bytes to clients, link layer included.
     pub bytes_reply: u64,
+    /// What became of its flows.
+    #[serde(default)]
+    pub signals: EndpointSignalsView,
+}
+
+impl EndpointStatsView {
+    /// New flows that were neither completed nor refused: nobody answered, or they are under way.
+    pub fn unanswered(&self) -> u64 {
+        let EndpointSignalsView { completed, refused, .. } = self.signals;
+        self.new_flows.saturating_sub(completed).saturating_sub(refused)
+    }
 }

@@ -8,7 +8,8 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use aya::util::nr_cpus;
 use bytemuck::bytes_of;
 use probe_common::map::{
-    EndpointStats, Signal, SubsetSignals, SubsetStats, TRANSFER_ENDPOINT, TRANSFER_REASON,
+    EndpointSignals, EndpointStats, Signal, SubsetErrors, SubsetSignals, SubsetStats,
+    TRANSFER_ENDPOINT, TRANSFER_ENDPOINT_SIGNALS, TRANSFER_ERRORS, TRANSFER_REASON,
     TRANSFER_SIGNALS, TRANSFER_SUBSET, Transfer,
 };
 use probe_common::parse::ETHERNET;
@@ -30,32 +31,29 @@ pub(super) struct Mover<'a> {
 type Numbers = [u64; Signal::COUNT];
 
 impl Mover<'_> {
-    /// Of endpoints.
-    pub fn endpoints(&mut self, from: &Layout) -> Result<(), MigrationError> {
-        let place = |id| Some(from.endpoint(id));
-        self.all::<EndpointStats>("ENDPOINT_STATS", TRANSFER_ENDPOINT, place)
+    /// Those of one of the maps [`crate::datapath::object::COUNTERS`].
+    pub fn all(&mut self, name: &str, from: &Layout, to: &Layout) -> Result<(), MigrationError> {
+        match name {
+            "ENDPOINT_STATS" => {
+                let place = |id| Some(from.endpoint(id));
+                self.of::<EndpointStats>(name, TRANSFER_ENDPOINT, place)
+            }
+            // Layouts in which ids of endpoints mean something else have none of these.
+            "ENDPOINT_SIGNALS" => self.of::<EndpointSignals>(name, TRANSFER_ENDPOINT_SIGNALS, Some),
+            "SUBSET_STATS" => self.of::<SubsetStats>(name, TRANSFER_SUBSET, Some),
+            "SUBSET_SIGNALS" => self.of::<SubsetSignals>(name, TRANSFER_SIGNALS, Some),
+            "SUBSET_ERRORS" => self.of::<SubsetErrors>(name, TRANSFER_ERRORS, Some),
+            _ => {
+                let (before, after) = (from.reasons(), to.reasons());
+                self.of::<[u64; 1]>(name, TRANSFER_REASON, |id| {
+                    let name = before.get(id as usize)?;
+                    after.iter().position(|other| other == name).map(|at| at as u32)
+                })
+            }
+        }
     }
 
-    /// Of subsets.
-    pub fn subsets(&mut self) -> Result<(), MigrationError> {
-        self.all::<SubsetStats>("SUBSET_STATS", TRANSFER_SUBSET, Some)
-    }
-
-    /// Of what became of subsets' flows.
-    pub fn signals(&mut self) -> Result<(), MigrationError> {
-        self.all::<SubsetSignals>("SUBSET_SIGNALS", TRANSFER_SIGNALS, Some)
-    }
-
-    /// Of reasons, by their names.
-    pub fn reasons(&mut self, from: &Layout, to: &Layout) -> Result<(), MigrationError> {
-        let (before, after) = (from.reasons(), to.reasons());
-        self.all::<[u64; 1]>("REASONS", TRANSFER_REASON, |id| {
-            let name = before.get(id as usize)?;
-            after.iter().position(|other| other == name).map(|at| at as u32)
-        })
-    }
-
-    fn all<T: Sum>(
+    fn of<T: Sum>(
         &mut self,
         name: &str,
         kind: u32,
@@ -108,4 +106,6 @@ trait Sum: aya::Pod + bytemuck::Pod {
 impl Sum for EndpointStats {}
 impl Sum for SubsetStats {}
 impl Sum for SubsetSignals {}
+impl Sum for SubsetErrors {}
+impl Sum for EndpointSignals {}
 impl Sum for [u64; 1] {}

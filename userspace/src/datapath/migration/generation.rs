@@ -86,9 +86,13 @@ impl Generation {
             }
         }
         // Those of flows belong together: each says where in the others to look.
-        let of_flows =
-            |name: &str| ["FLOWS", "NEW_", "YOUNG"].iter().any(|part| name.starts_with(part));
-        let flows = own.iter().filter(|(name, _)| of_flows(name)).count();
+        let parts = ["FLOWS", "NEW_", "YOUNG", "FLOW_TIMES"];
+        let of_flows = |name: &str| parts.iter().any(|part| name.starts_with(part));
+        // Times may be new: earlier builds measured none.
+        let is_needed = |name: &str| {
+            of_flows(name) && (!name.starts_with("FLOW_TIMES") || other.maps.join(name).exists())
+        };
+        let flows = own.iter().filter(|(name, _)| is_needed(name)).count();
         if shared.iter().filter(|name| of_flows(name)).count() < flows {
             shared.retain(|name| !of_flows(name));
         }

@@ -166,26 +166,23 @@ fn move_counters(from: &Generation, to: &Generation) -> Result<(), MigrationErro
         let id = |of: &Generation| Opened::at(&of.maps.join(name))?.id();
         Ok(id(from)? != id(to)?)
     };
-    let [endpoints, subsets, signals, reasons] = COUNTERS.map(differs);
-    let (endpoints, subsets, signals, reasons) = (endpoints?, subsets?, signals?, reasons?);
-    if !(endpoints || subsets || signals || reasons) {
+    let mut moved = Vec::new();
+    for name in COUNTERS {
+        if differs(name)? {
+            moved.push(name);
+        }
+    }
+    if moved.is_empty() {
         return Ok(());
     }
     let mut object = Object::load_transfer(&to.settings, &to.maps).during("load the programs")?;
     let mut mover = Mover { maps: &from.maps, object: &mut object };
-    if endpoints {
-        mover.endpoints(&from.layout)?;
-    }
-    if subsets {
-        mover.subsets()?;
-    }
-    if signals {
-        mover.signals()?;
-    }
-    if reasons && !from.knows_reasons {
-        warn!("reasons are counted from 0 again: it is not known what was counted before");
-    } else if reasons {
-        mover.reasons(&from.layout, &to.layout)?;
+    for name in moved {
+        if name == "REASONS" && !from.knows_reasons {
+            warn!("reasons are counted from 0 again: it is not known what was counted before");
+        } else {
+            mover.all(name, &from.layout, &to.layout)?;
+        }
     }
     Ok(())
 }

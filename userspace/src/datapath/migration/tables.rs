@@ -20,7 +20,7 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 pub(super) const BATCH: usize = 1024;
 
 /// The maps.
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 11] = [
     "SERVICE_FILTER",
     "ENDPOINT_FILTER",
     "SERVICES",
@@ -30,6 +30,8 @@ pub(super) const NAMES: [&str; 10] = [
     "TABLES",
     "ENDPOINTS",
     "SUBSET_IDS",
+    // A histogram that is not there any more, or another's, is given anew.
+    "SUBSET_HISTOGRAMS",
     "IDENTITIES",
 ];
 

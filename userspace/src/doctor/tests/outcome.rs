@@ -21,6 +21,7 @@ fn subset(name: &str, share: f64, minute: PeriodView) -> SubsetStatsView {
         bytes_forward: 0,
         packets_reply: 0,
         bytes_reply: 0,
+        signals: Default::default(),
     };
     SubsetStatsView {
         name: name.into(),
