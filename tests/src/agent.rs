@@ -15,7 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use weir::api::Client;
-use weir::api::types::{ExplainRequest, ExplainView, SplitView, StatusView};
+use weir::api::types::{
+    ExplainRequest, ExplainView, SplitStatsView, SplitView, StatsQuery, StatusView,
+};
 use weir::config::AgentConfig;
 use weir::datapath::Pins;
 
@@ -416,6 +418,17 @@ impl Agent {
     /// Fails if it does not answer or has no such split.
     pub fn split(&self, name: &str) -> Result<SplitView> {
         self.call(async |client| client.split(name).await)
+    }
+
+    /// The agent's answer to GET `/v1/stats`, of that split.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not answer or has no such split.
+    pub fn stats(&self, split: &str) -> Result<SplitStatsView> {
+        let query = StatsQuery { split: Some(split.to_owned()), ..StatsQuery::default() };
+        let view = self.call(async |client| client.stats(&query).await)?;
+        view.splits.into_iter().next().context("no split in the answer")
     }
 
     /// The agent's answer to GET `/v1/splits`.

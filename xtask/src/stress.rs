@@ -16,6 +16,9 @@ pub enum Subject {
     Floods,
     /// A hundred thousand histories of documents: userspace/src/histories. Half an hour.
     Documents,
+    /// A hundred thousand connections over each family, counted by weir and logged by both ends:
+    /// tests/tests/netns_truth.rs. Some minutes.
+    Truth,
     /// Upgrade from the real build of the layout before, and back: tests/tests/netns_upgrade.rs.
     /// The first time, that is built: a quarter of an hour.
     Upgrade,
@@ -40,6 +43,13 @@ impl Subject {
                 arguments: &["-p", "weir", "--lib", "--", "histories::"],
                 variable: ("WEIR_HISTORIES", "100000".into()),
             },
+            Self::Truth => {
+                build_programs()?;
+                Test {
+                    arguments: &["-p", "weir-tests", "--test", "netns_truth", "--"],
+                    variable: ("WEIR_TRUTH_CONNECTIONS", "100000".into()),
+                }
+            }
             Self::Upgrade => {
                 let previous = previous::build()?;
                 build_programs()?;
