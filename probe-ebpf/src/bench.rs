@@ -15,7 +15,7 @@
 mod driver {
     use aya_ebpf::EbpfContext as _;
     use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
-    use aya_ebpf::helpers::generated::bpf_l4_csum_replace;
+    use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_l4_csum_replace};
     use aya_ebpf::macros::{classifier, map, xdp};
     use aya_ebpf::maps::{Array, LruHashMap, ProgramArray};
     use aya_ebpf::programs::{TcContext, XdpContext};
@@ -156,6 +156,13 @@ mod driver {
         };
         // All of it is wanted: it may reach into another cache line.
         passed(entry.iter().sum::<u64>() == entry.len() as u64)
+    }
+
+    /// The helper that reads the clock.
+    #[classifier]
+    pub fn clock_tc(_ctx: TcContext) -> i32 {
+        // SAFETY: no arguments.
+        passed(unsafe { bpf_ktime_get_ns() } != 0)
     }
 
     /// The helper that changes the checksum of TCP over IPv4.

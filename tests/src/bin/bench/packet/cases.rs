@@ -43,7 +43,7 @@ impl Case {
     /// another second is last.
     pub fn all() -> Vec<Self> {
         use Flows::{Empty, Full, Many, One};
-        use Kind::{Ack, Forward, Later, NonSplit, Reply, Syn2, Syn16, SynAck};
+        use Kind::{Ack, Answer, Forward, Later, NonSplit, Reply, Syn2, Syn16, SynAck};
         let (mut cases, mut later) = (Vec::new(), Vec::new());
         for v6 in [false, true] {
             for hook in Hook::ALL {
@@ -54,7 +54,7 @@ impl Case {
                     add(flows, &[NonSplit, Forward, Reply]);
                 }
                 for flows in [Empty, Full] {
-                    add(flows, &[Syn2, SynAck, Ack, Syn16]);
+                    add(flows, &[Syn2, SynAck, Ack, Answer, Syn16]);
                     later.push(Self { v6, hook, kind: Later, flows });
                 }
             }

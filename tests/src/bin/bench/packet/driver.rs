@@ -65,6 +65,8 @@ impl Hook {
 #[derive(Clone, Copy, Debug)]
 pub enum Part {
     Call,
+    /// What a packet pays that begins or ends a time.
+    Clock,
     Checksum,
     LookUp,
     /// With packets of many flows in turn.
@@ -72,7 +74,8 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Self; 4] = [Self::Call, Self::Checksum, Self::LookUp, Self::LookUpMany];
+    pub const ALL: [Self; 5] =
+        [Self::Call, Self::Clock, Self::Checksum, Self::LookUp, Self::LookUpMany];
 
     pub fn name(self) -> &'static str {
         self.names()[1]
@@ -82,6 +85,7 @@ impl Part {
     fn names(self) -> [&'static str; 2] {
         match self {
             Self::Call => ["call_tc", "call of a function of the program"],
+            Self::Clock => ["clock_tc", "call of the helper that reads the clock"],
             Self::Checksum => ["checksum_tc", "call of the helper that changes a checksum"],
             Self::LookUp => ["look_up_tc", "look-up in an LRU hash table, one flow"],
             Self::LookUpMany => ["look_up_tc", "look-up in an LRU hash table, 64,000 in turn"],

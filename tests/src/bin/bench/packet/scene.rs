@@ -29,8 +29,10 @@ pub enum Kind {
     Syn16,
     /// What the endpoint says to the first packet of a flow to the split with two subsets.
     SynAck,
-    /// The client's answer, which makes the flow an established one.
+    /// The client's answer, which makes the flow an established one, with its first data.
     Ack,
+    /// The first data of the endpoint.
+    Answer,
     /// The flow's first packet in another second, with which it moves to the flow tables.
     Later,
 }
@@ -44,14 +46,15 @@ impl Kind {
             Self::Syn2 => "new flow: SYN, 2 subsets",
             Self::Syn16 => "new flow: SYN, 16 subsets",
             Self::SynAck => "new flow: SYN-ACK",
-            Self::Ack => "new flow: ACK",
+            Self::Ack => "new flow: ACK with data",
+            Self::Answer => "new flow: first answer",
             Self::Later => "flow that lives on",
         }
     }
 
     /// Whether it comes from an endpoint.
     pub fn is_reply(self) -> bool {
-        matches!(self, Self::Reply | Self::SynAck)
+        matches!(self, Self::Reply | Self::SynAck | Self::Answer)
     }
 }
 
@@ -108,7 +111,7 @@ impl Scene {
             Kind::Syn2 | Kind::Syn16 => Packet::tcp(client, vip).flags(SYN),
             Kind::SynAck => Packet::tcp(endpoint, client).flags(SYN | ACK).seq(0).ack(2),
             Kind::Ack | Kind::Later | Kind::Forward => Packet::tcp(client, vip).flags(ACK).ack(1),
-            Kind::Reply => Packet::tcp(endpoint, client).flags(ACK),
+            Kind::Reply | Kind::Answer => Packet::tcp(endpoint, client).flags(ACK),
         };
         packet.payload(&PAYLOAD).build()
     }
@@ -122,7 +125,7 @@ impl Scene {
             Kind::Syn2 | Kind::Syn16 | Kind::Ack | Kind::Later | Kind::Forward => {
                 (client, endpoint)
             }
-            Kind::SynAck | Kind::Reply => (vip, client),
+            Kind::SynAck | Kind::Reply | Kind::Answer => (vip, client),
         };
         let what = format!("{}, {}, flow {n}", kind.name(), self.family());
         ensure!(

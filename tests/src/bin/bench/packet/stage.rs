@@ -27,7 +27,7 @@ const BLOCK: u32 = 4_000;
 /// Flows without an answer: as many as there is room for new flows.
 const FLOOD: u32 = 131_072;
 /// What the driver has of each family, see [`Packets`].
-const STORED: u32 = 4 * NEW + FLOOD + 2 * MANY;
+const STORED: u32 = 5 * NEW + FLOOD + MANY;
 
 /// Nanoseconds per packet.
 pub struct Sample {
@@ -57,7 +57,7 @@ impl Packets {
             let flows = (0..count).zip(&endpoints);
             driver.add(flows.map(|(n, &endpoint)| scene.packet(kind, n, endpoint)))
         };
-        let (non_split, reply) = (add(Kind::NonSplit, MANY)?, add(Kind::Reply, MANY)?);
+        let (non_split, reply) = (add(Kind::NonSplit, MANY)?, add(Kind::Reply, NEW)?);
         let (syn2, syn16) = (add(Kind::Syn2, NEW)?, add(Kind::Syn16, NEW)?);
         let (syn_ack, ack) = (add(Kind::SynAck, NEW)?, add(Kind::Ack, NEW)?);
         let others = NEW..NEW + FLOOD;
@@ -69,7 +69,8 @@ impl Packets {
         match kind {
             Kind::NonSplit => self.non_split.clone(),
             Kind::Forward => first(&self.ack, MANY),
-            Kind::Reply => self.reply.clone(),
+            Kind::Reply => first(&self.reply, MANY),
+            Kind::Answer => self.reply.clone(),
             Kind::Syn2 => self.syn2.clone(),
             Kind::Syn16 => self.syn16.clone(),
             Kind::SynAck => self.syn_ack.clone(),
