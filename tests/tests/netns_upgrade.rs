@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use probe_common::times::Measured;
 use socket2::SockRef;
 use weir::datapath::Counters;
 use weir::model::Protocol;
@@ -242,7 +243,26 @@ fn counts(agent: &Agent) -> [u64; 2] {
     let counters = Counters::pinned(agent.pins()).unwrap();
     // Of five splits with sixteen subsets each, in each layout.
     let subsets = (0..80).map(|id| counters.subset_stats(id).unwrap().flows).sum();
-    [subsets, (0..32).map(|id| counters.endpoint(id).unwrap().flows).sum()]
+    [subsets, (0..32).map(|id| counters.endpoint(id).unwrap().stats.flows).sum()]
+}
+
+/// What became of all flows, and how many times were measured, by the pinned maps.
+fn outcomes(agent: &Agent) -> [(&'static str, u64); 6] {
+    let counters = Counters::pinned(agent.pins()).unwrap();
+    let subsets = || (0..80).map(|id| (id, counters.subset(id).unwrap()));
+    let endpoints = || (0..32).map(|id| counters.endpoint(id).unwrap().signals);
+    let times = |measured| {
+        let each = (0..80).filter_map(|id| counters.times(id).unwrap());
+        each.map(|times| times.count(measured)).sum()
+    };
+    [
+        ("completed, of subsets", subsets().map(|(_, of)| of.stats.completed).sum()),
+        ("ended by a FIN, of subsets", subsets().map(|(_, of)| of.signals.ended_by_fin).sum()),
+        ("completed, of endpoints", endpoints().map(|of| of.completed).sum()),
+        ("ended by a FIN, of endpoints", endpoints().map(|of| of.ended_by_fin).sum()),
+        ("times of handshakes", times(Measured::Handshake)),
+        ("times of lives", times(Measured::Life)),
+    ]
 }
 
 fn scene(setup: &Setup) -> Scene {
@@ -290,8 +310,12 @@ fn other_sizes_cost_no_connection_and_no_count() {
         ];
         for lines in sizes {
             let before = inode(&agent.pins().maps(), "META");
+            let counted = outcomes(agent);
             configure(agent, lines);
             agent.start_again(&topology.node).unwrap();
+            for ((what, before), (_, after)) in counted.into_iter().zip(outcomes(agent)) {
+                assert!(before > 0 && after >= before, "{lines}: {what} fell: {before}, {after}");
+            }
             live.go_on(lines);
             assert_ne!(inode(&agent.pins().maps(), "META"), before, "{lines}: new maps");
             agent.end(Signal::SIGTERM).unwrap();
