@@ -39,7 +39,7 @@ fn defaults() {
 
 #[test]
 fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
-    let text = include_str!("../../../deploy/agent.yaml");
+    let text = super::template::TEMPLATE;
     // Prose follows "# "; a setting its key, or its indentation below another.
     let uncomment = |line: &str| match line.strip_prefix('#') {
         Some(text) if !text.starts_with(' ') || text.starts_with("  ") => text.to_owned(),
