@@ -20,7 +20,7 @@ use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
 use crate::config::DEFAULT_FILE;
 use crate::desired;
-use crate::model::{Key, Name, is_label};
+use crate::model::{Key, Name, hint, is_label};
 use crate::resource::{Id, Kind};
 
 pub use changes::{
@@ -308,7 +308,9 @@ fn namespace(text: &str) -> Result<String, String> {
 fn objects(words: &[String], namespace: &str) -> Result<Vec<Key>, String> {
     let kind = |word: &str| {
         Kind::of_word(word).ok_or_else(|| {
-            format!("\"{word}\" is no kind, expected one such as split or virtualservice")
+            let known: Vec<String> = Kind::words().collect();
+            let meant = hint(word, known.iter().map(String::as_str));
+            format!("\"{word}\" is no kind, expected one such as split or virtualservice{meant}")
         })
     };
     let object = |kind: Kind, namespace: &str, text: &str| {
