@@ -222,8 +222,8 @@ pub struct GetArgs {
     /// What to show.
     #[command(subcommand)]
     pub resource: Option<Resource>,
-    /// A split, for short.
-    #[arg(value_parser = name, required = true, add = known(Known::Splits))]
+    /// A split, for short; without it, all of them.
+    #[arg(value_parser = name, add = known(Known::Splits))]
     pub name: Option<String>,
     /// How to show it.
     #[command(flatten)]
@@ -320,7 +320,10 @@ fn objects(words: &[String], namespace: &str) -> Result<Vec<Key>, String> {
     };
     match words {
         [first, names @ ..] if !first.contains('/') => {
-            let kind = kind(first)?;
+            let kind = kind(first).map_err(|no| match names {
+                [] => format!("{no}; as a name it takes a kind: split/{first}"),
+                _ => no,
+            })?;
             if names.is_empty() {
                 return Err(format!("no name, expected one after \"{first}\""));
             }

@@ -290,9 +290,19 @@ async fn what_was_not_applied_is_said_with_what_was() {
     ] {
         assert_eq!(weir(&running, line).await.expect_err(line), says, "{line}");
     }
-    let typed = Cli::try_parse_from(["weir", "delete", "virtualservise/reviews"]).unwrap();
-    let said = typed.checked().unwrap_err().to_string();
-    assert!(said.contains("did you mean \"virtualservice\"?"), "{said}");
+    for (typed, says) in [
+        ("virtualservise/reviews", "did you mean \"virtualservice\"?"),
+        ("reviews", "as a name it takes a kind: split/reviews"),
+    ] {
+        let typed = Cli::try_parse_from(["weir", "delete", typed]).unwrap();
+        let said = typed.checked().unwrap_err().to_string();
+        assert!(said.contains(says), "{said}");
+    }
+    let typed = Cli::try_parse_from(["weir", "weights", "v1=50", "v3=50"]).unwrap_err();
+    assert!(typed.to_string().contains("weir weights SPLIT v1=50"), "{typed}");
+    let all = weir(&running, "get").await.unwrap();
+    assert_eq!(all, weir(&running, "get splits").await.unwrap());
+    assert!(all.contains("reviews.default"), "{all}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! `weir watch` and `weir top` show the same, by this code.
 
 mod comparison;
+mod failing;
 mod interval;
 mod sampler;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod text;
 mod worse;
 
 pub use comparison::{LEVEL, Tried, chance, is_worse, worse};
+pub use failing::mostly_failing;
 pub use interval::wilson;
 pub use sampler::Sampler;
 pub use text::{COLUMNS, cells, percent, short};
