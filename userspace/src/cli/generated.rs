@@ -146,6 +146,14 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("weir-completions", "Complete commands in this bash:", "eval \"$(weir completions bash)\""),
 ];
 
+/// Where zsh loads the script as the function `_weir`, it does so at the first Tab, which is to
+/// complete something, too.
+const ZSH_AT_ONCE: &[u8] = b"
+if [[ $funcstack[1] == _weir ]]; then
+    _clap_dynamic_completer_weir \"$@\"
+fi
+";
+
 /// Writes what a shell is to load: it asks `weir` for completions, which asks the agent.
 pub fn completions(shell: Shell, out: &mut impl Write) -> Result<()> {
     let shells = Shells::builtins();
@@ -153,6 +161,9 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> Result<()> {
     let script = script.with_context(|| format!("there are no completions for {shell}"))?;
     let mut text = Vec::new();
     script.write_registration(VARIABLE, "weir", "weir", "weir", &mut text)?;
+    if shell == Shell::Zsh {
+        text.extend_from_slice(ZSH_AT_ONCE);
+    }
     match out.write_all(&text).and_then(|()| out.flush()) {
         // The reader has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
