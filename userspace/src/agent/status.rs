@@ -100,8 +100,9 @@ fn failing(state: &State) -> Vec<String> {
     let splits = stats(state, None).map(|stats| stats.splits).unwrap_or_default();
     let lines = splits.iter().flat_map(|split| {
         let say = |worse: Worse| format!("split {}: {}", split.name, worse.text);
-        let worse = worse_than_others(split).into_iter().chain(mostly_failing(split));
-        worse.map(say).collect::<Vec<_>>()
+        let worse = worse_than_others(split).into_iter().map(say);
+        let mostly = mostly_failing(split).into_iter().map(say);
+        worse.chain(mostly.map(|text| text + " (`weir doctor` looks for why)")).collect::<Vec<_>>()
     });
     lines.collect()
 }

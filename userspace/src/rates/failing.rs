@@ -22,7 +22,8 @@ pub fn mostly_failing(split: &SplitStatsView) -> Vec<Worse> {
 
 fn of(subset: &SubsetStatsView) -> Option<Worse> {
     let minute = subset.last_minute.filter(|minute| minute.new_flows >= LEAST)?;
-    let PeriodView { seconds, new_flows, refused, .. } = minute;
+    let PeriodView { new_flows, refused, .. } = minute;
+    let seconds = minute.seconds.max(1);
     let all = counted(new_flows as usize, "new connection");
     let name = subset.name.clone();
     [(refused, "refused"), (minute.signals.unanswered, "left without an answer")]
