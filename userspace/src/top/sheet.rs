@@ -11,7 +11,7 @@ use crate::rates::{EndpointRates, SplitRates, short};
 
 /// What keys do.
 pub const KEYS: [(&str, &str); 9] = [
-    ("up, down", "select a subset; also k j, PgUp PgDn, Home End"),
+    ("up, down", "select a subset, or move a list; also k j, PgUp PgDn, Home End"),
     ("+ -", "propose a shift of new flows to the subset, or from it"),
     ("s", "another step of shifts: 1, 5, 10 or 25 percentage points"),
     ("Enter", "send what is proposed; if anybody was faster, it is rejected"),
@@ -22,9 +22,9 @@ pub const KEYS: [(&str, &str); 9] = [
     ("q", "the end"),
 ];
 
-/// The lines of the sheet that lies over the splits, no more than there is room for.
+/// The lines of the sheet that lies over the splits, as far as there is room for them.
 pub fn lines(app: &App, room: usize) -> Vec<Line<'static>> {
-    let mut lines = match &app.sheet {
+    let lines = match &app.sheet {
         None => Vec::new(),
         Some(Sheet::Help) => help(),
         Some(Sheet::Endpoints) => {
@@ -36,8 +36,9 @@ pub fn lines(app: &App, room: usize) -> Vec<Line<'static>> {
         }
         Some(Sheet::History(split, Some(Ok(changes)))) => history(split, changes),
     };
-    lines.truncate(room);
-    lines
+    app.sheet_lines.set((lines.len(), room));
+    let above = app.above.min(lines.len().saturating_sub(room));
+    lines.into_iter().skip(above).take(room).collect()
 }
 
 fn title(text: String) -> Line<'static> {
@@ -57,7 +58,7 @@ fn endpoints(split: &SplitRates) -> Vec<Line<'static>> {
         "  {:<10}{:<26}{:<10}{:>8}{:>8}{:>10}",
         "SUBSET", "ENDPOINT", "PHASE", "NEW/S", "OPEN", "FLOWS"
     );
-    let mut lines = vec![title(head)];
+    let mut lines = vec![Line::raw(format!("  {}: its endpoints", split.name)), title(head)];
     for subset in &split.subsets {
         for endpoint in &subset.endpoints {
             let EndpointRates { address, phase, new_flows, .. } = endpoint;
