@@ -1,18 +1,20 @@
 //! `weir doctor` on a node on which things are broken, one at a time.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use weir::datapath::Settings;
-use weir_tests::agent::{SPLITS, Setup, program};
+use weir_tests::agent::{SPLITS, Setup, Somebody, program};
 use weir_tests::client::connect_from;
 use weir_tests::loaded::Loaded;
+use weir_tests::netns::Netns;
 use weir_tests::resource::SplitYaml;
 use weir_tests::scene::{PORT, Scene};
-use weir_tests::server::connect;
+use weir_tests::server::{Server, connect, tcp_identity};
 use weir_tests::topology::{CLIENT_FACING, CLIENT_V4, Topology, VIP_V4, VIP_V6};
 
 fn scene() -> Scene {
@@ -132,11 +134,11 @@ fn each_thing_that_is_broken_on_the_node_is_found() {
     finds_nothing(&scene);
 }
 
-/// So many handshakes at a time, which nobody answers.
+/// So many handshakes at a time, which nobody answers, though they are sent again after three seconds.
 fn try_in_vain(scene: &Scene, vip: SocketAddr, count: usize) {
     std::thread::scope(|scope| {
         let one =
-            || scene.topology.client.run(|| connect(vip, Duration::from_millis(2500)).is_err());
+            || scene.topology.client.run(|| connect(vip, Duration::from_millis(3500)).is_err());
         let tries: Vec<_> = (0..count).map(|_| scope.spawn(one)).collect();
         assert!(tries.into_iter().all(|one| one.join().unwrap()), "{vip} answers");
     });
@@ -188,7 +190,7 @@ fn what_became_of_connections_is_judged() {
                  tcp dport 4321 counter drop; }; }";
     node.output("nft", &[rules]).unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| try_in_vain(&scene, vip(9081), 4));
+        scope.spawn(|| try_in_vain(&scene, vip(9081), 6));
         scope.spawn(|| try_in_vain(&scene, vip(9082), 4));
     });
     let says = format!("endpoint {}:80 (silent, v1) does not answer ARP requests on veth-ep", b.v4);
@@ -214,6 +216,11 @@ fn what_became_of_connections_is_judged() {
     finds_among_others(&scene, "service_addresses", &says);
     node.ip(&[&format!("route del {VIP_V4}/32 dev veth-client"), "link del other"]).unwrap();
 
+    // All of a version that is compared with no other.
+    let said = scene.agent.printed(&["status", "--brief"]);
+    let says = "new connections to v1 in the last ";
+    assert!(said.contains("split silent: 100.00% of the") && said.contains(says), "{said}");
+
     let refused = scene.topology.client.run(|| {
         let ask = |port| connect_from(SocketAddr::new(CLIENT_V4.into(), port), vip(9080)).is_err();
         (20_000..20_120).filter(|&port| ask(port)).count()
@@ -225,6 +232,101 @@ fn what_became_of_connections_is_judged() {
         said.contains("to v3 in the last ") && said.contains(" were refused, and 0.00%"),
         "{said}"
     );
+}
+
+#[test]
+fn what_passes_weir_by_and_what_nobody_can_reach_is_named() {
+    // No program is where the client's packets come in.
+    let scene = Scene::new(&["a"], |topology| {
+        let vip = |port| SocketAddr::new(VIP_V4.into(), port);
+        let ips = topology.ips(&["a"], VIP_V4.into());
+        let reviews = SplitYaml::tcp("reviews", vip(9080)).subset("v1", 1, &ips, PORT);
+        let lost = SplitYaml::tcp("lost", vip(9081)).subset(
+            "v1",
+            1,
+            &["169.254.7.7".parse().unwrap()],
+            PORT,
+        );
+        let nobody = SplitYaml::tcp("nobody", vip(9082)).subset("v1", 1, &ips, PORT).text();
+        Setup::default()
+            .interfaces(&[("veth-ep*", "tc"), ("eth7", "tc")])
+            .resource(SPLITS, &[reviews.text(), lost.text()].join("---\n"))
+            .resource("nobody.yaml", &nobody.replace(&ips[0].to_string(), "127.0.0.1"))
+            .resource("many.yaml", &nobody.replace(&ips[0].to_string(), "239.1.1.1"))
+    })
+    .unwrap();
+    let node = &scene.topology.node;
+    finds_among_others(&scene, "interfaces", "`match: eth7` in agent.yaml matches no interface");
+    let says = "endpoint 169.254.7.7:80 (lost, v1) is a link-local address";
+    finds_among_others(&scene, "endpoints", says);
+    for (file, says) in [("nobody", "127.0.0.1:80 is a loopback"), ("many", "239.1.1.1:80 is mult")]
+    {
+        let says =
+            format!("{file}.yaml:13: spec.subsets[0].endpoints[0]: the address of endpoint {says}");
+        finds_among_others(&scene, "resources", &says);
+    }
+    let status = scene.agent.printed(&["status"]);
+    println!("{status}");
+    let (verdict, _) = status.split_once('\n').unwrap();
+    for says in ["DEGRADED: ", "2 things in the resources", "split lost: endpoint 169.254.7.7:80"] {
+        assert!(verdict.contains(says), "{says}: {verdict}");
+    }
+
+    // The node answers for the service address itself, and tracks connections.
+    let silent = problems(&scene).iter().all(|(check, _)| check != "elsewhere");
+    assert!(silent, "nobody has asked yet");
+    let rules = "table inet t { chain c { type filter hook prerouting priority 0; \
+                 ct state new counter; }; }";
+    node.output("nft", &[rules]).unwrap();
+    node.ip(&[&format!("addr add {VIP_V4}/32 dev lo")]).unwrap();
+    let vip = SocketAddr::new(VIP_V4.into(), 9080);
+    let _server = Server::tcp(node, vip, "the node").unwrap();
+    let answer = scene.topology.client.run(|| tcp_identity(vip, Duration::from_secs(5)));
+    assert_eq!(answer.unwrap(), "the node", "weir is not asked");
+    let says = "split reviews has counted no new connection, and connection tracking knows 1 \
+                connection to its address";
+    finds_among_others(&scene, "elsewhere", says);
+}
+
+#[test]
+fn another_node_another_file_and_another_user_are_not_judged() {
+    let scene = scene();
+    let weir = program().unwrap();
+    let (weir, own) = (weir.to_str().unwrap(), scene.agent.directory().join("agent.yaml"));
+    let ask = |ns: &Netns, config: &Path| {
+        let mut command = ns.command(weir);
+        command.arg("--socket").arg(scene.agent.socket()).args(["doctor", "--config"]).arg(config);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let only = |said: &str, says: &[&str]| {
+        println!("{said}");
+        assert!(said.ends_with("\n1 problem was found\n") && said.lines().count() == 3, "{said}");
+        assert!(says.iter().all(|text| said.contains(text)), "{says:?}: {said}");
+    };
+    let (code, said) = ask(&scene.topology.client, &own);
+    only(&said, &["the agent is in another network namespace", "ip netns exec NAME weir doctor"]);
+    assert_eq!(code, Some(1));
+    let another = scene.agent.directory().join("another.yaml");
+    let mended = format!("-> weir doctor --config {}", own.display());
+    for (text, says) in [
+        (Some("interfaces: [{match: \"veth-*\"}]\n"), "another.yaml: it says nothing about that"),
+        (Some("interface: {}\n"), "(which is wrong: "),
+        (None, "cannot read the file"),
+    ] {
+        let _ = std::fs::remove_file(&another);
+        text.into_iter().for_each(|text| std::fs::write(&another, text).unwrap());
+        let (_, said) = ask(&scene.topology.node, &another);
+        only(&said, &[says, &mended]);
+    }
+    let nobody = Somebody { uid: 65_534, gid: 65_534, ..Somebody::default() };
+    let own = own.to_str().unwrap();
+    let output = scene.agent.weir_as(&nobody, &["doctor", "--config", own]);
+    only(&String::from_utf8_lossy(&output.stdout), &["this user may not use", "sudo weir doctor"]);
+
+    // Its own file, broken since it started: whose the programs are is not known then.
+    std::fs::write(own, "interfaces: 7\n").unwrap();
+    finds(&scene, "config", "agent.yaml:1: interfaces: ");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `weir top` and `weir watch`, with traffic: the one in a terminal, with keys pressed.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::process::{Command, Stdio};
@@ -10,9 +10,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use weir::model::Protocol;
 use weir_tests::agent::{SPLITS, Setup, program};
-use weir_tests::client::{Answer, ports, survey, tally, udp_from};
+use weir_tests::client::{Answer, connect_from, ports, survey, tally, udp_from};
 use weir_tests::resource::SplitYaml;
-use weir_tests::scene::{PORT, Scene};
+use weir_tests::scene::{BULK, PORT, Scene};
+use weir_tests::server::read_line;
 use weir_tests::stats::assert_shares;
 use weir_tests::tmux::Tmux;
 use weir_tests::topology::{Topology, VIP_V4, client_ip};
@@ -174,6 +175,88 @@ fn shares_are_seen_and_shifted_in_a_terminal() {
     tmux.await_screen("the shell is back", |screen| !screen.contains("weir top  "));
     tmux.run("echo left with $?", "left with 0");
     assert_eq!(weights(&scene), of(70, 30));
+}
+
+/// Every fifth handshake of the endpoint's is refused, by the client's port.
+fn refuse_a_fifth(scene: &Scene, name: &str, ports: Range<u16>) {
+    let some: Vec<String> = ports.step_by(5).map(|port| port.to_string()).collect();
+    let rule = format!(
+        "table ip t {{ chain c {{ type filter hook input priority 0; \
+         tcp flags syn tcp sport {{ {} }} reject with tcp reset; }}; }}",
+        some.join(", ")
+    );
+    scene.topology.endpoint(name).ns.output("nft", &[&rule]).unwrap();
+}
+
+/// A connection to a server that says who it is; every twentieth of those that get that one is
+/// reset by it then.
+fn provoke(scene: &Scene, to: SocketAddr, range: Range<u16>, name: &str) {
+    scene.topology.client.run(|| {
+        let mut met = 0;
+        for source in ports(client_ip(to.ip()), range) {
+            let mut stream = connect_from(source, to).unwrap();
+            stream.write_all(b"R").unwrap();
+            if read_line(&mut stream).unwrap() == name {
+                met += 1;
+                if met % 20 == 0 {
+                    stream.write_all(b"!").unwrap();
+                    let end = stream.read(&mut [0]).expect_err("a reset");
+                    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+                }
+            }
+        }
+        assert!(met > 100, "{met}");
+    });
+}
+
+#[test]
+fn versions_that_fail_are_marked_in_a_terminal_of_80_columns() {
+    let scene = Scene::new(&["v1-a", "v3-a"], |topology| {
+        let of = |name: &str| topology.ips(&[name], VIP_V4.into());
+        let at = |port| SocketAddr::new(VIP_V4.into(), port);
+        let reviews = SplitYaml::tcp("reviews", at(9080))
+            .subset("v1", 90, &of("v1-a"), PORT)
+            .subset("v3", 10, &of("v3-a"), PORT);
+        let ratings = SplitYaml::tcp("ratings", at(9081))
+            .subset("v1", 50, &of("v1-a"), BULK)
+            .subset("v3", 50, &of("v3-a"), BULK);
+        Setup::default().resource(SPLITS, &[reviews.text(), ratings.text()].join("---\n"))
+    })
+    .unwrap();
+    let at = |port| SocketAddr::new(VIP_V4.into(), port);
+    refuse_a_fifth(&scene, "v3-a", 20_000..21_000);
+    let tmux = Tmux::start(80, 24).unwrap();
+    tmux.press(&[&line(&scene, "top --interval 300ms"), "Enter"]);
+    send(&scene, at(9080), 20_000..21_000);
+    provoke(&scene, at(9081), 30_000..30_600, "v3-a");
+    // SUBSET, WANTED, OBSERVED, 95%, NEW/S, OPEN, REFUSED, NO ANSWER, RESET.
+    let failing = |screen: &str, split: &str, version: &str| {
+        [6, 7, 8].map(|at| cell(screen, split, version, at))
+    };
+    let shown = tmux.await_screen("both are marked", |screen| {
+        failing(screen, "reviews", "v3")[0].ends_with('!')
+            && failing(screen, "ratings", "v3")[2].ends_with('!')
+    });
+    println!("{shown}\n");
+    let percent = |cell: &str| cell.trim_end_matches(['!', '%']).parse::<f64>().expect("percent");
+    assert_eq!(failing(&shown, "reviews", "v1"), ["0.00%"; 3], "{shown}");
+    assert_eq!(failing(&shown, "ratings", "v1"), ["0.00%"; 3], "{shown}");
+    // The ports are the same ones in each run, and so is the hash.
+    let refused = percent(&failing(&shown, "reviews", "v3")[0]);
+    assert!((10.0..30.0).contains(&refused), "{shown}");
+    let reset = percent(&failing(&shown, "ratings", "v3")[2]);
+    assert!((4.0..=5.0).contains(&reset), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    for key in ["e", "h", "?"] {
+        tmux.press(&[key]);
+        let sheet = tmux.await_screen(key, |screen| screen.contains("Esc back to the splits"));
+        println!("{sheet}\n");
+        tmux.press(&["Escape"]);
+        tmux.await_screen("the splits", |screen| screen.contains("REFUSED"));
+    }
+    let status = scene.agent.printed(&["status", "--brief"]);
+    println!("{status}");
+    assert!(status.contains("split reviews: ") && status.contains(" were refused"), "{status}");
 }
 
 /// The settings of the terminal: echo, line by line.

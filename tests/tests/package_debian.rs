@@ -357,7 +357,7 @@ fn the_agent_runs_with_two_capabilities_in_a_sandbox() {
 fn man_pages_and_completions_work_where_they_are_installed() {
     let node = Installed::new();
     let machine = &node.machine;
-    let pages = machine.run("dpkg --listfiles weir | grep /man8/");
+    let pages = machine.run("dpkg --listfiles weir | grep -E '/man[58]/.'");
     assert!(pages.lines().count() > 8, "{pages}");
     for page in pages.lines() {
         let warnings = machine.run(&format!("man --warnings -l -Tutf8 {page} 2>&1 >/dev/null"));
@@ -365,6 +365,8 @@ fn man_pages_and_completions_work_where_they_are_installed() {
     }
     let page = machine.run("MANPAGER=cat man weir-weights");
     assert!(page.contains("EXIT STATUS") && page.contains("EXAMPLES"), "{page}");
+    let page = machine.run("MANPAGER=cat man 5 agent.yaml");
+    assert!(page.contains("flows.tcpIdle (default 2h)") && page.contains("SETTINGS"), "{page}");
     let complete = "source /usr/share/bash-completion/completions/weir; COMP_WORDS=(weir we); \
                     COMP_CWORD=1; _clap_complete_weir weir we weir; echo ${COMPREPLY[@]}";
     assert_eq!(machine.run(&format!("bash -c '{complete}'")), "weights");

@@ -25,6 +25,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("iperf3", "iperf3"),
     ("tcpdump", "tcpdump"),
     ("tmux", "tmux"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
     ("prometheus", "prometheus"),
 ];
 

@@ -14,7 +14,7 @@ use crate::api::types::{
 use crate::api::{Control, Failure, FlowStream, history};
 use crate::desired::{Author, DesiredState, Guard, PersistedState, Rejection, Step};
 use crate::explain::explain;
-use crate::model::{Key, Name, SplitSet};
+use crate::model::{Key, Name, Split, SplitSet};
 use crate::resource::Declarations;
 
 use super::state::{Inner, Spent, State, now};
@@ -27,12 +27,19 @@ fn tell(begun: Instant, Spent { disk, writes }: Spent) {
     debug!("changed agent_us={agent_us} disk_us={disk_us} map_writes={writes}");
 }
 
-/// The splits at other ports of an address, or for the other protocol.
+/// So many splits are named to who asks for one that is not there.
+const FEW: usize = 8;
+
+/// The splits at other ports of an address, or for the other protocol; if there
+/// are none, all of them if they are few.
 fn at_other_port(desired: &SplitSet, ip: IpAddr) -> String {
-    let there = desired.splits().filter(|split| split.address().ip == ip);
-    let there = there.map(|split| format!("split {} has {}", split.name(), split.address()));
-    let there: Vec<String> = there.take(8).collect();
-    if there.is_empty() { String::new() } else { format!("; {}", there.join(", ")) }
+    let has = |split: &Split| format!("split {} has {}", split.name(), split.address());
+    let there = desired.splits().filter(|split| split.address().ip == ip).map(has);
+    let mut named: Vec<String> = there.take(FEW).collect();
+    if named.is_empty() && desired.splits().len() <= FEW {
+        named = desired.splits().map(has).collect();
+    }
+    if named.is_empty() { String::new() } else { format!("; {}", named.join(", ")) }
 }
 
 /// Whether an address is one of this node's interfaces.

@@ -57,9 +57,14 @@ pub(super) fn known(ledger: &Ledger, query: &FlowQuery) -> Result<(), Failure> {
         }
     }
     match query.endpoint {
-        Some(endpoint) if !views().any(|view| endpoint.is(view.address)) => Err(Failure::NotFound(
-            format!("{endpoint} is no endpoint: see `weir get splits -o yaml`"),
-        )),
+        Some(endpoint) if !views().any(|view| endpoint.is(view.address)) => {
+            let known = views().map(|view| view.address.to_string()).collect::<Vec<_>>();
+            let meant = match hint(&endpoint.to_string(), known.iter().map(String::as_str)) {
+                none if none.is_empty() => ": see `weir get splits -o yaml`".to_owned(),
+                meant => meant,
+            };
+            Err(Failure::NotFound(format!("{endpoint} is no endpoint{meant}")))
+        }
         _ => Ok(()),
     }
 }

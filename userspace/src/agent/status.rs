@@ -1,5 +1,7 @@
 //! How the agent is, for the API.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use probe_common::map::ABI_VERSION;
@@ -15,8 +17,8 @@ use crate::api::types::{
 use crate::datapath;
 use crate::desired::{PersistedState, Time};
 use crate::metrics::TableName;
-use crate::model::{Split, Subset, total_weight};
-use crate::rates::{Worse, worse_than_others};
+use crate::model::{Split, Subset, nowhere, total_weight};
+use crate::rates::{Worse, mostly_failing, worse_than_others};
 
 /// Everything about the agent that is not about a split.
 pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
@@ -78,6 +80,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
     }
     let mut also = inner.interfaces.lately_detached();
     also.extend(inner.desired.splits().flat_map(rejecting));
+    also.extend(inner.desired.splits().flat_map(lost));
     let desired = Arc::clone(&inner.desired);
     // The kernel is asked for each endpoint: without the lock.
     drop(inner);
@@ -90,13 +93,16 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
     Ok(view)
 }
 
-/// Versions that fail more often than the others did in the last minute.
+/// Versions that fail more often than the others did in the last minute, or most of whose
+/// connections failed.
 fn failing(state: &State) -> Vec<String> {
     // Counters that cannot be read are told by who asks for them.
     let splits = stats(state, &StatsQuery::default()).map(|stats| stats.splits).unwrap_or_default();
     let lines = splits.iter().flat_map(|split| {
         let say = |worse: Worse| format!("split {}: {}", split.name, worse.text);
-        worse_than_others(split).into_iter().map(say).collect::<Vec<_>>()
+        let worse = worse_than_others(split).into_iter().map(say);
+        let mostly = mostly_failing(split).into_iter().map(say);
+        worse.chain(mostly.map(|text| text + " (`weir doctor` looks for why)")).collect::<Vec<_>>()
     });
     lines.collect()
 }
@@ -126,4 +132,13 @@ fn rejecting(split: &Split) -> Vec<String> {
         )
     };
     empty.map(say).collect()
+}
+
+/// Endpoints at addresses at which there can be none.
+fn lost(split: &Split) -> Vec<String> {
+    let of = |subset: &Subset| subset.endpoints.iter().copied().collect::<Vec<_>>();
+    let all: BTreeSet<SocketAddr> = split.subsets().iter().flat_map(of).collect();
+    let lost = all.into_iter().filter_map(|endpoint| Some((endpoint, nowhere(endpoint.ip())?)));
+    lost.map(|(endpoint, why)| format!("split {}: endpoint {endpoint} is {why}", split.name()))
+        .collect()
 }

@@ -20,7 +20,7 @@ use crate::api::DEFAULT_SOCKET;
 use crate::api::types::Protocol;
 use crate::config::DEFAULT_FILE;
 use crate::desired;
-use crate::model::{Key, Name, is_label};
+use crate::model::{Key, Name, hint, is_label};
 use crate::resource::{Id, Kind};
 
 pub use changes::{
@@ -222,8 +222,8 @@ pub struct GetArgs {
     /// What to show.
     #[command(subcommand)]
     pub resource: Option<Resource>,
-    /// A split, for short.
-    #[arg(value_parser = name, required = true, add = known(Known::Splits))]
+    /// A split, for short; without it, all of them.
+    #[arg(value_parser = name, add = known(Known::Splits))]
     pub name: Option<String>,
     /// How to show it.
     #[command(flatten)]
@@ -308,7 +308,9 @@ fn namespace(text: &str) -> Result<String, String> {
 fn objects(words: &[String], namespace: &str) -> Result<Vec<Key>, String> {
     let kind = |word: &str| {
         Kind::of_word(word).ok_or_else(|| {
-            format!("\"{word}\" is no kind, expected one such as split or virtualservice")
+            let known: Vec<String> = Kind::words().collect();
+            let meant = hint(word, known.iter().map(String::as_str));
+            format!("\"{word}\" is no kind, expected one such as split or virtualservice{meant}")
         })
     };
     let object = |kind: Kind, namespace: &str, text: &str| {
@@ -318,7 +320,10 @@ fn objects(words: &[String], namespace: &str) -> Result<Vec<Key>, String> {
     };
     match words {
         [first, names @ ..] if !first.contains('/') => {
-            let kind = kind(first)?;
+            let kind = kind(first).map_err(|no| match names {
+                [] => format!("{no}; as a name it takes a kind: split/{first}"),
+                _ => no,
+            })?;
             if names.is_empty() {
                 return Err(format!("no name, expected one after \"{first}\""));
             }

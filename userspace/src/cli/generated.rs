@@ -13,10 +13,10 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use super::Cli;
 use super::completion::VARIABLE;
-use super::legend;
+use super::{configuration, legend};
 
 /// The section of the manual: system administration.
-const SECTION: &str = "8";
+pub(super) const SECTION: &str = "8";
 
 /// What each page says about exit codes.
 const EXIT_STATUS: &[(&str, &str)] = &[
@@ -33,6 +33,10 @@ const FILES: &[(&str, &str)] = &[
     ("/run/weir/weir.sock", "Where the agent answers."),
     ("/sys/fs/bpf/weir/", "Maps and attachments, which outlive the agent."),
 ];
+
+/// The pages that refer to that of the agent's configuration.
+const READ_CONFIGURATION: [&str; 5] =
+    ["weir", "weir-agent", "weir-unload", "weir-downgrade", "weir-doctor"];
 
 /// Examples: the page that they are on, what they do, and how.
 const EXAMPLES: &[(&str, &str, &str)] = &[
@@ -142,6 +146,14 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("weir-completions", "Complete commands in this bash:", "eval \"$(weir completions bash)\""),
 ];
 
+/// Where zsh loads the script as the function `_weir`, it does so at the first Tab, which is to
+/// complete something, too.
+const ZSH_AT_ONCE: &[u8] = b"
+if [[ $funcstack[1] == _weir ]]; then
+    _clap_dynamic_completer_weir \"$@\"
+fi
+";
+
 /// Writes what a shell is to load: it asks `weir` for completions, which asks the agent.
 pub fn completions(shell: Shell, out: &mut impl Write) -> Result<()> {
     let shells = Shells::builtins();
@@ -149,6 +161,9 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> Result<()> {
     let script = script.with_context(|| format!("there are no completions for {shell}"))?;
     let mut text = Vec::new();
     script.write_registration(VARIABLE, "weir", "weir", "weir", &mut text)?;
+    if shell == Shell::Zsh {
+        text.extend_from_slice(ZSH_AT_ONCE);
+    }
     match out.write_all(&text).and_then(|()| out.flush()) {
         // The reader has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -156,8 +171,12 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> Result<()> {
     }
 }
 
-/// Writes a man page for `weir`, and one for each of its commands, into a directory.
+/// Writes a man page for `weir`, one for each of its commands, and one for the agent's
+/// configuration, into a directory.
 pub fn manual(directory: &Path) -> Result<()> {
+    let path = directory.join(format!("{}.{}", configuration::TITLE, configuration::FILES_SECTION));
+    let written = std::fs::write(&path, configuration::page());
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     // `weir help` is no command that needs a page.
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
@@ -201,14 +220,27 @@ fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
         list(&mut roff, "FILES", FILES);
     }
     examples(&mut roff, title);
-    if title != "weir" {
-        roff.control("SH", ["SEE ALSO"]).text([bold("weir"), roman(format!("({SECTION})"))]);
-    }
+    see_also(&mut roff, title);
     roff.to_writer(&mut page)?;
     Ok(page)
 }
 
-fn list(roff: &mut Roff, title: &str, entries: &[(&str, &str)]) {
+fn see_also(roff: &mut Roff, title: &str) {
+    let mut pages = Vec::new();
+    if title != "weir" {
+        pages.extend([bold("weir"), roman(format!("({SECTION})"))]);
+    }
+    if READ_CONFIGURATION.contains(&title) {
+        let comma = if pages.is_empty() { "" } else { ", " };
+        let section = configuration::FILES_SECTION;
+        pages.extend([roman(comma), bold(configuration::TITLE), roman(format!("({section})"))]);
+    }
+    if !pages.is_empty() {
+        roff.control("SH", ["SEE ALSO"]).text(pages);
+    }
+}
+
+pub(super) fn list(roff: &mut Roff, title: &str, entries: &[(&str, &str)]) {
     roff.control("SH", [title]);
     for (what, text) in entries {
         roff.control("TP", []).text([bold(*what)]).text([roman(*text)]);

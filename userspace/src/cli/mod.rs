@@ -6,6 +6,7 @@ mod answers;
 mod args;
 pub(crate) mod columns;
 mod completion;
+mod configuration;
 mod difference;
 mod dispatch;
 mod doctor;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use serde_yaml::Value;
 use super::args::{Format, TranslateArgs, ValidateArgs};
 use super::{EXIT_DONE, EXIT_FAILED, files};
 use crate::api::types::FileText;
-use crate::model::counted;
+use crate::model::{counted, nowhere};
 use crate::resource::{self, Resolved};
 use crate::source::{self, FieldPath, Node, Problem};
 
@@ -137,6 +138,14 @@ fn warn(node: &Node<'_>) -> Vec<Problem> {
             found.push(node.problem(&here, &message));
         }
         for (index, endpoint) in endpoints.iter().filter_map(Value::as_str).enumerate() {
+            // Others at which nobody is reached are rejected.
+            if let Ok(SocketAddr::V4(address)) = endpoint.parse()
+                && address.ip().is_link_local()
+                && let Some(why) = nowhere((*address.ip()).into())
+            {
+                let message = format!("split \"{split}\": endpoint {endpoint} is {why}");
+                found.push(node.problem(&here.index(index), &message));
+            }
             if let Some(other) = owners.insert(endpoint, name) {
                 let message = format!(
                     "split \"{split}\": endpoint {endpoint} is in subset \"{other}\" and in \"{name}\""
@@ -199,6 +208,19 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!((code, json["problems"].as_array().unwrap().len()), (EXIT_FAILED, 3), "{out}");
         assert_eq!(json["files"], 2);
+    }
+
+    #[test]
+    fn an_endpoint_that_no_other_host_reaches_is_odd_or_wrong_and_said_once() {
+        let at = |address: &str| SPLIT.replace("198.51.100.1:80", address);
+        let (code, _, errors) = run(&[("a.yaml", &at("169.254.7.7:80"))], Format::Table);
+        let warning = "warning: a.yaml:8: spec.subsets[0].endpoints[0]: split \"a\": endpoint \
+                       169.254.7.7:80 is a link-local address";
+        assert_eq!((code, errors.matches(warning).count()), (EXIT_DONE, 1), "{errors}");
+        for wrong in ["127.0.0.1:80", "239.1.1.1:80"] {
+            let (code, _, errors) = run(&[("a.yaml", &at(wrong))], Format::Table);
+            assert_eq!((code, errors.matches(wrong).count()), (EXIT_FAILED, 1), "{errors}");
+        }
     }
 
     #[test]

@@ -154,6 +154,14 @@ VERSION  TIME                      CAUSE     {:wide$}  FROM         TO          
 async fn a_diff_tells_scripts_whether_there_is_one() {
     let running = start("");
     write(&running, "a.yaml", FILE);
+    write(&running, "blank.yaml", "# nothing\n");
+    write(&running, "bad.yaml", &FILE.replace("port: 80", "port: 0"));
+    for name in ["blank.yaml", "bad.yaml", "none.yaml"] {
+        let file = running.directory.path().join(name).display().to_string();
+        let diff = Cli::try_parse_from(["weir", "diff", "-f", &file]).unwrap();
+        let (failure, _) = run(&running, diff).await;
+        assert_eq!(failure.expect_err(name).code, EXIT_NO_DIFF, "{name}");
+    }
     let file = running.directory.path().join("a.yaml").display().to_string();
     for (expected, apply) in [(EXIT_DIFFERENT, true), (EXIT_DONE, false)] {
         let diff = Cli::try_parse_from(["weir", "diff", "-f", &file]).unwrap();
@@ -264,6 +272,37 @@ async fn what_is_wrong_with_files_is_said_with_their_place() {
         let error = weir(&running, line).await.expect_err(line);
         assert!(error.starts_with(says), "{line}: {error}");
     }
+}
+
+#[tokio::test]
+async fn what_was_not_applied_is_said_with_what_was() {
+    let running = start(SERVICES);
+    write(&running, "a.yaml", &format!("{FILE}---\n{ROUTES}"));
+    weir(&running, "apply -f $D/a.yaml").await.unwrap();
+    for (line, says) in [
+        ("delete split review", "TrafficSplit/review was not applied; did you mean \"reviews\"?"),
+        ("delete split other", "TrafficSplit/other was not applied; there is reviews"),
+        (
+            "delete vs/shop/reviews",
+            "VirtualService/shop/reviews was not applied; there is VirtualService/default/reviews",
+        ),
+        ("delete dr/review", "DestinationRule/default/review was not applied"),
+    ] {
+        assert_eq!(weir(&running, line).await.expect_err(line), says, "{line}");
+    }
+    for (typed, says) in [
+        ("virtualservise/reviews", "did you mean \"virtualservice\"?"),
+        ("reviews", "as a name it takes a kind: split/reviews"),
+    ] {
+        let typed = Cli::try_parse_from(["weir", "delete", typed]).unwrap();
+        let said = typed.checked().unwrap_err().to_string();
+        assert!(said.contains(says), "{said}");
+    }
+    let typed = Cli::try_parse_from(["weir", "weights", "v1=50", "v3=50"]).unwrap_err();
+    assert!(typed.to_string().contains("weir weights SPLIT v1=50"), "{typed}");
+    let all = weir(&running, "get").await.unwrap();
+    assert_eq!(all, weir(&running, "get splits").await.unwrap());
+    assert!(all.contains("reviews.default"), "{all}");
 }
 
 #[tokio::test]

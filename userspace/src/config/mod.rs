@@ -3,6 +3,7 @@
 mod access;
 mod kubernetes;
 mod raw;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use crate::files::read;
 use crate::source::{FieldPath, Node, Problem, stream};
 
 pub use kubernetes::{Kubernetes, Mode};
+pub use template::{Setting, described};
 
 use access::{Lookup, Written, lookup};
 

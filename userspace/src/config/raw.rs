@@ -66,7 +66,7 @@ fn seed() -> Ranged<0, { u64::MAX }> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping such as {match: eth0}")]
 pub(super) struct Interface {
     #[serde(rename = "match")]
     pub pattern: String,

@@ -39,7 +39,7 @@ fn defaults() {
 
 #[test]
 fn the_installed_configuration_says_the_defaults_and_chooses_no_interface() {
-    let text = include_str!("../../../deploy/agent.yaml");
+    let text = super::template::TEMPLATE;
     // Prose follows "# "; a setting its key, or its indentation below another.
     let uncomment = |line: &str| match line.strip_prefix('#') {
         Some(text) if !text.starts_with(' ') || text.starts_with("  ") => text.to_owned(),
@@ -199,6 +199,10 @@ fn bad_configurations() {
     let duration = "expected a duration from 1s to 30d such as \"90s\" or \"2h\"";
     let cases: &[(&str, &str)] = &[
         ("state: /s", "f:1: interfaces: missing required field"),
+        (
+            "interfaces: [eth0]",
+            "f:1: interfaces[0]: invalid type: string \"eth0\", expected a mapping such as {match: eth0}",
+        ),
         ("interfaces: []", "f:1: interfaces: no interfaces, expected at least one entry"),
         (
             "interfaces:\n- {match: ''}",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::reconcile::Reconciled;
 use super::sources::{Base, DesiredState, Intent};
 use super::{Cause, Fate, Object, Op, PersistedState, Rejection, Step, Time};
-use crate::model::{Key, Name};
+use crate::model::{Key, Name, hint};
 use crate::resource::{self, Declarations, Declared, Document, Id, Origin, Update};
 use crate::source::Problem;
 
@@ -152,7 +152,7 @@ impl DesiredState {
                     elsewhere = true;
                     lines.push(format!("{key} is defined {}: remove it there", place(document)));
                 }
-                None => lines.push(format!("{key} was not applied")),
+                None => lines.push(format!("{key} was not applied{}", meant(persisted, key))),
             }
         }
         let message = lines.join("\n");
@@ -160,6 +160,19 @@ impl DesiredState {
             (true, _) => Ok(()),
             (false, true) => Err(Rejection::Conflict(message)),
             (false, false) => Err(Rejection::NotFound(message)),
+        }
+    }
+}
+
+/// What to add to the message that this was not applied: what was, of that name in another
+/// namespace, or of a near name.
+fn meant(persisted: &PersistedState, key: &Key) -> String {
+    let of_kind = || persisted.objects().map(|object| &object.key).filter(|k| k.kind == key.kind);
+    match of_kind().find(|applied| applied.name == key.name) {
+        Some(elsewhere) => format!("; there is {elsewhere}"),
+        None => {
+            let here = of_kind().filter(|applied| applied.namespace == key.namespace);
+            hint(&key.name, here.map(|applied| applied.name.as_str()))
         }
     }
 }

@@ -132,8 +132,10 @@ fn unfit(facts: &Facts) -> Option<(String, String)> {
     if agents.is_empty() || file == agents {
         return None;
     }
+    let wrong = facts.config.as_ref().err().map(|error| format!(" (which is wrong: {error})"));
     let text = format!(
-        "the agent runs with {agents}, and this looks at {file}: it says nothing about that agent"
+        "the agent runs with {agents}, and this looks at {file}{}: it says nothing about that agent",
+        wrong.unwrap_or_default()
     );
     Some((text, format!("weir doctor --config {agents}")))
 }
@@ -356,6 +358,10 @@ fn interfaces(facts: &Facts) -> Found {
 }
 
 fn programs(facts: &Facts) -> Found {
+    if facts.config.is_err() {
+        // It says where the pins are, by which weir's own are known.
+        return Found::fine("not known without a configuration");
+    }
     let mut found = Found::fine("no others on these interfaces");
     for interface in &facts.interfaces {
         for other in &interface.others {

@@ -11,7 +11,7 @@ use crate::api::types::{StatsView, StatusView};
 pub struct Facts {
     /// The agent's configuration: what is wrong with it, if anything is.
     pub config: Result<(), String>,
-    /// Its file, if it was read; the default one is not always there.
+    /// Its file, also if it is wrong; None for the default one where that is not there.
     pub file: Option<String>,
     /// The network namespace that is looked at: a number of the kernel's, 0 if it is not known.
     pub network_namespace: u64,

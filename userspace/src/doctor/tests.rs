@@ -106,7 +106,7 @@ fn says(facts: &mut Facts, change: impl FnOnce(&mut StatusView)) {
 #[test]
 fn what_is_not_the_agents_is_said_and_not_judged() {
     type Change = fn(&mut Facts);
-    let cases: [(Change, &str, &str); 3] = [
+    let cases: [(Change, &str, &str); 4] = [
         (
             |f| says(f, |s| s.network_namespace = 8),
             "another network namespace",
@@ -116,6 +116,14 @@ fn what_is_not_the_agents_is_said_and_not_judged() {
             |f| says(f, |s| s.config = "/opt/agent.yaml".into()),
             "the agent runs with /opt/agent.yaml, and this looks at /etc/weir/agent.yaml",
             "weir doctor --config /opt/agent.yaml",
+        ),
+        (
+            |f| {
+                f.file = Some("/root/reviews.yaml".into());
+                f.config = Err("reviews.yaml:1: unknown field".into());
+            },
+            "looks at /root/reviews.yaml (which is wrong: reviews.yaml:1: unknown field): it says",
+            "weir doctor --config /etc/weir/agent.yaml",
         ),
         (|f| f.agent = Agent::Denied("this user may not".into()), "this user may not", "sudo"),
     ];
@@ -173,6 +181,16 @@ type Case = (fn(&mut Facts), &'static str, Level, &'static str);
 
 const CASES: &[Case] = &[
     (|f| f.config = Err("a.yaml:1: no".into()), "config", Level::Problem, "a.yaml:1: no"),
+    (
+        // Whose the programs are is not known then.
+        |f| {
+            f.config = Err("agent.yaml:7: no".into());
+            f.interfaces[0].others = vec![Filter { hook: "TC ingress", name: "own".into() }];
+        },
+        "config",
+        Level::Problem,
+        "agent.yaml:7: no",
+    ),
     (
         |f| f.access_in_force = Some(false),
         "access",

@@ -10,6 +10,7 @@ mod derived;
 mod key;
 mod name;
 mod near;
+mod reach;
 mod settings;
 mod split;
 mod weights;
@@ -20,6 +21,7 @@ pub use derived::{derived_split, derived_subset};
 pub use key::Key;
 pub use name::{Name, NameError, is_any_label, is_label};
 pub use near::hint;
+pub use reach::nowhere;
 pub use settings::{Affinity, DEFAULT_DRAIN, SplitSettings};
 pub use split::{
     MAX_SUBSETS, Split, SplitError, SplitSet, SplitSetError, Subset, WeightsError, total_weight,

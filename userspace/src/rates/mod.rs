@@ -3,6 +3,7 @@
 //! `weir watch` and `weir top` show the same, by this code.
 
 mod comparison;
+mod failing;
 mod interval;
 mod sampler;
 mod slow;
@@ -12,6 +13,7 @@ mod text;
 mod worse;
 
 pub use comparison::{LEVEL, Tried, chance, is_worse, worse};
+pub use failing::mostly_failing;
 pub use interval::wilson;
 pub use sampler::Sampler;
 pub use slow::slower;

@@ -90,7 +90,7 @@ fn of_kind(
             .map(|tried| format!("{:.2}%", tried.share().unwrap_or_default() * 100.0));
         let subset = split.subsets[at].name.clone();
         let all = counted(tried[at].all as usize, "new connection");
-        let seconds = minutes[at].seconds;
+        let seconds = minutes[at].seconds.max(1);
         let text = format!(
             "{own} of the {all} to {subset} in the last {seconds} s were {kind}, and {others} of \
              those to the others: more than chance explains (p < {LEVEL})"

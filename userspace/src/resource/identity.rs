@@ -230,6 +230,12 @@ impl Kind {
         }
     }
 
+    /// What may be typed for kinds.
+    pub fn words() -> impl Iterator<Item = String> {
+        let names = HEADERS.iter().map(|header| header.name.to_ascii_lowercase());
+        names.chain(SHORT.iter().map(|(short, _)| (*short).to_owned()))
+    }
+
     /// Every kind that is read.
     pub fn all() -> impl Iterator<Item = Self> {
         HEADERS.iter().map(|header| header.kind)
@@ -418,6 +424,7 @@ mod tests {
         ] {
             assert_eq!(Kind::of_word(word), Some(kind), "{word}");
         }
+        assert!(Kind::words().all(|word| Kind::of_word(&word).is_some()));
         for word in ["", "deployment", "gateway.example.com", "x", "virtualservice.v1"] {
             assert_eq!(Kind::of_word(word), None, "{word}");
         }

@@ -1,5 +1,6 @@
 //! What is on the screen, and what keys do to it; no terminal is needed.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -24,6 +25,10 @@ pub struct App {
     pub notice: Option<Notice>,
     /// What lies over the splits.
     pub sheet: Option<Sheet>,
+    /// How many of the sheet's lines are above what is seen of it.
+    pub above: usize,
+    /// How many lines there are of the sheet, and room for how many; the last drawing's.
+    pub sheet_lines: Cell<(usize, usize)>,
     /// What waits for a confirmation.
     pub proposal: Option<Proposal>,
     /// The time between two samples.
@@ -128,6 +133,8 @@ impl App {
             error: None,
             notice: None,
             sheet: None,
+            above: 0,
+            sheet_lines: Cell::default(),
             proposal: None,
             interval,
             step: 5,
@@ -204,7 +211,7 @@ impl App {
             KeyCode::Char('?' | 'e' | 'h') | KeyCode::Esc if self.proposal.is_none() => {
                 return self.turn(key.code);
             }
-            _ if self.sheet.is_some() => {}
+            code if self.sheet.is_some() => self.scroll(lines_of(code)),
             KeyCode::Char('u') => self.propose_undo(),
             KeyCode::Char('+' | '=') | KeyCode::Right => self.propose(self.step),
             KeyCode::Char('-') | KeyCode::Left => self.propose(-self.step),
@@ -219,23 +226,24 @@ impl App {
             }
             // What is proposed stays in sight until it is answered.
             _ if self.proposal.is_some() => {}
-            KeyCode::Up | KeyCode::Char('k') => self.move_by(-1),
-            KeyCode::Down | KeyCode::Char('j') => self.move_by(1),
-            KeyCode::PageUp => self.move_by(-PAGE),
-            KeyCode::PageDown => self.move_by(PAGE),
-            KeyCode::Home | KeyCode::Char('g') => self.move_by(isize::MIN),
-            KeyCode::End | KeyCode::Char('G') => self.move_by(isize::MAX),
             KeyCode::Char('s') => {
                 let at = STEPS.iter().position(|&step| step == self.step).unwrap_or(0);
                 self.step = STEPS[(at + 1) % STEPS.len()];
             }
-            _ => {}
+            code => self.move_by(lines_of(code)),
         }
         Act::Show
     }
 
+    /// Moves what is seen of the sheet, no further than to its end.
+    fn scroll(&mut self, lines: isize) {
+        let (all, room) = self.sheet_lines.get();
+        self.above = self.above.saturating_add_signed(lines).min(all.saturating_sub(room));
+    }
+
     /// Puts a sheet over the splits, or takes it away.
     fn turn(&mut self, key: KeyCode) -> Act {
+        self.above = 0;
         let split = self.selected().map(|(split, _)| split.name.clone());
         let sheet = match (key, split) {
             (KeyCode::Char('?'), _) => Sheet::Help,
@@ -287,6 +295,9 @@ impl App {
     }
 
     fn move_by(&mut self, lines: isize) {
+        if lines == 0 {
+            return;
+        }
         let names = self.names();
         let at = names.iter().position(|name| Some(name) == self.selected.as_ref()).unwrap_or(0);
         let last = names.len().saturating_sub(1);
@@ -327,5 +338,18 @@ impl App {
             return;
         }
         self.proposal = Some(proposal);
+    }
+}
+
+/// How many lines a key goes down; 0 if it goes nowhere.
+fn lines_of(key: KeyCode) -> isize {
+    match key {
+        KeyCode::Up | KeyCode::Char('k') => -1,
+        KeyCode::Down | KeyCode::Char('j') => 1,
+        KeyCode::PageUp => -PAGE,
+        KeyCode::PageDown => PAGE,
+        KeyCode::Home | KeyCode::Char('g') => isize::MIN,
+        KeyCode::End | KeyCode::Char('G') => isize::MAX,
+        _ => 0,
     }
 }

@@ -124,7 +124,7 @@ pub const COLUMNS: [Column; 16] = [
         ..column(
             "REJECTED",
             None,
-            "packets rejected for want of an endpoint since then; only if there are any",
+            "packets rejected for want of an endpoint since then, if any were",
             |subset| short(subset.failures.rejected as f64),
         )
     },

@@ -55,7 +55,8 @@ fn title(app: &App) -> Line<'static> {
     let every = humantime::format_duration(app.interval);
     let text = match &app.sample {
         Some(Sample { time, splits }) => {
-            format!("  {} splits, every {every}, at {time}", splits.len())
+            let plural = if splits.len() == 1 { "" } else { "s" };
+            format!("  {} split{plural}, every {every}, at {time}", splits.len())
         }
         None => format!("  every {every}"),
     };
@@ -84,7 +85,9 @@ fn keys(app: &App) -> Line<'static> {
             Some(_) => "Esc leave it".to_owned(),
         }
     } else if app.sheet.is_some() {
-        "Esc back to the splits   q quit".to_owned()
+        let (all, room) = app.sheet_lines.get();
+        let more = if all > room { "up, down more   " } else { "" };
+        format!("{more}Esc back to the splits   q quit")
     } else {
         format!("+/- shift by {}  s step  u undo  e endpoints  h history  ? help  q quit", app.step)
     };

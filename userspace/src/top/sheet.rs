@@ -11,7 +11,7 @@ use crate::rates::{EndpointRates, SplitRates, short};
 
 /// What keys do.
 pub const KEYS: [(&str, &str); 9] = [
-    ("up, down", "select a subset; also k j, PgUp PgDn, Home End"),
+    ("up, down", "select a subset, or move a list; also k j, PgUp PgDn, Home End"),
     ("+ -", "propose a shift of new flows to the subset, or from it"),
     ("s", "another step of shifts: 1, 5, 10 or 25 percentage points"),
     ("Enter", "send what is proposed; if anybody was faster, it is rejected"),
@@ -22,10 +22,10 @@ pub const KEYS: [(&str, &str); 9] = [
     ("q", "the end"),
 ];
 
-/// The lines of the sheet that lies over the splits, no more than there is room for, beside these
-/// columns.
+/// The lines of the sheet that lies over the splits, as far as there is room for them; help is about
+/// these columns.
 pub fn lines(app: &App, columns: &[(Column, usize)], room: usize) -> Vec<Line<'static>> {
-    let mut lines = match &app.sheet {
+    let lines = match &app.sheet {
         None => Vec::new(),
         Some(Sheet::Help) => help(columns),
         Some(Sheet::Endpoints) => {
@@ -37,8 +37,9 @@ pub fn lines(app: &App, columns: &[(Column, usize)], room: usize) -> Vec<Line<'s
         }
         Some(Sheet::History(split, Some(Ok(changes)))) => history(split, changes),
     };
-    lines.truncate(room);
-    lines
+    app.sheet_lines.set((lines.len(), room));
+    let above = app.above.min(lines.len().saturating_sub(room));
+    lines.into_iter().skip(above).take(room).collect()
 }
 
 fn title(text: String) -> Line<'static> {
@@ -60,7 +61,7 @@ fn endpoints(split: &SplitRates) -> Vec<Line<'static>> {
         "  {:<8}{:<22}{:<8}{:>6}{:>6}{:>7}{:>8}{:>7}{:>6}",
         "SUBSET", "ENDPOINT", "PHASE", "NEW/S", "OPEN", "FLOWS", "REFUSED", "NO ANS", "RESET"
     );
-    let mut lines = vec![title(head)];
+    let mut lines = vec![Line::raw(format!("  {}: its endpoints", split.name)), title(head)];
     for subset in &split.subsets {
         for endpoint in &subset.endpoints {
             let EndpointRates { address, phase, new_flows, refused, unanswered, reset, .. } =

@@ -295,7 +295,7 @@ fn a_version_that_fails_its_handshakes_is_marked_in_80_columns() {
     app.take(Ok(failing()));
     let shown = screen(&app, 80, 24);
     let expected = "\
-weir top  1 splits, every 1s, at 1970-01-01T00:01:05.000Z
+weir top  1 split, every 1s, at 1970-01-01T00:01:05.000Z
   SUBSET WANTED OBSERVED       95% NEW/S OPEN REFUSED NO ANS  RESET  SYN P50/99
 reviews  203.0.113.10:9080 TCP  version 7, 1m 5s ago (weights by alice: canary)
   v1     90.00%   89.78% 88.9-90.6    10   40   0.07%  0.04%  0.20%  0.21/1.9ms
@@ -324,12 +324,29 @@ fn what_lies_over_the_splits_is_shown_and_left() {
         assert!(help.contains(text), "{text} is not in\n{help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    // Where it is longer than the screen, the rest is below, and no line is cut.
+    let top = screen(&app, 80, 24);
+    assert!(top[1].starts_with("  SUBSET    the version"), "{top:?}");
+    assert!(top[23].starts_with("up, down more   Esc back"), "{top:?}");
+    for _ in 0..100 {
+        press(&mut app, KeyCode::Down);
+    }
+    let end = screen(&app, 80, 24);
+    assert_eq!(end[21], "  q         the end", "{end:?}");
+    press(&mut app, KeyCode::Up);
+    assert_eq!(screen(&app, 80, 24)[21], end[20], "it went no further than to the end");
+    let wide = screen(&app, 200, 40).join("\n");
+    let lines = wide.lines().filter(|line| line.starts_with("  "));
+    assert!(lines.clone().count() > 20 && lines.clone().all(|l| l.len() <= 80), "{wide}");
+    press(&mut app, KeyCode::Home);
+    assert_eq!(screen(&app, 80, 24), top);
     // No key shifts what cannot be seen.
     press(&mut app, KeyCode::Char('+'));
     assert_eq!(app.proposal, None);
     press(&mut app, KeyCode::Char('e'));
     let endpoints = screen(&app, 80, 12).join("\n");
     assert!(endpoints.contains("  v3      198.51.100.110:9080   draining"), "{endpoints}");
+    assert!(endpoints.contains("  reviews: its endpoints"), "{endpoints}");
     press(&mut app, KeyCode::Char('e'));
     assert!(screen(&app, 80, 12)[1].contains("SUBSET WANTED"));
     assert_eq!(press(&mut app, KeyCode::Char('h')), Act::AskHistory("reviews".into()));

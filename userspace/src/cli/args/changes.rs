@@ -86,7 +86,7 @@ pub struct Expected {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct WeightsArgs {
     /// The split.
-    #[arg(value_parser = name, add = known(Known::Splits))]
+    #[arg(value_parser = shifted, add = known(Known::Splits))]
     pub name: String,
     /// Subsets and their weights, such as v1=80 v2=20, while others keep theirs; or
     /// their parts of new connections, such as v3=10%, while others share the rest
@@ -191,4 +191,12 @@ pub struct RollbackArgs {
     /// How to show the split.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// The split whose weights are given, which comes before them.
+fn shifted(text: &str) -> Result<String, String> {
+    if text.contains('=') {
+        return Err(format!("expected a split before the weights: weir weights SPLIT {text}"));
+    }
+    name(text)
 }

@@ -356,7 +356,7 @@ fn deleting_is_all_or_nothing() {
     world.apply(&[split("a", 1, 2), split("b", 1, 1)]).unwrap();
     world.weights("a", &[("v1", 4)]).unwrap();
     for (names, says) in [
-        (["a", "x"], "TrafficSplit/x was not applied"),
+        (["a", "x"], "TrafficSplit/x was not applied; there is a, b"),
         (["a", "f"], "TrafficSplit/f is defined at /etc/f:3: remove it there"),
     ] {
         assert_eq!(world.delete(&names).unwrap_err(), says);

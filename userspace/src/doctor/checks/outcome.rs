@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Facts, Found, Neighbour, NextHop, some};
 use crate::api::types::{SplitStatsView, SubsetStatsView};
-use crate::model::counted;
-use crate::rates::worse_than_others;
+use crate::model::{counted, nowhere};
+use crate::rates::{mostly_failing, worse_than_others};
 
 /// So few handshakes that wait for an answer may be about to get one.
 const FEW: usize = 3;
@@ -56,25 +56,6 @@ pub(super) fn endpoints(facts: &Facts) -> Found {
 
 fn is_empty(subset: &SubsetStatsView) -> bool {
     subset.weight > 0 && subset.endpoints.iter().all(|endpoint| endpoint.phase != "live")
-}
-
-/// Why what is sent to an address from another host arrives at nobody.
-fn nowhere(ip: IpAddr) -> Option<&'static str> {
-    let is_link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    if ip.is_loopback() {
-        Some("a loopback address: the kernel drops what comes to it from other hosts")
-    } else if is_link_local {
-        Some("a link-local address, which says nothing of the link: it cannot be routed to")
-    } else if ip.is_multicast() || ip == IpAddr::from([255; 4]) {
-        Some("no address of one host, and a connection is with one")
-    } else if ip.is_unspecified() {
-        Some("the unspecified address, which is nobody's")
-    } else {
-        None
-    }
 }
 
 /// Endpoints on a link of the node's own that do not answer ARP or NDP.
@@ -191,9 +172,9 @@ pub(super) fn replies(facts: &Facts) -> Found {
     found
 }
 
-/// Versions that fail more often than the others of their split, beyond chance.
+/// Versions that fail more often than the others of their split, beyond chance, or mostly.
 pub(super) fn versions(facts: &Facts) -> Found {
-    let mut found = Found::fine("no version fails more often than the others");
+    let mut found = Found::fine("no version fails more often than the others, or mostly");
     for split in splits(facts) {
         for line in worse_than_others(split) {
             let (name, subset) = (&split.name, &line.subset);
@@ -202,6 +183,16 @@ pub(super) fn versions(facts: &Facts) -> Found {
                 format!(
                     "weir history {name} shows who changed what; weir rollback {name} takes it \
                      back, weir weights {name} {subset}=0 takes new connections away from {subset}"
+                ),
+            );
+        }
+        for line in mostly_failing(split) {
+            let (name, subset) = (&split.name, &line.subset);
+            found.problem(
+                format!("split {name}: {}", line.text),
+                format!(
+                    "see whether the endpoints of {subset} listen (ss -ltn there) and nothing drops \
+                     packets to them; weir history {name} shows who changed what"
                 ),
             );
         }

@@ -6,7 +6,7 @@ mod outcome;
 mod routes;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -42,7 +42,8 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
     let of_agent = agent.status().map(|status| Path::new(&status.config));
     let of_agent = of_agent.filter(|file| is_missing && !file.as_os_str().is_empty());
     let is_missing = is_missing && of_agent.is_none();
-    let config = AgentConfig::load(of_agent.unwrap_or(config));
+    let named = of_agent.unwrap_or(config);
+    let config = AgentConfig::load(named);
     let (connection, handle, _) = rtnetlink::new_connection()?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(connection);
@@ -80,7 +81,11 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
             .ok()
             .and_then(|config| acl::allows_just(&config.socket, config.access.groups()).ok()),
         access: config.as_ref().ok().map(|config| config.access.clone()),
-        file: config.as_ref().ok().map(|config| config.file.display().to_string()),
+        file: match &config {
+            Ok(config) => Some(config.file.display().to_string()),
+            // A broken one is still another one than the agent's, or is not.
+            Err(_) => (!is_missing).then(|| whole(named).display().to_string()),
+        },
         network_namespace: datapath::own_network(),
         config: match config {
             Err(_) if is_missing => Ok(()),
@@ -102,6 +107,11 @@ pub async fn gather(client: &Client, config: &Path) -> anyhow::Result<Facts> {
         splits,
         agent,
     })
+}
+
+/// A path without symbolic links, where it leads anywhere.
+fn whole(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The interfaces with programs.

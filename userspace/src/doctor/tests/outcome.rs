@@ -155,6 +155,17 @@ const CASES: &[Case] = &[
         Level::Problem,
         "30.00% of the 100 new connections to v3 in the last 60 s were left without an answer",
     ),
+    // None is worse than the other.
+    (
+        |f| {
+            let split = &mut f.stats.as_mut().unwrap().splits[0];
+            split.subsets.truncate(1);
+            split.subsets[0].last_minute = Some(minute(90, 80, 0));
+        },
+        "versions",
+        Level::Problem,
+        "split reviews: 88.89% of the 90 new connections to v1 in the last 60 s were refused",
+    ),
     (
         |f| {
             f.splits[0].route = NextHop::Via { interface: "eth0".into(), gateway: false };
