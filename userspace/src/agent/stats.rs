@@ -83,7 +83,8 @@ pub(super) fn stats(state: &State, query: &StatsQuery) -> Result<StatsView, Fail
     });
     let mut splits: Vec<_> = splits.collect();
     splits.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(StatsView { time, uptime_nanos, splits })
+    let age = count.map(|count| count.at.elapsed().unwrap_or_default().as_secs());
+    Ok(StatsView { time, uptime_nanos, open_flows_age: age, splits })
 }
 
 /// All that the programs counted of a subset, and measured if they do.

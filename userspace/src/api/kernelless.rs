@@ -276,6 +276,7 @@ impl Control for Agent {
             _ => Ok(StatsView {
                 time: Time::from(SystemTime::UNIX_EPOCH).to_string(),
                 uptime_nanos: inner.stats * 1_000_000_000,
+                open_flows_age: Some(0),
                 splits,
             }),
         }

@@ -64,6 +64,16 @@ const WATCH: &[(&str, &str)] = &[
     ("REJECT/S", "Packets of new flows that were rejected for want of an endpoint."),
     ("REFUSED/S", "New flows that the endpoint refused with a RST."),
     ("NOANSWER/S", "New flows that were neither answered nor refused; some are under way."),
+    (
+        "SYN P50/99",
+        "From a client's first SYN to its endpoint's, since the split's last change: half of all \
+         took at most that long, and 99 percent.",
+    ),
+    (
+        "REPLY P50/99",
+        "From the first data of a client to that of its endpoint, likewise; of UDP, from the first \
+         datagram to the first answer.",
+    ),
     ("FLOWS", "New flows since the split's last change."),
 ];
 

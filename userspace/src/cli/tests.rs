@@ -329,11 +329,11 @@ async fn shares_and_rates_are_watched_as_a_table_and_as_lines_of_json() {
     let line = "watch reviews --interval 100ms --count 2";
     let expected = "\
 TIME                      SPLIT    SUBSET  WEIGHT  WANTED  OBSERVED  95% INTERVAL  FLOWS/S  \
-OPEN  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  FLOWS
+OPEN  PKT/S  BIT/S  REJECT/S  REFUSED/S  NOANSWER/S  SYN P50/99  REPLY P50/99  FLOWS
 1970-01-01T00:00:00.000Z  reviews  v1          90  90.00%    90.00%  85.06-93.43%       90     \
-7      0      0         0          0           0    180
+7      0      0         0          0           0           -             -    180
 1970-01-01T00:00:00.000Z  reviews  v3          10  10.00%    10.00%   6.57-14.94%       10     \
-7      0      0         0          0           0     20
+7      0      0         0          0           0           -             -     20
 ";
     let text = weir(&running, line).await.unwrap();
     assert_eq!(text.lines().count(), 5, "{text}");

@@ -34,6 +34,8 @@ use crate::model::Affinity;
 pub struct Sample {
     /// The time, as in RFC 3339.
     pub time: String,
+    /// How many seconds before that open flows were counted; None if they were not.
+    pub open_flows_age: Option<u64>,
     /// By name.
     pub splits: Vec<SplitRates>,
 }
@@ -196,7 +198,8 @@ pub fn rates(before: Option<&StatsView>, now: &StatsView) -> Sample {
             subsets: subsets.collect(),
         }
     };
-    Sample { time: now.time.clone(), splits: now.splits.iter().map(split).collect() }
+    let splits = now.splits.iter().map(split).collect();
+    Sample { time: now.time.clone(), open_flows_age: now.open_flows_age, splits }
 }
 
 fn subset_rates(

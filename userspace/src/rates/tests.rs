@@ -43,7 +43,7 @@ fn stats(seconds: u64, affinity: Affinity, subsets: Vec<SubsetStatsView>) -> Sta
         subsets,
     };
     let uptime_nanos = seconds * 1_000_000_000;
-    StatsView { time: "then".into(), uptime_nanos, splits: vec![split] }
+    StatsView { time: "then".into(), uptime_nanos, splits: vec![split], ..StatsView::default() }
 }
 
 fn only(sample: &Sample) -> &SubsetRates {

@@ -4,7 +4,7 @@ use super::SubsetRates;
 use crate::api::types::TimeView;
 
 /// What [`cells`] are, and whether they are numbers.
-pub const COLUMNS: [(&str, bool); 13] = [
+pub const COLUMNS: [(&str, bool); 15] = [
     ("SUBSET", false),
     ("WEIGHT", true),
     ("WANTED", true),
@@ -17,11 +17,13 @@ pub const COLUMNS: [(&str, bool); 13] = [
     ("REJECT/S", true),
     ("REFUSED/S", true),
     ("NOANSWER/S", true),
+    ("SYN P50/99", true),
+    ("REPLY P50/99", true),
     ("FLOWS", true),
 ];
 
 /// A subset, as the cells of a line.
-pub fn cells(of: &SubsetRates) -> [String; 13] {
+pub fn cells(of: &SubsetRates) -> [String; 15] {
     let rate =
         |rate: fn(&super::Rates) -> f64| of.rates.as_ref().map_or_else(dash, |r| short(rate(r)));
     [
@@ -38,6 +40,8 @@ pub fn cells(of: &SubsetRates) -> [String; 13] {
         rate(|r| r.rejected_per_second),
         rate(|r| r.refused_per_second),
         rate(|r| r.unanswered_per_second),
+        of.handshake.as_ref().map_or_else(dash, times),
+        of.reply.as_ref().map_or_else(dash, times),
         short(of.new_flows_since_change as f64),
     ]
 }

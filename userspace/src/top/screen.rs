@@ -54,9 +54,11 @@ fn title(app: &App) -> Line<'static> {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let every = humantime::format_duration(app.interval);
     let text = match &app.sample {
-        Some(Sample { time, splits }) => {
+        Some(Sample { time, open_flows_age, splits }) => {
             let plural = if splits.len() == 1 { "" } else { "s" };
-            format!("  {} split{plural}, every {every}, at {time}", splits.len())
+            let open = open_flows_age.map(|age| format!(", OPEN counted {age}s ago"));
+            let open = open.unwrap_or_default();
+            format!("  {} split{plural}, every {every}, at {time}{open}", splits.len())
         }
         None => format!("  every {every}"),
     };

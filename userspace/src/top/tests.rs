@@ -68,7 +68,7 @@ fn sample(version: u64) -> Sample {
         split("ratings", 1, vec![subset("v1", 100, 1000)]),
         split("reviews", version, vec![subset("v1", 90, 905), subset("v3", 10, 95)]),
     ];
-    Sample { time: "1970-01-01T00:00:00.000Z".into(), splits }
+    Sample { time: "1970-01-01T00:00:00.000Z".into(), open_flows_age: None, splits }
 }
 
 fn app() -> App {
@@ -270,6 +270,7 @@ fn failing() -> Sample {
     let stats = |seconds: u64, subsets| StatsView {
         time: "1970-01-01T00:01:05.000Z".into(),
         uptime_nanos: seconds * 1_000_000_000,
+        open_flows_age: Some(4),
         splits: vec![SplitStatsView {
             name: "reviews".into(),
             address: "203.0.113.10".parse().unwrap(),
@@ -295,7 +296,7 @@ fn a_version_that_fails_its_handshakes_is_marked_in_80_columns() {
     app.take(Ok(failing()));
     let shown = screen(&app, 80, 24);
     let expected = "\
-weir top  1 split, every 1s, at 1970-01-01T00:01:05.000Z
+weir top  1 split, every 1s, at 1970-01-01T00:01:05.000Z, OPEN counted 4s ago
   SUBSET WANTED OBSERVED       95% NEW/S OPEN REFUSED NO ANS  RESET  SYN P50/99
 reviews  203.0.113.10:9080 TCP  version 7, 1m 5s ago (weights by alice: canary)
   v1     90.00%   89.78% 88.9-90.6    10   40   0.07%  0.04%  0.20%  0.21/1.9ms
@@ -325,21 +326,21 @@ fn what_lies_over_the_splits_is_shown_and_left() {
     }
     assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
     // Where it is longer than the screen, the rest is below, and no line is cut.
-    let top = screen(&app, 80, 24);
-    assert!(top[1].starts_with("  SUBSET    the version"), "{top:?}");
-    assert!(top[23].starts_with("up, down more   Esc back"), "{top:?}");
+    let top = screen(&app, 80, 18);
+    assert!(top[1].starts_with("  SUBSET       the version"), "{top:?}");
+    assert!(top[17].starts_with("up, down more   Esc back"), "{top:?}");
     for _ in 0..100 {
         press(&mut app, KeyCode::Down);
     }
-    let end = screen(&app, 80, 24);
-    assert_eq!(end[21], "  q         the end", "{end:?}");
+    let end = screen(&app, 80, 18);
+    assert_eq!(end[15], "  q            the end", "{end:?}");
     press(&mut app, KeyCode::Up);
-    assert_eq!(screen(&app, 80, 24)[21], end[20], "it went no further than to the end");
+    assert_eq!(screen(&app, 80, 18)[15], end[14], "it went no further than to the end");
     let wide = screen(&app, 200, 40).join("\n");
     let lines = wide.lines().filter(|line| line.starts_with("  "));
     assert!(lines.clone().count() > 20 && lines.clone().all(|l| l.len() <= 80), "{wide}");
     press(&mut app, KeyCode::Home);
-    assert_eq!(screen(&app, 80, 24), top);
+    assert_eq!(screen(&app, 80, 18), top);
     // No key shifts what cannot be seen.
     press(&mut app, KeyCode::Char('+'));
     assert_eq!(app.proposal, None);

@@ -32,6 +32,9 @@ pub struct StatsView {
     pub time: String,
     /// The time in nanoseconds since the node started.
     pub uptime_nanos: u64,
+    /// How many seconds ago open flows were counted; None before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_flows_age: Option<u64>,
     /// The splits in force, by name.
     pub splits: Vec<SplitStatsView>,
 }
