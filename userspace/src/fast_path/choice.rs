@@ -52,8 +52,8 @@ pub fn choose(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Family;
     use super::*;
+    use crate::nftables::Family;
 
     fn hook(family: Family, point: u32) -> Obstacle {
         Obstacle::Hook { family, point, function: "f".to_owned() }

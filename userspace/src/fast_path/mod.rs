@@ -20,7 +20,7 @@ pub use devices::{Device, Devices, peers, unseen};
 pub use filters::{Filter, Filters};
 pub use macs::macs;
 pub use nfnetlink::Notices;
-pub use obstacle::{Family, Obstacle};
+pub use obstacle::Obstacle;
 pub use on_link::{client_links, on_link};
 pub use routes::{RouteMtus, Routes};
 pub use survey::Survey;

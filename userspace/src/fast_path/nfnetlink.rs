@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::{Family, Obstacle};
+use super::Obstacle;
 use crate::netlink::{Netlink, attribute, encode, text, word};
+use crate::nftables::Family;
 
 /// Before the attributes: family, version, resource id.
 const HEADER: usize = 4;

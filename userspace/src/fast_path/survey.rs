@@ -3,8 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use super::{Family, Obstacle, nfnetlink};
+use super::{Obstacle, nfnetlink};
 use crate::netlink::{Netlink, attribute, number};
+use crate::nftables::Family;
 
 /// Looks for obstacles in a network namespace.
 pub struct Survey {
