@@ -47,6 +47,9 @@ pub const ASKED: u16 = 512;
 pub const REPLIED: u16 = 1024;
 /// Of TCP: it was counted that nobody answered the client's SYN.
 pub const UNANSWERED: u16 = 2048;
+/// Its packets may go past the node's stack: its first one could, and no rule of the stack's has
+/// seen half of it. One that began in the stack stays there.
+pub const PAST: u16 = 4096;
 /// Any of these and a SYN starts a new flow.
 pub const CLOSING: u16 = FIN_CLIENT | FIN_ENDPOINT | RESET;
 

@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "metrics",
             "model",
             "netlink",
+            "nftables",
             "plan",
             "privilege",
             "rates",

@@ -7,6 +7,7 @@
 mod choice;
 mod devices;
 mod filters;
+mod firewall;
 mod macs;
 mod nfnetlink;
 mod obstacle;
@@ -18,6 +19,7 @@ mod xdp_devices;
 pub use choice::{Choice, choose};
 pub use devices::{Device, Devices, peers, unseen};
 pub use filters::{Filter, Filters};
+pub use firewall::{Firewall, Target};
 pub use macs::macs;
 pub use nfnetlink::Notices;
 pub use obstacle::Obstacle;

@@ -42,7 +42,7 @@ pub fn hooks(netlink: &mut Netlink) -> io::Result<Option<Vec<Obstacle>>> {
 }
 
 /// Whether the kernel does not have what it was asked for.
-fn is_missing(error: &io::Error) -> bool {
+pub fn is_missing(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     [libc::EINVAL, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT].iter().any(|&c| code == Some(c))
 }
