@@ -50,6 +50,9 @@ pub const UNANSWERED: u16 = 2048;
 /// It was counted that an ICMP error said, before anybody answered, that the endpoint cannot be
 /// reached.
 pub const UNREACHABLE: u16 = 4096;
+/// Its packets may go past the node's stack: its first one could, and no rule of the stack's has
+/// seen half of it. One that began in the stack stays there.
+pub const PAST: u16 = 8192;
 /// Any of these and a SYN starts a new flow.
 pub const CLOSING: u16 = FIN_CLIENT | FIN_ENDPOINT | RESET;
 

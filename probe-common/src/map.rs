@@ -279,6 +279,9 @@ pub const IDENTITY_ENDPOINT: u32 = 2;
 /// the maps of another one knows what their numbers mean.
 pub type Identity = [u8; 512];
 
+/// In the word of FAST_PATH, which is a time: flows that began in the node's stack stay there, since
+/// something in it keeps account of flows (connection tracking).
+pub const FAST_PATH_TRACKED: u64 = 1;
 /// Words of PEERS, of 64 bits each: bit n is the interface with index n.
 /// Interfaces with a higher index have none.
 pub const PEER_WORDS: u32 = 1024;
@@ -320,7 +323,7 @@ pub struct Interface {
     /// here: the interface's own, that of the bridge or bond which it is a port of, those of
     /// virtual interfaces on top of it. The last one is repeated.
     pub macs: [u64; MAX_MACS],
-    /// [`LEAVES_UNSEEN`], [`HAS_UNSEEN_EXIT`].
+    /// [`LEAVES_UNSEEN`], [`HAS_UNSEEN_EXIT`], [`TAKES_REPLIES`].
     pub flags: u32,
     /// The least MTU of a route that leads out here and has one of its own; 0 if none has.
     pub route_mtu: u32,
@@ -331,6 +334,8 @@ pub const LEAVES_UNSEEN: u32 = 1;
 /// [`Interface::flags`]: another interface has [`LEAVES_UNSEEN`], so that replies which come in here
 /// may leave there.
 pub const HAS_UNSEEN_EXIT: u32 = 2;
+/// [`Interface::flags`]: a program at its TC ingress deals with replies that come in there.
+pub const TAKES_REPLIES: u32 = 4;
 
 /// The most tuples in FOREIGN_V4, and in FOREIGN_V6.
 pub const FOREIGN: u32 = 1 << 16;

@@ -38,7 +38,10 @@ fn a_firewall_closes_the_way_and_opens_it_when_it_goes() {
         let spent = begun.elapsed();
         println!("{vip}: closed after {spent:?}: {}", status.fast_path.reason);
         assert!(spent < Duration::from_secs(1), "{vip}: closed after {spent:?}");
-        assert_eq!(status.fast_path.reason, "nftables has chain fw fw at inet forward");
+        let reason = status.fast_path.reason;
+        let bar = format!("of inet fw fw: meta nfproto == {} ", if vip.is_ipv4() { 2 } else { 10 });
+        assert!(reason.starts_with("nftables has rule ") && reason.contains(&bar), "{reason}");
+        assert!(reason.contains(&format!("{family} daddr == {endpoint} drop")), "{reason}");
         stream.set_read_timeout(Some(LOST)).expect("time-out");
         let kind = echo(&mut stream).map_err(|error| error.kind());
         assert_eq!(kind, Err(ErrorKind::WouldBlock), "{vip}: the rule drops");
@@ -166,6 +169,8 @@ fn use_legacy_table(name: &str) -> std::io::Result<()> {
 fn on_is_the_operators_word() {
     let scene = scene("on");
     let (client, node, agent) = (&scene.topology.client, &scene.topology.node, &scene.agent);
+    // The first one has the stack ask for neighbours.
+    tcp_flow(client, VIP_V4.into());
     let mut stream = tcp_flow(client, VIP_V4.into());
     let rules = "table inet fw { chain fw { type filter hook forward priority 0; drop\n}\n}";
     node.output("nft", &[rules]).expect("rule");
@@ -176,7 +181,11 @@ fn on_is_the_operators_word() {
     assert!(counted(agent, "redirected") >= before + 2);
     let status = agent.status().expect("status");
     assert_eq!(status.fast_path.reason, "fastPath: on, whatever else is on the node");
-    // The first packet of a connection is still the stack's.
+    // So do new connections, from their first packet on.
+    echo(&mut tcp_flow(client, VIP_V4.into())).expect("past the rule");
+    // And those that the stack has to begin, end there.
+    let ifname = &scene.topology.endpoint("a").node_ifname;
+    node.output("ip", &["neigh", "flush", "dev", ifname]).expect("flush");
     let refused = client.run(|| connect(SocketAddr::new(VIP_V4.into(), LINES), LOST));
     assert_eq!(refused.map(drop).map_err(|error| error.kind()), Err(ErrorKind::TimedOut));
 }

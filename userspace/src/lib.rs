@@ -22,6 +22,7 @@ pub mod interfaces;
 pub mod metrics;
 pub mod model;
 pub mod netlink;
+pub mod nftables;
 pub mod plan;
 pub mod privilege;
 pub mod rates;

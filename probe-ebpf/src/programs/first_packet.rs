@@ -1,7 +1,7 @@
 //! The first packet of a flow, on its way.
 
 use probe_common::address::Tuple;
-use probe_common::flow::{ADOPTED, Entry, FORWARD_HAIRPIN};
+use probe_common::flow::{ADOPTED, Entry, FORWARD_HAIRPIN, PAST};
 use probe_common::reason::Reason;
 
 use super::counters::{count, subset_stats};
@@ -38,10 +38,11 @@ pub fn first_packet<A: Family, F: Hook>(frame: &F, place: HeaderOffsets, entered
         _ => record(&entry),
     }
     let verdict = deliver(frame, &headers, tuple, &entry);
-    // Which sources are invalid on the interface is for the stack to say. Of a flow from an
-    // endpoint to itself it would not see the source, but the service's address, which may be
-    // its own, or have no way back.
-    if entry.direction == FORWARD_HAIRPIN { verdict } else { verdict.by_the_stack() }
+    // Whether its source is valid was asked at TC, by [`super::way::way`]; else the stack asks. Of a
+    // flow from an endpoint to itself it would not see the source, but the service's address, which
+    // may be its own, or have no way back.
+    let asked = F::SHORTCUTS && entry.state & PAST != 0;
+    if asked || entry.direction == FORWARD_HAIRPIN { verdict } else { verdict.by_the_stack() }
 }
 
 #[inline(always)]

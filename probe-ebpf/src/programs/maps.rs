@@ -160,6 +160,10 @@ pub static INTERFACES: Array<map::Interface> = Array::with_max_entries(map::INTE
 #[map]
 pub static ROUTE: PerCpuArray<Route> = PerCpuArray::with_max_entries(1, 0);
 
+/// 1 while replies that enter the node are looked at which a program will see leave; else 0.
+#[map]
+pub static ENTERING: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
 /// Tuples over IPv4, from client to service, of connections that the node's connection tracking
 /// translated before weir steered them: they pass. Values are zones of that, for user space.
 /// Agent; a SYN that begins a flow takes its tuple out.

@@ -51,6 +51,7 @@ mod transfer;
 mod unknown;
 mod values;
 mod verdict;
+mod way;
 mod xdp;
 mod xdp_redirect;
 mod xdp_steps;

@@ -2,7 +2,7 @@
 
 use probe_common::address::Tuple;
 use probe_common::flow::{
-    ANSWERED, ENDED, ESTABLISHED, Entry, FORWARD, RESET, SYNCED, is_closed, is_forward,
+    ANSWERED, ENDED, ESTABLISHED, Entry, FORWARD, PAST, RESET, SYNCED, is_closed, is_forward,
 };
 use probe_common::map::Signal;
 use probe_common::new_flow::{PENDING, rank};
@@ -57,9 +57,14 @@ pub fn new_flow<A: NewFlows, F: Hook, const INGRESS: bool>(
     }
     note(frame, &headers, &found, &entry, numbers, now);
     let verdict = deliver(frame, &headers, tuple, &entry);
-    // The way through the stack is slower: what a client sends before it has
-    // an answer would come in another order. Those of an endpoint to itself all go past it.
-    if entry.direction == FORWARD && tuple.protocol != TCP && entry.state & ESTABLISHED == 0 {
+    // After a first one that went through the stack, which is slower, what a client sends before
+    // it has an answer would come in another order. Those of an endpoint to itself all go past it.
+    let behind = !F::SHORTCUTS || entry.state & PAST == 0;
+    if behind
+        && entry.direction == FORWARD
+        && tuple.protocol != TCP
+        && entry.state & ESTABLISHED == 0
+    {
         verdict.by_the_stack()
     } else {
         verdict

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_jiffies64};
 use probe_common::address::{V4, V6};
-use probe_common::map::LEAVES_UNSEEN;
+use probe_common::map::{FAST_PATH_TRACKED, LEAVES_UNSEEN, TAKES_REPLIES};
 use probe_common::parse::{ETHERNET, TCP, UDP};
 use probe_common::reason::Reason;
 
@@ -31,6 +31,9 @@ pub trait Routed: Family {
     fn describe(frame: &impl Hook, route: &mut Route) -> Result<(), Reason>;
     /// Takes one from the TTL or hop limit, which is not its last.
     fn age(frame: &impl Hook) -> Option<()>;
+    /// Whether an address, of which this is the first word as it is on the wire, is one that hosts
+    /// have and the stack forwards packets from: no group's, no loopback, not of one link.
+    fn is_plain(first: u32) -> bool;
 }
 
 impl Routed for V4 {
@@ -63,6 +66,13 @@ impl Routed for V4 {
         // The TTL is the byte that comes first.
         frame.store(L3 + 8, [ttl_protocol - 1, checksum])
     }
+
+    /// Not 0/8, 127/8, nor 224/3.
+    #[inline(always)]
+    fn is_plain(first: u32) -> bool {
+        let [first, ..] = first.to_ne_bytes();
+        first != 0 && first != 127 && first < 224
+    }
 }
 
 impl Routed for V6 {
@@ -93,6 +103,13 @@ impl Routed for V6 {
         frame.sum_up(!0x100);
         Some(())
     }
+
+    /// Of 2000::/3 and fc00::/7: those that are routed.
+    #[inline(always)]
+    fn is_plain(first: u32) -> bool {
+        let [first, ..] = first.to_ne_bytes();
+        first & 0xe0 == 0x20 || first & 0xfe == 0xfc
+    }
 }
 
 /// The scratch space of this CPU.
@@ -122,6 +139,12 @@ pub fn was_on() -> bool {
     FAST_PATH.get(0).is_some_and(|until| *until != 0)
 }
 
+/// Whether the node's stack keeps account of flows, so that it is to see one whole or not at all.
+#[inline(always)]
+pub fn is_tracked() -> bool {
+    FAST_PATH.get(0).is_some_and(|until| *until & FAST_PATH_TRACKED != 0)
+}
+
 /// Whether an interface has a flag; see [`probe_common::map::Interface::flags`].
 #[inline(always)]
 pub fn has_flag(ifindex: u32, flag: u32) -> bool {
@@ -132,13 +155,26 @@ pub fn has_flag(ifindex: u32, flag: u32) -> bool {
 /// the stack has to deal with it. Nothing else is changed.
 #[inline(always)]
 pub fn look_up<A: Routed, F: Departing>(frame: &F) -> Result<(), Reason> {
+    look_up_to::<A, F>(frame, None)
+}
+
+/// As [`look_up`], of a packet that has another destination than it shall have: address, and ports
+/// in wire order.
+#[inline(always)]
+pub fn look_up_to<A: Routed, F: Departing>(
+    frame: &F,
+    to: Option<([u32; 4], [u16; 2])>,
+) -> Result<(), Reason> {
     frame.require_usual()?;
     let route = scratch().ok_or(Reason::StackRoute)?;
     A::describe(frame, route)?;
     let l4 = L3 + A::HEADER;
-    let [sport, dport]: [u16; 2] = frame.load(l4).ok_or(Reason::StackHeaders)?;
+    let mut ports: [u16; 2] = frame.load(l4).ok_or(Reason::StackHeaders)?;
+    if let Some((address, changed)) = to {
+        (route.dst, ports) = (address, changed);
+    }
     route.family = A::AF;
-    (route.sport, route.dport) = (sport, dport);
+    [route.sport, route.dport] = ports;
     route.ifindex = frame.ifindex();
     route.length = length::<A>(frame, route.protocol)?;
     let length = route.length as u32;
@@ -167,6 +203,30 @@ fn ask(frame: &impl Hook, route: &mut Route) -> i64 {
 #[inline(always)]
 fn exceeds_route(ifindex: u32, length: u32) -> bool {
     INTERFACES.get(ifindex).is_some_and(|known| known.route_mtu != 0 && length > known.route_mtu)
+}
+
+/// Whether a packet comes in where a packet to its source would go out, which `rp_filter` at 1 has the
+/// stack ask, and is from an address that is one host's. `from` is the source, `to` where it will go.
+#[inline(always)]
+pub fn comes_from_there<A: Routed, F: Departing>(frame: &F, from: [u32; 4], to: [u32; 4]) -> bool {
+    let Some(route) = scratch() else { return false };
+    if !A::is_plain(from[0]) || A::describe(frame, route).is_err() {
+        return false;
+    }
+    route.family = A::AF;
+    (route.src, route.dst) = (to, from);
+    (route.sport, route.dport) = (0, 0);
+    route.ifindex = frame.ifindex();
+    route.length = 0;
+    // Nor if the neighbour is not known: the answer would have to wait for the stack to ask.
+    ask(frame, route) == SUCCESS && route.ifindex == frame.ifindex()
+}
+
+/// Whether the route in [`scratch`] leads to an interface where answers are dealt with as they
+/// come in.
+#[inline(always)]
+pub fn answers_come_by() -> bool {
+    scratch().is_some_and(|route| has_flag(route.ifindex, TAKES_REPLIES))
 }
 
 /// Whether the stack would send the packet, as it stands, out of an interface where no program

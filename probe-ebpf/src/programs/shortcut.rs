@@ -13,6 +13,7 @@ use probe_common::parse::Bytes as _;
 use probe_common::reason::Reason;
 
 use super::counters::count;
+use super::delivery::leave_to_egress;
 use super::departing::Departing as _;
 use super::generations::{FORWARD, are_two, hand_over};
 use super::global::global_function;
@@ -177,10 +178,12 @@ where
         return TC_ACT_UNSPEC;
     }
     let on = is_on();
+    // Before the route, which it writes over.
+    let unseen = is_unseen::<A>(frame);
     let found = if on { A::route(frame) } else { 0 };
     let mut past = on && found == FOUND;
     if !past {
-        if !is_unseen::<A>(frame) {
+        if !unseen {
             return TC_ACT_UNSPEC;
         }
         past = if on {
@@ -189,7 +192,10 @@ where
             was_on() && A::resolve(frame)
         };
     }
-    match entering_reply::<A, _>(frame, L3) {
+    leave_to_egress(!unseen);
+    let verdict = entering_reply::<A, _>(frame, L3);
+    leave_to_egress(false);
+    match verdict {
         Verdict::Steered if past => A::send(frame),
         Verdict::Drop => TC_ACT_SHOT,
         Verdict::Unknown if are_two() => hand_over(frame, FORWARD),

@@ -184,16 +184,18 @@ pub fn untracked<A: Family>(frame: &impl Hook, place: HeaderOffsets) -> Verdict 
     Verdict::Pass
 }
 
-/// Implements [`Steps`] for a frame and a family: `ingress` with eight global
+/// Implements [`Steps`] for a frame and a family: `ingress` with nine global
 /// functions, `egress` with six.
 macro_rules! steps {
     (ingress $of:ty, $context:ty, $family:ty:
-        $hit:ident, $live:ident, $successor:ident, $new_flow:ident, $icmp:ident, $fragment:ident, $choose:ident, $first_packet:ident, $echo:ident) => {
+        $hit:ident, $live:ident, $successor:ident, $new_flow:ident, $icmp:ident, $fragment:ident, $choose:ident, $way:ident, $first_packet:ident, $echo:ident) => {
         $crate::programs::steps::steps!(@common true, $of, $context, $family, $hit, $live, $new_flow, $icmp, $fragment);
         $crate::programs::global::global_function!($successor($context, frame, place: u64) -> u32
             = $crate::programs::successor::successor::<$family, $of>(frame, $crate::programs::header_offsets::HeaderOffsets(place)) as u32);
         $crate::programs::global::global_function!($choose($context, frame, place: u64) -> u64
             = $crate::programs::unknown::choose::<$family, $of>(frame, $crate::programs::header_offsets::HeaderOffsets(place)));
+        $crate::programs::global::global_function!($way($context, frame,) -> u32
+            = $crate::programs::way::way::<$family, $of>(frame));
         $crate::programs::global::global_function!($first_packet($context, frame, place: u64, entered: u32) -> u32
             = $crate::programs::first_packet::first_packet::<$family, $of>(frame, $crate::programs::header_offsets::HeaderOffsets(place), entered) as u32);
         $crate::programs::global::global_function!($echo($context, frame, l3: u64) -> u32
@@ -224,6 +226,7 @@ macro_rules! steps {
                 let entered = if chosen & $crate::programs::unknown::STRAY != 0 {
                     $crate::programs::creation::STRAY
                 } else {
+                    $way($crate::programs::hook::Hook::context(self));
                     $crate::programs::creation::enter::<$family>()
                 };
                 let context = $crate::programs::hook::Hook::context(self);

@@ -1,8 +1,8 @@
 //! Watches over the way past the node's stack.
 //!
-//! nftables tells of its changes, and they are followed at once. The older
-//! iptables, IPsec, qdiscs and BPF programs do not, or each in a way of its
-//! own: these are looked at twice a second.
+//! nftables tells of its changes: then the way is shut at once, the rules are read anew, and it is
+//! opened again if they do not matter to packets to endpoints. The older iptables, IPsec, qdiscs and BPF
+//! programs do not tell, or each in a way of its own: these are looked at twice a second.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +13,15 @@ use anyhow::{Context as _, Result};
 use tracing::{info, warn};
 
 use super::background::Background;
+use super::gate::targets;
 use super::state::State;
 use super::troubles::Work;
 use crate::config::FastPath as Setting;
 use crate::datapath::{self, CLSACT_HANDLE, CLSACT_PRIORITY, FastPath};
 use crate::ethtool;
 use crate::fast_path::{
-    Choice, Device, Devices, Drivers, Filter, Notices, Obstacle, Survey, choose, peers, xdp_devices,
+    Choice, Device, Devices, Drivers, Filter, Notices, Obstacle, Survey, Target, choose, peers,
+    xdp_devices,
 };
 
 /// How often is looked, at least.
@@ -48,6 +50,7 @@ impl Guard {
             fast_path,
             programs,
             checks_mtu: datapath::has_route_mtu(),
+            judged: None,
         };
         watch.look();
         Ok(Self(Background::start("fast path", move |stop| watch.run(stop))?))
@@ -66,6 +69,17 @@ struct Watch {
     programs: Vec<u32>,
     /// The kernel's look-up of routes checks MTUs.
     checks_mtu: bool,
+    /// Which generation of nftables' rules was judged; None inside where nobody uses it.
+    judged: Option<Option<u32>>,
+}
+
+/// What was found on the node.
+#[derive(Default)]
+struct Found {
+    /// What there is besides weir.
+    obstacles: Vec<Obstacle>,
+    /// The stack may keep account of the flows that it sees.
+    tracked: bool,
 }
 
 impl Watch {
@@ -86,8 +100,10 @@ impl Watch {
     fn look(&mut self) {
         let mut words = BTreeMap::new();
         let found = self.found(&mut words).map_err(|error| format!("{error:#}"));
-        let choice = choose(self.setting, self.checks_mtu, &found);
-        let put = self.put(&choice, words);
+        // What could not be looked at may keep account of flows.
+        let tracked = found.as_ref().map_or(true, |found| found.tracked);
+        let mut choice = choose(self.setting, self.checks_mtu, &found.map(|found| found.obstacles));
+        let put = self.put(&mut choice, tracked, words);
         self.state.troubles.of(Work::FastPath, put);
         let mut inner = self.state.lock();
         if inner.fast_path.as_ref() != Some(&choice) {
@@ -100,14 +116,30 @@ impl Watch {
 
     fn put(
         &mut self,
-        choice: &Choice,
+        choice: &mut Choice,
+        tracked: bool,
         words: BTreeMap<u32, u64>,
     ) -> Result<(), datapath::DatapathError> {
         match (choice.open, self.setting) {
-            (false, _) => self.fast_path.close(),
-            (true, Setting::On) => self.fast_path.open(),
-            (true, _) => self.fast_path.open_for(VALID),
-        }?;
+            (false, _) => self.fast_path.close()?,
+            (true, Setting::On) => self.fast_path.open(tracked)?,
+            (true, _) => {
+                let mut inner = self.state.lock();
+                let inner = &mut *inner;
+                let ledger = inner.steering.ledger();
+                // Endpoints may have come since the rules were judged.
+                let opened = match &mut inner.gate {
+                    Some(gate) => gate.open_for(VALID, tracked, ledger)?,
+                    None => false,
+                };
+                if !opened {
+                    *choice = Choice {
+                        open: false,
+                        reason: "endpoints have come that are not judged yet".to_owned(),
+                    };
+                }
+            }
+        }
         // Not before it is closed to an interface that has come: what hangs there was found at
         // the same time.
         self.fast_path.set_devices(words)
@@ -115,7 +147,10 @@ impl Watch {
 
     /// What there is besides weir; and tells the programs of peers. What XDP has to know of
     /// interfaces goes to `words`.
-    fn found(&mut self, words: &mut BTreeMap<u32, u64>) -> Result<Vec<Obstacle>> {
+    fn found(&mut self, words: &mut BTreeMap<u32, u64>) -> Result<Found> {
+        if self.setting == Setting::Auto {
+            self.judge_anew()?;
+        }
         let devices = self.devices.list();
         let foreign_programs = |index| has_foreign_programs(index, &self.programs);
         // Without a list, none is known: with `fastPath: on` packets go on being sent.
@@ -130,10 +165,15 @@ impl Watch {
         if !at_xdp.is_empty() {
             *words = self.xdp_words(&devices, &at_xdp)?;
         }
-        if self.setting != Setting::Auto {
-            return Ok(Vec::new());
+        if self.setting == Setting::Off {
+            return Ok(Found::default());
         }
         let mut found = self.survey.look()?;
+        let tracked = found.iter().any(Obstacle::tracks);
+        if self.setting == Setting::On {
+            return Ok(Found { obstacles: Vec::new(), tracked });
+        }
+        found.extend(self.objections());
         if !self.survey.knows_all_hooks() {
             let count = datapath::netfilter_links().context("cannot list BPF links")?;
             let count = count.context(
@@ -150,7 +190,37 @@ impl Watch {
                 |program| Obstacle::TcProgram { interface: device.name.clone(), program };
             found.extend(behind.into_iter().map(obstacle));
         }
-        Ok(found)
+        Ok(Found { obstacles: found, tracked })
+    }
+
+    /// If nftables' rules have changed, shuts the way, reads them, and judges what they are to
+    /// packets to the endpoints that there are: without the lock, since that may take some tenths
+    /// of a second.
+    fn judge_anew(&mut self) -> Result<()> {
+        let generation = self.survey.generation().context("cannot ask for nftables' rules")?;
+        if self.judged == Some(generation) {
+            return Ok(());
+        }
+        self.judged = None;
+        self.fast_path.close()?;
+        let mut firewall = self.survey.firewall().context("cannot read nftables' rules")?;
+        let there: Vec<Target> = targets(self.state.lock().steering.ledger()).collect();
+        firewall.objection(there);
+        self.judged = Some(firewall.generation());
+        if let Some(gate) = &mut self.state.lock().gate {
+            gate.set_firewall(firewall);
+        }
+        Ok(())
+    }
+
+    /// What of nftables' rules may matter to packets to endpoints.
+    fn objections(&self) -> Vec<Obstacle> {
+        let mut inner = self.state.lock();
+        let inner = &mut *inner;
+        let Some(gate) = &mut inner.gate else { return Vec::new() };
+        let objection = gate.objection(inner.steering.ledger()).map(Obstacle::Rule);
+        let flowtables = gate.flowtables().into_iter().map(Obstacle::Flowtable);
+        objection.into_iter().chain(flowtables).collect()
     }
 
     /// What XDP has to know of interfaces, if these are where it may send packets on from.

@@ -8,6 +8,7 @@ mod cluster;
 mod control;
 mod detours;
 mod files;
+mod gate;
 mod guard;
 mod interfaces;
 mod janitor;

@@ -14,6 +14,7 @@ use super::admission::admitted;
 use super::census::Census;
 use super::cluster::Cluster;
 use super::detours::Detours;
+use super::gate::Gate;
 use super::interfaces::Interfaces;
 use super::recent::Recent;
 use super::stats::Counted;
@@ -84,6 +85,8 @@ pub(super) struct Inner {
     pub last_error: Vec<String>,
     /// What is wrong with objects of the cluster.
     pub rejected: BTreeSet<String>,
+    /// Who may open the way past the stack; None unless weir decides that by itself.
+    pub gate: Option<Gate>,
     /// Whether steered packets go past the stack; None before it was looked.
     pub fast_path: Option<Choice>,
     fast_path_setting: config::FastPath,
@@ -169,6 +172,10 @@ impl State {
         for (_, problem) in desired_state.rejected() {
             error!("not in force: {problem}");
         }
+        let gate = match config.fast_path {
+            config::FastPath::Auto => Some(Gate::new(steering.pins())?),
+            config::FastPath::On | config::FastPath::Off => None,
+        };
         let mut inner = Inner {
             seed: config.hash_seed,
             steering,
@@ -179,6 +186,7 @@ impl State {
             last_changes: OrdMap::new(),
             last_error: Vec::new(),
             rejected: BTreeSet::new(),
+            gate,
             fast_path: None,
             fast_path_setting: config.fast_path,
             noted: BTreeSet::new(),
@@ -409,6 +417,9 @@ impl Inner {
 
     /// Puts a change into force; how many writes to maps that took.
     pub fn apply(&mut self, change: &Change) -> Result<usize, SteeringError> {
+        if let Some(gate) = &mut self.gate {
+            gate.admit(change)?;
+        }
         let writes = self.steering.change(change)?;
         let desired = Arc::make_mut(&mut self.desired);
         for name in &change.remove {

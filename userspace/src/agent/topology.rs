@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use probe_common::map::{HAS_UNSEEN_EXIT, Interface, LEAVES_UNSEEN};
+use probe_common::map::{HAS_UNSEEN_EXIT, Interface, LEAVES_UNSEEN, TAKES_REPLIES};
 
 use super::background::Background;
 use super::state::State;
 use super::troubles::Work;
-use crate::datapath::{Interfaces, Pins, carriers_of_replies};
+use crate::datapath::{Interfaces, Pins, carriers_of_replies, takers_of_replies};
 use crate::fast_path::{Device, Devices, Notices, RouteMtus, Routes, macs, unseen};
 
 /// How often is looked, at least.
@@ -67,25 +67,36 @@ impl Watch {
 
     fn tell(&mut self) -> Result<()> {
         let devices = self.devices.links().context("cannot list network interfaces")?;
-        let carriers = carriers_of_replies(&self.pins)?;
+        let programs = Programs {
+            at_egress: carriers_of_replies(&self.pins)?,
+            at_ingress: takers_of_replies(&self.pins)?,
+        };
         let mtus = self.routes.mtus().context("cannot list routes")?;
-        Ok(self.interfaces.set(words(&devices, &carriers, mtus))?)
+        Ok(self.interfaces.set(words(&devices, &programs, mtus))?)
     }
 }
 
-/// What is to be known of each interface. `carriers` are those where a program sees what leaves.
+/// The interfaces that have programs at TC.
+struct Programs {
+    at_egress: BTreeSet<u32>,
+    at_ingress: BTreeSet<u32>,
+}
+
+/// What is to be known of each interface.
 fn words(
     devices: &BTreeMap<u32, Device>,
-    carriers: &BTreeSet<u32>,
+    programs: &Programs,
     mtus: &RouteMtus,
 ) -> BTreeMap<u32, Interface> {
     let macs = macs(devices);
     let anywhere = mtus.get(&0).copied();
-    let unseen = unseen(devices, carriers);
+    let unseen = unseen(devices, &programs.at_egress);
     let flags = |index: u32| {
         let other = unseen.iter().any(|&exit| exit != index);
         let of = |holds, flag| if holds { flag } else { 0 };
-        of(unseen.contains(&index), LEAVES_UNSEEN) | of(other, HAS_UNSEEN_EXIT)
+        of(unseen.contains(&index), LEAVES_UNSEEN)
+            | of(other, HAS_UNSEEN_EXIT)
+            | of(programs.at_ingress.contains(&index), TAKES_REPLIES)
     };
     let word = |&index: &u32| {
         let of_routes = mtus.get(&index).copied().into_iter().chain(anywhere).min();
@@ -107,17 +118,30 @@ mod tests {
         Device { mac: [2, 0, 0, 0, 0, last], is_up: true, ..Device::default() }
     }
 
+    fn at_egress(carriers: &[u32]) -> Programs {
+        let at_egress = carriers.iter().copied().collect();
+        Programs { at_egress, at_ingress: BTreeSet::new() }
+    }
+
+    #[test]
+    fn where_replies_are_dealt_with_is_told() {
+        let devices = BTreeMap::from([(3, device(3)), (4, device(4))]);
+        let programs = Programs { at_ingress: BTreeSet::from([4]), ..at_egress(&[3, 4]) };
+        let found = words(&devices, &programs, &RouteMtus::new());
+        assert_eq!([3, 4].map(|index| found[&index].flags), [0, TAKES_REPLIES]);
+    }
+
     #[test]
     fn what_is_known_of_an_interface_is_put_together() {
         let no_mac = Device { is_up: true, ..Device::default() };
         let devices = BTreeMap::from([(3, device(3)), (4, device(4)), (5, no_mac)]);
         let mtus = RouteMtus::from([(3, 1000), (4, 1400)]);
-        let found = words(&devices, &BTreeSet::from([3, 4, 5]), &mtus);
+        let found = words(&devices, &at_egress(&[3, 4, 5]), &mtus);
         assert_eq!([3, 4, 5].map(|index| found[&index].route_mtu), [1000, 1400, 0]);
         assert_ne!(found[&3].macs, found[&4].macs);
         assert_eq!(found[&5].macs, [0; 4], "nothing is known");
         let anywhere = RouteMtus::from([(0, 1200), (4, 1400)]);
-        let found = words(&devices, &BTreeSet::new(), &anywhere);
+        let found = words(&devices, &at_egress(&[]), &anywhere);
         assert_eq!([3, 4, 5].map(|index| found[&index].route_mtu), [1200; 3]);
     }
 
@@ -126,8 +150,7 @@ mod tests {
         let down = Device { is_up: false, ..device(6) };
         let devices = BTreeMap::from([(3, device(3)), (4, device(4)), (5, device(5)), (6, down)]);
         let flags = |carriers: &[u32]| {
-            let carriers = carriers.iter().copied().collect();
-            let found = words(&devices, &carriers, &RouteMtus::new());
+            let found = words(&devices, &at_egress(carriers), &RouteMtus::new());
             [3, 4, 5].map(|index| found[&index].flags)
         };
         assert_eq!(flags(&[3, 4, 5]), [0; 3], "seen everywhere");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
-use probe_common::map::{DEVICES, PEER_WORDS};
+use probe_common::map::{DEVICES, FAST_PATH_TRACKED, PEER_WORDS};
 
 use super::kernel::at;
 use super::{Clock, DatapathError, Pins};
@@ -31,14 +31,15 @@ impl FastPath {
         Ok(Self { until: open("FAST_PATH")?, peers, devices, clock: Clock::new() })
     }
 
-    /// Opens it for that long: should nobody say so again, it is closed.
-    pub fn open_for(&mut self, time: Duration) -> Result<(), DatapathError> {
-        self.set(self.clock.jiffies_in(time))
+    /// Opens it for that long: should nobody say so again, it is closed. Where something in the
+    /// stack keeps account of flows, it is open to those that began past the stack alone.
+    pub fn open_for(&mut self, time: Duration, tracked: bool) -> Result<(), DatapathError> {
+        self.set(with(self.clock.jiffies_in(time), tracked))
     }
 
-    /// Opens it for good.
-    pub fn open(&mut self) -> Result<(), DatapathError> {
-        self.set(u64::MAX)
+    /// Opens it for good; `tracked` as above.
+    pub fn open(&mut self, tracked: bool) -> Result<(), DatapathError> {
+        self.set(with(u64::MAX, tracked))
     }
 
     /// Has its time run out, if it is open: nobody will say so again.
@@ -70,6 +71,11 @@ impl FastPath {
     pub fn set_devices(&mut self, words: BTreeMap<u32, u64>) -> Result<(), DatapathError> {
         self.devices.set(words)
     }
+}
+
+/// The word that says until when it is open.
+fn with(until: u64, tracked: bool) -> u64 {
+    if tracked { until | FAST_PATH_TRACKED } else { until & !FAST_PATH_TRACKED }
 }
 
 /// An array of words, most of which are 0.

@@ -148,6 +148,13 @@ pub fn carriers_of_replies(pins: &Pins) -> Result<BTreeSet<u32>, ObjectError> {
     Ok(replies.map(|(index, _)| index).collect())
 }
 
+/// The interfaces where a program at TC ingress deals with what comes in.
+pub fn takers_of_replies(pins: &Pins) -> Result<BTreeSet<u32>, ObjectError> {
+    let attached = pins.attached()?.into_iter();
+    let forward = attached.filter(|(_, hook)| tc_hook(hook) == Some(FORWARD));
+    Ok(forward.map(|(index, _)| index).collect())
+}
+
 /// What [`attach`] attached to an interface and somebody else has detached since, for
 /// people; none if all is there. Of a clsact filter, `has_filter` says whether it is there.
 pub fn detached(

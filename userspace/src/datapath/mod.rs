@@ -44,7 +44,7 @@ pub use foreign::{Foreign, Gate, Told};
 pub use foreign_programs::{netfilter_links, other_at_ingress, other_behind, others_at_egress};
 pub use hooks::{
     AttachError, CLSACT_HANDLE, CLSACT_PRIORITY, Forward, Interface, Mode, attach,
-    carriers_of_replies, detach_all, detached,
+    carriers_of_replies, detach_all, detached, takers_of_replies,
 };
 pub use interfaces::Interfaces;
 pub use kernel::{Kernel, grace};

@@ -42,7 +42,7 @@ pub fn choose(
         (FastPath::Auto, Ok(found)) => {
             let mut bars = found.iter().filter(|obstacle| obstacle.bars());
             match (bars.next(), bars.count()) {
-                (None, _) => choice(true, "nothing on the node would see forwarded packets"),
+                (None, _) => choice(true, "nothing on the node matters to forwarded packets"),
                 (Some(first), 0) => choice(false, &first.to_string()),
                 (Some(first), more) => choice(false, &format!("{first}, and {more} more")),
             }
@@ -52,8 +52,10 @@ pub fn choose(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Family;
     use super::*;
+    use crate::nftables::{Family, Objection};
+
+    const NOTHING: &str = "nothing on the node matters to forwarded packets";
 
     fn hook(family: Family, point: u32) -> Obstacle {
         Obstacle::Hook { family, point, function: "f".to_owned() }
@@ -64,36 +66,30 @@ mod tests {
         let chain = |family, point| Obstacle::Chain { family, point, name: "t c".to_owned() };
         let table = |family| Obstacle::LegacyTable { family, name: "nat".to_owned() };
         let [inet, ip, ip6] = [Family::INET, Family::IPV4, Family::IPV6];
+        let rule = Obstacle::Rule(Objection {
+            family: ip,
+            table: "t".to_owned(),
+            chain: "c".to_owned(),
+            handle: Some(7),
+            text: "log".to_owned(),
+        });
+        let flowtable = Obstacle::Flowtable("inet t f".to_owned());
         let program = Obstacle::TcProgram { interface: "eth0".into(), program: "p".into() };
         let cases: &[(&[Obstacle], bool, &str)] = &[
-            (&[], true, "nothing on the node would see forwarded packets"),
+            (&[], true, NOTHING),
             (&[hook(ip, 0)], false, "netfilter has f at ip prerouting"),
             (&[hook(ip6, 2)], false, "netfilter has f at ip6 forward"),
             (&[hook(ip, 4)], false, "netfilter has f at ip postrouting"),
-            (&[hook(ip, 1), hook(ip6, 3)], true, "nothing on the node would see forwarded packets"),
+            (&[hook(ip, 1), hook(ip6, 3)], true, NOTHING),
             (&[hook(ip, 1), hook(ip, 2)], false, "netfilter has f at ip forward"),
-            (&[chain(inet, 2)], false, "nftables has chain t c at inet forward"),
-            (&[chain(inet, 5)], false, "nftables has chain t c at inet ingress"),
-            (
-                &[chain(inet, 1), chain(ip, 3)],
-                true,
-                "nothing on the node would see forwarded packets",
-            ),
-            (&[chain(Family::NETDEV, 0)], false, "nftables has chain t c at netdev ingress"),
-            (&[chain(Family::NETDEV, 1)], false, "nftables has chain t c at netdev egress"),
-            (
-                &[chain(Family::BRIDGE, 2), chain(Family::ARP, 0)],
-                true,
-                "nothing on the node would see forwarded packets",
-            ),
+            (&[hook(ip, 0), hook(ip, 2)], false, "netfilter has f at ip prerouting, and 1 more"),
+            (&[chain(inet, 2), chain(Family::NETDEV, 0)], true, NOTHING),
+            (&[chain(inet, 2), rule], false, "nftables has rule 7 of ip t c: log"),
+            (&[flowtable], false, "nftables has flowtable inet t f"),
             (&[hook(Family(77), 9)], false, "netfilter has f at family 77 hook 9"),
             (&[table(ip)], false, "iptables (legacy) has table nat"),
             (&[table(ip6), table(ip)], false, "ip6tables (legacy) has table nat, and 1 more"),
-            (
-                &[Obstacle::NetfilterPrograms(0), Obstacle::IpsecPolicies(0)],
-                true,
-                "nothing on the node would see forwarded packets",
-            ),
+            (&[Obstacle::NetfilterPrograms(0), Obstacle::IpsecPolicies(0)], true, NOTHING),
             (&[Obstacle::NetfilterPrograms(2)], false, "2 BPF programs at netfilter's hooks"),
             (&[Obstacle::IpsecPolicies(3)], false, "3 IPsec policies"),
             (&[Obstacle::Ipvs], false, "IPVS has virtual services"),

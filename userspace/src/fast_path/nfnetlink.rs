@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::{Family, Obstacle};
+use super::Obstacle;
 use crate::netlink::{Netlink, attribute, encode, text, word};
+use crate::nftables::Family;
 
 /// Before the attributes: family, version, resource id.
 const HEADER: usize = 4;
@@ -41,7 +42,7 @@ pub fn hooks(netlink: &mut Netlink) -> io::Result<Option<Vec<Obstacle>>> {
 }
 
 /// Whether the kernel does not have what it was asked for.
-fn is_missing(error: &io::Error) -> bool {
+pub fn is_missing(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     [libc::EINVAL, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT].iter().any(|&c| code == Some(c))
 }

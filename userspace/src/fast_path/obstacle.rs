@@ -2,52 +2,7 @@
 
 use std::fmt;
 
-/// A family of netfilter's, by its number (`NFPROTO_IPV4` ...).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Family(pub u8);
-
-impl Family {
-    /// Both IPv4 and IPv6.
-    pub const INET: Self = Self(1);
-    /// IPv4.
-    pub const IPV4: Self = Self(2);
-    /// ARP.
-    pub const ARP: Self = Self(3);
-    /// Frames on devices.
-    pub const NETDEV: Self = Self(5);
-    /// Bridges.
-    pub const BRIDGE: Self = Self(7);
-    /// IPv6.
-    pub const IPV6: Self = Self(10);
-
-    /// Whether a hook at `point` of this family sees packets that the node
-    /// forwards. Unknown families do, for all that is known.
-    fn sees_forwarded(self, point: u32) -> bool {
-        const LOCAL_IN: u32 = 1;
-        const LOCAL_OUT: u32 = 3;
-        match self {
-            // Prerouting, forward, postrouting; and ingress, of inet.
-            Self::INET | Self::IPV4 | Self::IPV6 => ![LOCAL_IN, LOCAL_OUT].contains(&point),
-            // A packet that is sent to a bridge passes the bridge's hooks all the same.
-            Self::ARP | Self::BRIDGE => false,
-            _ => true,
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::INET => f.write_str("inet"),
-            Self::IPV4 => f.write_str("ip"),
-            Self::ARP => f.write_str("arp"),
-            Self::NETDEV => f.write_str("netdev"),
-            Self::BRIDGE => f.write_str("bridge"),
-            Self::IPV6 => f.write_str("ip6"),
-            Self(number) => write!(f, "family {number}"),
-        }
-    }
-}
+use crate::nftables::{Family, Objection};
 
 /// Something that was found on the node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +16,7 @@ pub enum Obstacle {
         /// The function's name.
         function: String,
     },
-    /// A chain of nftables with a hook.
+    /// A chain of nftables with a hook, whose rules are judged by themselves.
     Chain {
         /// Its family.
         family: Family,
@@ -70,6 +25,10 @@ pub enum Obstacle {
         /// Its table and its name.
         name: String,
     },
+    /// What of nftables' rules may matter to steered packets.
+    Rule(Objection),
+    /// A flowtable of nftables.
+    Flowtable(String),
     /// A table of the older iptables or ip6tables.
     LegacyTable {
         /// [`Family::IPV4`] or [`Family::IPV6`].
@@ -93,36 +52,73 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// Whether forwarded packets would meet it.
+    /// Whether it matters to forwarded packets, or may.
     pub fn bars(&self) -> bool {
         match self {
-            Self::Hook { family, point, .. } | Self::Chain { family, point, .. } => {
-                family.sees_forwarded(*point)
+            Self::Hook { family, point, function } => {
+                family.sees_forwarded(*point) && !is_judged(function)
             }
+            Self::Chain { .. } => false,
             Self::NetfilterPrograms(count) => *count > 0,
             Self::IpsecPolicies(count) => *count > 0,
-            Self::LegacyTable { .. } | Self::Ipvs | Self::TcProgram { .. } => true,
+            Self::Rule(_)
+            | Self::Flowtable(_)
+            | Self::LegacyTable { .. }
+            | Self::Ipvs
+            | Self::TcProgram { .. } => true,
+        }
+    }
+
+    /// Whether the stack may keep account of the flows that it sees: connection tracking does so
+    /// wherever somebody asks it, at whatever hook.
+    pub fn tracks(&self) -> bool {
+        match self {
+            Self::Hook { .. }
+            | Self::Chain { .. }
+            | Self::Rule(_)
+            | Self::Flowtable(_)
+            | Self::LegacyTable { .. }
+            | Self::Ipvs => true,
+            Self::NetfilterPrograms(count) => *count > 0,
+            Self::IpsecPolicies(_) | Self::TcProgram { .. } => false,
         }
     }
 }
 
-fn point_name(family: Family, point: u32) -> String {
-    const INET: [&str; 6] = ["prerouting", "input", "forward", "output", "postrouting", "ingress"];
-    const NETDEV: [&str; 2] = ["ingress", "egress"];
-    let names: &[&str] = if family == Family::NETDEV { &NETDEV } else { &INET };
-    let name = names.get(point as usize);
-    name.map_or_else(|| format!("hook {point}"), |&name| name.to_owned())
+/// Whether a function at a hook changes no packet by itself: it calls chains of nftables, which are
+/// judged, or keeps account of flows for them. Tables of the older iptables that translate are called by
+/// the same functions as nftables' chains, and asked for apart.
+fn is_judged(function: &str) -> bool {
+    const FUNCTIONS: [&str; 14] = [
+        "ipv4_confirm",
+        "ipv4_conntrack_defrag",
+        "ipv4_conntrack_in",
+        "ipv6_confirm",
+        "ipv6_conntrack_in",
+        "ipv6_defrag",
+        "nf_confirm",
+        "nf_nat_ipv4_in",
+        "nf_nat_ipv4_out",
+        "nf_nat_ipv4_pre_routing",
+        "nf_nat_ipv6_in",
+        "nf_nat_ipv6_out",
+        "nft_do_chain_inet",
+        "nft_do_chain_ipv4",
+    ];
+    FUNCTIONS.contains(&function) || function == "nft_do_chain_ipv6"
 }
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hook { family, point, function } => {
-                write!(f, "netfilter has {function} at {family} {}", point_name(*family, *point))
+                write!(f, "netfilter has {function} at {family} {}", family.point_name(*point))
             }
             Self::Chain { family, point, name } => {
-                write!(f, "nftables has chain {name} at {family} {}", point_name(*family, *point))
+                write!(f, "nftables has chain {name} at {family} {}", family.point_name(*point))
             }
+            Self::Rule(objection) => write!(f, "nftables has {objection}"),
+            Self::Flowtable(name) => write!(f, "nftables has flowtable {name}"),
             Self::LegacyTable { family: Family::IPV6, name } => {
                 write!(f, "ip6tables (legacy) has table {name}")
             }

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use super::{Family, Obstacle, nfnetlink};
+use super::{Firewall, Obstacle, nfnetlink};
 use crate::netlink::{Netlink, attribute, number};
+use crate::nftables::{self, Family};
 
 /// Looks for obstacles in a network namespace.
 pub struct Survey {
@@ -31,7 +32,19 @@ impl Survey {
         self.listed
     }
 
-    /// Everything that there is, whether it bars or not; apart from BPF programs.
+    /// How many changes of nftables there have been; None where nobody uses it.
+    pub fn generation(&mut self) -> io::Result<Option<u32>> {
+        self.netfilter.as_mut().map(nftables::generation).transpose().or_else(missing)
+    }
+
+    /// nftables' rules.
+    pub fn firewall(&mut self) -> io::Result<Firewall> {
+        let read = self.netfilter.as_mut().map(Firewall::read).transpose().or_else(missing)?;
+        Ok(read.unwrap_or_else(Firewall::none))
+    }
+
+    /// Everything that there is, whether it bars or not; apart from BPF programs, and from what
+    /// nftables' rules say.
     pub fn look(&mut self) -> io::Result<Vec<Obstacle>> {
         // Not simply tried again: each time, the kernel would run modprobe.
         if self.netfilter.is_none() && Path::new("/sys/module/nfnetlink").exists() {
@@ -46,10 +59,11 @@ impl Survey {
             // Those of devices are not in the list of hooks.
             found.extend(nfnetlink::chains(netfilter)?);
         }
+        // What translates is not in the list of hooks by itself; where there is no list, those who
+        // use hooks have to be asked in any case, one by one.
+        found.extend(legacy_tables(Family::IPV4, "/proc/self/net/ip_tables_names")?);
+        found.extend(legacy_tables(Family::IPV6, "/proc/self/net/ip6_tables_names")?);
         if !self.listed {
-            // Then those who use hooks have to be asked, one by one.
-            found.extend(legacy_tables(Family::IPV4, "/proc/self/net/ip_tables_names")?);
-            found.extend(legacy_tables(Family::IPV6, "/proc/self/net/ip6_tables_names")?);
             found.extend(ipvs("/proc/self/net/ip_vs")?);
         }
         if let Some(ipsec) = &mut self.ipsec {
@@ -57,6 +71,11 @@ impl Survey {
         }
         Ok(found)
     }
+}
+
+/// None if the kernel does not have nftables at all.
+fn missing<T>(error: io::Error) -> io::Result<Option<T>> {
+    if nfnetlink::is_missing(&error) { Ok(None) } else { Err(error) }
 }
 
 fn netfilter() -> io::Result<Option<Netlink>> {

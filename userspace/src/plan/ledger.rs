@@ -229,6 +229,11 @@ impl Ledger {
         live.chain(self.removed_endpoints().filter(move |view| wanted(view.split)))
     }
 
+    /// Where flows may go to, of services: all endpoints that have an id.
+    pub fn targets(&self) -> impl Iterator<Item = (ServiceAddress, SocketAddr)> {
+        self.endpoints.keys().map(|key| (key.service, key.address))
+    }
+
     /// The endpoints that were removed and still have an id, by the time until which they keep
     /// their phase.
     pub fn removed_endpoints(&self) -> impl Iterator<Item = EndpointView<'_>> {
