@@ -10,7 +10,7 @@ use super::state::State;
 use super::stats::stats;
 use crate::api::Failure;
 use crate::api::types::{
-    DrainedEndpointView, FeatureView, FlowTableView, HealthView, MapView, StatusView,
+    DrainedEndpointView, FeatureView, FlowTableView, HealthView, MapView, StatusView, ThisNodeView,
 };
 use crate::datapath;
 use crate::desired::{PersistedState, Time};
@@ -69,6 +69,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         kubernetes: state.cluster.as_ref().map(Cluster::view),
         detours: Vec::new(),
         drained: drained(inner.store.persisted()),
+        this_node: ThisNodeView::all(&inner.desired_state, inner.store.persisted()),
         unloaded: None,
     };
     if let Some(cluster) = &mut view.kubernetes {

@@ -62,7 +62,7 @@ pub(super) async fn weights(client: &Client, args: WeightsArgs) -> Result<Answer
 }
 
 async fn shift(client: &Client, args: WeightsArgs) -> Result<Shifted> {
-    let WeightsArgs { name, weights: typed, reset, dry_run, expected, .. } = args;
+    let WeightsArgs { name, weights: typed, reset, this_node, dry_run, expected, .. } = args;
     let before = client.split(&name).await;
     let mut version = expected.expect_version;
     if reset {
@@ -88,14 +88,18 @@ async fn shift(client: &Client, args: WeightsArgs) -> Result<Shifted> {
         version.get_or_insert(before.origin.version);
     }
     let expect = expected.expect.into_iter().collect();
-    let after = client.set_weights(&name, &WeightsRequest { weights, expect, version }).await?;
+    let request = WeightsRequest { weights, expect, version, this_node };
+    let after = client.set_weights(&name, &request).await?;
     Ok(Shifted::of(before, after, typed))
 }
 
 pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<Answer> {
     let changes = client.history(&args.name).await?;
     let left = match (args.output.format, client.split(&args.name).await) {
-        (Format::Table, Ok(split)) => drain::left(client, &split).await,
+        (Format::Table, Ok(split)) => {
+            let here = render::of_this_node(&split).map(|line| line + "\n").unwrap_or_default();
+            here + &drain::left(client, &split).await
+        }
         // Of a split that is gone, there are changes.
         _ => String::new(),
     };
@@ -104,9 +108,9 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<Answer
 }
 
 pub(super) async fn rollback(client: &Client, args: RollbackArgs) -> Result<Answer> {
-    let RollbackArgs { name, to, reason, expected, output } = args;
+    let RollbackArgs { name, to, this_node, reason, expected, output } = args;
     let expect = expected.expect.into_iter().collect();
-    let request = RollbackRequest { to, expect, version: expected.expect_version };
+    let request = RollbackRequest { to, expect, version: expected.expect_version, this_node };
     let before = client.split(&name).await;
     let after = because(client, reason.as_deref()).rollback(&name, &request).await?;
     let shifted = Shifted::of(before, after, Vec::new());

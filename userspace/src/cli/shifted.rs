@@ -129,6 +129,7 @@ impl Shifted {
     fn undo(&self) -> Option<String> {
         let (name, version) = (&self.after.name, self.after.origin.version);
         let changed = !self.dry_run && version != self.before.origin.version;
-        changed.then(|| format!("undo: weir rollback {name} --expect-version {version}"))
+        let here = if self.after.origin.cluster.is_empty() { "" } else { " --this-node" };
+        changed.then(|| format!("undo: weir rollback {name}{here} --expect-version {version}"))
     }
 }

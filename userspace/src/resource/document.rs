@@ -73,6 +73,18 @@ impl Document {
         &self.id
     }
 
+    /// What an object of a cluster is called there: its namespace, and its name; `None` of a
+    /// TrafficSplit whose name is too long to be told from that of its split.
+    pub fn object(&self) -> Option<(&str, &str)> {
+        match self.of_namespace.as_str() {
+            "" => Some((&self.id.namespace, &self.id.name)),
+            namespace => {
+                let name = self.id.name.strip_suffix(namespace)?.strip_suffix('.')?;
+                Some((namespace, name))
+            }
+        }
+    }
+
     /// Where its name is.
     pub fn spot(&self) -> Spot {
         self.place.spot(&name())

@@ -245,6 +245,24 @@ impl Kind {
         self.header().name
     }
 
+    /// Its name in paths, RBAC and what is typed: in the plural, with its group if the core does
+    /// not have it. Definitions can have others, but those of these kinds do not.
+    pub fn resource(self) -> String {
+        match self.group() {
+            "" => self.plural(),
+            group => format!("{}.{group}", self.plural()),
+        }
+    }
+
+    /// The same without the group.
+    pub fn plural(self) -> String {
+        let name = self.name().to_ascii_lowercase();
+        match name.strip_suffix('y') {
+            Some(stem) if !stem.ends_with('a') => format!("{stem}ies"),
+            _ => format!("{name}s"),
+        }
+    }
+
     /// The versions of its group in which it is read, the best first.
     pub fn versions(self) -> &'static [&'static str] {
         self.header().versions

@@ -176,11 +176,18 @@ pub(super) struct View<'a> {
     set: &'a Set,
     policy: &'a Policy,
     read: RefCell<BTreeSet<Key>>,
+    /// Whether outcomes are to say where weights are written: it is too much to keep.
+    pub(super) tells_weights: bool,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(set: &'a Set, policy: &'a Policy) -> Self {
-        Self { set, policy, read: RefCell::default() }
+        Self { set, policy, read: RefCell::default(), tells_weights: false }
+    }
+
+    /// The same, for who asks where weights are written.
+    pub(super) fn telling_weights(self) -> Self {
+        Self { tells_weights: true, ..self }
     }
 
     /// What of a cluster's objects counts.

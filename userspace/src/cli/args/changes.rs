@@ -103,6 +103,9 @@ pub struct WeightsArgs {
     /// Go back to the weights of the split's definition.
     #[arg(long)]
     pub reset: bool,
+    /// Also of a split of the cluster, on this node alone: it differs from the others then.
+    #[arg(long)]
+    pub this_node: bool,
     /// Only show what would happen.
     #[arg(long, conflicts_with = "reset")]
     pub dry_run: bool,
@@ -130,6 +133,9 @@ pub struct DrainArgs {
     /// connections is rejected.
     #[arg(long)]
     pub force: bool,
+    /// Also of a split of the cluster, on this node alone: it differs from the others then.
+    #[arg(long)]
+    pub this_node: bool,
     /// Wait until the endpoint has no live flow any more, or its drain time is over.
     #[arg(long)]
     pub wait: bool,
@@ -182,6 +188,9 @@ pub struct RollbackArgs {
     /// shows it; without it, to the weights before the last change.
     #[arg(long, value_name = "VERSION")]
     pub to: Option<u64>,
+    /// Also of a split of the cluster, on this node alone: it differs from the others then.
+    #[arg(long)]
+    pub this_node: bool,
     /// Why, in a line, for `weir history` and the log.
     #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
     pub reason: Option<String>,

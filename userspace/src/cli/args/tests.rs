@@ -15,6 +15,7 @@ fn commands_are_understood() {
         name: "reviews".into(),
         weights,
         reset: false,
+        this_node: false,
         dry_run: false,
         reason: None,
         expected: Expected::default(),

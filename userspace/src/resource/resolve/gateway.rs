@@ -236,7 +236,8 @@ pub(super) fn plan<'a>(
             out.notes.push(document.problem(&reference.at, &message));
         }
         let (weight, at) = (reference.weight, reference.at.clone());
-        plan.shares.push(Share { names, weight, target: target.ok(), document, at });
+        let (target, weight_at) = (target.ok(), Some(at.key("weight")));
+        plan.shares.push(Share { names, weight, target, document, at, weight_at });
     }
     if plan.shares.iter().all(|share| share.weight == 0) {
         let at = FieldPath::of("spec.rules").index(0).key("backendRefs");

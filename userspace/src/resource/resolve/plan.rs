@@ -11,7 +11,7 @@ use crate::resource::Labels;
 use crate::resource::core::{Port, Service};
 use crate::resource::document::Document;
 use crate::resource::identity::Id;
-use crate::resource::outcome::Condition;
+use crate::resource::outcome::{Condition, WeightField};
 use crate::resource::set::View;
 use crate::source::{FieldPath, Problem};
 
@@ -40,6 +40,8 @@ pub(in crate::resource) struct Planned {
     /// Where its name and address are.
     pub document: Id,
     pub address_at: FieldPath,
+    /// Where the weights of its subsets are written, if somebody asks; see [`View`].
+    pub weights: Vec<WeightField>,
 }
 
 /// Who has a service address that several want: the least.
@@ -71,6 +73,8 @@ pub(super) struct Share<'a> {
     /// Where it is written.
     pub document: &'a Document,
     pub at: FieldPath,
+    /// Where its weight is; None if nobody wrote one.
+    pub weight_at: Option<FieldPath>,
 }
 
 /// The endpoints of a service's port that have the labels.
@@ -88,7 +92,14 @@ pub(super) const NONE: &str = "none";
 impl<'a> Share<'a> {
     /// One that rejects everything.
     pub(super) fn reject(document: &'a Document, at: FieldPath) -> Self {
-        Self { names: vec![NONE.to_owned()], weight: 1, target: None, document, at }
+        Self {
+            names: vec![NONE.to_owned()],
+            weight: 1,
+            target: None,
+            document,
+            at,
+            weight_at: None,
+        }
     }
 }
 
@@ -149,6 +160,7 @@ pub(super) fn realise(
             sources: BTreeSet::from([addressed.document.id.clone()]),
             document: addressed.document.id.clone(),
             address_at: at.clone(),
+            weights: Vec::new(),
         };
         if let Ok(plan) = plan {
             planned.sources.extend(plan.sources.iter().cloned());
@@ -196,6 +208,9 @@ fn split<'a>(
         }
         subsets.push(Subset { name, weight, endpoints });
     }
+    if view.tells_weights {
+        planned.weights = weight_fields(plan, &shares, &subsets);
+    }
     let made = Split::new(planned.name.clone(), planned.address, plan.affinity, subsets);
     made.map_err(|error| {
         let of = match &error {
@@ -206,6 +221,23 @@ fn split<'a>(
         };
         (of.and_then(|(share, _)| place(share)), error.to_string())
     })
+}
+
+/// Where the weights of subsets are written, each of which came of one or several shares.
+fn weight_fields(
+    plan: &Plan<'_>,
+    distinct: &[(&Share<'_>, u64)],
+    subsets: &[Subset],
+) -> Vec<WeightField> {
+    let mut found = Vec::new();
+    for ((first, _), subset) in distinct.iter().zip(subsets) {
+        for share in plan.shares.iter().filter(|share| share.names == first.names) {
+            let Some(field) = share.weight_at.clone() else { continue };
+            let (subset, document) = (subset.name.clone(), share.document.id.clone());
+            found.push(WeightField { subset, document, field });
+        }
+    }
+    found
 }
 
 /// The shares; those of the same endpoints, which are named alike, with the sum of their weights.

@@ -193,7 +193,8 @@ fn share<'a>(
     let target = Target { document: found, service, port, labels };
     let names = share_names(destination.subset.as_ref(), &target);
     let (weight, at) = (destination.weight, at.clone());
-    Ok((Share { names, weight, target: Some(target), document, at }, by_client))
+    let (target, weight_at) = (Some(target), Some(destination.weight_at.clone()));
+    Ok((Share { names, weight, target, document, at, weight_at }, by_client))
 }
 
 /// What is wrong with a destination whose host is none that weir steers to.

@@ -160,6 +160,7 @@ fn plain<'a>(
         target: Some(target),
         document,
         at: FieldPath::of("spec.ports"),
+        weight_at: None,
     };
     let sources = rule.iter().map(|(rule, _)| rule.id.clone()).collect();
     Ok(Plan { shares: vec![share], affinity, rank: Rank::Plain, sources })
