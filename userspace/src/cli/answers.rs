@@ -81,7 +81,8 @@ async fn shift(client: &Client, args: WeightsArgs) -> Result<Shifted> {
     if let (true, Ok(before)) = (dry_run, &before) {
         shifted::expected(before, &expected)?;
         let after = shifted::proposed(before, &weights)?;
-        return Ok(Shifted { before: before.clone(), after, typed, dry_run });
+        let (before, flags) = (before.clone(), String::new());
+        return Ok(Shifted { before, after, typed, dry_run, flags });
     }
     if let (None, Ok(before)) = (amounts::plain(&typed), &before) {
         // Percentages are of the weights that were read.
@@ -108,7 +109,7 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<Answer
 }
 
 pub(super) async fn rollback(client: &Client, args: RollbackArgs) -> Result<Answer> {
-    let RollbackArgs { name, to, this_node, reason, expected, output } = args;
+    let RollbackArgs { name, to, this_node, reason, expected, output, .. } = args;
     let expect = expected.expect.into_iter().collect();
     let request = RollbackRequest { to, expect, version: expected.expect_version, this_node };
     let before = client.split(&name).await;
@@ -118,7 +119,7 @@ pub(super) async fn rollback(client: &Client, args: RollbackArgs) -> Result<Answ
 }
 
 pub(super) async fn explain(client: &Client, args: ExplainArgs) -> Result<Answer> {
-    let ExplainArgs { from, to, protocol, output } = args;
+    let ExplainArgs { from, to, protocol, output, .. } = args;
     let explained = client.explain(ExplainRequest { from, to, protocol }).await?;
     show(output, &explained, render::explain).map(done)
 }
@@ -128,9 +129,9 @@ pub(super) async fn status(client: &Client, args: StatusArgs) -> Result<Answer> 
 }
 
 pub(super) async fn get(client: &Client, args: GetArgs) -> Result<Answer> {
-    let GetArgs { resource, name, output } = args;
-    let text = match resource.unwrap_or(Resource::Splits { name, output }) {
-        Resource::Splits { name: Some(name), output } => {
+    let GetArgs { resource, name, cluster, output } = args;
+    let text = match resource.unwrap_or(Resource::Splits { name, cluster, output }) {
+        Resource::Splits { name: Some(name), output, .. } => {
             let split = client.split(&name).await?;
             let left = match output.format {
                 Format::Table => drain::left(client, &split).await,
@@ -138,7 +139,7 @@ pub(super) async fn get(client: &Client, args: GetArgs) -> Result<Answer> {
             };
             show(output, &split, |split| render::split(split) + &left)
         }
-        Resource::Splits { name: None, output } => {
+        Resource::Splits { name: None, output, .. } => {
             show(output, &client.splits().await?, |splits| render::splits(splits))
         }
         Resource::Documents { applied, output } => {

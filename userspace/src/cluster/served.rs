@@ -89,9 +89,14 @@ impl Served {
 
     /// Where its objects of all namespaces are.
     pub fn url(&self, parameters: &[(&str, String)]) -> String {
+        with_parameters(&self.path(None), parameters)
+    }
+
+    /// Where its objects are, of all namespaces or of one.
+    pub fn path(&self, namespace: Option<&str>) -> String {
         let root = if self.api_version.contains('/') { "/apis" } else { "/api" };
-        let path = format!("{root}/{}/{}", self.api_version, self.what.plural());
-        with_parameters(&path, parameters)
+        let of = namespace.map(|name| format!("/namespaces/{name}")).unwrap_or_default();
+        format!("{root}/{}{of}/{}", self.api_version, self.what.plural())
     }
 }
 

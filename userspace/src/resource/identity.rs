@@ -263,6 +263,18 @@ impl Kind {
         }
     }
 
+    /// Whether it says how connections are divided, by weights.
+    pub fn says_weights(self) -> bool {
+        matches!(
+            self,
+            Self::TrafficSplit
+                | Self::VirtualService
+                | Self::TcpRoute
+                | Self::UdpRoute
+                | Self::SmiTrafficSplit
+        )
+    }
+
     /// The versions of its group in which it is read, the best first.
     pub fn versions(self) -> &'static [&'static str] {
         self.header().versions

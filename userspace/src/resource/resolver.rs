@@ -253,18 +253,13 @@ impl Resolver {
         claim.of(&outcome).map(|planned| planned.weights.clone()).unwrap_or_default()
     }
 
-    /// The documents that say how the connections to a split's address are divided: those that
-    /// weights are written in, else what is addressed.
+    /// The documents that say how the connections to a split's address are divided: its route or
+    /// TrafficSplit, else what is addressed.
     pub fn dividers(&self, name: &Name) -> Vec<&Document> {
         let Some(planned) = self.placement.foremost(name) else { return Vec::new() };
-        let written: BTreeSet<Id> =
-            self.weights_of(name).into_iter().map(|field| field.document).collect();
-        let routes = planned.sources.iter().filter(|id| id.is_route());
-        let ids: Vec<&Id> = match written.is_empty() {
-            false => written.iter().collect(),
-            true => routes.collect(),
-        };
-        let ids = if ids.is_empty() { vec![&planned.document] } else { ids };
+        let routes = planned.sources.iter().filter(|id| id.kind.says_weights());
+        let routes: Vec<&Id> = routes.collect();
+        let ids = if routes.is_empty() { vec![&planned.document] } else { routes };
         ids.into_iter().filter_map(|id| self.set.get(id).map(|found| &**found)).collect()
     }
 

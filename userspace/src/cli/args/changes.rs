@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Files, Output, amount, name, namespace, objects, weight};
+use super::{ClusterArgs, Files, Output, amount, name, namespace, objects, weight};
 use crate::cli::amounts::Amount;
 use crate::cli::completion::{Known, known};
 use crate::desired;
@@ -77,7 +77,8 @@ pub struct Expected {
     /// Reject unless these weights are in force, such as v1=90,v3=10.
     #[arg(long, value_name = "SUBSET=WEIGHT,...", value_delimiter = ',', value_parser = weight)]
     pub expect: Vec<(String, u32)>,
-    /// Reject unless this is the version of the split's last change.
+    /// Reject unless this is the version of the split's last change; in a cluster, the
+    /// generation of the object that divides it.
     #[arg(long, value_name = "VERSION")]
     pub expect_version: Option<u64>,
 }
@@ -104,7 +105,7 @@ pub struct WeightsArgs {
     #[arg(long)]
     pub reset: bool,
     /// Also of a split of the cluster, on this node alone: it differs from the others then.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["cluster", "kubeconfig", "context"])]
     pub this_node: bool,
     /// Only show what would happen.
     #[arg(long, conflicts_with = "reset")]
@@ -115,6 +116,9 @@ pub struct WeightsArgs {
     /// What must be so.
     #[command(flatten)]
     pub expected: Expected,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// How to show the split.
     #[command(flatten)]
     pub output: Output,
@@ -173,6 +177,9 @@ pub struct HistoryArgs {
     /// The split.
     #[arg(value_parser = name, add = known(Known::Splits))]
     pub name: String,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// How to show its changes.
     #[command(flatten)]
     pub output: Output,
@@ -189,7 +196,7 @@ pub struct RollbackArgs {
     #[arg(long, value_name = "VERSION")]
     pub to: Option<u64>,
     /// Also of a split of the cluster, on this node alone: it differs from the others then.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["cluster", "kubeconfig", "context"])]
     pub this_node: bool,
     /// Why, in a line, for `weir history` and the log.
     #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
@@ -197,6 +204,9 @@ pub struct RollbackArgs {
     /// What must be so.
     #[command(flatten)]
     pub expected: Expected,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// How to show the split.
     #[command(flatten)]
     pub output: Output,
