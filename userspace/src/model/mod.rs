@@ -22,6 +22,7 @@ pub use name::{Name, NameError, is_any_label, is_label};
 pub use near::hint;
 pub use settings::{Affinity, DEFAULT_DRAIN, SplitSettings};
 pub use split::{
-    MAX_SUBSETS, Split, SplitError, SplitSet, SplitSetError, Subset, WeightsError, total_weight,
+    MAX_SUBSETS, Split, SplitError, SplitSet, SplitSetError, Subset, WeightsError, check_subsets,
+    total_weight,
 };
 pub use weights::Weights;

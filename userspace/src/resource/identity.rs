@@ -165,16 +165,6 @@ fn passed_over(group: &str, name: &str) -> String {
     }
 }
 
-impl Id {
-    /// Whether it is of a kind that says where connections go.
-    pub(super) fn is_route(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::VirtualService | Kind::TcpRoute | Kind::UdpRoute | Kind::SmiTrafficSplit
-        )
-    }
-}
-
 /// What a document says that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Said {

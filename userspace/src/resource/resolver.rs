@@ -267,7 +267,7 @@ impl Resolver {
     /// number that grows with the time when it was made.
     pub fn owner(&self, name: &Name) -> Option<(String, u64)> {
         let planned = self.placement.foremost(name).filter(|_| self.is_of_cluster(name))?;
-        let routed = planned.sources.iter().filter(|id| id.is_route());
+        let routed = planned.sources.iter().filter(|id| id.kind.says_weights());
         let by = routed.chain([&planned.document]).next()?;
         let namespace = match &self.set.get(by)?.of_namespace {
             of_split if !of_split.is_empty() => of_split,
@@ -469,6 +469,9 @@ fn outcome(view: &View<'_>, unit: &Unit) -> Outcome {
                 Kind::DestinationRule => resolve::routing::report_rule(view, document),
                 Kind::IstioGateway => resolve::istio_gateway::resolve(view, document),
                 Kind::Gateway => resolve::gateway::resolve(view, document),
+                Kind::TrafficSplit if matches!(document.body, Body::TrafficSplit(_)) => {
+                    resolve::traffic_split::resolve(view, document)
+                }
                 Kind::TrafficSplit => written(view, document),
                 Kind::WorkloadEntry => resolve::authority::report_workload(view, document),
                 _ => resolve::conditions::resolve(view, document),

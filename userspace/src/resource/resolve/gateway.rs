@@ -221,6 +221,7 @@ pub(super) fn plan<'a>(
     let mut plan = Plan {
         shares: Vec::new(),
         affinity: Affinity::None,
+        drain_seconds: None,
         rank,
         sources: [document.id.clone()].into(),
     };
@@ -237,7 +238,7 @@ pub(super) fn plan<'a>(
         }
         let (weight, at) = (reference.weight, reference.at.clone());
         let (target, weight_at) = (target.ok(), Some(at.key("weight")));
-        plan.shares.push(Share { names, weight, target, document, at, weight_at });
+        plan.shares.push(Share { names, weight, target, written: None, document, at, weight_at });
     }
     if plan.shares.iter().all(|share| share.weight == 0) {
         let at = FieldPath::of("spec.rules").index(0).key("backendRefs");

@@ -1,11 +1,13 @@
 //! Plans of splits, and what becomes of them.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{endpoints, names};
 use crate::model::{
-    Affinity, Family, Name, ServiceAddress, Split, SplitError, Subset, derived_subset,
+    Affinity, Family, Name, ServiceAddress, Split, SplitError, SplitSettings, Subset,
+    derived_subset,
 };
 use crate::resource::Labels;
 use crate::resource::core::{Port, Service};
@@ -58,6 +60,8 @@ pub(in crate::resource) enum Rank {
 pub(super) struct Plan<'a> {
     pub shares: Vec<Share<'a>>,
     pub affinity: Affinity,
+    /// How long live flows keep an endpoint that was removed; None for the default.
+    pub drain_seconds: Option<u64>,
     pub rank: Rank,
     /// The documents that say so.
     pub sources: BTreeSet<Id>,
@@ -68,8 +72,10 @@ pub(super) struct Share<'a> {
     /// Candidates, see [`names::subsets`].
     pub names: Vec<String>,
     pub weight: u32,
-    /// Where its connections go; None rejects them.
+    /// Where its connections go; None rejects them, unless endpoints are written.
     pub target: Option<Target<'a>>,
+    /// The endpoints that are written beside it, of both families.
+    pub written: Option<&'a BTreeSet<SocketAddr>>,
     /// Where it is written.
     pub document: &'a Document,
     pub at: FieldPath,
@@ -96,6 +102,7 @@ impl<'a> Share<'a> {
             names: vec![NONE.to_owned()],
             weight: 1,
             target: None,
+            written: None,
             document,
             at,
             weight_at: None,
@@ -193,13 +200,20 @@ fn split<'a>(
     let targets: Vec<_> = shares.iter().map(|(share, _)| share.target).collect();
     planned.sources.extend(targets.iter().flatten().map(|target| target.document.id.clone()));
     let endpoints = endpoints::of(view, &targets, family, &mut planned.sources);
+    let written = shares.iter().map(|(share, _)| share.written);
+    let endpoints = endpoints.into_iter().zip(written).map(|(found, written)| match written {
+        Some(all) => all.iter().filter(|one| Family::of(one.ip()) == family).copied().collect(),
+        None => found,
+    });
     let named = names::subsets(&candidates).into_iter().zip(endpoints);
     let mut subsets: Vec<Subset> = Vec::new();
     for (&(share, weight), (name, endpoints)) in shares.iter().zip(named) {
         let fail = |error: &dyn std::error::Error| (place(share), error.to_string());
         let name = Name::new(derived_subset(&name)).map_err(|error| fail(&error))?;
         let weight = u32::try_from(weight).map_err(|error| fail(&error))?;
-        if endpoints.is_empty() && weight > 0 && share.target.is_some() {
+        // Of what is written without any, nobody expects one.
+        let expects = share.target.is_some() || share.written.is_some_and(|all| !all.is_empty());
+        if endpoints.is_empty() && weight > 0 && expects {
             let message = format!(
                 "subset \"{name}\" of split \"{}\" has no {family} endpoint: its share is rejected",
                 planned.name
@@ -211,7 +225,9 @@ fn split<'a>(
     if view.tells_weights {
         planned.weights = weight_fields(plan, &shares, &subsets);
     }
-    let made = Split::new(planned.name.clone(), planned.address, plan.affinity, subsets);
+    let mut settings = SplitSettings::from(plan.affinity);
+    settings.drain_seconds = plan.drain_seconds.unwrap_or(settings.drain_seconds);
+    let made = Split::new(planned.name.clone(), planned.address, settings, subsets);
     made.map_err(|error| {
         let of = match &error {
             SplitError::MixedFamilies { subset, .. } | SplitError::SelfReference { subset, .. } => {
