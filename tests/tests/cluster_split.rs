@@ -28,7 +28,7 @@ spec:
 ";
 
 /// What is put in place of what, and what both say of it: whether it is right.
-const BOTH: [(&str, &str, bool); 58] = [
+const BOTH: [(&str, &str, bool); 60] = [
     ("name: web", "name: web.shop-1", true),
     ("name: web", "name: Web", false),
     ("name: web", "name: web_1", false),
@@ -78,6 +78,8 @@ const BOTH: [(&str, &str, bool); 58] = [
     ("weight: 10", "weight: 1.5", false),
     ("    weight: 10\n", "", false),
     ("    endpoints: []\n", "", false),
+    ("    endpoints: []\n", "    service: {name: web-v1, port: 80}\n", true),
+    ("    endpoints: []\n", "    selector: {matchLabels: {a: b}}\n", false),
     ("10.1.1.2:8080", "10.1.1.1:8080", false),
     ("10.1.1.2:8080", "10.1.1.2", false),
     ("10.1.1.2:8080", "10.1.1.2:0", false),
@@ -87,6 +89,53 @@ const BOTH: [(&str, &str, bool); 58] = [
     ("10.1.1.2:8080", "[fe80::1%2]:80", false),
     ("10.1.1.2:8080", "[2001:db8::1]:80", false),
     ("10.1.1.2:8080", "198.51.100.10:80", false),
+];
+
+/// Of a Service, with a subset of each kind.
+const OF_SERVICE: &str = "\
+apiVersion: weir.dev/v1alpha1
+kind: TrafficSplit
+metadata: {name: of-service, namespace: default}
+spec:
+  serviceRef: {name: web, port: 80}
+  subsets:
+  - {name: v1, weight: 90, selector: {matchLabels: {version: v1}}}
+  - {name: v2, weight: 10, service: {name: web-v2, port: 8080}}
+  - {name: v3, weight: 0, endpoints: ['10.1.1.1:80', '[2001:db8::1]:80']}
+";
+
+/// The same of that.
+const BOTH_OF_SERVICE: [(&str, &str, bool); 30] = [
+    ("  serviceRef: {name: web, port: 80}\n", "", false),
+    ("port: 80}\n", "port: 80}\n  address: 198.51.100.10\n", false),
+    ("port: 80}\n", "port: 80}\n  port: 80\n", false),
+    ("port: 80}\n", "port: 80}\n  protocol: TCP\n", false),
+    ("port: 80}\n", "port: 80}\n  affinity: ClientIP\n  drainSeconds: 5\n", true),
+    ("{name: web, port: 80}", "{name: web}", false),
+    ("{name: web, port: 80}", "{port: 80}", false),
+    ("{name: web, port: 80}", "{name: web, port: 0}", false),
+    ("{name: web, port: 80}", "{name: web, port: http}", false),
+    ("{name: web, port: 80}", "{name: web, port: 80, namespace: shop}", false),
+    ("{name: web, port: 80}", "{name: web.shop, port: 80}", false),
+    ("{name: web, port: 80}", "{name: Web, port: 80}", false),
+    ("{name: web, port: 80}", "{name: '', port: 80}", false),
+    ("serviceRef: {name: web, port: 80}", "address: 198.51.100.10\n  port: 80", false),
+    (", selector: {matchLabels: {version: v1}}", "", false),
+    ("{matchLabels: {version: v1}}", "{}", false),
+    ("{matchLabels: {version: v1}}", "{matchLabels: {}}", false),
+    ("{matchLabels: {version: v1}}", "{matchLabels: {version: 1}}", false),
+    ("{matchLabels: {version: v1}}", "{matchExpressions: []}", false),
+    ("{matchLabels: {version: v1}}", "{matchLabels: {a: b}, matchExpressions: []}", false),
+    ("{matchLabels: {version: v1}}}", "{matchLabels: {a: b}}, endpoints: []}", false),
+    ("{matchLabels: {version: v1}}}", "{matchLabels: {a: b}}, service: {name: a, port: 1}}", false),
+    ("service: {name: web-v2, port: 8080}", "service: {name: web-v2}", false),
+    ("service: {name: web-v2, port: 8080}", "service: {name: web-v2, port: 65536}", false),
+    ("service: {name: web-v2, port: 8080}", "service: {name: web_v2, port: 80}", false),
+    ("service: {name: web-v2, port: 8080}", "service: web-v2", false),
+    ("['10.1.1.1:80', '[2001:db8::1]:80']", "[]", true),
+    ("['10.1.1.1:80', '[2001:db8::1]:80']", "['127.0.0.1:80']", false),
+    ("name: v3", "name: v1", false),
+    ("weight: 90", "weight: 0", true),
 ];
 
 /// What the schema cannot say, or says more strictly than weir: see docs/kubernetes.md. What is
@@ -110,12 +159,27 @@ fn api_says(control: &ControlPlane, text: &str) -> String {
     answer["message"].as_str().unwrap_or_default().to_owned()
 }
 
+/// The Services that it may lead to, which an API server does not ask for.
+fn services(text: &str) -> String {
+    let service = |(name, ip): (&str, &str)| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+             spec: {{clusterIP: {ip}, ports: [{{name: a, port: 80}}, {{name: b, port: 8080}}]}}\n"
+        )
+    };
+    let behind = [("web-v1", "203.0.113.2"), ("web-v2", "203.0.113.3")].map(service).concat();
+    // The name of its split is that of a TrafficSplit here.
+    let divided =
+        if text.contains("serviceRef") { service(("web", "203.0.113.1")) } else { String::new() };
+    behind + &divided
+}
+
 /// What `weir validate` says of it; nothing if it takes it.
 fn weir_says(text: &str) -> String {
     let mut command = Command::new(weir_tests::agent::program().unwrap());
     command.args(["validate", "-"]).stdin(Stdio::piped());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all((text.to_owned() + &services(text)).as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     if output.status.success() {
         return String::new();
@@ -148,6 +212,18 @@ fn the_api_server_takes_what_weir_takes_and_says_what_is_wrong() {
     for (from, to, right) in BOTH {
         check(&format!("{from} -> {to}"), &edited(from, to), right, right);
     }
+    check("of a Service", OF_SERVICE, true, true);
+    for (from, to, right) in BOTH_OF_SERVICE {
+        assert!(OF_SERVICE.contains(from), "{from}");
+        let text = OF_SERVICE.replacen(from, to, 1);
+        check(&format!("{from} -> {to}"), &text, right, right);
+    }
+    let behind = OF_SERVICE
+        .replace("serviceRef: {name: web, port: 80}", "address: 198.51.100.10\n  port: 80")
+        .replace("selector: {matchLabels: {version: v1}}", "service: {name: web-v1, port: 80}");
+    check("Services of an address, and endpoints of both families", &behind, false, false);
+    let behind = behind.replace(", '[2001:db8::1]:80'", "");
+    check("Services of an address", &behind, true, true);
     for (from, to, api, weir) in DIFFERENT {
         check(&format!("{from} -> {to}"), &edited(from, to), api, weir);
     }
@@ -172,18 +248,18 @@ fn the_api_server_takes_what_weir_takes_and_says_what_is_wrong() {
     // What people see.
     let said = api_says(&control, &zero);
     assert!(said.contains("spec.subsets: Invalid value") && said.contains("must not all be 0"));
-    kubectl.apply(GOOD);
+    kubectl.apply(&format!("{GOOD}---\n{OF_SERVICE}"));
     let table = kubectl.run(&["get", "trafficsplits"]);
     eprintln!("{table}");
     let words = |line: usize| -> Vec<&str> {
         table.lines().nth(line).unwrap_or_default().split_whitespace().collect()
     };
-    assert_eq!(words(0)[..4], ["NAME", "ADDRESS", "PORT", "PROTOCOL"]);
-    let row = ["web", "198.51.100.10", "80", "TCP", "v1", "90", "v2", "10"];
-    assert_eq!(words(1)[..8], row);
+    assert_eq!(words(0)[..4], ["NAME", "SERVICE", "ADDRESS", "SUBSET"]);
+    assert_eq!(words(1)[..6], ["of-service", "web", "v1", "90", "v2", "10"]);
+    assert_eq!(words(2)[..6], ["web", "198.51.100.10", "v1", "90", "v2", "10"]);
     let explained = kubectl.run(&["explain", "trafficsplit.spec.subsets"]);
     eprintln!("{explained}");
-    for field in ["endpoints", "name", "weight"] {
+    for field in ["endpoints", "name", "selector", "service", "weight"] {
         let at = explained.find(&format!("  {field}\t")).unwrap_or_else(|| panic!("{explained}"));
         let text = explained[at..].lines().nth(1).unwrap_or_default().trim();
         assert!(!text.is_empty() && text != "<no description>", "{field}: {explained}");

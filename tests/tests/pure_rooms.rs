@@ -47,11 +47,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "agent", "api", "config", "doctor", "files", "model", "rates", "resource", "source",
-            "top", "desired",
+            "agent", "api", "cluster", "config", "doctor", "explain", "files", "model", "rates",
+            "resource", "source", "top", "desired",
         ],
     ),
-    ("cluster", &["config", "directory", "resource", "source", "desired"]),
+    ("cluster", &["config", "directory", "model", "resource", "source", "desired"]),
     ("config", &["access", "files", "resource", "source"]),
     ("conntrack", &["netlink"]),
     ("datapath", &["conntrack", "directory", "explain", "model", "plan"]),

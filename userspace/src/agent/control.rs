@@ -12,7 +12,7 @@ use crate::api::types::{
     SplitView, StatsQuery, StatsView, StatusView,
 };
 use crate::api::{Control, Failure, FlowStream, history};
-use crate::desired::{Author, DesiredState, Guard, PersistedState, Rejection, Step};
+use crate::desired::{Author, DesiredState, DrainGuard, Guard, PersistedState, Rejection, Step};
 use crate::explain::explain;
 use crate::model::{Key, Name, Split, SplitSet};
 use crate::resource::Declarations;
@@ -179,11 +179,11 @@ impl Control for State {
         &self,
         name: String,
         endpoint: String,
-        force: bool,
+        guard: DrainGuard,
         author: Author,
     ) -> Result<SplitView, Failure> {
         self.shift(&name, &author, |desired_state, persisted| {
-            desired_state.drain(persisted, &name, &endpoint, force, now())
+            desired_state.drain(persisted, &name, &endpoint, guard, now())
         })
     }
 
@@ -204,21 +204,30 @@ impl Control for State {
     }
 
     async fn explain(&self, request: ExplainRequest) -> Result<ExplainView, Failure> {
-        let (seed, desired) = {
+        let (seed, now) = {
             let inner = self.lock();
-            (inner.seed, Arc::clone(&inner.desired))
+            (inner.seed, self.snapshot_of(&inner))
         };
+        let desired = &now.desired;
         let protocol = request.protocol.into();
         let split = desired
             .splits()
             .find(|s| s.address().socket() == request.to && s.address().protocol == protocol)
             .ok_or_else(|| {
-                let (to, near) = (request.to, at_other_port(&desired, request.to.ip()));
+                let (to, near) = (request.to, at_other_port(desired, request.to.ip()));
                 Failure::NotFound(format!("{to}/{protocol} is no split's address{near}"))
             })?;
         let found = explain(seed, split, request.from).ok_or_else(|| {
             Failure::Invalid(format!("{} and {} differ in family", request.from, request.to))
         })?;
+        let differs = now.desired_state.is_of_this_node(&now.persisted, split.name());
+        let of_this_node = differs.then(|| {
+            format!(
+                "on this node alone split {} is not what the cluster says: see `weir get {}`",
+                split.name(),
+                split.name()
+            )
+        });
         let candidates = split.subsets().iter().zip(&found.draws).map(|(subset, &draw)| {
             let chosen = subset.name == found.subset.name;
             CandidateView::new(subset.name.as_str(), subset.weight, draw, chosen)
@@ -229,13 +238,15 @@ impl Control for State {
             endpoint: found.endpoint,
             hash: ExplainView::hash_text(found.hash),
             candidates: candidates.collect(),
-            note: is_own(request.from.ip()).then(|| {
+            note: of_this_node.or_else(|| {
+                is_own(request.from.ip()).then(|| {
                 format!(
                     "{} is an address of this node: connections that the node makes itself do not \
                      come in at an interface, and are not steered; this is what a client elsewhere \
                      with that address gets",
                     request.from.ip()
                 )
+            })
             }),
         })
     }

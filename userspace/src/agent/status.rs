@@ -13,6 +13,7 @@ use super::stats::stats;
 use crate::api::Failure;
 use crate::api::types::{
     DrainedEndpointView, FeatureView, FlowTableView, HealthView, MapView, StatsQuery, StatusView,
+    ThisNodeView,
 };
 use crate::datapath;
 use crate::desired::{PersistedState, Time};
@@ -71,6 +72,7 @@ pub(super) fn status(state: &State) -> Result<StatusView, Failure> {
         kubernetes: state.cluster.as_ref().map(Cluster::view),
         detours: Vec::new(),
         drained: drained(inner.store.persisted()),
+        this_node: ThisNodeView::all(&inner.desired_state, inner.store.persisted()),
         unloaded: None,
     };
     if let Some(cluster) = &mut view.kubernetes {

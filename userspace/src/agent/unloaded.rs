@@ -20,7 +20,7 @@ use crate::api::types::{
 use crate::api::{self, Control, Failure, FlowStream};
 use crate::config::AgentConfig;
 use crate::datapath;
-use crate::desired::{Author, Guard, Time};
+use crate::desired::{Author, DrainGuard, Guard, Time};
 use crate::metrics::{self, Sample, Source};
 use crate::model::{Key, Name};
 use crate::resource::Declarations;
@@ -147,7 +147,13 @@ impl Control for Unloaded {
         self.no()
     }
 
-    async fn drain(&self, _: String, _: String, _: bool, _: Author) -> Result<SplitView, Failure> {
+    async fn drain(
+        &self,
+        _: String,
+        _: String,
+        _: DrainGuard,
+        _: Author,
+    ) -> Result<SplitView, Failure> {
         self.no()
     }
 

@@ -9,7 +9,7 @@ use super::types::{
     ApplyView, ChangeView, DocumentView, ExplainRequest, ExplainView, FlowQuery, FlowView,
     SplitView, StatsQuery, StatsView, StatusView,
 };
-use crate::desired::{Author, Guard, PersistedState, Rejection};
+use crate::desired::{Author, DrainGuard, Guard, PersistedState, Rejection};
 use crate::model::{self, Key, Name, Split, SplitSet};
 use crate::resource::Declarations;
 
@@ -124,7 +124,7 @@ pub trait Control: Send + Sync + 'static {
         &self,
         name: String,
         endpoint: String,
-        force: bool,
+        guard: DrainGuard,
         author: Author,
     ) -> impl Future<Output = Result<SplitView, Failure>> + Send;
 

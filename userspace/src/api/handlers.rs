@@ -17,7 +17,7 @@ use super::types::{
     SplitView, StatsQuery, StatsView, StatusView, UndrainRequest, WeightsRequest,
 };
 use super::{Control, Failure};
-use crate::desired::{Guard, Rejection};
+use crate::desired::{DrainGuard, Guard, Rejection};
 use crate::model::{Key, Name as SplitName};
 use crate::resource::{self, Id};
 use crate::source::Problem;
@@ -183,7 +183,7 @@ pub(super) async fn delete<C: Control>(
     (status = 200, body = SplitView),
     (status = 400, body = ApiError, description = "The weights make no sense"),
     (status = 404, body = ApiError, description = "There is no such split"),
-    (status = 409, body = ApiError, description = "The weights or the version are not as expected"),
+    (status = 409, body = ApiError, description = "The weights or the version are not as expected, or the split is the cluster's"),
 ))]
 pub(super) async fn set_weights<C: Control>(
     State(control): State<Arc<C>>,
@@ -195,7 +195,8 @@ pub(super) async fn set_weights<C: Control>(
     if request.weights.is_empty() {
         return Err(Failure::Invalid("\"weights\" names no subset".into()).into());
     }
-    let (weights, guard) = (names(request.weights)?, guard(request.expect, request.version)?);
+    let guard = Guard { this_node: request.this_node, ..guard(request.expect, request.version)? };
+    let weights = names(request.weights)?;
     Ok(Json(control.set_weights(name, weights, guard, author).await?))
 }
 
@@ -229,7 +230,7 @@ pub(super) async fn reset_weights<C: Control>(
     (status = 200, body = SplitView),
     (status = 400, body = ApiError, description = "There is no way back"),
     (status = 404, body = ApiError, description = "There is no such split or change"),
-    (status = 409, body = ApiError, description = "The split has other subsets now, or is not as expected"),
+    (status = 409, body = ApiError, description = "The split has other subsets now, is not as expected, or is the cluster's"),
 ))]
 pub(super) async fn rollback<C: Control>(
     State(control): State<Arc<C>>,
@@ -237,8 +238,9 @@ pub(super) async fn rollback<C: Control>(
     Signed(author): Signed,
     body: Body<RollbackRequest>,
 ) -> Answer<SplitView> {
-    let (Path(name), Json(RollbackRequest { to, expect, version })) = (name?, body?);
-    Ok(Json(control.rollback(name, to, guard(expect, version)?, author).await?))
+    let (Path(name), Json(RollbackRequest { to, expect, version, this_node })) = (name?, body?);
+    let guard = Guard { this_node, ..guard(expect, version)? };
+    Ok(Json(control.rollback(name, to, guard, author).await?))
 }
 
 /// Takes an endpoint out of a split.
@@ -252,7 +254,7 @@ pub(super) async fn rollback<C: Control>(
 ), request_body = DrainRequest, responses(
     (status = 200, body = SplitView),
     (status = 404, body = ApiError, description = "There is no such split or endpoint"),
-    (status = 409, body = ApiError, description = "A subset with a weight would have no endpoint"),
+    (status = 409, body = ApiError, description = "A subset with a weight would have no endpoint, or the split is the cluster's"),
 ))]
 pub(super) async fn drain<C: Control>(
     State(control): State<Arc<C>>,
@@ -260,8 +262,9 @@ pub(super) async fn drain<C: Control>(
     Signed(author): Signed,
     body: Body<DrainRequest>,
 ) -> Answer<SplitView> {
-    let (Path(name), Json(DrainRequest { endpoint, force })) = (name?, body?);
-    Ok(Json(control.drain(name, endpoint, force, author).await?))
+    let (Path(name), Json(DrainRequest { endpoint, force, this_node })) = (name?, body?);
+    let guard = DrainGuard { force, this_node };
+    Ok(Json(control.drain(name, endpoint, guard, author).await?))
 }
 
 /// Puts an endpoint back that was taken out of a split.
@@ -401,7 +404,7 @@ fn bounded(documents: usize) -> Result<(), Failure> {
 }
 
 fn guard(expect: BTreeMap<String, u32>, version: Option<u64>) -> Result<Guard, Failure> {
-    Ok(Guard { expect: names(expect)?, version })
+    Ok(Guard { expect: names(expect)?, version, this_node: false })
 }
 
 fn names(weights: BTreeMap<String, u32>) -> Result<BTreeMap<SplitName, u32>, Failure> {

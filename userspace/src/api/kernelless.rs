@@ -20,7 +20,7 @@ use super::types::{
 };
 use super::{Control, Failure, FlowStream, SocketFile};
 use crate::access::Access;
-use crate::desired::{Author, DesiredState, Guard, Rejection, Step, Time};
+use crate::desired::{Author, DesiredState, DrainGuard, Guard, Rejection, Step, Time};
 use crate::http::RequestLimits;
 use crate::model::{Key, Name, Split, total_weight};
 use crate::resource::Declarations;
@@ -208,13 +208,13 @@ impl Control for Agent {
         &self,
         name: String,
         endpoint: String,
-        force: bool,
+        guard: DrainGuard,
         author: Author,
     ) -> Result<SplitView, Failure> {
         let inner = &mut *self.lock();
         let now = inner.now();
         let persisted = inner.store.persisted();
-        let step = inner.desired_state.drain(persisted, &name, &endpoint, force, now);
+        let step = inner.desired_state.drain(persisted, &name, &endpoint, guard, now);
         inner.carry_out(step.map(|step| step.by(&author)), false)?;
         inner.view(&name)
     }

@@ -99,6 +99,7 @@ async fn weights_change_and_come_back() {
         weights: map(&[("v1", v1)]),
         expect: map(expect),
         version,
+        this_node: false,
     };
     let split = client.set_weights("reviews", &request(u32::MAX, &[], None)).await.unwrap();
     assert_eq!(split.subsets[0].weight, u32::MAX);

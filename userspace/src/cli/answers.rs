@@ -62,7 +62,7 @@ pub(super) async fn weights(client: &Client, args: WeightsArgs) -> Result<Answer
 }
 
 async fn shift(client: &Client, args: WeightsArgs) -> Result<Shifted> {
-    let WeightsArgs { name, weights: typed, reset, dry_run, expected, .. } = args;
+    let WeightsArgs { name, weights: typed, reset, this_node, dry_run, expected, .. } = args;
     let before = client.split(&name).await;
     let mut version = expected.expect_version;
     if reset {
@@ -81,21 +81,26 @@ async fn shift(client: &Client, args: WeightsArgs) -> Result<Shifted> {
     if let (true, Ok(before)) = (dry_run, &before) {
         shifted::expected(before, &expected)?;
         let after = shifted::proposed(before, &weights)?;
-        return Ok(Shifted { before: before.clone(), after, typed, dry_run });
+        let (before, flags) = (before.clone(), String::new());
+        return Ok(Shifted { before, after, typed, dry_run, flags });
     }
     if let (None, Ok(before)) = (amounts::plain(&typed), &before) {
         // Percentages are of the weights that were read.
         version.get_or_insert(before.origin.version);
     }
     let expect = expected.expect.into_iter().collect();
-    let after = client.set_weights(&name, &WeightsRequest { weights, expect, version }).await?;
+    let request = WeightsRequest { weights, expect, version, this_node };
+    let after = client.set_weights(&name, &request).await?;
     Ok(Shifted::of(before, after, typed))
 }
 
 pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<Answer> {
     let changes = client.history(&args.name).await?;
     let left = match (args.output.format, client.split(&args.name).await) {
-        (Format::Table, Ok(split)) => drain::left(client, &split).await,
+        (Format::Table, Ok(split)) => {
+            let here = render::of_this_node(&split).map(|line| line + "\n").unwrap_or_default();
+            here + &drain::left(client, &split).await
+        }
         // Of a split that is gone, there are changes.
         _ => String::new(),
     };
@@ -104,9 +109,9 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<Answer
 }
 
 pub(super) async fn rollback(client: &Client, args: RollbackArgs) -> Result<Answer> {
-    let RollbackArgs { name, to, reason, expected, output } = args;
+    let RollbackArgs { name, to, this_node, reason, expected, output, .. } = args;
     let expect = expected.expect.into_iter().collect();
-    let request = RollbackRequest { to, expect, version: expected.expect_version };
+    let request = RollbackRequest { to, expect, version: expected.expect_version, this_node };
     let before = client.split(&name).await;
     let after = because(client, reason.as_deref()).rollback(&name, &request).await?;
     let shifted = Shifted::of(before, after, Vec::new());
@@ -114,7 +119,7 @@ pub(super) async fn rollback(client: &Client, args: RollbackArgs) -> Result<Answ
 }
 
 pub(super) async fn explain(client: &Client, args: ExplainArgs) -> Result<Answer> {
-    let ExplainArgs { from, to, protocol, output } = args;
+    let ExplainArgs { from, to, protocol, output, .. } = args;
     let explained = client.explain(ExplainRequest { from, to, protocol }).await?;
     show(output, &explained, render::explain).map(done)
 }
@@ -124,9 +129,9 @@ pub(super) async fn status(client: &Client, args: StatusArgs) -> Result<Answer> 
 }
 
 pub(super) async fn get(client: &Client, args: GetArgs) -> Result<Answer> {
-    let GetArgs { resource, name, output } = args;
-    let text = match resource.unwrap_or(Resource::Splits { name, output }) {
-        Resource::Splits { name: Some(name), output } => {
+    let GetArgs { resource, name, cluster, output } = args;
+    let text = match resource.unwrap_or(Resource::Splits { name, cluster, output }) {
+        Resource::Splits { name: Some(name), output, .. } => {
             let split = client.split(&name).await?;
             let left = match output.format {
                 Format::Table => drain::left(client, &split).await,
@@ -134,7 +139,7 @@ pub(super) async fn get(client: &Client, args: GetArgs) -> Result<Answer> {
             };
             show(output, &split, |split| render::split(split) + &left)
         }
-        Resource::Splits { name: None, output } => {
+        Resource::Splits { name: None, output, .. } => {
             show(output, &client.splits().await?, |splits| render::splits(splits))
         }
         Resource::Documents { applied, output } => {

@@ -1,16 +1,17 @@
 //! What can be typed.
 
 mod changes;
+mod target;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::amounts::{self, Amount};
@@ -27,6 +28,10 @@ pub use changes::{
     ApplyArgs, DeleteArgs, DiffArgs, DrainArgs, Expected, HistoryArgs, RollbackArgs, UndrainArgs,
     WeightsArgs,
 };
+pub use target::ClusterArgs;
+
+/// What a plugin of kubectl has to be called.
+const PLUGIN: &str = "kubectl-weir";
 
 /// Shifts traffic between the versions of a service, in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -225,6 +230,9 @@ pub struct GetArgs {
     /// A split, for short; without it, all of them.
     #[arg(value_parser = name, add = known(Known::Splits))]
     pub name: Option<String>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// How to show it.
     #[command(flatten)]
     pub output: Output,
@@ -239,6 +247,9 @@ pub enum Resource {
         /// Only this one.
         #[arg(value_parser = name, add = known(Known::Splits))]
         name: Option<String>,
+        /// Whom to ask.
+        #[command(flatten)]
+        cluster: ClusterArgs,
         /// How to show it.
         #[command(flatten)]
         output: Output,
@@ -285,6 +296,12 @@ pub struct ExplainArgs {
     /// TCP or UDP.
     #[arg(long, default_value_t = Protocol::Tcp)]
     pub protocol: Protocol,
+    /// The `hashSeed` of the agents, which the cluster does not say; needed to ask it.
+    #[arg(long, value_name = "SEED", help_heading = "Cluster")]
+    pub hash_seed: Option<u64>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// How to show the choice.
     #[command(flatten)]
     pub output: Output,
@@ -384,18 +401,72 @@ fn once<T>(weights: &[(String, T)]) -> Result<(), clap::Error> {
     }
 }
 
+impl GetArgs {
+    /// Whom to ask.
+    pub fn cluster(&self) -> &ClusterArgs {
+        match &self.resource {
+            Some(Resource::Splits { cluster, .. }) => cluster,
+            _ => &self.cluster,
+        }
+    }
+}
+
 impl Command {
+    /// Typed as a command of kubectl, it asks the cluster.
+    ///
+    /// # Errors
+    ///
+    /// If only the agent of a node can answer it.
+    fn of_kubectl(&mut self) -> Result<(), clap::Error> {
+        let cluster = match self {
+            Self::Weights(WeightsArgs { this_node: true, .. })
+            | Self::Rollback(RollbackArgs { this_node: true, .. })
+            | Self::Drain(DrainArgs { this_node: true, .. }) => return Ok(()),
+            Self::Weights(args) if !args.reset => &mut args.cluster,
+            Self::Rollback(args) => &mut args.cluster,
+            Self::History(args) => &mut args.cluster,
+            Self::Explain(args) => &mut args.cluster,
+            Self::Get(GetArgs { resource: None, cluster, .. }) => cluster,
+            Self::Get(GetArgs { resource: Some(Resource::Splits { cluster, .. }), .. }) => cluster,
+            Self::Agent(_)
+            | Self::Validate(_)
+            | Self::Translate(_)
+            | Self::Completions { .. }
+            | Self::Manual { .. } => return Ok(()),
+            _ => {
+                let message = "only the agent of a node can do this, and `kubectl weir` asks the \
+                               cluster: use `weir` on the node, or `kubectl -n weir-system exec \
+                               POD -- weir`, with a Pod of the node's agent";
+                return Err(Cli::command().error(ErrorKind::InvalidSubcommand, message));
+            }
+        };
+        cluster.by_kubectl = true;
+        Ok(())
+    }
+
     /// Checks what the declaration of the arguments cannot.
     fn check(&self) -> Result<(), clap::Error> {
         let mistake = |message| Cli::command().error(ErrorKind::ValueValidation, message);
         match self {
             Self::Delete(args) => args.keys().map(drop).map_err(mistake),
             Self::Weights(args) => {
+                args.cluster.check().map_err(mistake)?;
+                if args.reset && args.cluster.is_meant() {
+                    let message = "--reset ends the override of one node; of the cluster, see \
+                                   `weir rollback`";
+                    return Err(mistake(message.to_owned()));
+                }
                 once(&args.weights)?;
                 once(&args.expected.expect)?;
                 amounts::fit(&args.weights).map_err(mistake)
             }
-            Self::Rollback(args) => once(&args.expected.expect),
+            Self::Rollback(args) => {
+                args.cluster.check().map_err(mistake)?;
+                once(&args.expected.expect)
+            }
+            Self::History(args) => args.cluster.check().map_err(mistake),
+            Self::Get(args) => args.cluster().check().map_err(mistake),
+            Self::Explain(args) => args.cluster.check().map_err(mistake),
             _ => Ok(()),
         }
     }
@@ -412,7 +483,22 @@ impl Cli {
     /// for completions gets them, and no more.
     pub fn from_process() -> (PathBuf, Command) {
         completion::answer();
-        Self::parse().checked().unwrap_or_else(|error| error.exit())
+        Self::of(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// What was typed; called as a plugin of kubectl, by its name, it is about a cluster.
+    pub(super) fn of(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<(PathBuf, Command), clap::Error> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let called = arguments.first().and_then(|first| Path::new(first).file_name());
+        if called != Some(OsStr::new(PLUGIN)) {
+            return Self::try_parse_from(arguments)?.checked();
+        }
+        let matches = Self::command().bin_name("kubectl weir").try_get_matches_from(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.command.of_kubectl()?;
+        cli.checked()
     }
 }
 

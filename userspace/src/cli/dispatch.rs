@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::answers::{self, Answer};
 use super::args::Command;
 use super::{
-    EXIT_DONE, EXIT_FAILED, EXIT_NO_DIFF, EXIT_USAGE, doctor, drain, flows, generated, kernel,
-    offline, unload, watch,
+    EXIT_DONE, EXIT_FAILED, EXIT_NO_DIFF, EXIT_USAGE, cluster, doctor, drain, flows, generated,
+    kernel, offline, unload, watch,
 };
 use crate::api::Client;
 use crate::top;
@@ -62,6 +62,11 @@ impl Command {
             Self::Delete(args) => ask(answers::delete(client, args), out),
             Self::Diff(args) => ask(answers::diff(client, args), out)
                 .map_err(|failure| Failure { code: EXIT_NO_DIFF, ..failure }),
+            Self::Weights(args) if args.cluster.is_meant() => ask(cluster::weights(args), out),
+            Self::Rollback(args) if args.cluster.is_meant() => ask(cluster::rollback(args), out),
+            Self::History(args) if args.cluster.is_meant() => ask(cluster::history(args), out),
+            Self::Get(args) if args.cluster().is_meant() => ask(cluster::get(args), out),
+            Self::Explain(args) if args.cluster.is_meant() => ask(cluster::explain(args), out),
             Self::Weights(args) => ask(answers::weights(client, args), out),
             Self::Drain(args) => ask(drain::drain(client, args), out),
             Self::Undrain(args) => ask(drain::undrain(client, args), out),

@@ -83,8 +83,8 @@ fn drained<'a>(split: &'a SplitView, typed: &str) -> Option<&'a DrainedView> {
 
 /// `weir drain`.
 pub(super) async fn drain(client: &Client, args: DrainArgs) -> Result<Answer> {
-    let DrainArgs { name, endpoint, force, wait, timeout, reason, output } = args;
-    let request = DrainRequest { endpoint: endpoint.clone(), force };
+    let DrainArgs { name, endpoint, force, this_node, wait, timeout, reason, output } = args;
+    let request = DrainRequest { endpoint: endpoint.clone(), force, this_node };
     let after = because(client, reason.as_deref()).drain(&name, &request).await?;
     let Some(DrainedView { address, .. }) = drained(&after, &endpoint) else {
         bail!("the agent does not say that {endpoint} is out of split \"{name}\"");

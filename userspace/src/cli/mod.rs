@@ -4,6 +4,7 @@
 mod amounts;
 mod answers;
 mod args;
+mod cluster;
 pub(crate) mod columns;
 mod completion;
 mod configuration;

@@ -27,7 +27,7 @@ pub(super) fn share(share: Option<f64>) -> String {
 }
 
 /// Weights as they are typed; "-" if there are none.
-fn weights(weights: &BTreeMap<String, u32>) -> String {
+pub(super) fn weights(weights: &BTreeMap<String, u32>) -> String {
     let pairs: Vec<String> =
         weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
     if pairs.is_empty() { "-".to_owned() } else { pairs.join(" ") }
@@ -110,8 +110,9 @@ fn drained(split: &SplitView, endpoint: &DrainedView) -> String {
     let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let (name, subsets) = (&split.name, subsets.join(", "));
+    let here = if split.origin.this_node { " on this node alone" } else { "" };
     format!(
-        "{name}: {address} of {subsets} is out since {since}{by}{reason}; \
+        "{name}: {address} of {subsets} is out{here} since {since}{by}{reason}; \
          `weir undrain {name} {address}` puts it back"
     )
 }
@@ -127,11 +128,25 @@ fn drains(split: &SplitView, endpoint: &DrainingView) -> String {
     format!("{}: {address} of subset {subset} drains for {left} more: {flows}", split.name)
 }
 
+/// That a split of the cluster has other weights on this node alone.
+pub(super) fn of_this_node(split: &SplitView) -> Option<String> {
+    let overridden = split.origin.overridden.as_ref().filter(|_| split.origin.this_node)?;
+    let (name, since, defined) = (&split.name, &overridden.since, weights(&overridden.defined));
+    Some(format!(
+        "{name}: weights are of this node alone since {since}; the cluster ({}) says {defined}, \
+         and `weir weights {name} --reset` goes back to that",
+        split.origin.cluster.join(", ")
+    ))
+}
+
 /// What is to be said of a split's weights.
 fn note(split: &SplitView) -> Option<String> {
     let name = &split.name;
     if let Some(overridden) = &split.origin.overridden {
         let (since, defined) = (&overridden.since, weights(&overridden.defined));
+        if let Some(here) = of_this_node(split) {
+            return Some(here);
+        }
         return Some(format!(
             "{name}: weights are overridden since {since}; \
              `weir weights {name} --reset` goes back to {defined}"

@@ -18,6 +18,8 @@ pub(super) struct Shifted {
     pub typed: Vec<(String, Amount)>,
     /// Whether nothing has happened yet.
     pub dry_run: bool,
+    /// What a command for the same split has to have beside its arguments, with a space before.
+    pub flags: String,
 }
 
 /// A split with other weights, of those that are named.
@@ -66,15 +68,20 @@ impl Shifted {
         typed: Vec<(String, Amount)>,
     ) -> Self {
         let before = before.unwrap_or_else(|_| after.clone());
-        Self { before, after, typed, dry_run: false }
+        Self { before, after, typed, dry_run: false, flags: String::new() }
     }
 
     /// The split, what moves, what may not be meant, and how to undo it.
     pub fn text(&self) -> String {
+        let table = if self.dry_run { String::new() } else { render::split(&self.after) + "\n" };
+        self.text_with(&table, self.undo().into_iter().collect())
+    }
+
+    /// The same with another table, and these lines at the end.
+    pub fn text_with(&self, table: &str, end: Vec<String>) -> String {
         let mut lines = vec![self.moves()];
         lines.extend(self.surprise());
-        lines.extend(self.undo());
-        let table = if self.dry_run { String::new() } else { render::split(&self.after) + "\n" };
+        lines.extend(end);
         format!("{table}{}\n", lines.join("\n"))
     }
 
@@ -121,14 +128,15 @@ impl Shifted {
         let (name, weight, own) = (&subset.name, subset.weight, share(Some(subset.wanted_share)));
         Some(format!(
             "warning: {name} gets {own}, not {weight}%, since the weights add up to {now}; \
-             for {weight}%: weir weights {} {name}={weight}%",
-            self.after.name
+             for {weight}%: weir weights {} {name}={weight}%{}",
+            self.after.name, self.flags
         ))
     }
 
     fn undo(&self) -> Option<String> {
         let (name, version) = (&self.after.name, self.after.origin.version);
         let changed = !self.dry_run && version != self.before.origin.version;
-        changed.then(|| format!("undo: weir rollback {name} --expect-version {version}"))
+        let here = if self.after.origin.cluster.is_empty() { "" } else { " --this-node" };
+        changed.then(|| format!("undo: weir rollback {name}{here} --expect-version {version}"))
     }
 }

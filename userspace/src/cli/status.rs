@@ -7,12 +7,12 @@ use anyhow::Result;
 
 use super::args::StatusArgs;
 use super::columns::Align::{Left, Right};
-use super::render::{share, table};
+use super::render::{share, table, weights};
 use super::{EXIT_DONE, EXIT_FAILED};
 use crate::api::Client;
 use crate::api::types::{
     DetourView, DrainedEndpointView, DrainedView, FastPathView, FlowTableView, HealthView,
-    KubernetesView, StatusView, TakeoverView, TroubleView, Verdict,
+    KubernetesView, OverrideView, StatusView, TakeoverView, ThisNodeView, TroubleView, Verdict,
 };
 use crate::model::counted;
 
@@ -23,6 +23,9 @@ const NAMED: usize = 3;
 /// What is so of endpoints of which the agent never sees the answers.
 const DETOURS: &str = "Endpoints on a link of clients, which reject their answers if these do not \
                        come by this node:";
+
+/// What is so of splits of the cluster that somebody changed with `--this-node`.
+const THIS_NODE: &str = "Of the cluster, and on this node alone otherwise (`--this-node`):";
 
 /// Asks an agent how it is: the answer, and the exit code.
 pub(super) async fn ask(client: &Client, args: &StatusArgs) -> Result<(String, u8)> {
@@ -96,7 +99,23 @@ fn status(view: &StatusView, all: bool) -> String {
     complaint(&mut text, DETOURS, &detours);
     let drained: Vec<String> = view.drained.iter().map(drained).collect();
     complaint(&mut text, "Taken out by `weir drain`, and out until `weir undrain`:", &drained);
+    let of_this_node: Vec<String> = view.this_node.iter().map(of_this_node).collect();
+    complaint(&mut text, THIS_NODE, &of_this_node);
     text
+}
+
+/// How a split of the cluster is otherwise here.
+fn of_this_node(
+    ThisNodeView { split, weights: own, overridden, drained }: &ThisNodeView,
+) -> String {
+    let overridden = overridden.as_ref().map(|OverrideView { since, defined }| {
+        format!("{} instead of {}, since {since}", weights(own), weights(defined))
+    });
+    let out = drained
+        .iter()
+        .map(|DrainedView { address, since, .. }| format!("without {address}, since {since}"));
+    let said: Vec<String> = overridden.into_iter().chain(out).collect();
+    format!("{split}: {}", said.join("; "))
 }
 
 fn drained(DrainedEndpointView { split, endpoint }: &DrainedEndpointView) -> String {
@@ -325,6 +344,15 @@ mod tests {
             }],
             detours: vec![detours("eth0", 1), detours("br0", 9)],
             drained: vec![taken_out()],
+            this_node: vec![ThisNodeView {
+                split: "web.shop".into(),
+                weights: [("v1".to_owned(), 1)].into(),
+                overridden: Some(OverrideView {
+                    since: "1970-01-01T00:00:02.000Z".into(),
+                    defined: [("v1".to_owned(), 2)].into(),
+                }),
+                drained: vec![taken_out().endpoint],
+            }],
             ..StatusView::default()
         };
         view.health = HealthView::of(&view, Vec::new());
@@ -374,6 +402,9 @@ Endpoints on a link of clients, which reject their answers if these do not come 
 
 Taken out by `weir drain`, and out until `weir undrain`:
   reviews 192.0.2.7:80, since 1970-01-01T00:00:02.000Z by root (disk)
+
+Of the cluster, and on this node alone otherwise (`--this-node`):
+  web.shop: v1=1 instead of v1=2, since 1970-01-01T00:00:02.000Z; without 192.0.2.7:80, since 1970-01-01T00:00:02.000Z
 ";
         assert_eq!(status(&view, false), expected);
         let zero = status(&view, true).contains("flow_reused        0\n");

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, HeaderValue, USER_AGENT};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _};
@@ -84,19 +84,28 @@ pub(super) fn configuration(kubeconfig: Option<&Path>) -> Result<Config, String>
             )
         });
     };
+    let name = path.display().to_string();
+    loaded(&name, Kubeconfig::read_from(path), &KubeConfigOptions::default())
+}
+
+/// What a kubeconfig says, with the name that messages give it.
+pub(super) fn loaded(
+    name: &str,
+    read: Result<Kubeconfig, KubeconfigError>,
+    options: &KubeConfigOptions,
+) -> Result<Config, String> {
     let named = |error: &KubeconfigError| match error {
         // In full, that shows the lines around, with whatever secrets they hold.
         KubeconfigError::Parse(error) => {
             let at = error.location().map(|at| format!(":{}:{}", at.line(), at.column()));
-            format!("{}{}: not a kubeconfig in YAML", path.display(), at.unwrap_or_default())
+            format!("{name}{}: not a kubeconfig in YAML", at.unwrap_or_default())
         }
-        error => format!("{}: {}", path.display(), chain(error)),
+        error => format!("{name}: {}", chain(error)),
     };
-    let read = Kubeconfig::read_from(path).map_err(|error| named(&error))?;
-    let options = KubeConfigOptions::default();
+    let read = read.map_err(|error| named(&error))?;
     // It waits for nothing: what it reads, it reads by system calls.
     let loaded =
-        futures_util::FutureExt::now_or_never(Config::from_custom_kubeconfig(read, &options));
+        futures_util::FutureExt::now_or_never(Config::from_custom_kubeconfig(read, options));
     loaded.ok_or("not loaded at once".to_owned())?.map_err(|error| named(&error))
 }
 
@@ -116,13 +125,22 @@ impl Server {
         let made = tokio::task::spawn_blocking(move || {
             let config = configuration(kubeconfig.as_deref())?;
             noted.server(&config.cluster_url.to_string());
-            client(config, &timing).map_err(|error| {
+            Self::of(config, timing, noted).map_err(|error| {
                 let of = kubeconfig.map(|path| format!("{}: ", path.display()));
                 format!("{}{error}", of.unwrap_or_default())
             })
         });
-        let client = made.await.map_err(|error| error.to_string())??;
-        Ok(Self { client, timing, health })
+        made.await.map_err(|error| error.to_string())?
+    }
+
+    /// A client of a server that is configured; no connection is made yet. It blocks: helpers
+    /// for tokens may be run.
+    ///
+    /// # Errors
+    ///
+    /// In words.
+    pub fn of(config: Config, timing: Timing, health: Arc<Health>) -> Result<Self, String> {
+        Ok(Self { client: client(config, &timing)?, timing, health })
     }
 
     /// A document that the server has at a path.
@@ -146,9 +164,30 @@ impl Server {
         if !next.is_empty() {
             parameters.push(("continue", next.to_owned()));
         }
+        self.page_at(&of.url(&parameters), of).await
+    }
+
+    /// A page of a list that is at a path with its parameters, as text.
+    pub async fn page_at(&self, url: &str, of: &Served) -> Result<Vec<u8>, Failure> {
         let accept = if of.is_metadata() { METADATA_LIST } else { JSON };
-        let response = self.send(Verb::List, &of.url(&parameters), accept).await?;
+        let response = self.send(Verb::List, url, accept).await?;
         self.whole(response).await
+    }
+
+    /// Writes: the body goes to a path by a method, and what the server has then comes back.
+    pub async fn write<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        (kind, body): (&str, Vec<u8>),
+    ) -> Result<T, Failure> {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header(ACCEPT, JSON).header(CONTENT_TYPE, kind);
+        let request = request.body(Body::from(body));
+        let request = request.map_err(|error| Failure::Rejected(error.to_string()))?;
+        let response = self.ask(request).await?;
+        let text = self.whole(response).await?;
+        parsed(&text)
     }
 
     /// How many objects a page has.
@@ -183,6 +222,10 @@ impl Server {
         let request = Request::get(url).header(ACCEPT, accept).body(Body::empty());
         let request = request.map_err(|error| Failure::Rejected(error.to_string()))?;
         self.health.asked(verb);
+        self.ask(request).await
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
         let patience = self.timing.answer;
         let response = match timeout(patience, self.client.send(request)).await {
             Ok(Ok(response)) => response,
@@ -195,7 +238,7 @@ impl Server {
             }
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        if status == StatusCode::OK {
+        if matches!(status, StatusCode::OK | StatusCode::CREATED) {
             return Ok(response);
         }
         let body = whole(response.into_body(), (patience, ERROR), &self.health).await;

@@ -128,7 +128,7 @@ pub(super) fn is_defined(kind: Kind) -> bool {
     !matches!(kind, Kind::Service | Kind::EndpointSlice | Kind::Pod | Kind::Namespace)
 }
 
-async fn find(server: &Server) -> Result<Discovery, Failure> {
+pub(super) async fn find(server: &Server) -> Result<Discovery, Failure> {
     let groups: BTreeSet<&str> = Kind::all().map(Kind::group).collect();
     let mut found = Discovery::new();
     for group in groups {

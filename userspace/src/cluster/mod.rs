@@ -12,11 +12,16 @@
 //!   changes is as it was, and is not told again.
 //! - What comes of several kinds after the server was away is told at once, so that nothing is
 //!   steered by new routes and old endpoints (`followed`).
+//!
+//! A person's commands follow nothing: a [`Session`] takes a [`Picture`] of all that there is,
+//! and writes an [`Edit`].
 
+mod account;
 mod cache;
 mod client;
 mod discovery;
 mod driver;
+mod edit;
 mod failure;
 mod followed;
 mod health;
@@ -25,8 +30,12 @@ mod lines;
 mod link;
 mod object;
 mod objects;
+mod original;
 mod pending;
+mod picture;
+mod record;
 mod served;
+mod session;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -48,7 +57,13 @@ use driver::Driver;
 use start::Start;
 use timing::Timing;
 
+pub use account::Account;
+pub use edit::{Edit, Note, edit};
+pub use failure::Failure;
 pub use health::{Health, KindHealth, Standing, Verb, View};
+pub use picture::Picture;
+pub use record::Record;
+pub use session::{Scope, Session};
 
 /// Follows a cluster until it is dropped. It never fails for good: what goes wrong is in
 /// [`Health`], and tried again.

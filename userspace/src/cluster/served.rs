@@ -27,7 +27,7 @@ impl What {
     pub fn plural(self) -> String {
         match self {
             Self::Definitions => "customresourcedefinitions".to_owned(),
-            Self::Kind(kind) => plural(kind),
+            Self::Kind(kind) => kind.plural(),
         }
     }
 }
@@ -41,15 +41,6 @@ impl fmt::Display for What {
         };
         f.write_str(&self.plural())?;
         if group.is_empty() { Ok(()) } else { write!(f, ".{group}") }
-    }
-}
-
-/// The plural of a kind. Definitions can have others, but those of these kinds do not.
-fn plural(kind: Kind) -> String {
-    let name = kind.name().to_ascii_lowercase();
-    match name.strip_suffix('y') {
-        Some(stem) if !stem.ends_with('a') => format!("{stem}ies"),
-        _ => format!("{name}s"),
     }
 }
 
@@ -98,9 +89,14 @@ impl Served {
 
     /// Where its objects of all namespaces are.
     pub fn url(&self, parameters: &[(&str, String)]) -> String {
+        with_parameters(&self.path(None), parameters)
+    }
+
+    /// Where its objects are, of all namespaces or of one.
+    pub fn path(&self, namespace: Option<&str>) -> String {
         let root = if self.api_version.contains('/') { "/apis" } else { "/api" };
-        let path = format!("{root}/{}/{}", self.api_version, self.what.plural());
-        with_parameters(&path, parameters)
+        let of = namespace.map(|name| format!("/namespaces/{name}")).unwrap_or_default();
+        format!("{root}/{}{of}/{}", self.api_version, self.what.plural())
     }
 }
 

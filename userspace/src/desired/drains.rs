@@ -10,6 +10,15 @@ use super::sources::{DesiredState, Intent};
 use super::{Cause, PersistedState, Rejection, Step, Time};
 use crate::model::{Name, Split, hint, total_weight};
 
+/// What may be when an endpoint is taken out; by default nothing of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DrainGuard {
+    /// A subset with a weight may have no endpoint any more.
+    pub force: bool,
+    /// This node may differ from the others, of a split of the cluster.
+    pub this_node: bool,
+}
+
 impl DesiredState {
     /// Takes an endpoint out of a split: no new flows go there, and live ones keep it for the
     /// split's drain time. It stays out until it is put back, or the definition does not have it
@@ -17,14 +26,14 @@ impl DesiredState {
     ///
     /// # Errors
     ///
-    /// If there is no such endpoint; and, unless it is forced, if a subset with a weight would
-    /// have no endpoint any more.
+    /// If there is no such endpoint; unless it is forced, if a subset with a weight would have no
+    /// endpoint any more; and, unless it is meant for this node, if the split is the cluster's.
     pub fn drain(
         &self,
         persisted: &PersistedState,
         name: &str,
         endpoint: &str,
-        force: bool,
+        guard: DrainGuard,
         now: Time,
     ) -> Result<Step, Rejection> {
         let defined = self.definition(name)?;
@@ -33,13 +42,15 @@ impl DesiredState {
         let endpoint = find(endpoint, &there).map_err(|no| {
             Rejection::NotFound(format!("split \"{name}\" has no endpoint \"{endpoint}\"{no}"))
         })?;
+        let instead = "the readiness of the Pod, or its labels";
+        self.alike_on_all_nodes(defined.name(), guard.this_node, instead)?;
         let mut drains = persisted.drains_of(name).cloned().unwrap_or_default();
         drains.entry(endpoint).or_insert_with(|| {
             let has = |subset: &&crate::model::Subset| subset.endpoints.contains(&endpoint);
             let subsets = defined.subsets().iter().filter(has).map(|s| s.name.clone()).collect();
             Drain { subsets, since: now, author: None }
         });
-        if !force {
+        if !guard.force {
             let after = effective_with(defined, persisted, &drains);
             let before = self.desired.get(name);
             emptied(before.unwrap_or(defined), &after, endpoint)?;

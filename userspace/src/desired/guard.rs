@@ -12,6 +12,8 @@ pub struct Guard {
     pub expect: BTreeMap<Name, u32>,
     /// The version of the split's last change.
     pub version: Option<u64>,
+    /// Whether this node may differ from the others, of a split of the cluster.
+    pub this_node: bool,
 }
 
 impl Guard {

@@ -22,10 +22,12 @@ mod sources;
 mod step;
 #[cfg(test)]
 mod tests;
+mod this_node;
 mod time;
 
 pub use author::{Author, is_plain, reason};
 pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
+pub use drains::DrainGuard;
 pub use guard::{Guard, version_of};
 pub use origins::{Batch, Observed, Rejected};
 pub use persisted::{

@@ -24,13 +24,10 @@ impl DesiredState {
             };
             Rejection::Invalid(format!("split \"{name}\": {error}{hint}"))
         })?;
-        Ok(self.override_step(
-            persisted,
-            Cause::Weights,
-            split.name(),
-            Some(Weights::of(&split)),
-            now,
-        ))
+        let weights = Weights::of(&split);
+        let instead = format!("weir weights {name} {weights} --cluster");
+        self.alike_on_all_nodes(split.name(), guard.this_node, &instead)?;
+        Ok(self.override_step(persisted, Cause::Weights, split.name(), Some(weights), now))
     }
 
     /// Ends the override of a split's weights, if there is one.
@@ -85,6 +82,8 @@ impl DesiredState {
             );
             return Err(Rejection::Conflict(message));
         }
+        let instead = format!("weir rollback {name} --cluster");
+        self.alike_on_all_nodes(split.name(), guard.this_node, &instead)?;
         Ok(self.override_step(persisted, Cause::Rollback, split.name(), Some(weights), now))
     }
 

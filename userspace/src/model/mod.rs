@@ -24,6 +24,7 @@ pub use near::hint;
 pub use reach::nowhere;
 pub use settings::{Affinity, DEFAULT_DRAIN, SplitSettings};
 pub use split::{
-    MAX_SUBSETS, Split, SplitError, SplitSet, SplitSetError, Subset, WeightsError, total_weight,
+    MAX_SUBSETS, Split, SplitError, SplitSet, SplitSetError, Subset, WeightsError, check_subsets,
+    total_weight,
 };
 pub use weights::Weights;

@@ -86,36 +86,7 @@ impl Split {
         settings: impl Into<SplitSettings>,
         subsets: Vec<Subset>,
     ) -> Result<Self, SplitError> {
-        if subsets.is_empty() {
-            return Err(SplitError::NoSubsets);
-        }
-        if subsets.len() > MAX_SUBSETS {
-            return Err(SplitError::TooManySubsets(subsets.len()));
-        }
-        let expected = Family::of(address.ip);
-        for (at, subset) in subsets.iter().enumerate() {
-            if let Some(first) = subsets[..at].iter().position(|s| s.name == subset.name) {
-                let name = subset.name.clone();
-                return Err(SplitError::DuplicateSubset { first, second: at, name });
-            }
-            for &endpoint in &subset.endpoints {
-                let found = Family::of(endpoint.ip());
-                if found != expected {
-                    return Err(SplitError::MixedFamilies {
-                        subset: at,
-                        endpoint,
-                        found,
-                        expected,
-                    });
-                }
-                if endpoint == address.socket() {
-                    return Err(SplitError::SelfReference { subset: at, endpoint });
-                }
-            }
-        }
-        if total_weight(&subsets) == 0 {
-            return Err(SplitError::AllWeightsZero);
-        }
+        check_subsets(&subsets, Some(address))?;
         Ok(Self { name, address, settings: settings.into(), subsets })
     }
 
@@ -188,6 +159,45 @@ impl Split {
     pub fn hint(&self, subset: &Name) -> String {
         hint(subset.as_str(), self.subsets.iter().map(|subset| subset.name.as_str()))
     }
+}
+
+/// Checks subsets: their number, names and weights, and that endpoints fit the service address, if
+/// that is known.
+///
+/// # Errors
+///
+/// What is wrong with the first of them that is.
+pub fn check_subsets(
+    subsets: &[Subset],
+    address: Option<ServiceAddress>,
+) -> Result<(), SplitError> {
+    if subsets.is_empty() {
+        return Err(SplitError::NoSubsets);
+    }
+    if subsets.len() > MAX_SUBSETS {
+        return Err(SplitError::TooManySubsets(subsets.len()));
+    }
+    for (at, subset) in subsets.iter().enumerate() {
+        if let Some(first) = subsets[..at].iter().position(|s| s.name == subset.name) {
+            let name = subset.name.clone();
+            return Err(SplitError::DuplicateSubset { first, second: at, name });
+        }
+        let Some(address) = address else { continue };
+        let expected = Family::of(address.ip);
+        for &endpoint in &subset.endpoints {
+            let found = Family::of(endpoint.ip());
+            if found != expected {
+                return Err(SplitError::MixedFamilies { subset: at, endpoint, found, expected });
+            }
+            if endpoint == address.socket() {
+                return Err(SplitError::SelfReference { subset: at, endpoint });
+            }
+        }
+    }
+    if total_weight(subsets) == 0 {
+        return Err(SplitError::AllWeightsZero);
+    }
+    Ok(())
 }
 
 /// Why weights do not fit a split.

@@ -16,6 +16,7 @@ use super::smi;
 use super::table::{self, Unknown};
 use super::validator::DocumentValidator;
 use crate::model::{Key, Protocol, Split, is_label};
+use crate::source::traffic_split::TrafficSplit;
 use crate::source::{FieldPath, IN_CLUSTER, Located, Node, Problem, Spot, document, documents};
 
 /// Where documents come from. Of one that several have, the one in force stays until it goes;
@@ -50,7 +51,10 @@ pub struct Document {
 /// What a document says.
 #[derive(Debug, Clone)]
 pub(super) enum Body {
+    /// A TrafficSplit that says all by itself.
     Split(Arc<Split>),
+    /// One that other documents are needed for.
+    TrafficSplit(Arc<TrafficSplit>),
     VirtualService(VirtualService),
     DestinationRule(DestinationRule),
     Workload(Workload),
@@ -71,6 +75,18 @@ impl Document {
     /// What tells it from others.
     pub fn id(&self) -> &Id {
         &self.id
+    }
+
+    /// What an object of a cluster is called there: its namespace, and its name; `None` of a
+    /// TrafficSplit whose name is too long to be told from that of its split.
+    pub fn object(&self) -> Option<(&str, &str)> {
+        match self.of_namespace.as_str() {
+            "" => Some((&self.id.namespace, &self.id.name)),
+            namespace => {
+                let name = self.id.name.strip_suffix(namespace)?.strip_suffix('.')?;
+                Some((namespace, name))
+            }
+        }
     }
 
     /// Where its name is.
@@ -305,19 +321,24 @@ fn read_into(
 
 fn split(all: &mut Documents, node: Node<'_>, good: &mut impl FnMut(&Node<'_>)) {
     let id = |name: String| Id { kind: Kind::TrafficSplit, namespace: String::new(), name };
-    match document::split(&node) {
+    match document::traffic_split(&node) {
         Ok((split, labels)) => {
             good(&node);
+            let name = split.name.to_string();
+            let body = match split.whole() {
+                Some(whole) => Body::Split(Arc::new(whole)),
+                None => Body::TrafficSplit(Arc::new(split)),
+            };
             let metadata = node.value.get("metadata");
             let namespace = metadata.and_then(|metadata| metadata.get("namespace")?.as_str());
             all.documents.push(Arc::new(Document {
-                id: id(split.name().to_string()),
+                id: id(name),
                 created: created(&node),
                 exported: None,
                 of_namespace: namespace.unwrap_or_default().to_owned(),
                 place: node.into_located(),
                 labels,
-                body: Body::Split(Arc::new(split)),
+                body,
                 notes: Vec::new(),
             }));
         }
@@ -421,11 +442,7 @@ fn header(check: &mut DocumentValidator<'_>, kind: Kind) -> Option<(Id, Labels)>
         true => namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
     };
     if matches!(kind, Kind::Service) && !is_label(text.as_str()) {
-        let message = format!(
-            "\"{text}\" is not a valid name of a Service: expected 1 to 63 lower-case letters, \
-             digits or '-', and no '.'"
-        );
-        check.problem(&name(), message);
+        check.problem(&name(), document::no_service(text.as_str()));
         return None;
     }
     let id = Id { kind, namespace, name: own };

@@ -165,16 +165,6 @@ fn passed_over(group: &str, name: &str) -> String {
     }
 }
 
-impl Id {
-    /// Whether it is of a kind that says where connections go.
-    pub(super) fn is_route(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::VirtualService | Kind::TcpRoute | Kind::UdpRoute | Kind::SmiTrafficSplit
-        )
-    }
-}
-
 /// What a document says that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Said {
@@ -249,6 +239,36 @@ impl Kind {
     /// Its name in documents.
     pub fn name(self) -> &'static str {
         self.header().name
+    }
+
+    /// Its name in paths, RBAC and what is typed: in the plural, with its group if the core does
+    /// not have it. Definitions can have others, but those of these kinds do not.
+    pub fn resource(self) -> String {
+        match self.group() {
+            "" => self.plural(),
+            group => format!("{}.{group}", self.plural()),
+        }
+    }
+
+    /// The same without the group.
+    pub fn plural(self) -> String {
+        let name = self.name().to_ascii_lowercase();
+        match name.strip_suffix('y') {
+            Some(stem) if !stem.ends_with('a') => format!("{stem}ies"),
+            _ => format!("{name}s"),
+        }
+    }
+
+    /// Whether it says how connections are divided, by weights.
+    pub fn says_weights(self) -> bool {
+        matches!(
+            self,
+            Self::TrafficSplit
+                | Self::VirtualService
+                | Self::TcpRoute
+                | Self::UdpRoute
+                | Self::SmiTrafficSplit
+        )
     }
 
     /// The versions of its group in which it is read, the best first.

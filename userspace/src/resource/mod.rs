@@ -43,7 +43,9 @@ pub use document::{
 };
 pub use files::{FileRead, Files, is_blank};
 pub use identity::{DEFAULT_NAMESPACE, Id, Kind};
-pub use outcome::{Condition, ConditionType, Provenance, Reason, Resolved, SourceDocument};
+pub use outcome::{
+    Condition, ConditionType, Provenance, Reason, Resolved, SourceDocument, WeightField,
+};
 pub use policy::{Istio, Policy, STEER, Services};
 pub use resolver::{Resolver, Update, Wanted};
 pub use table::markdown;

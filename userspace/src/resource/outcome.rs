@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::identity::Id;
 use crate::model::{Name, SplitSet};
-use crate::source::{Problem, Spot};
+use crate::source::{FieldPath, Problem, Spot};
 
 /// What documents come to together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,17 @@ pub struct Resolved {
     pub provenance: BTreeMap<Name, Vec<SourceDocument>>,
     /// The splits that are wanted but cannot be: the problems say why.
     pub failed: BTreeSet<Name>,
+}
+
+/// Where a weight of a split is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightField {
+    /// The subset that has it.
+    pub subset: Name,
+    /// The document.
+    pub document: Id,
+    /// The field, which may be missing: it has a default then.
+    pub field: FieldPath,
 }
 
 /// A document that a split comes from.

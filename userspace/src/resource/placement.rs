@@ -32,6 +32,16 @@ impl Claim {
         })
     }
 
+    /// The unit that it is of.
+    pub fn unit(&self) -> &Unit {
+        &self.unit
+    }
+
+    /// Which of several outcomes' splits it is.
+    pub fn of<'a>(&self, outcome: &'a Outcome) -> Option<&'a Planned> {
+        outcome.splits.get(self.index)
+    }
+
     /// What it asks for.
     pub fn planned(&self) -> &Planned {
         &self.outcome.splits[self.index]
@@ -108,10 +118,15 @@ impl Placement {
         self.standings.iter()
     }
 
+    /// The claim of what has a name, or else of the first that asks for it.
+    pub fn foremost_claim(&self, name: &Name) -> Option<&Claim> {
+        let winner = self.standings.get(name)?.winner.as_ref();
+        winner.or_else(|| self.claims(name).next())
+    }
+
     /// What has a name, or else the first that asks for it.
     pub fn foremost(&self, name: &Name) -> Option<&Planned> {
-        let winner = self.standings.get(name)?.planned();
-        winner.or_else(|| self.claims(name).next().map(Claim::planned))
+        self.foremost_claim(name).map(Claim::planned)
     }
 
     /// The split that has a service address.

@@ -10,12 +10,12 @@ use super::Labels;
 use super::document::{Body, Document, Origin, name};
 use super::host::Host;
 use super::identity::{ISTIO, Id, Kind};
-use super::outcome::{Condition, Provenance, Resolved, SourceDocument};
+use super::outcome::{Condition, Provenance, Resolved, SourceDocument, WeightField};
 use super::placement::{Claim, Placement, Standing};
 use super::policy::Policy;
 use super::resolve::{self, Outcome, Planned, Rank};
 use super::set::{Key, Set, View};
-use crate::model::{Name, ServiceAddress, Split, SplitSetError};
+use crate::model::{Name, ServiceAddress, Split, SplitSetError, Subset};
 use crate::source::{FieldPath, Problem};
 
 /// What is resolved by itself.
@@ -244,11 +244,30 @@ impl Resolver {
         parts.filter_map(|id| self.set.get(id)).any(|part| part.origin() == Origin::Cluster)
     }
 
+    /// Where the weights of a split are written: of several fields for one subset, they are its
+    /// weight together. None if nobody wrote any.
+    pub fn weights_of(&self, name: &Name) -> Vec<WeightField> {
+        let Some(claim) = self.placement.foremost_claim(name) else { return Vec::new() };
+        let view = View::new(&self.set, &self.policy).telling_weights();
+        let outcome = outcome(&view, claim.unit());
+        claim.of(&outcome).map(|planned| planned.weights.clone()).unwrap_or_default()
+    }
+
+    /// The documents that say how the connections to a split's address are divided: its route or
+    /// TrafficSplit, else what is addressed.
+    pub fn dividers(&self, name: &Name) -> Vec<&Document> {
+        let Some(planned) = self.placement.foremost(name) else { return Vec::new() };
+        let routes = planned.sources.iter().filter(|id| id.kind.says_weights());
+        let routes: Vec<&Id> = routes.collect();
+        let ids = if routes.is_empty() { vec![&planned.document] } else { routes };
+        ids.into_iter().filter_map(|id| self.set.get(id).map(|found| &**found)).collect()
+    }
+
     /// The namespace of the cluster's object that says what the split of a name is, and a
     /// number that grows with the time when it was made.
     pub fn owner(&self, name: &Name) -> Option<(String, u64)> {
         let planned = self.placement.foremost(name).filter(|_| self.is_of_cluster(name))?;
-        let routed = planned.sources.iter().filter(|id| id.is_route());
+        let routed = planned.sources.iter().filter(|id| id.kind.says_weights());
         let by = routed.chain([&planned.document]).next()?;
         let namespace = match &self.set.get(by)?.of_namespace {
             of_split if !of_split.is_empty() => of_split,
@@ -450,6 +469,9 @@ fn outcome(view: &View<'_>, unit: &Unit) -> Outcome {
                 Kind::DestinationRule => resolve::routing::report_rule(view, document),
                 Kind::IstioGateway => resolve::istio_gateway::resolve(view, document),
                 Kind::Gateway => resolve::gateway::resolve(view, document),
+                Kind::TrafficSplit if matches!(document.body, Body::TrafficSplit(_)) => {
+                    resolve::traffic_split::resolve(view, document)
+                }
                 Kind::TrafficSplit => written(view, document),
                 Kind::WorkloadEntry => resolve::authority::report_workload(view, document),
                 _ => resolve::conditions::resolve(view, document),
@@ -474,6 +496,18 @@ fn written(view: &View<'_>, document: &Document) -> Outcome {
         sources: BTreeSet::from([document.id.clone()]),
         document: document.id.clone(),
         address_at: FieldPath::of("spec.address"),
+        weights: if view.tells_weights { weights_of(document, split) } else { Vec::new() },
     };
     Outcome { splits: vec![planned], ..Outcome::default() }
+}
+
+/// Where the weights of a TrafficSplit are, which is in the order of its subsets.
+fn weights_of(document: &Document, split: &Split) -> Vec<WeightField> {
+    let at = FieldPath::of("spec.subsets");
+    let field = |(index, subset): (usize, &Subset)| WeightField {
+        subset: subset.name.clone(),
+        document: document.id.clone(),
+        field: at.index(index).key("weight"),
+    };
+    split.subsets().iter().enumerate().map(field).collect()
 }

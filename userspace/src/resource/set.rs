@@ -12,6 +12,8 @@ use super::host::{Host, Pattern};
 use super::identity::{Id, Kind};
 use super::istio::Parent;
 use super::policy::Policy;
+use super::resolve::traffic_split::service_id;
+use crate::source::traffic_split::Divided;
 
 /// What documents are looked up by. What a split depends on is the keys that
 /// were looked up for it, whether or not anything was found.
@@ -31,7 +33,7 @@ pub(super) enum Key {
     Routing(Host),
     /// VirtualServices that name hosts with wildcards.
     WildRouting,
-    /// VirtualServices of an Istio Gateway, and routes of a Gateway or Service.
+    /// VirtualServices of an Istio Gateway, and routes and TrafficSplits of a Gateway or Service.
     Attached(Id),
     /// EndpointSlices of a Service.
     Slices(Id),
@@ -97,6 +99,11 @@ fn keys(document: &Document) -> Vec<Key> {
         Body::Workload(_) => keys.push(Key::Workloads(own.namespace.clone())),
         Body::Grant(_) => keys.push(Key::Grants(own.namespace.clone())),
         Body::Pod(_) => keys.push(Key::Pods(own.namespace.clone())),
+        Body::TrafficSplit(split) => {
+            if let Divided::Service(service) = &split.divided {
+                keys.push(Key::Attached(service_id(document, service)));
+            }
+        }
         Body::Split(_) | Body::IstioGateway(_) | Body::Gateway(_) | Body::Labels => {}
     }
     keys
@@ -176,11 +183,18 @@ pub(super) struct View<'a> {
     set: &'a Set,
     policy: &'a Policy,
     read: RefCell<BTreeSet<Key>>,
+    /// Whether outcomes are to say where weights are written: it is too much to keep.
+    pub(super) tells_weights: bool,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(set: &'a Set, policy: &'a Policy) -> Self {
-        Self { set, policy, read: RefCell::default() }
+        Self { set, policy, read: RefCell::default(), tells_weights: false }
+    }
+
+    /// The same, for who asks where weights are written.
+    pub(super) fn telling_weights(self) -> Self {
+        Self { tells_weights: true, ..self }
     }
 
     /// What of a cluster's objects counts.

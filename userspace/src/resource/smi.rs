@@ -53,8 +53,17 @@ pub(super) fn read(check: &mut DocumentValidator<'_>) -> Option<VirtualService> 
         }
         // In range, as the type says.
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        let (subset, port, port_at) = (None, None, here.clone());
-        destinations.push(Destination { host, subset, port, weight, at, host_at: here, port_at });
+        let (subset, port, port_at, weight_at) = (None, None, here.clone(), at.key("weight"));
+        destinations.push(Destination {
+            host,
+            subset,
+            port,
+            weight,
+            at,
+            host_at: here,
+            port_at,
+            weight_at,
+        });
     }
     if destinations.len() == raw.backends.len() && destinations.iter().all(|d| d.weight == 0) {
         check.problem(&at, "the weights must not all be 0");

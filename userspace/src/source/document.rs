@@ -1,11 +1,13 @@
-//! weir's own documents to splits.
+//! weir's own documents, read and checked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
+use super::ranged::Ranged;
+use super::traffic_split::{Backing, Divided, ServiceRef, TrafficSplit, WrittenSubset};
 use super::{FieldPath, Node, Problem, raw};
 use crate::model::{
-    Name, ServiceAddress, Split, SplitError, SplitSettings, Subset, derived_split, is_label,
+    Name, ServiceAddress, SplitError, SplitSettings, Subset, check_subsets, derived_split, is_label,
 };
 
 const NAME: &str = "metadata.name";
@@ -27,38 +29,39 @@ pub(crate) fn split_name(name: &str, namespace: Option<&str>) -> String {
     }
 }
 
-/// The split of a document that is a TrafficSplit, and its labels; or everything
-/// that is wrong with it.
-pub(crate) fn split(node: &Node<'_>) -> Result<(Split, BTreeMap<String, String>), Vec<Problem>> {
+/// The TrafficSplit of a document, and its labels; or everything that is wrong with it.
+pub(crate) fn traffic_split(
+    node: &Node<'_>,
+) -> Result<(TrafficSplit, BTreeMap<String, String>), Vec<Problem>> {
     let raw: raw::TrafficSplit = node.typed().map_err(|problem| vec![problem])?;
     let mut check = SplitValidator { node, problems: Vec::new() };
     let labels = raw.metadata.labels.unwrap_or_default();
     let name = check.name(&raw.metadata.name, raw.metadata.namespace.as_deref());
     let spec = FieldPath::of("spec");
-    let raw::Spec { address: ip, port, protocol, affinity, drain_seconds, subsets: given } =
+    let raw::Spec { service_ref, address, port, protocol, affinity, drain_seconds, subsets: given } =
         raw.spec;
-    let ip = check.keep(&spec.key("address"), address(&ip));
-    let port = check.keep(&spec.key("port"), port.get());
+    let divided = check.divided(service_ref, (address, port, protocol));
     let drain_seconds = check.keep(&spec.key("drainSeconds"), drain_seconds.get());
     let at = spec.key("subsets");
     let mut subsets = Vec::new();
     let mut complete = true;
     for (index, subset) in given.into_iter().enumerate() {
-        match check.subset(&at.index(index), index, subset) {
+        match check.subset(&at.index(index), index, subset, divided.as_ref()) {
             Some(subset) => subsets.push(subset),
             None => complete = false,
         }
     }
-    let service = ip.zip(port.and_then(|port| u16::try_from(port).ok()));
-    if let (Some(name), Some((ip, port))) = (name, service) {
-        let address = ServiceAddress { ip, port, protocol: protocol.into() };
+    if let (Some(name), Some(divided)) = (name, divided) {
         let settings = SplitSettings {
             affinity: affinity.into(),
             drain_seconds: drain_seconds.unwrap_or_default(),
         };
-        let make = |subsets| Split::new(name.clone(), address, settings, subsets);
-        if let Some(split) = check.split(make, subsets, complete) {
-            return Ok((split, labels));
+        let address = match &divided {
+            Divided::Address(address) => Some(*address),
+            Divided::Service(_) => None,
+        };
+        if let Some(subsets) = check.split(address, subsets, complete) {
+            return Ok((TrafficSplit { name, divided, settings, subsets }, labels));
         }
     }
     Err(check.problems)
@@ -67,6 +70,7 @@ pub(crate) fn split(node: &Node<'_>) -> Result<(Split, BTreeMap<String, String>)
 /// A subset, and what is needed to say where a part of it is.
 struct Placed {
     subset: Subset,
+    backing: Backing,
     /// Its index in the document.
     index: usize,
     /// Those of its endpoints.
@@ -95,14 +99,90 @@ impl SplitValidator<'_> {
         self.keep(&FieldPath::of(NAME), name)
     }
 
-    fn subset(&mut self, path: &FieldPath, index: usize, raw: raw::Subset) -> Option<Placed> {
+    /// What is divided: just one of a Service and an address.
+    fn divided(
+        &mut self,
+        service: Option<raw::ServiceRef>,
+        (ip, port, protocol): (Option<String>, Option<Ranged<1, 65535>>, Option<raw::Protocol>),
+    ) -> Option<Divided> {
+        let spec = FieldPath::of("spec");
+        let Some(service) = service else {
+            let missing = |what: &str| format!("missing required field{what}");
+            let ip = ip.ok_or_else(|| missing(", expected address, or serviceRef in its place"));
+            let ip = self.keep(&spec.key("address"), ip.and_then(|ip| address(&ip)));
+            let port = port.ok_or_else(|| missing("")).and_then(Ranged::get);
+            let port = self.keep(&spec.key("port"), port);
+            let (ip, port) = ip.zip(port.and_then(|port| u16::try_from(port).ok()))?;
+            let protocol = protocol.unwrap_or_default().into();
+            return Some(Divided::Address(ServiceAddress { ip, port, protocol }));
+        };
+        for (key, is_there) in
+            [("address", ip.is_some()), ("port", port.is_some()), ("protocol", protocol.is_some())]
+        {
+            if is_there {
+                let message = "beside serviceRef, whose Service has it: expected one of the two";
+                self.keep::<()>(&spec.key(key), Err(message.to_owned()));
+            }
+        }
+        self.service(&spec.key("serviceRef"), &service).map(Divided::Service)
+    }
+
+    fn service(&mut self, path: &FieldPath, raw: &raw::ServiceRef) -> Option<ServiceRef> {
+        let name = if is_label(&raw.name) { Ok(()) } else { Err(no_service(&raw.name)) };
+        let name = self.keep(&path.key("name"), name);
+        let port = self.keep(&path.key("port"), raw.port.get());
+        let port = port.and_then(|port| u16::try_from(port).ok());
+        name.zip(port).map(|((), port)| ServiceRef { name: raw.name.clone(), port })
+    }
+
+    fn subset(
+        &mut self,
+        path: &FieldPath,
+        index: usize,
+        raw: raw::Subset,
+        divided: Option<&Divided>,
+    ) -> Option<Placed> {
         let before = self.problems.len();
         let name = Name::new(raw.name).map_err(|error| error.to_string());
         let name = self.keep(&path.key("name"), name);
         let weight = self.keep(&path.key("weight"), raw.weight.get());
-        let at = path.key("endpoints");
         let mut endpoints = HashMap::new();
-        for (n, text) in raw.endpoints.iter().enumerate() {
+        let backing = match (raw.endpoints, raw.service, raw.selector) {
+            (Some(texts), None, None) => {
+                endpoints = self.endpoints(&path.key("endpoints"), &texts);
+                Some(Backing::Endpoints(endpoints.keys().copied().collect()))
+            }
+            (None, Some(service), None) => {
+                self.service(&path.key("service"), &service).map(Backing::Service)
+            }
+            (None, None, Some(selector)) => self.selector(&path.key("selector"), selector, divided),
+            (endpoints, service, selector) => {
+                let found = [
+                    ("endpoints", endpoints.is_some()),
+                    ("service", service.is_some()),
+                    ("selector", selector.is_some()),
+                ];
+                let found: Vec<&str> =
+                    found.iter().filter(|(_, is)| *is).map(|(key, _)| *key).collect();
+                let found = if found.is_empty() { "none".to_owned() } else { found.join(" and ") };
+                let message =
+                    format!("expected one of endpoints, service and selector, found {found}");
+                self.keep(path, Err(message))
+            }
+        };
+        let (name, weight) = (name?, weight.and_then(|weight| u32::try_from(weight).ok())?);
+        let backing = backing?;
+        if self.problems.len() > before && endpoints.is_empty() {
+            return None;
+        }
+        let all: BTreeSet<SocketAddr> = endpoints.keys().copied().collect();
+        let subset = Subset { name, weight, endpoints: all };
+        Some(Placed { subset, backing, index, endpoints })
+    }
+
+    fn endpoints(&mut self, at: &FieldPath, texts: &[String]) -> HashMap<SocketAddr, usize> {
+        let mut endpoints = HashMap::new();
+        for (n, text) in texts.iter().enumerate() {
             let parsed = endpoint(text).and_then(|endpoint| match endpoints.get(&endpoint) {
                 Some(first) => Err(format!(
                     "endpoint {endpoint} is listed twice (first as endpoints[{first}])"
@@ -113,27 +193,47 @@ impl SplitValidator<'_> {
                 endpoints.insert(endpoint, n);
             }
         }
-        let (name, weight) = (name?, weight.and_then(|weight| u32::try_from(weight).ok())?);
-        if self.problems.len() > before && endpoints.is_empty() {
-            return None;
-        }
-        let all: BTreeSet<SocketAddr> = endpoints.keys().copied().collect();
-        Some(Placed { subset: Subset { name, weight, endpoints: all }, index, endpoints })
+        endpoints
     }
 
-    /// The split of the subsets; or, by leaving out what is rejected until
-    /// nothing is, all that is wrong with them. Unless `complete`, subsets are
-    /// missing for another reason.
+    fn selector(
+        &mut self,
+        path: &FieldPath,
+        raw: raw::Selector,
+        divided: Option<&Divided>,
+    ) -> Option<Backing> {
+        let at = path.key("matchLabels");
+        if raw.match_labels.is_empty() {
+            return self.keep(&at, Err("empty, expected at least one label".to_owned()));
+        }
+        if matches!(divided, Some(Divided::Address(_))) {
+            let message = "without serviceRef nobody says the port of the Pods: expected \
+                           serviceRef, or service or endpoints in place of selector";
+            return self.keep(path, Err(message.to_owned()));
+        }
+        Some(Backing::Labels(raw.match_labels))
+    }
+
+    /// The subsets; or, by leaving out what is rejected until nothing is, all that is wrong with
+    /// them. Unless `complete`, subsets are missing for another reason.
     fn split(
         &mut self,
-        make: impl Fn(Vec<Subset>) -> Result<Split, SplitError>,
+        address: Option<ServiceAddress>,
         mut subsets: Vec<Placed>,
         mut complete: bool,
-    ) -> Option<Split> {
+    ) -> Option<Vec<WrittenSubset>> {
         let at = FieldPath::of("spec.subsets");
         loop {
-            let mut error = match make(subsets.iter().map(|s| s.subset.clone()).collect()) {
-                Ok(split) => return self.problems.is_empty().then_some(split),
+            let plain: Vec<Subset> = subsets.iter().map(|placed| placed.subset.clone()).collect();
+            let mut error = match check_subsets(&plain, address) {
+                Ok(()) => {
+                    let written =
+                        |Placed { subset: Subset { name, weight, .. }, backing, .. }| {
+                            WrittenSubset { name, weight, backing }
+                        };
+                    let all = || subsets.into_iter().map(written).collect();
+                    return self.problems.is_empty().then(all);
+                }
                 Err(error) => error,
             };
             let path = match &mut error {
@@ -166,6 +266,13 @@ impl SplitValidator<'_> {
             self.problems.push(self.node.problem(&path, &error.to_string()));
         }
     }
+}
+
+/// What is said of a name that no Service can have.
+pub(crate) fn no_service(text: &str) -> String {
+    format!(
+        "\"{text}\" is not a valid name of a Service: expected 1 to 63 lower-case letters, digits or '-', and no '.'"
+    )
 }
 
 /// What is said of a namespace that is none.

@@ -52,6 +52,15 @@ impl FieldPath {
         &self.0
     }
 
+    /// As a JSON pointer (RFC 6901), such as `/spec/subsets/1/weight`.
+    pub fn pointer(&self) -> String {
+        let step = |segment: &Segment| match segment {
+            Segment::Key(key) => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+            Segment::Index(index) => format!("/{index}"),
+        };
+        self.0.iter().map(step).collect()
+    }
+
     /// The value of a key below this.
     pub fn key(&self, key: &str) -> Self {
         self.with(Segment::Key(key.to_owned()))

@@ -13,6 +13,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 mod text;
+pub(crate) mod traffic_split;
 mod yaml;
 
 pub use locate::{FieldPath, Position};

@@ -64,10 +64,10 @@ pub(super) struct Metadata {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Spec {
-    pub address: String,
-    pub port: Ranged<1, 65535>,
-    #[serde(default)]
-    pub protocol: Protocol,
+    pub service_ref: Option<ServiceRef>,
+    pub address: Option<String>,
+    pub port: Option<Ranged<1, 65535>>,
+    pub protocol: Option<Protocol>,
     #[serde(default)]
     pub affinity: Affinity,
     #[serde(default = "drain_seconds")]
@@ -118,5 +118,20 @@ impl From<Affinity> for model::Affinity {
 pub(super) struct Subset {
     pub name: String,
     pub weight: Ranged<0, 4_294_967_295>,
-    pub endpoints: Vec<String>,
+    pub selector: Option<Selector>,
+    pub service: Option<ServiceRef>,
+    pub endpoints: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceRef {
+    pub name: String,
+    pub port: Ranged<1, 65535>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Selector {
+    pub match_labels: BTreeMap<String, String>,
 }

@@ -276,7 +276,7 @@ fn bad_documents() {
         (
             "weight: 10\n",
             "wieght: 10\n",
-            "f:15: spec.subsets[1].wieght: unknown field `wieght`, expected one of `name`, `weight`, `endpoints`",
+            "f:15: spec.subsets[1].wieght: unknown field `wieght`, expected one of `name`, `weight`, `selector`, `service`, `endpoints`",
         ),
         (
             "weight: 10\n",
@@ -342,6 +342,31 @@ fn bad_documents() {
             "- 10.0.1.1:8080",
             "- 10.96.0.10:80",
             "f:17: spec.subsets[1].endpoints[0]: endpoint 10.96.0.10:80 is the service address itself",
+        ),
+        (
+            "  address: 10.96.0.10\n",
+            "",
+            "f:5: spec.address: missing required field, expected address, or serviceRef in its place",
+        ),
+        (
+            "[\"10.0.0.1:8080\", \"10.0.0.2:8080\"]",
+            "[]\n    selector: {matchLabels: {a: b}}",
+            "f:11: spec.subsets[0]: expected one of endpoints, service and selector, found endpoints and selector",
+        ),
+        (
+            "    endpoints: [\"10.0.0.1:8080\", \"10.0.0.2:8080\"]\n",
+            "",
+            "f:11: spec.subsets[0]: expected one of endpoints, service and selector, found none",
+        ),
+        (
+            "endpoints: [\"10.0.0.1:8080\", \"10.0.0.2:8080\"]",
+            "selector: {matchLabels: {a: b}}",
+            "f:13: spec.subsets[0].selector: without serviceRef nobody says the port of the Pods: expected serviceRef, or service or endpoints in place of selector",
+        ),
+        (
+            "endpoints: [\"10.0.0.1:8080\", \"10.0.0.2:8080\"]",
+            "service: {name: a.b, port: 80}",
+            "f:13: spec.subsets[0].service.name: \"a.b\" is not a valid name of a Service: expected 1 to 63 lower-case letters, digits or '-', and no '.'",
         ),
     ];
     for (from, to, expected) in edits {
@@ -523,4 +548,17 @@ fn merge_keys_are_merged_and_mistakes_in_them_have_a_place() {
         format!("{text}a{n}: &a{n} {{<<: [{}]}}\n", vec![format!("*a{}", n - 1); 10].join(", "))
     });
     assert_eq!(problems(&bomb).len(), 1, "{:?}", problems(&bomb));
+}
+
+#[test]
+fn what_a_service_says_is_not_said_beside_it() {
+    let text = GOOD.replace("spec:\n", "spec:\n  serviceRef: {name: web, port: 0}\n");
+    let beside = "beside serviceRef, whose Service has it: expected one of the two";
+    let expected = [
+        "f:6: spec.serviceRef.port: 0 is out of range, expected an integer from 1 to 65535".into(),
+        format!("f:7: spec.address: {beside}"),
+        format!("f:8: spec.port: {beside}"),
+        format!("f:9: spec.protocol: {beside}"),
+    ];
+    assert_eq!(problems(&text), expected);
 }

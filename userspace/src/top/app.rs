@@ -87,7 +87,7 @@ impl Proposal {
     /// What to send to take the last change back: if anybody was faster, it is rejected.
     pub fn rollback(&self) -> RollbackRequest {
         let expect = self.before.iter().cloned().collect();
-        RollbackRequest { to: None, expect, version: Some(self.version) }
+        RollbackRequest { expect, version: Some(self.version), ..RollbackRequest::default() }
     }
 
     /// What to send: if anybody was faster, it is rejected.
@@ -97,6 +97,7 @@ impl Proposal {
             weights: names.zip(self.after.iter().copied()).collect(),
             expect: self.before.iter().cloned().collect(),
             version: Some(self.version),
+            this_node: false,
         }
     }
 

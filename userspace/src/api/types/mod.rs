@@ -27,7 +27,7 @@ pub use status::{
 };
 pub use weights::{
     ChangeView, DrainRequest, DrainedView, OriginView, OverrideView, ResetQuery, RollbackRequest,
-    UndrainRequest, WeightsRequest,
+    ThisNodeView, UndrainRequest, WeightsRequest,
 };
 
 use std::net::{IpAddr, SocketAddr};

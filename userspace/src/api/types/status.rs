@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{DrainedView, HealthView, KubernetesView};
+use super::{DrainedView, HealthView, KubernetesView, ThisNodeView};
 
 /// How the agent is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -63,6 +63,9 @@ pub struct StatusView {
     /// Endpoints that somebody took out of their splits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drained: Vec<DrainedEndpointView>,
+    /// Splits of the cluster that this node steers otherwise than the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub this_node: Vec<ThisNodeView>,
     /// If it was told to unload: then it steers nothing until it is restarted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unloaded: Option<UnloadedView>,

@@ -11,6 +11,10 @@ use crate::desired::{Change, DesiredState, Drain, Override, PersistedState, Sour
 use crate::model::{Name, Weights};
 use crate::source::Problem;
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// Other weights for a split: a subset that is not named keeps its weight.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +27,9 @@ pub struct WeightsRequest {
     /// The version without which nothing is to happen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// Whether this node may differ from the others, of a split of the cluster.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub this_node: bool,
 }
 
 /// Conditions on a reset.
@@ -52,6 +59,9 @@ pub struct RollbackRequest {
     /// The version without which nothing is to happen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// Whether this node may differ from the others, of a split of the cluster.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub this_node: bool,
 }
 
 /// An endpoint to take out of a split.
@@ -63,6 +73,9 @@ pub struct DrainRequest {
     /// Also if a subset with a weight has no endpoint then.
     #[serde(default)]
     pub force: bool,
+    /// Whether this node may differ from the others, of a split of the cluster.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub this_node: bool,
 }
 
 /// An endpoint to put back.
@@ -145,6 +158,13 @@ pub struct OriginView {
     /// Endpoints of its definition that get no new flows, since they were taken out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drained: Vec<DrainedView>,
+    /// The cluster's objects that say on all nodes how its connections are divided, as `KIND
+    /// NAMESPACE/NAME`; none if the node's operator says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster: Vec<String>,
+    /// Whether this node does otherwise than the cluster says: `overridden` and `drained` say how.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub this_node: bool,
     /// The weights of an override that the last change of weights ended, since
     /// the definition's weights changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,20 +185,59 @@ impl OriginView {
         let name = Name::new(split).ok();
         let say = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect();
         let is_held = desired_state.is_held(split);
+        let cluster =
+            name.as_ref().map(|name| desired_state.divided_by_cluster(name)).unwrap_or_default();
         Self {
             source: source.as_ref().map(ToString::to_string).unwrap_or_default(),
             documents: origins.iter().map(Into::into).collect(),
             conditions: conditions.map(Into::into).collect(),
             notes: name.as_ref().map(|n| say(resolver.notes_of(n))).unwrap_or_default(),
             problems: name
+                .as_ref()
                 .filter(|_| is_held)
-                .map(|name| say(desired_state.problems_of(&name)))
+                .map(|name| say(desired_state.problems_of(name)))
                 .unwrap_or_default(),
             version: version_of(last),
             drained: persisted.drains_of(split).into_iter().flatten().map(Into::into).collect(),
+            cluster: cluster.iter().map(|document| document.id().to_string()).collect(),
+            this_node: name
+                .as_ref()
+                .is_some_and(|name| desired_state.is_of_this_node(persisted, name)),
             overridden: persisted.override_of(split).map(OverrideView::from),
             ended: last.and_then(|last| last.ended.as_ref()).map(plain),
         }
+    }
+}
+
+/// A split of the cluster that this node steers otherwise than the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ThisNodeView {
+    /// The split.
+    pub split: String,
+    /// The weights that are in force here.
+    pub weights: BTreeMap<String, u32>,
+    /// Those that the cluster says, if they are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<OverrideView>,
+    /// Endpoints that get no new flows here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drained: Vec<DrainedView>,
+}
+
+impl ThisNodeView {
+    /// All of them, by name.
+    pub fn all(desired_state: &DesiredState, persisted: &PersistedState) -> Vec<Self> {
+        let view = |name: Name| {
+            let in_force = desired_state.split_set().get(name.as_str());
+            let drained = persisted.drains_of(name.as_str()).into_iter().flatten();
+            Self {
+                weights: in_force.map(|split| plain(&Weights::of(split))).unwrap_or_default(),
+                overridden: persisted.override_of(name.as_str()).map(Into::into),
+                drained: drained.map(Into::into).collect(),
+                split: name.to_string(),
+            }
+        };
+        desired_state.of_this_node(persisted).into_iter().map(view).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Files, Output, amount, name, namespace, objects, weight};
+use super::{ClusterArgs, Files, Output, amount, name, namespace, objects, weight};
 use crate::cli::amounts::Amount;
 use crate::cli::completion::{Known, known};
 use crate::desired;
@@ -77,7 +77,8 @@ pub struct Expected {
     /// Reject unless these weights are in force, such as v1=90,v3=10.
     #[arg(long, value_name = "SUBSET=WEIGHT,...", value_delimiter = ',', value_parser = weight)]
     pub expect: Vec<(String, u32)>,
-    /// Reject unless this is the version of the split's last change.
+    /// Reject unless this is the version of the split's last change; in a cluster, the
+    /// generation of the object that divides it.
     #[arg(long, value_name = "VERSION")]
     pub expect_version: Option<u64>,
 }
@@ -103,6 +104,9 @@ pub struct WeightsArgs {
     /// Go back to the weights of the split's definition.
     #[arg(long)]
     pub reset: bool,
+    /// Also of a split of the cluster, on this node alone: it differs from the others then.
+    #[arg(long, conflicts_with_all = ["cluster", "kubeconfig", "context"])]
+    pub this_node: bool,
     /// Only show what would happen.
     #[arg(long, conflicts_with = "reset")]
     pub dry_run: bool,
@@ -112,6 +116,9 @@ pub struct WeightsArgs {
     /// What must be so.
     #[command(flatten)]
     pub expected: Expected,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// How to show the split.
     #[command(flatten)]
     pub output: Output,
@@ -130,6 +137,9 @@ pub struct DrainArgs {
     /// connections is rejected.
     #[arg(long)]
     pub force: bool,
+    /// Also of a split of the cluster, on this node alone: it differs from the others then.
+    #[arg(long)]
+    pub this_node: bool,
     /// Wait until the endpoint has no live flow any more, or its drain time is over.
     #[arg(long)]
     pub wait: bool,
@@ -167,6 +177,9 @@ pub struct HistoryArgs {
     /// The split.
     #[arg(value_parser = name, add = known(Known::Splits))]
     pub name: String,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// How to show its changes.
     #[command(flatten)]
     pub output: Output,
@@ -182,12 +195,18 @@ pub struct RollbackArgs {
     /// shows it; without it, to the weights before the last change.
     #[arg(long, value_name = "VERSION")]
     pub to: Option<u64>,
+    /// Also of a split of the cluster, on this node alone: it differs from the others then.
+    #[arg(long, conflicts_with_all = ["cluster", "kubeconfig", "context"])]
+    pub this_node: bool,
     /// Why, in a line, for `weir history` and the log.
     #[arg(long, value_name = "TEXT", value_parser = desired::reason)]
     pub reason: Option<String>,
     /// What must be so.
     #[command(flatten)]
     pub expected: Expected,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// How to show the split.
     #[command(flatten)]
     pub output: Output,

@@ -15,6 +15,8 @@ fn commands_are_understood() {
         name: "reviews".into(),
         weights,
         reset: false,
+        this_node: false,
+        cluster: ClusterArgs::default(),
         dry_run: false,
         reason: None,
         expected: Expected::default(),
@@ -24,10 +26,14 @@ fn commands_are_understood() {
 
     let (socket, command) = parse("weir get splits reviews -o yaml").unwrap();
     assert_eq!(socket, PathBuf::from(DEFAULT_SOCKET));
-    let resource =
-        Resource::Splits { name: Some("reviews".into()), output: Output { format: Format::Yaml } };
+    let resource = Resource::Splits {
+        name: Some("reviews".into()),
+        cluster: ClusterArgs::default(),
+        output: Output { format: Format::Yaml },
+    };
     let output = Output { format: Format::Table };
-    let args = GetArgs { resource: Some(resource), name: None, output };
+    let args =
+        GetArgs { resource: Some(resource), name: None, cluster: ClusterArgs::default(), output };
     assert_eq!(command, Command::Get(args));
     let Command::Get(args) = parse("weir get a.b -o json").unwrap().1 else { panic!() };
     assert_eq!((args.resource, args.name.as_deref()), (None, Some("a.b")));
@@ -157,5 +163,47 @@ fn mistakes_end_with_code_2() {
         "weir explain --from 1.2.3.4:5 --to 1.2.3.4:5 --protocol sctp",
     ] {
         assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn a_cluster_is_meant_only_if_that_is_said() {
+    let cluster = |line: &str| {
+        let words = line.split(' ').map(OsString::from);
+        match Cli::of(words).map_err(|error| (error.exit_code(), error.to_string()))?.1 {
+            Command::Weights(args) => Ok(args.cluster),
+            Command::Rollback(args) => Ok(args.cluster),
+            Command::History(args) => Ok(args.cluster),
+            Command::Get(args) => Ok(args.cluster().clone()),
+            Command::Explain(args) => Ok(args.cluster),
+            other => panic!("{other:?}"),
+        }
+    };
+    let explain = "explain --from 192.0.2.1:1 --to 192.0.2.2:80";
+    for what in ["weights a v1=1", "rollback a", "history a", "get a", "get splits", explain] {
+        let meant = |line: String| cluster(&line).unwrap().is_meant();
+        assert!(!meant(format!("weir {what}")), "{what}");
+        for flag in ["--cluster", "--kubeconfig /a/b", "--context c"] {
+            assert!(meant(format!("weir {what} {flag}")), "{what} {flag}");
+        }
+        assert!(meant(format!("/x/kubectl-weir {what}")), "{what}");
+    }
+    let by_kubectl = "kubectl-weir weights a v1=1";
+    assert!(!cluster(&format!("{by_kubectl} --this-node")).unwrap().is_meant());
+    let flags = "--kubeconfig /a/b --context c";
+    let command = |line: &str| cluster(line).unwrap().command("rollback a");
+    assert_eq!(command(by_kubectl), "kubectl weir rollback a");
+    assert_eq!(command("weir history a --cluster"), "weir rollback a --cluster");
+    let same = format!("weir rollback a {flags}");
+    assert_eq!(command(&format!("weir history a {flags} -n shop")), same);
+    for (line, says) in [
+        ("weir weights a v1=1 -n shop", "--namespace is of a cluster"),
+        ("weir weights a v1=1 --this-node --cluster", "cannot be used with"),
+        ("weir weights a --reset --cluster", "--reset ends the override of one node"),
+        ("kubectl-weir status", "only the agent of a node can do this"),
+        ("kubectl-weir drain a 192.0.2.1", "only the agent of a node can do this"),
+    ] {
+        let (code, error) = cluster(line).unwrap_err();
+        assert!(code == 2 && error.contains(says), "{line}: {error}");
     }
 }

@@ -1,6 +1,7 @@
 //! Followers and a server that is made up.
 
 mod cached;
+mod edits;
 mod fake;
 mod kinds;
 mod listing;

@@ -20,7 +20,8 @@ const TWO: &str = "10.1.0.2:80";
 impl World {
     fn drain(&mut self, endpoint: &str, force: bool) -> Result<Step, String> {
         let now = self.now();
-        let step = self.desired_state.drain(&self.persisted, "a", endpoint, force, now);
+        let guard = DrainGuard { force, ..DrainGuard::default() };
+        let step = self.desired_state.drain(&self.persisted, "a", endpoint, guard, now);
         self.accept(step)
     }
 
@@ -118,6 +119,9 @@ fn what_is_no_endpoint_is_told_with_what_may_be_meant() {
     let error = world.undrain(ONE).unwrap_err();
     assert!(error.contains("that `weir drain` took out"), "{error}");
     let now = world.now();
-    let error = world.desired_state.drain(&world.persisted, "b", ONE, false, now).unwrap_err();
+    let error = world
+        .desired_state
+        .drain(&world.persisted, "b", ONE, DrainGuard::default(), now)
+        .unwrap_err();
     assert!(error.to_string().starts_with("there is no split \"b\""), "{error}");
 }

@@ -373,7 +373,11 @@ fn deleting_is_all_or_nothing() {
 #[test]
 fn weights_are_set_only_if_they_are_as_expected() {
     let mut world = World::with(&[split("a", 90, 10)]);
-    let guard = |expect: &[(&str, u32)], version| Guard { expect: map(expect), version };
+    let guard = |expect: &[(&str, u32)], version| Guard {
+        expect: map(expect),
+        version,
+        ..Guard::default()
+    };
     world.guarded("a", &[("v1", 80)], &guard(&[("v1", 90), ("v2", 10)], Some(1))).unwrap();
     let is =
         "split \"a\" has v1=80 v2=10 (version 2, 1970-01-01T00:00:02.000Z by weights), expected";

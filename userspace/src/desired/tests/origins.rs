@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{World, document, split};
-use crate::desired::{Batch, Cause, DesiredState, PersistedState, Rejected, Step};
-use crate::model::Weights;
+use crate::desired::{
+    Batch, Cause, DesiredState, DrainGuard, Guard, PersistedState, Rejected, Step,
+};
+use crate::model::{Name, Weights};
 use crate::resource::{Id, Policy, read_object};
 use crate::source::{Problem, documents};
 
@@ -62,6 +64,67 @@ impl World {
 /// A cluster's split has a namespace, so its name differs from those of files.
 fn namespaced(text: &str) -> String {
     text.replace("metadata: {name:", "metadata: {namespace: shop, name:")
+}
+
+#[test]
+fn a_split_of_the_cluster_changes_on_this_node_alone_only_if_that_is_said() {
+    let mut world = World::of_cluster(false);
+    world.files(&[split("a", 1, 1)]);
+    world.observe(batch(&[namespaced(&split("b", 9, 1))], true));
+    world.weights("a", &[("v1", 5)]).unwrap();
+    let here = Guard { this_node: true, ..Guard::default() };
+    let of_this_node = |world: &World| {
+        let names = world.desired_state.of_this_node(&world.persisted);
+        names.iter().map(Name::as_str).collect::<Vec<_>>().join(" ")
+    };
+    let refused = world.weights("b.shop", &[("v1", 5)]).unwrap_err();
+    let expected = "split \"b.shop\" is the cluster's (TrafficSplit b.shop), and this node alone \
+                    would differ from the others: use weir weights b.shop v1=5 v2=1 --cluster, or \
+                    kubectl -n shop edit trafficsplits.weir.dev/b; --this-node does it here all \
+                    the same";
+    assert_eq!(refused, expected);
+    assert_eq!(
+        (world.running()[1].as_str(), of_this_node(&world)),
+        ("b.shop v1=9 v2=1", "".into())
+    );
+
+    world.guarded("b.shop", &[("v1", 5)], &here).unwrap();
+    assert_eq!(world.running()[1], "b.shop v1=5 v2=1");
+    assert_eq!(of_this_node(&world), "b.shop");
+    let refused = world.rollback("b.shop", None).unwrap_err();
+    assert!(refused.contains("use weir rollback b.shop --cluster, or kubectl"), "{refused}");
+    // Back to what the cluster says is what everybody wants.
+    world.reset("b.shop").unwrap();
+    assert_eq!(of_this_node(&world), "");
+
+    let drain = |world: &mut World, this_node| {
+        let (guard, now) = (DrainGuard { this_node, force: true }, world.now());
+        let endpoint = world.desired_state.split_set().get("b.shop").unwrap().subsets()[0]
+            .endpoints
+            .first()
+            .unwrap()
+            .to_string();
+        let step = world.desired_state.drain(&world.persisted, "b.shop", &endpoint, guard, now);
+        world.accept(step)
+    };
+    let refused = drain(&mut world, false).unwrap_err();
+    assert!(refused.contains("the readiness of the Pod, or its labels"), "{refused}");
+    drain(&mut world, true).unwrap();
+    assert_eq!(of_this_node(&world), "b.shop");
+}
+
+#[test]
+fn a_split_of_which_the_cluster_was_not_heard_yet_is_not_changed_unawares() {
+    let mut world = World::of_cluster(false);
+    world.files(&[]);
+    world.observe(batch(&[namespaced(&split("b", 9, 1))], true));
+    world.start_again_in_cluster();
+    world.files(&[]);
+    let refused = world.weights("b.shop", &[("v1", 5)]).unwrap_err();
+    assert!(refused.contains("was not heard of yet"), "{refused}");
+    world.observe(batch(&[namespaced(&split("b", 9, 1))], true));
+    let refused = world.weights("b.shop", &[("v1", 5)]).unwrap_err();
+    assert!(refused.contains("is the cluster's"), "{refused}");
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(in crate::resource) struct Destination {
     pub at: FieldPath,
     pub host_at: FieldPath,
     pub port_at: FieldPath,
+    pub weight_at: FieldPath,
 }
 
 impl RouteRule {
@@ -273,8 +274,18 @@ fn destinations(
         let port = port.flatten().and_then(|port| u16::try_from(port).ok());
         // A single destination gets everything, whatever its weight.
         let weight = if single { 1 } else { u32::try_from(weight).unwrap_or(u32::MAX) };
-        let (host_at, port_at, subset) = (here.key("host"), here.key("port"), subset.flatten());
-        found.push(Destination { host, subset, port, weight, at: here, host_at, port_at });
+        let (host_at, port_at, weight_at) = (here.key("host"), here.key("port"), at.key("weight"));
+        let subset = subset.flatten();
+        found.push(Destination {
+            host,
+            subset,
+            port,
+            weight,
+            at: here,
+            host_at,
+            port_at,
+            weight_at,
+        });
     }
     if found.len() == raw.len() && found.len() > 1 && found.iter().all(|d| d.weight == 0) {
         check.problem(at, "the weights of a route must not all be 0");

@@ -221,6 +221,7 @@ pub(super) fn plan<'a>(
     let mut plan = Plan {
         shares: Vec::new(),
         affinity: Affinity::None,
+        drain_seconds: None,
         rank,
         sources: [document.id.clone()].into(),
     };
@@ -236,7 +237,8 @@ pub(super) fn plan<'a>(
             out.notes.push(document.problem(&reference.at, &message));
         }
         let (weight, at) = (reference.weight, reference.at.clone());
-        plan.shares.push(Share { names, weight, target: target.ok(), document, at });
+        let (target, weight_at) = (target.ok(), Some(at.key("weight")));
+        plan.shares.push(Share { names, weight, target, written: None, document, at, weight_at });
     }
     if plan.shares.iter().all(|share| share.weight == 0) {
         let at = FieldPath::of("spec.rules").index(0).key("backendRefs");

@@ -127,7 +127,13 @@ fn plan<'a>(
             out.notes.push(by.problem(&at, &message));
             let sources = [by.id.clone()].into();
             let shares = vec![Share::reject(by, at)];
-            Ok(Some(Plan { shares, affinity: Affinity::None, rank: Rank::Gateway, sources }))
+            Ok(Some(Plan {
+                shares,
+                affinity: Affinity::None,
+                drain_seconds: None,
+                rank: Rank::Gateway,
+                sources,
+            }))
         }
     }
 }

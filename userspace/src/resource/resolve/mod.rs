@@ -12,5 +12,6 @@ mod names;
 mod plan;
 pub(super) mod routing;
 pub(super) mod service;
+pub(super) mod traffic_split;
 
 pub(super) use plan::{Outcome, Planned, Rank};

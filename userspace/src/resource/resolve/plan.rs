@@ -1,17 +1,19 @@
 //! Plans of splits, and what becomes of them.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{endpoints, names};
 use crate::model::{
-    Affinity, Family, Name, ServiceAddress, Split, SplitError, Subset, derived_subset,
+    Affinity, Family, Name, ServiceAddress, Split, SplitError, SplitSettings, Subset,
+    derived_subset,
 };
 use crate::resource::Labels;
 use crate::resource::core::{Port, Service};
 use crate::resource::document::Document;
 use crate::resource::identity::Id;
-use crate::resource::outcome::Condition;
+use crate::resource::outcome::{Condition, WeightField};
 use crate::resource::set::View;
 use crate::source::{FieldPath, Problem};
 
@@ -40,6 +42,8 @@ pub(in crate::resource) struct Planned {
     /// Where its name and address are.
     pub document: Id,
     pub address_at: FieldPath,
+    /// Where the weights of its subsets are written, if somebody asks; see [`View`].
+    pub weights: Vec<WeightField>,
 }
 
 /// Who has a service address that several want: the least.
@@ -56,6 +60,8 @@ pub(in crate::resource) enum Rank {
 pub(super) struct Plan<'a> {
     pub shares: Vec<Share<'a>>,
     pub affinity: Affinity,
+    /// How long live flows keep an endpoint that was removed; None for the default.
+    pub drain_seconds: Option<u64>,
     pub rank: Rank,
     /// The documents that say so.
     pub sources: BTreeSet<Id>,
@@ -66,11 +72,15 @@ pub(super) struct Share<'a> {
     /// Candidates, see [`names::subsets`].
     pub names: Vec<String>,
     pub weight: u32,
-    /// Where its connections go; None rejects them.
+    /// Where its connections go; None rejects them, unless endpoints are written.
     pub target: Option<Target<'a>>,
+    /// The endpoints that are written beside it, of both families.
+    pub written: Option<&'a BTreeSet<SocketAddr>>,
     /// Where it is written.
     pub document: &'a Document,
     pub at: FieldPath,
+    /// Where its weight is; None if nobody wrote one.
+    pub weight_at: Option<FieldPath>,
 }
 
 /// The endpoints of a service's port that have the labels.
@@ -88,7 +98,15 @@ pub(super) const NONE: &str = "none";
 impl<'a> Share<'a> {
     /// One that rejects everything.
     pub(super) fn reject(document: &'a Document, at: FieldPath) -> Self {
-        Self { names: vec![NONE.to_owned()], weight: 1, target: None, document, at }
+        Self {
+            names: vec![NONE.to_owned()],
+            weight: 1,
+            target: None,
+            written: None,
+            document,
+            at,
+            weight_at: None,
+        }
     }
 }
 
@@ -149,6 +167,7 @@ pub(super) fn realise(
             sources: BTreeSet::from([addressed.document.id.clone()]),
             document: addressed.document.id.clone(),
             address_at: at.clone(),
+            weights: Vec::new(),
         };
         if let Ok(plan) = plan {
             planned.sources.extend(plan.sources.iter().cloned());
@@ -181,13 +200,20 @@ fn split<'a>(
     let targets: Vec<_> = shares.iter().map(|(share, _)| share.target).collect();
     planned.sources.extend(targets.iter().flatten().map(|target| target.document.id.clone()));
     let endpoints = endpoints::of(view, &targets, family, &mut planned.sources);
+    let written = shares.iter().map(|(share, _)| share.written);
+    let endpoints = endpoints.into_iter().zip(written).map(|(found, written)| match written {
+        Some(all) => all.iter().filter(|one| Family::of(one.ip()) == family).copied().collect(),
+        None => found,
+    });
     let named = names::subsets(&candidates).into_iter().zip(endpoints);
     let mut subsets: Vec<Subset> = Vec::new();
     for (&(share, weight), (name, endpoints)) in shares.iter().zip(named) {
         let fail = |error: &dyn std::error::Error| (place(share), error.to_string());
         let name = Name::new(derived_subset(&name)).map_err(|error| fail(&error))?;
         let weight = u32::try_from(weight).map_err(|error| fail(&error))?;
-        if endpoints.is_empty() && weight > 0 && share.target.is_some() {
+        // Of what is written without any, nobody expects one.
+        let expects = share.target.is_some() || share.written.is_some_and(|all| !all.is_empty());
+        if endpoints.is_empty() && weight > 0 && expects {
             let message = format!(
                 "subset \"{name}\" of split \"{}\" has no {family} endpoint: its share is rejected",
                 planned.name
@@ -196,7 +222,12 @@ fn split<'a>(
         }
         subsets.push(Subset { name, weight, endpoints });
     }
-    let made = Split::new(planned.name.clone(), planned.address, plan.affinity, subsets);
+    if view.tells_weights {
+        planned.weights = weight_fields(plan, &shares, &subsets);
+    }
+    let mut settings = SplitSettings::from(plan.affinity);
+    settings.drain_seconds = plan.drain_seconds.unwrap_or(settings.drain_seconds);
+    let made = Split::new(planned.name.clone(), planned.address, settings, subsets);
     made.map_err(|error| {
         let of = match &error {
             SplitError::MixedFamilies { subset, .. } | SplitError::SelfReference { subset, .. } => {
@@ -206,6 +237,23 @@ fn split<'a>(
         };
         (of.and_then(|(share, _)| place(share)), error.to_string())
     })
+}
+
+/// Where the weights of subsets are written, each of which came of one or several shares.
+fn weight_fields(
+    plan: &Plan<'_>,
+    distinct: &[(&Share<'_>, u64)],
+    subsets: &[Subset],
+) -> Vec<WeightField> {
+    let mut found = Vec::new();
+    for ((first, _), subset) in distinct.iter().zip(subsets) {
+        for share in plan.shares.iter().filter(|share| share.names == first.names) {
+            let Some(field) = share.weight_at.clone() else { continue };
+            let (subset, document) = (subset.name.clone(), share.document.id.clone());
+            found.push(WeightField { subset, document, field });
+        }
+    }
+    found
 }
 
 /// The shares; those of the same endpoints, which are named alike, with the sum of their weights.

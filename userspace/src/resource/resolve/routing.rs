@@ -112,6 +112,7 @@ pub(super) fn plan<'a>(
     let mut plan = Plan {
         shares: Vec::new(),
         affinity: Affinity::None,
+        drain_seconds: None,
         rank,
         sources: [document.id.clone()].into(),
     };
@@ -193,7 +194,8 @@ fn share<'a>(
     let target = Target { document: found, service, port, labels };
     let names = share_names(destination.subset.as_ref(), &target);
     let (weight, at) = (destination.weight, at.clone());
-    Ok((Share { names, weight, target: Some(target), document, at }, by_client))
+    let (target, weight_at) = (Some(target), Some(destination.weight_at.clone()));
+    Ok((Share { names, weight, target, written: None, document, at, weight_at }, by_client))
 }
 
 /// What is wrong with a destination whose host is none that weir steers to.

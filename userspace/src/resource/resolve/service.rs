@@ -3,7 +3,7 @@
 
 use super::plan::{Addressed, Outcome, Plan, Rank, Share, Target, realise, share_names};
 use super::routing::{self, Choice};
-use super::{authority, gateway, names};
+use super::{authority, gateway, names, traffic_split};
 use crate::model::{Affinity, Protocol};
 use crate::resource::core::{Port, Service};
 use crate::resource::document::{Body, Document};
@@ -112,7 +112,21 @@ fn plan<'a>(
         }
         None => None,
     };
+    let own = traffic_split::of_port(view, document, port).into_iter().next();
+    let by = match (&chosen, route) {
+        (Some((by, Choice::Route(_) | Choice::Rejected(_))), _) => Some(*by),
+        (_, route) => route,
+    };
+    if let (Some(by), Some((split, _))) = (by, own) {
+        let message = format!("{document} is already routed by {by}");
+        return Err(vec![split.problem(&FieldPath::of("spec.serviceRef"), &message)]);
+    }
     let mut plan = match (chosen, route) {
+        _ if let Some((by, split)) = own => {
+            let divided = Target { document, service, port, labels: None };
+            let divided = (Some(divided), port.protocol);
+            traffic_split::plan(view, by, split, divided, Rank::Routed)?
+        }
         (Some((by, Choice::Route(_) | Choice::Rejected(_))), Some(route)) => {
             let message = format!("{document} is already routed by {by}");
             return Err(vec![route.problem(&FieldPath::of("spec.parentRefs"), &message)]);
@@ -127,6 +141,7 @@ fn plan<'a>(
             Plan {
                 shares: vec![Share::reject(by, at)],
                 affinity: Affinity::None,
+                drain_seconds: None,
                 rank: Rank::Routed,
                 sources: [by.id.clone()].into(),
             }
@@ -158,9 +173,12 @@ fn plain<'a>(
         names: share_names(None, &target),
         weight: 1,
         target: Some(target),
+        written: None,
         document,
         at: FieldPath::of("spec.ports"),
+        weight_at: None,
     };
     let sources = rule.iter().map(|(rule, _)| rule.id.clone()).collect();
-    Ok(Plan { shares: vec![share], affinity, rank: Rank::Plain, sources })
+    let (shares, drain_seconds) = (vec![share], None);
+    Ok(Plan { shares, affinity, drain_seconds, rank: Rank::Plain, sources })
 }

@@ -32,11 +32,11 @@ fn resolved_by(policy: Policy, text: &str) -> Resolved {
     resolver.resolve()
 }
 
-fn resolved(text: &str) -> Resolved {
+pub(super) fn resolved(text: &str) -> Resolved {
     resolved_by(policy(), text)
 }
 
-fn names(resolved: &Resolved) -> Vec<String> {
+pub(super) fn names(resolved: &Resolved) -> Vec<String> {
     resolved.desired.splits().map(|split| split.name().to_string()).collect()
 }
 

@@ -12,6 +12,7 @@ mod shapes;
 mod smi;
 mod table;
 mod together;
+mod traffic_splits;
 mod unsteered;
 
 use std::net::SocketAddr;
