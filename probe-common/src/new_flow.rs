@@ -291,6 +291,12 @@ impl<A: Address> NewFlow<A> {
     /// time, which is beside the element (see [`crate::times::FlowTimes`]).
     #[inline(always)]
     pub fn entry(&self, reply: bool) -> Entry<A> {
+        self.entry_with(reply, 0)
+    }
+
+    /// The same with its time.
+    #[inline(always)]
+    pub fn entry_with(&self, reply: bool, time: u32) -> Entry<A> {
         let hairpin = self.kind & HAIRPIN != 0;
         let direction = match (reply, hairpin) {
             (false, false) => FORWARD,
@@ -314,7 +320,7 @@ impl<A: Address> NewFlow<A> {
             dport: if reply { self.client_port } else { self.endpoint_port },
             created: self.created,
             sequence: self.sequences[reply as usize],
-            time: 0,
+            time,
             address: self
                 .address
                 .or(self.service, direction == REPLY)

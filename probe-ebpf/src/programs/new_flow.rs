@@ -161,19 +161,20 @@ fn note<A: NewFlows>(
     } else {
         times::of_datagram(before, state)
     };
-    if moments.any() {
-        let _ = A::mark(found.position, moments.bits(), entry.subset, was.age);
-    }
     signals = signals.and(of_handshake(headers.protocol, before, state, forward));
-    signals::tell([entry.subset, entry.endpoint], signals);
-    if state == before {
-        return;
-    }
+    // First what needs the flow's age: there is no stack to keep it.
     if state & !before & ENDED != 0
         && let Some(stats) = subset_stats(entry.subset)
     {
         stats.ended += 1;
         stats.ended_ticks += was.age as u64;
+    }
+    if moments.any() {
+        let _ = A::mark(found.position, moments.bits(), entry.subset, was.age);
+    }
+    signals::tell([entry.subset, entry.endpoint], signals);
+    if state == before {
+        return;
     }
     found.enter(state, before);
 }

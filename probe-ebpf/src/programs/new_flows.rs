@@ -35,9 +35,11 @@ global_numbers! {
         fn scan(set, tag, from) = scan: weir_scan_v4, weir_scan_v6;
         /// Where a new element of a set goes: [`probe_common::new_flow::Slot`] as a number.
         fn place(set) = place: weir_place_v4, weir_place_v6;
-        /// Has the flow whose element has that check in the flow tables, too: 0 if these
-        /// did not take it.
-        fn promote(position, check) = promote: weir_promote_v4, weir_promote_v6;
+        /// Has replies of the flow whose element has that check found in the flow tables, too: 0
+        /// if these did not take their entry.
+        fn promote_reply(position, check) = promote_reply: weir_promote_reply_v4, weir_promote_reply_v6;
+        /// The same of its client's packets.
+        fn promote_forward(position, check) = promote_forward: weir_promote_forward_v4, weir_promote_forward_v6;
         /// Forgets the flow whose element has that check, if it is still there. As all
         /// global functions, it returns a number; this one says nothing.
         fn clear(position, check) = clear: weir_clear_v4, weir_clear_v6;
@@ -228,7 +230,7 @@ impl<A: NewFlows> Found<A> {
     #[inline(always)]
     pub fn promote(&self) -> bool {
         // In this order, so that there is always an entry to be found.
-        let moved = A::promote(self.position, self.check) != 0;
+        let moved = promote::<A>(self.position, self.check);
         if moved {
             self.remove();
         }
@@ -377,7 +379,7 @@ fn write<A: NewFlows>(home: Home, new_flow: &mut NewFlow<A>) -> bool {
             return true;
         }
         lock.release();
-        if A::promote(position, found) == 0 {
+        if !promote::<A>(position, found) {
             return false;
         }
         (moved, check) = (position, found);
@@ -409,30 +411,44 @@ fn put<A: NewFlows>(
     new_flow.check = check;
 }
 
+/// Has the flow whose element has that check in the flow tables, too; false if these did not take
+/// it.
 #[inline(always)]
-fn promote<A: NewFlows>(position: u32, check: u32) -> u32 {
-    let Some(slot) = A::new_flows().get_ptr_mut(position) else { return 0 };
-    let Some(sought) = A::sought().get_ptr_mut(0) else { return 0 };
+fn promote<A: NewFlows>(position: u32, check: u32) -> bool {
+    // By two calls: both entries of IPv6 on one stack are too many.
+    let reply = A::promote_reply(position, check);
+    A::promote_forward(position, check) & reply != 0
+}
+
+#[inline(always)]
+fn promote_reply<A: NewFlows>(position: u32, check: u32) -> u32 {
+    promote_entry::<A>(position, check, true) as u32
+}
+
+#[inline(always)]
+fn promote_forward<A: NewFlows>(position: u32, check: u32) -> u32 {
+    promote_entry::<A>(position, check, false) as u32
+}
+
+/// Writes one of the two entries. What another CPU has moved is there.
+#[inline(always)]
+fn promote_entry<A: NewFlows>(position: u32, check: u32, reply: bool) -> bool {
+    let Some(slot) = A::new_flows().get_ptr_mut(position) else { return false };
+    let Some(sought) = A::sought().get_ptr_mut(0) else { return false };
+    let Some(times) = A::times().get(position) else { return false };
     // SAFETY: an element of the array, and the slot of this CPU; programs on it do not preempt
     // each other. There is no stack left for copies: if the flow is displaced meanwhile, the tag
     // of an entry does not fit its key.
     let (new_flow, key) = unsafe { (&*slot, &mut (*sought).tuple) };
     if sum_of(slot) != check || !new_flow.is_whole() {
-        // Another CPU has moved it.
-        return 1;
+        return true;
     }
-    let Some(times) = A::times().get(position) else { return 0 };
-    *key = new_flow.reply_key();
-    let mut entry = new_flow.entry(true);
-    entry.time = times.asked;
-    let mut full = A::flows().insert(&*key, &entry, 0).is_err();
-    *key = new_flow.forward_key();
-    entry = new_flow.entry(false);
-    entry.time = times.begun;
-    full |= A::flows().insert(&*key, &entry, 0).is_err();
+    *key = if reply { new_flow.reply_key() } else { new_flow.forward_key() };
+    let time = if reply { times.asked } else { times.begun };
+    let entry = new_flow.entry_with(reply, time);
+    let full = A::flows().insert(&*key, &entry, 0).is_err();
     if full {
         report(Event::FlowTableFull, key);
-        return 0;
     }
-    1
+    !full
 }
