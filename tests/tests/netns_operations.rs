@@ -349,6 +349,16 @@ fn a_drained_endpoint_rejects_what_still_flows_to_it() {
     assert!(error.contains("reset"), "{error}");
     let status = scene.agent.status().unwrap();
     assert!(status.reasons["reject_endpoint_gone"] > 0, "{:?}", status.reasons);
+
+    // Who waits for one that has a live flow is told that its time is over.
+    scene.agent.weights("reviews-v6", &[("v1", 0)]).unwrap();
+    let vip = vips(9080)[1];
+    let source = SocketAddr::new(client_ip(vip.ip()), 10_000);
+    let _open = topology.client.run(|| Flow::tcp(1, source, vip));
+    let endpoint = format!("[{}]:{PORT}", topology.endpoint("v2-a").v6);
+    let drain = ["drain", "reviews-v6", &endpoint, "--force", "--wait"];
+    let said = scene.agent.ask(&drain).unwrap();
+    assert!(said.contains(&format!("{endpoint}: its drain time is over")), "{said}");
 }
 
 /// What completes the last word of a line, in bash.
@@ -422,4 +432,7 @@ fn an_endpoint_that_was_taken_out_gets_no_new_flows_also_after_restarts() {
     assert!(said.contains(&format!("{out}: ")), "{said}");
     scene.agent.ask(&["undrain", "reviews-v4", &out]).unwrap();
     assert!(!others(&scene, 10_400..10_440), "v1-a gets new flows again");
+    // These are over, and so need not be waited for.
+    let said = scene.agent.ask(&["drain", "reviews-v4", &out, "--wait"]).unwrap();
+    assert!(said.contains(&format!("{out}: no live flow is left")), "{said}");
 }

@@ -198,3 +198,36 @@ impl Control for Unloaded {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unloaded(result: Result<()>) -> Unloaded {
+        let config = AgentConfig::parse("agent.yaml", "interfaces: [{match: eth0}]").unwrap();
+        let author = Author { by: "alice".to_owned(), reason: Some("maintenance".to_owned()) };
+        Unloaded::after(&config, author, result)
+    }
+
+    #[tokio::test]
+    async fn an_unloaded_agent_has_failed_is_not_ready_and_says_by_whom_and_what_is_left() {
+        for (result, left) in [
+            (Ok(()), None),
+            (Err(anyhow::Error::msg("a link is busy")), Some("not all of it is gone: a link")),
+        ] {
+            let agent = unloaded(result);
+            assert!(agent.sample().unwrap().unloaded);
+            let why = agent.unready().join("; ");
+            assert!(why.contains("by alice: maintenance: nothing is steered until"), "{why}");
+            assert_eq!(why.contains("not all"), left.is_some(), "{why}");
+            assert!(left.is_none_or(|left| why.contains(left)), "{why}");
+            let status = Control::status(&agent).await.unwrap();
+            assert_eq!(status.health.verdict, Verdict::Failed);
+            assert_eq!(status.health.reasons.join("; "), why);
+            let view = status.unloaded.unwrap();
+            assert_eq!((view.by.as_str(), view.error.is_some()), ("alice", left.is_some()));
+            let rejected = agent.splits().await.expect_err("nothing is steered");
+            assert!(rejected.to_string().contains(&why), "{rejected}");
+        }
+    }
+}

@@ -156,3 +156,16 @@ async fn unload(client: &Client) -> Result<()> {
         Some(error) => bail!("the agent could not take out all of it: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_is_consent() {
+        assert!(["y\n", "Y", " yes \n", "YES"].into_iter().all(is_yes));
+        for other in ["", "\n", "n\n", "no", "yo", "yes please", "ja"] {
+            assert!(!is_yes(other), "{other}");
+        }
+    }
+}

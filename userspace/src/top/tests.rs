@@ -353,6 +353,7 @@ fn what_lies_over_the_splits_is_shown_and_left() {
     assert_eq!(press(&mut app, KeyCode::Char('h')), Act::AskHistory("reviews".into()));
     assert!(screen(&app, 80, 12).join("\n").contains("reviews: asking"));
     app.told("another", Err("no".into()));
+    assert!(screen(&app, 80, 12).join("\n").contains("reviews: asking"), "it is of another split");
     app.told("reviews", Ok(vec![change(6), change(7)]));
     let history = screen(&app, 80, 12);
     assert_eq!(

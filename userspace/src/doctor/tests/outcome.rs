@@ -91,6 +91,13 @@ const CASES: &[Case] = &[
         "split reviews: subset v3 has no endpoint: 10.00% of new connections are rejected; 7 \
          packets in the last minute, 70 since the last change",
     ),
+    // New connections go to none that drains.
+    (
+        |f| v3(f).endpoints[0].phase = "draining".into(),
+        "endpoints",
+        Level::Problem,
+        "split reviews: subset v3 has no endpoint: 10.00% of new connections are rejected",
+    ),
     (
         |f| at(f, "127.0.0.1:80"),
         "endpoints",
@@ -136,6 +143,12 @@ const CASES: &[Case] = &[
         "answers to 203.0.113.7 leave by eth5, where weir is not",
     ),
     (
+        |f| wait(f, 2, NextHop::None("unreachable".into())),
+        "replies",
+        Level::Problem,
+        "there is no route to 203.0.113.7, whose handshakes wait for an answer",
+    ),
+    (
         |f| v3(f).last_minute = Some(minute(100, 20, 1)),
         "versions",
         Level::Problem,
@@ -148,6 +161,16 @@ const CASES: &[Case] = &[
         Level::Problem,
         "20.00% of the 100 new connections to v3 in the last 60 s were reset by the endpoint after \
          the handshake, and 0.00% of those to the others",
+    ),
+    // Of flows that began before that minute, too.
+    (
+        |f| {
+            v3(f).last_minute = Some(minute(50, 0, 0));
+            v3(f).last_minute.as_mut().unwrap().signals.early_resets = 80;
+        },
+        "versions",
+        Level::Problem,
+        "100.00% of the 50 new connections to v3",
     ),
     (
         |f| v3(f).last_minute = Some(minute(100, 1, 30)),
@@ -207,7 +230,7 @@ fn each_outcome_that_is_wrong_is_found_by_its_check_alone() {
 
 #[test]
 fn what_is_as_it_should_be_is_not_found() {
-    let changes: [fn(&mut Facts); 5] = [
+    let changes: [fn(&mut Facts); 6] = [
         |f| wait(f, 2, NextHop::Via { interface: "eth0".into(), gateway: true }),
         |f| on_link(f, Neighbour::Answers),
         // One client at a time, and too few to tell.
@@ -220,6 +243,10 @@ fn what_is_as_it_should_be_is_not_found() {
         |f| {
             f.splits[0].route = NextHop::Via { interface: "eth0".into(), gateway: false };
             f.proxied.insert("192.0.2.10".parse().unwrap());
+        },
+        |f| {
+            f.splits[0].route = NextHop::Via { interface: "eth0".into(), gateway: false };
+            f.interfaces[0].proxy_arp = Some(true);
         },
     ];
     for (at, change) in changes.into_iter().enumerate() {
