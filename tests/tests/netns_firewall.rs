@@ -1,7 +1,10 @@
 //! Rules of nftables, as nft(8) writes them and the kernel lists them, are judged as they work.
 
+mod firewalls;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use firewalls::FORWARD;
 use weir::netlink::Netlink;
 use weir::nftables::{Class, Family, Judge, Objection, State, generation, read};
 use weir_tests::netns::Netns;
@@ -73,123 +76,7 @@ fn at_forward(sets: &str, rules: &str) -> String {
 #[test]
 fn rules_matter_that_may_match_and_do_something() {
     let ns = Netns::new().expect("namespace");
-    let cases: &[(&str, &str, bool)] = &[
-        ("", "", false),
-        ("", "counter accept", false),
-        ("", "drop", true),
-        ("", "tcp dport 22 drop", false),
-        ("", "tcp dport 8080 drop", true),
-        ("", "tcp dport 8000-8100 drop", true),
-        ("", "tcp dport { 22, 80-443 } drop", false),
-        ("", "tcp dport { 22, 8080-8081 } drop", true),
-        ("", "tcp dport != { 22, 8080-8081 } drop", false),
-        ("", "tcp dport != { 22, 8090-8091 } drop", true),
-        ("", "tcp dport 8080 tcp sport 8080 reject", true),
-        ("", "udp dport 8080 drop", false),
-        ("", "meta l4proto udp drop", false),
-        ("", "ip daddr 10.244.2.0/24 drop", false),
-        ("", "ip daddr 10.244.0.0/16 drop", true),
-        ("", "ip daddr != 10.244.0.0/16 ip saddr != 10.244.0.0/16 drop", false),
-        ("", "ip saddr 192.0.2.7 drop", true),
-        ("", "ip6 saddr 2001:db8::7 drop", false),
-        ("", "ip daddr 10.244.1.0-10.244.1.4 drop", false),
-        ("", "ip daddr & 0.0.0.255 == 5 drop", true),
-        ("", "ip protocol icmp drop", false),
-        ("", "ip frag-off & 0x1fff != 0 drop", false),
-        ("", "meta mark 0x4000 drop", false),
-        ("", "meta mark & 0x4000 == 0x4000 drop", false),
-        ("", "meta mark & 0x4000 == 0 drop", true),
-        ("", "meta mark < 5 drop", true),
-        ("", "meta mark > 5 drop", false),
-        ("", "iifname \"eth9\" drop", true),
-        ("", "ct state invalid drop", false),
-        ("", "ct state new drop", true),
-        ("", "ct state vmap { established : accept, new : accept, invalid : drop }", false),
-        ("", "ct state established,related accept; ct state new accept; drop", false),
-        ("", "ct state established,related accept; drop", true),
-        ("", "ct status dnat drop", false),
-        ("", "ct direction reply drop", false),
-        ("", "ct mark 7 drop", true),
-        ("", "meta mark set 7", true),
-        ("", "tcp dport 22 meta mark set 7", false),
-        ("", "ct mark set 7", true),
-        ("", "log", true),
-        ("", "limit rate 1/second accept", true),
-        ("", "tcp dport 22 limit rate 1/second accept", false),
-        ("", "quota 10 mbytes", true),
-        ("", "ct count over 10 drop", true),
-        ("", "tcp option maxseg size set rt mtu", true),
-        ("", "tcp flags syn drop", true),
-        ("", "ip ttl set 5", true),
-        ("", "ip dscp set cs1", true),
-        ("", "fib saddr . iif oif missing drop", true),
-        ("", "meta hour \"00:00\"-\"00:01\" drop", true),
-        ("", "numgen random mod 2 0 drop", true),
-        ("", "numgen inc mod 2 0 accept", true),
-        ("", "jhash ip saddr mod 8 seed 1 1 drop", true),
-        ("", "meta length > 60000 drop", true),
-        ("", "exthdr hbh exists drop", false),
-        ("", "jump other; drop", true),
-        ("", "goto other; drop", false),
-        ("set s { type ipv4_addr; elements = { 10.244.1.4 } }", "ip daddr @s drop", false),
-        ("set s { type ipv4_addr; elements = { 10.244.1.5 } }", "ip daddr @s drop", true),
-        ("set s { type ipv4_addr; elements = { 192.0.2.1 } }", "ip saddr @s drop", true),
-        ("set s { type ipv4_addr; flags timeout; }", "ip daddr @s drop", true),
-        ("set s { type ipv4_addr; flags dynamic; size 9; }", "ip daddr @s drop", true),
-        (
-            "set s { type ipv4_addr; flags dynamic; size 9; }",
-            "tcp dport 22 add @s { ip saddr }",
-            false,
-        ),
-        ("set s { type ipv4_addr; flags dynamic; size 9; }", "add @s { ip saddr }", true),
-        (
-            "set s { type ipv4_addr; flags interval; elements = { 10.244.0.0/16 } }",
-            "ip daddr @s drop",
-            true,
-        ),
-        (
-            "set s { type ipv4_addr; flags interval; elements = { 10.243.0.0/16, 10.245.0.0/16 } }",
-            "ip daddr @s drop",
-            false,
-        ),
-        (
-            "set s { type ipv4_addr . inet_service; flags interval;\n\
-             elements = { 10.244.0.0/16 . 80-90 } }",
-            "ip daddr . tcp dport @s drop",
-            false,
-        ),
-        (
-            "set s { type ipv4_addr . inet_service; flags interval;\n\
-             elements = { 10.244.0.0/16 . 80-90, 10.244.1.4-10.244.1.6 . 8000-9000 } }",
-            "ip daddr . tcp dport @s drop",
-            true,
-        ),
-        (
-            "map m { type ipv4_addr . inet_proto . inet_service : verdict;\n\
-             elements = { 10.244.1.5 . tcp . 80 : drop, 10.244.1.5 . udp . 8080 : drop } }",
-            "ip daddr . meta l4proto . th dport vmap @m",
-            false,
-        ),
-        (
-            "map m { type ipv4_addr . inet_proto . inet_service : verdict;\n\
-             elements = { 10.244.1.5 . tcp . 8080 : drop } }",
-            "ip daddr . meta l4proto . th dport vmap @m",
-            true,
-        ),
-        (
-            "map m { type inet_service : verdict;\nelements = { 22 : drop, * : accept } }",
-            "tcp dport vmap @m; drop",
-            false,
-        ),
-        (
-            "set s { type ipv4_addr; counter; elements = { 10.244.1.5 } }",
-            "ip daddr @s accept",
-            true,
-        ),
-        ("counter n { }", "counter name n", true),
-        ("counter n { }", "tcp dport 22 counter name n", false),
-    ];
-    for (sets, rules, expected) in cases {
+    for (sets, rules, expected) in FORWARD {
         load(&ns, &at_forward(sets, &rules.replace("; ", "\n")));
         let [first, later, _] = flow(POD_V4);
         let found = judged(&ns, &[first, later]);

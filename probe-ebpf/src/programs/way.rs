@@ -20,8 +20,8 @@ pub trait Beginning<A>: Hook {
 }
 
 impl<A: NewFlows + Routed> Beginning<A> for TcFrame {
-    /// If its first one can, which is at hand, and answers will come by a program. The stack would have asked whether its source is
-    /// valid: so that is asked here, as strictly as the stack can.
+    /// If its first one can, which is at hand, and answers will come by a program. The stack would
+    /// have asked whether its source is valid: so that is asked here, as strictly as the stack can.
     #[inline(always)]
     fn may_pass(&self) -> bool {
         let Some(new_flow) = A::new_flow_scratch().get_ptr(0) else { return false };

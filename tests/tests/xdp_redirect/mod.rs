@@ -8,6 +8,7 @@ use aya::maps::{Array, MapData};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, Xdp};
 use nix::net::if_::if_nametoindex;
+use probe_common::map::FAST_PATH_TRACKED;
 use weir::datapath::Settings;
 use weir::fast_path::{Devices, Drivers, xdp_devices};
 use weir::model::{Affinity, Name, Protocol, ServiceAddress, Split, Subset};
@@ -84,7 +85,8 @@ impl PhysicalNode {
     }
 
     pub fn open(&mut self, on: bool) {
-        let until = if on { u64::MAX } else { 0 };
+        // Nothing in this stack keeps account of flows.
+        let until = if on { u64::MAX & !FAST_PATH_TRACKED } else { 0 };
         self.map("FAST_PATH").set(0, until, 0).expect("written");
     }
 

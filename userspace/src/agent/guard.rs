@@ -135,7 +135,7 @@ impl Watch {
                 if !opened {
                     *choice = Choice {
                         open: false,
-                        reason: "endpoints have come that are not judged yet".to_owned(),
+                        reason: "rules may matter to endpoints that have just come".to_owned(),
                     };
                 }
             }

@@ -1,6 +1,6 @@
 //! nftables' rules, and what they are to packets that weir steers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 
@@ -60,6 +60,9 @@ pub struct Firewall {
     generation: Option<u32>,
     ruleset: Ruleset,
     vouched: HashSet<Target>,
+    barred: HashMap<Target, Objection>,
+    /// What was judged when patience was at its end: nothing more is judged of these rules.
+    given_up: Option<Objection>,
 }
 
 impl Firewall {
@@ -70,12 +73,18 @@ impl Firewall {
     /// As [`read`].
     pub fn read(netlink: &mut Netlink) -> io::Result<Self> {
         let (generation, ruleset) = read(netlink)?;
-        Ok(Self { generation: Some(generation), ruleset, vouched: HashSet::new() })
+        Ok(Self { generation: Some(generation), ruleset, ..Self::none() })
     }
 
     /// Of a node where nobody uses nftables.
     pub fn none() -> Self {
-        Self { generation: None, ruleset: Ruleset::default(), vouched: HashSet::new() }
+        Self {
+            generation: None,
+            ruleset: Ruleset::default(),
+            vouched: HashSet::new(),
+            barred: HashMap::new(),
+            given_up: None,
+        }
     }
 
     /// Of which generation they are (see [`crate::nftables::generation`]); None where there are none.
@@ -96,11 +105,58 @@ impl Firewall {
             if self.vouched.contains(&target) {
                 continue;
             }
+            let before = self.given_up.as_ref().or_else(|| self.barred.get(&target));
+            if let Some(found) = before {
+                return Some(found.clone());
+            }
             if let Some(found) = target.classes().iter().find_map(|class| judge.objection(class)) {
+                if judge.is_exhausted() {
+                    self.given_up = Some(found.clone());
+                }
+                self.barred.insert(target, found.clone());
                 return Some(found);
             }
             self.vouched.insert(target);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_judged_by_what_comes_to_it_and_what_it_answers() {
+        let socket = |text: &str| text.parse().unwrap();
+        let target = Target {
+            service: socket("203.0.113.10:80"),
+            endpoint: socket("192.0.2.1:8080"),
+            protocol: 17,
+        };
+        let found = target.classes().map(|class| {
+            assert_eq!((class.family, class.protocol), (Family::IPV4, 17));
+            let end = |ip: Option<_>, port: Option<_>| Some(SocketAddr::new(ip?, port?));
+            let from = end(class.source, class.source_port);
+            let to = end(class.destination, class.destination_port);
+            (from, to, class.state, class.is_reply)
+        });
+        let (service, endpoint) = (Some(target.service), Some(target.endpoint));
+        let expected = [
+            (None, endpoint, State::New, false),
+            (None, endpoint, State::Related, false),
+            (None, endpoint, State::Established, false),
+            (endpoint, None, State::Established, true),
+            (service, None, State::Established, true),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn without_rules_nothing_matters() {
+        let socket: SocketAddr = "[2001:db8::1]:80".parse().unwrap();
+        let target = Target { service: socket, endpoint: socket, protocol: 6 };
+        assert_eq!(Firewall::none().objection([target]), None);
+        assert_eq!(Firewall::none().generation(), None);
     }
 }

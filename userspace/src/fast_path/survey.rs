@@ -15,6 +15,8 @@ pub struct Survey {
     ipsec: Option<Netlink>,
     /// The kernel lists what is at its hooks.
     listed: bool,
+    /// Chains that have hooks, and of which generation: there may be thousands that have none.
+    chains: Option<(u32, Vec<Obstacle>)>,
 }
 
 impl Survey {
@@ -23,7 +25,7 @@ impl Survey {
     pub fn new() -> io::Result<Self> {
         let netfilter = netfilter()?;
         let ipsec = Netlink::open(libc::NETLINK_XFRM).ok();
-        Ok(Self { netfilter, ipsec, listed: false })
+        Ok(Self { netfilter, ipsec, listed: false, chains: None })
     }
 
     /// Whether the last look saw whatever is at the hooks of IPv4 and IPv6, BPF
@@ -43,6 +45,19 @@ impl Survey {
         Ok(read.unwrap_or_else(Firewall::none))
     }
 
+    /// The chains of nftables that have hooks.
+    fn chains(&mut self) -> io::Result<Vec<Obstacle>> {
+        let generation = self.generation()?;
+        let (Some(generation), Some(netfilter)) = (generation, &mut self.netfilter) else {
+            return Ok(Vec::new());
+        };
+        if self.chains.as_ref().is_none_or(|(known, _)| *known != generation) {
+            // Should it change meanwhile, it is another one when it is looked next.
+            self.chains = Some((generation, nfnetlink::chains(netfilter)?));
+        }
+        Ok(self.chains.iter().flat_map(|(_, chains)| chains.clone()).collect())
+    }
+
     /// Everything that there is, whether it bars or not; apart from BPF programs, and from what
     /// nftables' rules say.
     pub fn look(&mut self) -> io::Result<Vec<Obstacle>> {
@@ -56,9 +71,9 @@ impl Survey {
             let hooks = nfnetlink::hooks(netfilter)?;
             self.listed = hooks.is_some();
             found.extend(hooks.unwrap_or_default());
-            // Those of devices are not in the list of hooks.
-            found.extend(nfnetlink::chains(netfilter)?);
         }
+        // Those of devices are not in the list of hooks.
+        found.extend(self.chains()?);
         // What translates is not in the list of hooks by itself; where there is no list, those who
         // use hooks have to be asked in any case, one by one.
         found.extend(legacy_tables(Family::IPV4, "/proc/self/net/ip_tables_names")?);

@@ -60,6 +60,11 @@ impl<'a> Judge<'a> {
         Self { ruleset, patience }
     }
 
+    /// Whether it has given up.
+    pub fn is_exhausted(&self) -> bool {
+        self.patience == 0
+    }
+
     /// The first thing that may matter to packets of the class; None if nothing does: whether
     /// these rules are there makes no difference to where such packets go and what is in them,
     /// nor to anything that somebody could ask for afterwards, but for counters of rules.

@@ -214,7 +214,7 @@ fn masked(bits: Bits<'_>, mask: &[u8], flip: &[u8]) -> Piece {
 fn swapped(bits: Bits<'_>, unit: usize) -> Option<Piece> {
     let mut piece =
         Piece { value: bits.value.to_vec(), known: bits.known.to_vec(), is_there: true };
-    if ![2, 4, 8].contains(&unit) || piece.value.len() % unit != 0 {
+    if ![2, 4, 8].contains(&unit) || !piece.value.len().is_multiple_of(unit) {
         return None;
     }
     if cfg!(target_endian = "little") {
