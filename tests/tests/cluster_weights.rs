@@ -10,7 +10,9 @@ use serde_json::Value;
 use weir::cluster::{Account, Failure, Note, Scope, Session, edit};
 use weir_tests::cluster::phase;
 use weir_tests::cluster::programs::{Definitions, kubernetes};
-use weir_tests::cluster::steered::{FOLLOW, Steered, rule, service, versions, virtual_service};
+use weir_tests::cluster::steered::{
+    FOLLOW, Steered, repository, rule, service, versions, virtual_service,
+};
 
 const FLOWS: u16 = 1_500;
 /// What [`FOLLOW`] says.
@@ -357,6 +359,15 @@ spec:
     weir.done("weights ref.default ref-b=20%");
     steered.await_split("ref.default", &[("ref-a", 80, 1), ("ref-b", 20, 1)]);
     client.assert_shares("of a Service", address, FLOWS, &[("web-v1-", 80), ("web-v2-", 20)]);
+    // README's sample, with an image that there is here.
+    let sample = std::fs::read_to_string(repository("deploy/examples/kubernetes.yaml")).unwrap();
+    kubectl.apply(&sample.replace("image: traefik/whoami", "image: identify"));
+    steered.cluster.await_pods("default", "app=hello", 3);
+    steered.await_split("hello.default", &[("v1", 1, 2), ("v2", 0, 1)]);
+    weir.done("weights hello.default v2=10%");
+    steered.await_split("hello.default", &[("v1", 90, 2), ("v2", 10, 1)]);
+    let address = steered.addresses("default", "hello")[0];
+    client.assert_shares("sample", address, FLOWS, &[("hello-v1-", 90), ("hello-v2-", 10)]);
     // The words of what cannot be.
     weir.rejected("weights tcp.default tcp-a=1000001", "can have at most 1000000");
     let listed = weir.done("get splits");

@@ -112,6 +112,26 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "Say why, for the history and the log:",
         "weir weights reviews v3=10% --reason canary-1.4",
     ),
+    (
+        "weir-weights",
+        "The same for all nodes of a cluster, in the object that divides the split there:",
+        "weir weights reviews.shop v3=10% --cluster",
+    ),
+    (
+        "weir-weights",
+        "Give the cluster's split other weights on this node alone:",
+        "weir weights reviews.shop v3=10% --this-node",
+    ),
+    (
+        "weir-rollback",
+        "Return to the weights before in a cluster:",
+        "weir rollback reviews.shop --cluster",
+    ),
+    (
+        "weir-history",
+        "Show what is known of changes in a cluster:",
+        "weir history reviews -n shop --context production",
+    ),
     ("weir-get-splits", "Show all splits:", "weir get splits"),
     (
         "weir-get-splits",
