@@ -54,6 +54,9 @@ impl State {
             info!("split {name}: changed by {author}");
         }
         self.changed.notify_one();
+        if let Some(cluster) = &self.cluster {
+            cluster.touch();
+        }
         Ok(spent)
     }
 

@@ -16,7 +16,7 @@ const SHOWN: usize = 300;
 
 /// What a request came to instead of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
+pub enum Failure {
     /// There was no answer, or none that ended: the server may be away.
     Unreachable(String),
     /// The server does not know who asks: what is known of it is to be read again.
@@ -27,6 +27,8 @@ pub(super) enum Failure {
     Forbidden(String),
     /// There is no such thing.
     Missing,
+    /// The object is not what who asks takes it for, or is there already.
+    Conflict(String),
     /// What was asked for is too old: everything is to be listed again.
     Gone(String),
     /// Another error of the server, or an answer that cannot be read.
@@ -55,7 +57,7 @@ impl Failure {
     }
 
     /// Of an error that came as an event.
-    pub fn of_status(status: Status) -> Self {
+    pub(super) fn of_status(status: Status) -> Self {
         let Status { code, reason, message } = status;
         match reason.as_str() {
             "Expired" | "Gone" => Self::of_code(410, message, None),
@@ -69,6 +71,7 @@ impl Failure {
             401 => Self::Unauthorized(message),
             403 => Self::Forbidden(message),
             404 => Self::Missing,
+            409 => Self::Conflict(message),
             410 => Self::Gone(message),
             429 | 502 | 503 | 504 => Self::Busy(message, pause.map(|p| p.min(LONGEST_WISH))),
             code => Self::Rejected(format!("{code}: {message}")),
@@ -94,6 +97,7 @@ impl fmt::Display for Failure {
             Self::Busy(why, _) => write!(f, "the API server is busy: {why}"),
             Self::Forbidden(why) => write!(f, "forbidden: {why}"),
             Self::Missing => f.write_str("not served"),
+            Self::Conflict(why) => write!(f, "changed meanwhile: {why}"),
             Self::Gone(why) => write!(f, "too old: {why}"),
             Self::Rejected(why) => f.write_str(why),
         }

@@ -16,7 +16,7 @@ use crate::access::{Access, Group};
 use crate::files::read;
 use crate::source::{FieldPath, Node, Problem, stream};
 
-pub use kubernetes::{Kubernetes, Mode};
+pub use kubernetes::{Kubernetes, Mode, Reports};
 
 use access::{Lookup, Written, lookup};
 
