@@ -129,6 +129,7 @@ fn the_plain_manifests_are_what_the_chart_renders() {
     // One source of each, by links.
     for (link, file) in [
         ("deploy/kubernetes/crds/trafficsplit.yaml", "files/crds/trafficsplit.yaml"),
+        ("deploy/kubernetes/crds/nodereport.yaml", "files/crds/nodereport.yaml"),
         ("deploy/prometheus/weir.rules.yaml", "files/weir.rules.yaml"),
         ("deploy/grafana/weir.json", "files/weir.json"),
     ] {
