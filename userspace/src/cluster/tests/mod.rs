@@ -5,6 +5,8 @@ mod fake;
 mod kinds;
 mod listing;
 mod outage;
+mod positions;
+mod tracking;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::timing::Timing;
 use super::{Follower, Health, Standing};
 use crate::config::{Kubernetes, Mode, Reports};
-use crate::desired::{Batch, Rejected};
+use crate::desired::{Batch, Positions, Rejected};
 use crate::resource::{Document, Policy};
 use fake::Fake;
 
@@ -70,6 +72,7 @@ struct Case {
     rejected: BTreeMap<String, String>,
     completes: usize,
     batches: usize,
+    positions: Positions,
 }
 
 fn config(directory: &tempfile::TempDir) -> Kubernetes {
@@ -120,6 +123,7 @@ impl Case {
             rejected,
             completes: 0,
             batches: 0,
+            positions: Positions::new(),
         }
     }
 
@@ -144,7 +148,8 @@ impl Case {
     }
 
     fn apply(&mut self, batch: Batch) {
-        let Batch { put, rejected, deleted, complete, .. } = batch;
+        let Batch { put, rejected, deleted, complete, positions } = batch;
+        self.positions = positions.unwrap_or_default();
         self.batches += 1;
         if complete {
             self.completes += 1;
