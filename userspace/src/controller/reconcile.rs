@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -45,13 +45,13 @@ pub struct Reconciler {
 /// A status that was written.
 struct Written {
     at: Instant,
-    status: String,
+    status: Value,
 }
 
 /// What is to be written of one split.
 struct Due {
     split: Split,
-    status: serde_json::Value,
+    status: Value,
 }
 
 impl Reconciler {
@@ -108,7 +108,7 @@ impl Reconciler {
                 sooner(Instant::now());
                 break;
             }
-            let (uid, status) = (due.split.uid.clone(), due.status.to_string());
+            let (uid, status) = (due.split.uid.clone(), due.status.clone());
             match self.write(due).await {
                 Ok(()) => {
                     let written = Written { at: Instant::now(), status };
@@ -167,7 +167,7 @@ impl Reconciler {
             };
             let at = written.get(&split.uid).map_or(now, |before| {
                 // It was written, and is not there: the definition of TrafficSplits is another.
-                let is_vain = before.status == status.to_string();
+                let is_vain = before.status == status;
                 before.at + if is_vain { IN_VAIN } else { pause }
             });
             if at > now {
