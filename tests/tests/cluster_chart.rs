@@ -22,11 +22,15 @@ const FLOWS: u16 = 1_500;
 const LIVE: u16 = 1_000;
 /// What the test's interfaces are called, as those of kindnet are.
 const CNI: &str = "cni=kindnet";
-/// Of one of the chart's Pods, as it labels them.
-const PODS: &str = "app.kubernetes.io/name=weir";
+/// Of the chart's agents, as it labels them.
+const PODS: &str = "app.kubernetes.io/component=agent";
+/// And of its controllers.
+const CONTROLLERS: &str = "app.kubernetes.io/component=controller";
+/// In which networks TrafficSplits may name addresses.
+const ADDRESSES: &str = "kubernetes.addresses={198.51.100.0/24,10.128.0.0/9}";
 
 /// Values, and a piece of what is rendered by them.
-const GOOD: [(&[&str], &str); 12] = [
+const GOOD: [(&[&str], &str); 14] = [
     (&[CNI], "match: \"veth*\""),
     (&["cni=aws"], "match: \"vlan*\""),
     (&["interfaces[0].match=eth0", "interfaces[0].forward=xdp"], "forward: xdp"),
@@ -38,11 +42,13 @@ const GOOD: [(&[&str], &str); 12] = [
     (&[CNI, "prometheusRule.enabled=true"], "kind: PrometheusRule"),
     (&[CNI, "dashboard.enabled=true"], "grafana_dashboard: \"1\""),
     (&[CNI, "extraCapabilities={SYS_RESOURCE}"], "\"NET_ADMIN\",\"SYS_RESOURCE\"]"),
+    (&[CNI, "kubernetes.reports.pause=30s"], "reports: {pause: 30s, renewal: 5m}"),
+    (&[CNI, "controller.replicas=3"], "replicas: 3"),
     (&[CNI, "mountBpffs.enabled=true"], "mountPropagation: Bidirectional"),
 ];
 
 /// Values that are wrong, and a piece of what is said of them.
-const BAD: [(&[&str], &str); 14] = [
+const BAD: [(&[&str], &str); 17] = [
     (&[], "say which container network the cluster has"),
     (&["cni=weave"], "at '/cni': value must be one of"),
     (&[CNI, "interface=eth0"], "additional properties 'interface' not allowed"),
@@ -52,6 +58,9 @@ const BAD: [(&[&str], &str); 14] = [
     (&[CNI, "kernelLog=false"], "at '/kernelLog'"),
     (&[CNI, "kubernetes.addresses={198.51.100.1}"], "at '/kubernetes/addresses/0'"),
     (&[CNI, "updateStrategy.maxUnavailable=0"], "at '/updateStrategy/maxUnavailable'"),
+    (&[CNI, "kubernetes.reports.pause=soon"], "at '/kubernetes/reports/pause'"),
+    (&[CNI, "controller.replicas=0"], "at '/controller/replicas': minimum"),
+    (&[CNI, "controller.enable=false"], "additional properties 'enable' not allowed"),
     (&[CNI, "extraCapabilities={ALL}"], "at '/extraCapabilities/0'"),
     (&[CNI, "extraCapabilities={CAP_SYS_ADMIN}"], "at '/extraCapabilities/0'"),
     (&[CNI, "image.digest=sha256:12"], "at '/image/digest'"),
@@ -129,6 +138,7 @@ fn the_plain_manifests_are_what_the_chart_renders() {
     // One source of each, by links.
     for (link, file) in [
         ("deploy/kubernetes/crds/trafficsplit.yaml", "files/crds/trafficsplit.yaml"),
+        ("deploy/kubernetes/crds/nodereport.yaml", "files/crds/nodereport.yaml"),
         ("deploy/prometheus/weir.rules.yaml", "files/weir.rules.yaml"),
         ("deploy/grafana/weir.json", "files/weir.json"),
     ] {
@@ -210,7 +220,8 @@ fn helm_installs_upgrades_rolls_back_and_uninstalls_agents_that_steer_as_their_p
     cluster.kubelet.unpacked(&format!("weir:{}", env!("CARGO_PKG_VERSION")), root);
 
     let (chart, before) = (chart(), chart_before(directory.path()));
-    let install = ["install", "weir", &before, "--create-namespace", "--set", CNI];
+    let install =
+        ["install", "weir", &before, "--create-namespace", "--set", CNI, "--set", ADDRESSES];
     let dry =
         phase("dry run", || helm.run(control, &[&install[..], &["--dry-run=server"]].concat()));
     assert!(dry.contains("kind: DaemonSet"), "{dry}");
@@ -221,6 +232,8 @@ fn helm_installs_upgrades_rolls_back_and_uninstalls_agents_that_steer_as_their_p
     eprintln!("{notes}");
     let pods = phase("ready", || cluster.await_pods(NAMESPACE, PODS, 2));
     assert_ne!(pods[0].node.name, pods[1].node.name);
+
+    phase("controllers ready", || cluster.await_pods(NAMESPACE, CONTROLLERS, 2));
 
     let kubectl = cluster.kubectl();
     kubectl.apply(&(versions("web", 1) + &rule("web")));
@@ -238,6 +251,25 @@ fn helm_installs_upgrades_rolls_back_and_uninstalls_agents_that_steer_as_their_p
     eprintln!("{}", here.exec(&["weir", "status"]).unwrap());
     client.assert_shares("80/20", address, FLOWS, &[("web-v1-", 80), ("web-v2-", 20)]);
     let mut live = Live::open(&mut client, address, LIVE);
+
+    // The agents report by tokens that are bound to their Pods, and a controller hears of it.
+    let endpoint = cluster.await_pods("default", "app=web", 2)[0].v4();
+    kubectl.apply(&format!(
+        "
+apiVersion: weir.dev/v1alpha1
+kind: TrafficSplit
+metadata: {{name: own, namespace: default}}
+spec:
+  address: 198.51.100.10
+  port: 80
+  subsets: [{{name: v1, weight: 1, endpoints: ['{endpoint}:8080']}}]
+"
+    ));
+    kubectl.wait(&["trafficsplit/own"], "condition=Programmed");
+    let nodes = kubectl.get(&["trafficsplit", "own"])["status"]["nodes"].clone();
+    assert_eq!(nodes, serde_json::json!({"ready": 2, "total": 2}));
+    eprintln!("{}", kubectl.run(&["get", "trafficsplits,nodereports"]));
+    kubectl.run(&["delete", "trafficsplit", "own"]);
 
     let (most, refused) = here.memory().unwrap();
     eprintln!("memory: {} MiB at most, limit met {refused} times", most >> 20);

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod conntrack;
+pub mod controller;
 pub mod datapath;
 pub mod desired;
 pub mod directory;

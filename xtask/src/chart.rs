@@ -26,13 +26,13 @@ struct Rendered {
     templates: &'static [&'static str],
 }
 
-const RENDERED: [Rendered; 2] = [
+const RENDERED: [Rendered; 3] = [
     Rendered {
         path: "deploy/kubernetes/agent-rbac.yaml",
         about: "The rights of agents. One outside of the cluster has them by a kubeconfig with a\n\
                 # token of the ServiceAccount.",
         first: NAMESPACE,
-        templates: &["serviceaccount", "rbac"],
+        templates: &["serviceaccount", "rbac", "reports"],
     },
     Rendered {
         path: "deploy/kubernetes/agent.yaml",
@@ -41,6 +41,14 @@ const RENDERED: [Rendered; 2] = [
                 # interfaces towards Pods in the place of no-interface-is-chosen.",
         first: "",
         templates: &["configmap", "daemonset"],
+    },
+    Rendered {
+        path: "deploy/kubernetes/controller.yaml",
+        about: "The controller, which says in the status of TrafficSplits on which nodes they are\n\
+                # in force, for those who have no Helm; agent.yaml, whose configuration it reads,\n\
+                # comes first.",
+        first: "",
+        templates: &["controller"],
     },
 ];
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{build_programs, previous, root, run};
+use crate::{build_programs, cluster, previous, root, run};
 
 /// What is to be stressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -22,6 +22,9 @@ pub enum Subject {
     /// Upgrade from the real build of the layout before, and back: tests/tests/netns_upgrade.rs.
     /// The first time, that is built: a quarter of an hour.
     Upgrade,
+    /// A thousand changes of weights in a cluster, after each of which every node is asked:
+    /// tests/tests/cluster_programmed.rs. Some minutes, once the cluster is built.
+    Shifts,
 }
 
 /// A test that can be made long, or real.
@@ -48,6 +51,14 @@ impl Subject {
                 Test {
                     arguments: &["-p", "weir-tests", "--test", "netns_truth", "--"],
                     variable: ("WEIR_TRUTH_CONNECTIONS", "100000".into()),
+                }
+            }
+            Self::Shifts => {
+                build_programs()?;
+                cluster::build(root(), &cluster::Module::ALL)?;
+                Test {
+                    arguments: &["-p", "weir-tests", "--test", "cluster_programmed", "--"],
+                    variable: ("WEIR_SHIFTS", "1000".into()),
                 }
             }
             Self::Upgrade => {

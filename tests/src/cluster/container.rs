@@ -147,6 +147,9 @@ fn config(
     let arguments = [words("command"), words("args")].concat();
     let mut environment = vec!["PATH=/usr/bin".to_owned()];
     environment.extend(API.map(|(name, value)| format!("{name}={value}")));
+    for variable in it["env"].as_array().into_iter().flatten() {
+        environment.push(self::variable(pod, variable)?);
+    }
     let mut linux = json!({
         "namespaces": [
             { "type": "pid" }, { "type": "ipc" }, { "type": "mount" },
@@ -180,6 +183,17 @@ fn config(
         "mounts": mounts(pod, it, place, directory)?,
         "linux": linux,
     }))
+}
+
+/// A variable of a container, `NAME=value`.
+fn variable(pod: &Value, variable: &Value) -> Result<String> {
+    let name = variable["name"].as_str().context("a variable without a name")?;
+    let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+        Some("spec.nodeName") => &pod["spec"]["nodeName"],
+        Some(other) => bail!("a variable of {other}, which is not played here"),
+        None => &variable["value"],
+    };
+    Ok(format!("{name}={}", value.as_str().unwrap_or_default()))
 }
 
 /// What `capabilities` come to, where all of the runtime's own are dropped.

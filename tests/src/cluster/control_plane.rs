@@ -206,6 +206,26 @@ impl ControlPlane {
         Ok(self.kubectl.try_run(&arguments, "")?.trim().to_owned())
     }
 
+    /// The same, bound to a node, as the kubelet binds those of a node's Pods.
+    ///
+    /// # Errors
+    ///
+    /// As [`ControlPlane::token`].
+    pub fn token_of_node(&self, namespace: &str, account: &str, node: &str) -> Result<String> {
+        let bound = ["--bound-object-kind=Node", "--bound-object-name", node];
+        let arguments = ["create", "token", account, "-n", namespace, "--duration=1h"];
+        Ok(self.kubectl.try_run(&[&arguments[..], &bound].concat(), "")?.trim().to_owned())
+    }
+
+    /// A kubeconfig with a token; `name` is the file's.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be written.
+    pub fn kubeconfig_with(&self, name: &str, token: &str) -> Result<PathBuf> {
+        write_kubeconfig(self.directory.path(), name, &json!({ "token": token }))
+    }
+
     /// A kubeconfig of a ServiceAccount, which must be there, with a token for an hour.
     ///
     /// # Errors
@@ -213,8 +233,7 @@ impl ControlPlane {
     /// As [`ControlPlane::token`].
     pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<PathBuf> {
         let token = self.token(namespace, account)?;
-        let name = format!("{namespace}-{account}");
-        write_kubeconfig(self.directory.path(), &name, &json!({ "token": token }))
+        self.kubeconfig_with(&format!("{namespace}-{account}"), &token)
     }
 }
 

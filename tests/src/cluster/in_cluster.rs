@@ -18,6 +18,8 @@ pub struct InCluster {
     directory: TempDir,
     namespace: String,
     account: String,
+    /// The node to which its tokens are bound, and of which it says that it is there.
+    node: Option<String>,
 }
 
 impl InCluster {
@@ -27,9 +29,26 @@ impl InCluster {
     ///
     /// Fails with what `kubectl` wrote.
     pub fn new(control: &ControlPlane, namespace: &str, account: &str) -> Result<Self> {
+        Self::made(control, (namespace, account), None)
+    }
+
+    /// Those of an account on a node, as a Pod there has them.
+    ///
+    /// # Errors
+    ///
+    /// As [`InCluster::new`].
+    pub fn on_node(control: &ControlPlane, of: (&str, &str), node: &str) -> Result<Self> {
+        Self::made(control, of, Some(node.to_owned()))
+    }
+
+    fn made(
+        control: &ControlPlane,
+        (namespace, account): (&str, &str),
+        node: Option<String>,
+    ) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("weir-account-").tempdir()?;
         let (namespace, account) = (namespace.to_owned(), account.to_owned());
-        let it = Self { directory, namespace, account };
+        let it = Self { directory, namespace, account, node };
         std::fs::create_dir(it.files())?;
         std::fs::write(it.files().join("ca.crt"), control.certificate())?;
         std::fs::write(it.files().join("namespace"), &it.namespace)?;
@@ -44,7 +63,11 @@ impl InCluster {
     ///
     /// As [`InCluster::new`].
     pub fn renew(&self, control: &ControlPlane) -> Result<()> {
-        self.set_token(&control.token(&self.namespace, &self.account)?)
+        let token = match &self.node {
+            Some(node) => control.token_of_node(&self.namespace, &self.account, node),
+            None => control.token(&self.namespace, &self.account),
+        };
+        self.set_token(&token?)
     }
 
     /// Puts any token there, say one that is not valid.
@@ -61,6 +84,10 @@ impl InCluster {
     /// Has an agent find these files, and the environment that belongs to them.
     #[must_use]
     pub fn setup(&self, setup: Setup) -> Setup {
+        let setup = match &self.node {
+            Some(node) => setup.environment("WEIR_NODE_NAME", node),
+            None => setup,
+        };
         setup
             .launcher(&self.launcher())
             .environment("KUBERNETES_SERVICE_HOST", ADDRESS)

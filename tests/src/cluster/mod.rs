@@ -16,6 +16,7 @@ pub mod api;
 pub mod certificates;
 pub mod container;
 pub mod control_plane;
+pub mod controller;
 pub mod helm;
 pub mod history;
 pub mod in_cluster;

@@ -88,6 +88,12 @@ impl Node {
             format!("route add default via {ADDRESS}"),
             format!("route add default via {ADDRESS_V6}"),
         ])?;
+        // The control plane's answers to pods, which have no other way back.
+        let pods = [
+            (format!("10.{}.0.0/16", 128 + number), v4.to_string()),
+            (format!("2001:db8:1:{number:x}::/64"), v6.to_string()),
+        ];
+        control.ns().ip(&pods.map(|(range, via)| format!("route add {range} via {via}")))?;
         let (name, sandboxes, proxy) =
             (format!("node-{number}"), AtomicU16::new(0), Mutex::default());
         let directory = tempfile::Builder::new().prefix("weir-node-").tempdir()?;

@@ -24,6 +24,8 @@ use crate::stats::assert_shares;
 
 /// The rights of agents, as they are installed.
 const RBAC: &str = "deploy/kubernetes/agent-rbac.yaml";
+/// The definitions of weir's own kinds.
+const DEFINITIONS: &str = "deploy/kubernetes/crds";
 /// The definition of weir's own resource.
 const TRAFFIC_SPLIT: &str = "deploy/kubernetes/crds/trafficsplit.yaml";
 /// The namespace of agents.
@@ -48,6 +50,8 @@ pub struct Steered {
     pub agents: Vec<Agent>,
     /// Who agents are.
     pub account: InCluster,
+    /// Who they are on each node, if they report.
+    pub accounts: Vec<InCluster>,
     /// The cluster.
     pub cluster: Cluster,
 }
@@ -71,13 +75,45 @@ impl Steered {
         let agents = phase("agents", || {
             cluster.nodes.iter().map(|node| node.agent(&setup)).collect::<Result<Vec<_>>>()
         })?;
-        let it = Self { agents, account, cluster };
+        Ok(Self { agents, account, accounts: Vec::new(), cluster }.complete())
+    }
+
+    /// The same without kube-proxy, with weir's own definitions, and with agents that report of
+    /// their nodes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::start`].
+    pub fn reporting(nodes: u8, config: &str) -> Result<Self> {
+        let cluster = phase("cluster", || Cluster::start(nodes))?;
+        let kubectl = cluster.kubectl();
+        kubectl.apply_file(&repository(DEFINITIONS));
+        kubectl.wait(&["crd", "--all"], "condition=Established");
+        kubectl.apply_file(&repository(RBAC));
+        let account = InCluster::new(&cluster.control, NAMESPACE, ACCOUNT)?;
+        let on = |node: &Arc<Node>| {
+            InCluster::on_node(&cluster.control, (NAMESPACE, ACCOUNT), &node.name)
+        };
+        let accounts = cluster.nodes.iter().map(on).collect::<Result<Vec<_>>>()?;
+        let agents = phase("agents", || {
+            let all = cluster.nodes.iter().zip(&accounts);
+            let start = |(node, account): (&Arc<Node>, &InCluster)| {
+                node.agent(&account.setup(Setup::default().config(config)))
+            };
+            all.map(start).collect::<Result<Vec<_>>>()
+        })?;
+        Ok(Self { agents, account, accounts, cluster }.complete())
+    }
+
+    /// The same, when all agents know all that there is.
+    fn complete(self) -> Self {
+        let it = self;
         for agent in &it.agents {
             agent.await_status("all that there is was listed", |status| {
                 status.kubernetes.as_ref().is_some_and(|view| view.complete && view.connected)
             });
         }
-        Ok(it)
+        it
     }
 
     /// `kubectl` as administrator.

@@ -61,6 +61,9 @@ impl State {
             info!("split {name}: changed by {author}");
         }
         self.changed.notify_one();
+        if let Some(cluster) = &self.cluster {
+            cluster.touch();
+        }
         Ok(spent)
     }
 

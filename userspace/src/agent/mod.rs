@@ -16,7 +16,9 @@ mod kernel_log;
 mod links;
 mod listing;
 mod observe;
+mod pace;
 mod recent;
+mod reporting;
 mod snapshot;
 mod state;
 mod stats;
@@ -50,6 +52,7 @@ use cluster::ClusterReader;
 use files::Reader;
 use guard::Guard;
 use observe::{Observer, Scrapes};
+use reporting::Reporter;
 use takeover::Reading;
 use topology::Topology;
 use unloaded::Unloaded;
@@ -86,6 +89,7 @@ const ENDING: Duration = Duration::from_secs(5);
 pub fn run(options: &Options) -> Result<()> {
     ignore_hangups()?;
     let config = AgentConfig::load(&options.config).map_err(|found| problems(&found))?;
+    let node = reporting::node()?;
     let (listener, socket) = SocketFile::bind(&config.socket, &config.access)
         .with_context(|| format!("cannot listen at {}", config.socket.display()))?;
     let scrapes = config.metrics.map(Scrapes::at);
@@ -98,8 +102,10 @@ pub fn run(options: &Options) -> Result<()> {
     info!("capabilities from now on: {kept}");
     // For what this is once it was told to unload.
     let after = (listener.try_clone()?, scrapes.as_ref().map(Scrapes::listener));
+    let reporter = Reporter::new(&config, Arc::clone(&state), node);
     let running = runtime()?;
-    let asked = running.block_on(follow(&config, listener, scrapes, state));
+    let leaves = options.unload_on_exit;
+    let asked = running.block_on(follow(&config, listener, scrapes, state, (reporter, leaves)));
     running.shutdown_timeout(ENDING);
     if let Some(author) = asked? {
         let unloaded = Unloaded::after(&config, author, take_out(&claim));
@@ -133,11 +139,13 @@ fn ignore_hangups() -> Result<()> {
 }
 
 /// Follows files, interfaces and requests until it is told to stop, or to unload: by whom.
+/// `leaves`: weir is taken out of the kernel in any case.
 async fn follow(
     config: &AgentConfig,
     listener: UnixListener,
     scrapes: Option<Scrapes>,
     state: Arc<State>,
+    (reporter, leaves): (Option<Reporter>, bool),
 ) -> Result<Option<Author>> {
     let takeover = Arc::clone(state.lock().steering.takeover());
     let takeover = Reading::start(takeover)?;
@@ -157,6 +165,8 @@ async fn follow(
     let kernel_log = kernel_log::start(config, &state)?;
     let census = tokio::spawn(census::run(Arc::clone(&state)));
     let recent = tokio::spawn(recent::run(Arc::clone(&state)));
+    let (end_reports, reports_end) = tokio::sync::oneshot::channel();
+    let reports = reporter.map(|reporter| tokio::spawn(reporter.run(reports_end)));
     let observer = tokio::spawn(Observer::new(Arc::clone(&state)).run(scrapes));
     // Before anybody can see that it runs, and tell it to stop.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -179,6 +189,14 @@ async fn follow(
     };
     if asked.is_none() {
         tell_manager(NotifyState::Stopping);
+    }
+    // Who waits for the reporter here waits for one request at most.
+    drop(end_reports);
+    if let Some(reports) = reports
+        && (leaves || asked.is_some())
+        && let Ok(Ok(reporter)) = tokio::time::timeout(ENDING, reports).await
+    {
+        reporter.say_unloaded().await;
     }
     for task in [files, links, janitor, observer, kernel_log].into_iter().chain(cluster) {
         task.abort();

@@ -19,6 +19,8 @@ pub(super) enum Work {
     Watch,
     /// To put into force what a cluster says.
     Cluster,
+    /// To report to a cluster what is in force.
+    Report,
     /// To be told which interfaces there are.
     Interfaces,
     /// To see whether the programs are where they were attached.
@@ -49,6 +51,7 @@ impl Work {
         match self {
             Self::Files => "putting files into force",
             Self::Cluster => "putting the cluster's objects into force",
+            Self::Report => "reporting to the cluster what is in force",
             Self::Watch => "watching the directory of resources",
             Self::Interfaces => "watching network interfaces",
             Self::Attachments => "verifying that the programs are attached",

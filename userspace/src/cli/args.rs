@@ -56,6 +56,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the agent of this node.
     Agent(AgentArgs),
+    /// Say in the status of a cluster's TrafficSplits on which nodes they are in force. Of several
+    /// that run, one writes.
+    Controller(ControllerArgs),
     /// Take weir out of the kernel: detach its programs, drop its maps and flows. An
     /// agent that runs is asked to, and steers nothing until it is restarted.
     Unload(UnloadArgs),
@@ -132,6 +135,23 @@ pub struct AgentArgs {
     /// this.
     #[arg(long)]
     pub replace: bool,
+}
+
+/// `weir controller`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ControllerArgs {
+    /// The agents' configuration: what of the cluster counts is the same for both.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The namespace of the lease by which one of several controllers writes.
+    #[arg(long, value_name = "NAMESPACE", default_value = "weir-system")]
+    pub namespace: String,
+    /// The name of the lease.
+    #[arg(long, value_name = "NAME", default_value = "weir-controller")]
+    pub lease: String,
+    /// Where /healthz and /readyz are served.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9465")]
+    pub health: SocketAddr,
 }
 
 /// `weir unload`.

@@ -52,6 +52,7 @@ impl Command {
     ) -> Result<u8, Failure> {
         match self {
             Self::Agent(args) => done(kernel::agent(args)),
+            Self::Controller(args) => done(kernel::controller(args)),
             Self::Unload(args) => unload::run(client, &args, out, errors),
             Self::Downgrade(args) => done(kernel::downgrade(&args, out)),
             Self::Validate(args) => Ok(offline::validate(&args, out, errors)?),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _};
@@ -31,7 +31,7 @@ const ERROR: usize = 64 << 10;
 /// What of a parameter goes as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
@@ -214,13 +214,22 @@ impl Server {
         Ok(Lines::new(response.into_body(), &self.health))
     }
 
-    async fn whole(&self, response: Response<Body>) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn whole(&self, response: Response<Body>) -> Result<Vec<u8>, Failure> {
         whole(response.into_body(), (self.timing.answer, usize::MAX), &self.health).await
     }
 
     async fn send(&self, verb: Verb, url: &str, accept: &str) -> Result<Response<Body>, Failure> {
         let request = Request::get(url).header(ACCEPT, accept).body(Body::empty());
         let request = request.map_err(|error| Failure::Rejected(error.to_string()))?;
+        self.exchange(verb, request).await
+    }
+
+    /// Sends a request; an answer that is no success is a failure.
+    pub(super) async fn exchange(
+        &self,
+        verb: Verb,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
         self.health.asked(verb);
         self.ask(request).await
     }
@@ -238,7 +247,7 @@ impl Server {
             }
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        if matches!(status, StatusCode::OK | StatusCode::CREATED) {
+        if status.is_success() {
             return Ok(response);
         }
         let body = whole(response.into_body(), (patience, ERROR), &self.health).await;

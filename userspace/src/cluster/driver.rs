@@ -13,6 +13,7 @@ use super::discovery::{Discovery, Finder, Questions};
 use super::followed::{Followed, Phase};
 use super::health::{Health, Standing};
 use super::keeping::Keeping;
+use super::known::Known;
 use super::link::Link;
 use super::object::Object;
 use super::objects::Objects;
@@ -44,6 +45,7 @@ pub(super) struct Driver {
     keeping: Keeping,
     objects: Objects,
     pending: Pending,
+    known: Known,
     followed: BTreeMap<What, Followed>,
     /// What is served, as far as it is known.
     found: Option<Discovery>,
@@ -93,6 +95,7 @@ impl Driver {
             keeping: Keeping::new(cache, timing),
             objects,
             pending: Pending::default(),
+            known: Known::default(),
             followed: all.map(|what| (what, Followed::default())).collect(),
             found: None,
             defined: BTreeSet::new(),
@@ -118,10 +121,8 @@ impl Driver {
                 () = out.closed() => break,
                 permit = async { until(due).await; out.reserve().await } => match permit {
                     Ok(permit) => {
-                        if let Some(batch) = self.batch() {
-                            self.told_last = Some(Instant::now());
-                            permit.send(batch);
-                        }
+                        self.told_last = Some(Instant::now());
+                        permit.send(self.batch());
                     }
                     Err(_) => break,
                 },
@@ -153,6 +154,7 @@ impl Driver {
                     return;
                 }
                 match what {
+                    What::Tracked(_) => {}
                     What::Definitions => self.define(news),
                     What::Kind(kind) => {
                         self.news(kind, news).await;
@@ -177,6 +179,7 @@ impl Driver {
         }
         self.objects = Objects::default();
         self.pending = Pending::default();
+        self.known = Known::default();
         self.found = None;
         (self.complete, self.first_listed) = (false, None);
         (self.defined, self.pods, self.pods_idle) = (BTreeSet::new(), false, None);
@@ -233,6 +236,7 @@ impl Driver {
         if is_known {
             info!("cluster: {what} is not served any more");
             self.of(what).stop();
+            self.known.forget(kind);
             self.objects.drop_kind(kind, &mut self.pending);
             self.health.objects(what, 0);
         }
@@ -265,7 +269,7 @@ impl Driver {
         match news {
             News::Listing => self.listing.clear(),
             News::Page(objects) => self.listing.extend(objects.iter().filter_map(is_read)),
-            News::Listed => {
+            News::Listed(_) => {
                 let listed = std::mem::take(&mut self.listing);
                 if listed != self.defined || was_failing {
                     self.questions.ask();
@@ -281,11 +285,12 @@ impl Driver {
                     self.questions.ask();
                 }
             }
-            News::Deleted(key) => {
+            News::Deleted(key, _) => {
                 if self.defined.remove(key.name()) {
                     self.questions.ask();
                 }
             }
+            News::At(_) => {}
             News::Waiting => self.enter(What::Definitions, Phase::Waiting),
             News::Failing | News::Missing => {
                 self.enter(What::Definitions, Phase::Failing);
@@ -317,18 +322,25 @@ impl Driver {
                 }
                 self.of(what).progress();
             }
-            News::Listed => {
+            News::Listed(version) => {
                 self.objects.end(kind, &mut self.pending);
+                self.known.reach(kind, &version);
                 self.keeping.changed();
                 self.first_listed.get_or_insert_with(Instant::now);
                 self.enter(what, Phase::Reconciled);
             }
             News::Resumed => self.enter(what, Phase::Reconciled),
-            News::Put(object) => self.put(kind, object),
-            News::Deleted(key) => {
+            News::Put(object) => {
+                let version = object.version.clone();
+                self.put(kind, object);
+                self.known.reach(kind, &version);
+            }
+            News::Deleted(key, version) => {
                 self.objects.delete(kind, &key, &mut self.pending);
+                self.known.reach(kind, &version);
                 self.keeping.changed();
             }
+            News::At(version) => self.known.reach(kind, &version),
             News::Waiting => self.enter(what, Phase::Waiting),
             News::Failing => self.enter(what, Phase::Failing),
             News::Missing => {
@@ -370,6 +382,7 @@ impl Driver {
 
     fn leave_pods(&mut self) {
         (self.pods, self.pods_idle) = (false, None);
+        self.known.forget(Kind::Pod);
         self.objects.drop_kind(Kind::Pod, &mut self.pending);
         self.keeping.changed();
         self.health.objects(What::Kind(Kind::Pod), 0);
@@ -396,7 +409,11 @@ impl Driver {
         if !self.complete && self.is_complete() {
             return Some(Instant::now());
         }
-        let soon = self.pending.since()? + self.timing.gather;
+        let Some(since) = self.pending.since() else {
+            let last = self.told_last?;
+            return self.known.is_news().then(|| last + self.timing.positions);
+        };
+        let soon = since + self.timing.gather;
         let soon = self.told_last.map_or(soon, |last| soon.max(last + self.timing.collect));
         if self.complete {
             let held = self.followed.iter().filter(|(what, _)| **what != What::Definitions);
@@ -414,17 +431,17 @@ impl Driver {
     }
 
     /// What is to be told now.
-    fn batch(&mut self) -> Option<Batch> {
-        let changes = self.pending.take();
+    fn batch(&mut self) -> Batch {
+        let mut changes = self.pending.take();
+        let positions = Some(self.known.tell());
         if !self.complete && self.is_complete() {
             self.complete = true;
             self.health.complete(true);
             self.keeping.changed();
-            return Some(self.objects.batch());
+            return Batch { positions, ..self.objects.batch() };
         }
-        let is_empty =
-            changes.put.is_empty() && changes.rejected.is_empty() && changes.deleted.is_empty();
-        (!is_empty).then_some(changes)
+        changes.positions = positions;
+        changes
     }
 }
 

@@ -27,7 +27,7 @@ pub enum Failure {
     Forbidden(String),
     /// There is no such thing.
     Missing,
-    /// It is not any more what it was when it was read.
+    /// The object is not what who asks takes it for, or is there already.
     Conflict(String),
     /// What was asked for is too old: everything is to be listed again.
     Gone(String),

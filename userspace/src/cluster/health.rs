@@ -21,6 +21,14 @@ pub enum Verb {
     List,
     /// To tell what changes.
     Watch,
+    /// To make an object.
+    Create,
+    /// To replace an object.
+    Update,
+    /// To have an object say something, and leave the rest of it.
+    Patch,
+    /// To delete an object.
+    Delete,
 }
 
 impl Verb {
@@ -30,6 +38,10 @@ impl Verb {
             Self::Get => "get",
             Self::List => "list",
             Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
         }
     }
 }

@@ -15,7 +15,8 @@ const BYTES_PER_SECOND: usize = 1 << 20;
 
 /// Who writes it.
 pub(super) struct Keeping {
-    cache: Cache,
+    /// `None` keeps nothing.
+    cache: Option<Cache>,
     timing: Timing,
     /// Whether something has changed that was not begun to be written.
     is_due: bool,
@@ -26,14 +27,14 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    pub fn new(cache: Cache, timing: Timing) -> Self {
+    pub fn new(cache: Option<Cache>, timing: Timing) -> Self {
         let (next, pause) = (Instant::now(), timing.cache);
         Self { cache, timing, is_due: false, next, pause, writing: None }
     }
 
     /// Something is not as it was written.
     pub fn changed(&mut self) {
-        self.is_due = true;
+        self.is_due = self.cache.is_some();
     }
 
     /// When it is to be written; `None` if there is nothing to write, or it is being written.
@@ -47,7 +48,7 @@ impl Keeping {
         let seconds = u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or(u64::MAX);
         self.pause = self.timing.cache.max(Duration::from_secs(seconds));
         self.is_due = false;
-        let cache = self.cache.clone();
+        let Some(cache) = self.cache.clone() else { return };
         let write = move || cache.write(&Held { cluster, texts });
         self.writing = Some(tokio::task::spawn_blocking(write));
     }

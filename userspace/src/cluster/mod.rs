@@ -26,6 +26,7 @@ mod failure;
 mod followed;
 mod health;
 mod keeping;
+mod known;
 mod lines;
 mod link;
 mod object;
@@ -34,6 +35,7 @@ mod original;
 mod pending;
 mod picture;
 mod record;
+mod report;
 mod served;
 mod session;
 mod start;
@@ -41,7 +43,9 @@ mod start;
 mod tests;
 mod timing;
 mod told;
+mod tracker;
 mod watch;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,7 +67,12 @@ pub use failure::Failure;
 pub use health::{Health, KindHealth, Standing, Verb, View};
 pub use picture::Picture;
 pub use record::Record;
+pub use report::{Activity, Exception, REPORTED, REPORTS, Report, Watermark, in_cluster, resource};
+pub use served::Tracked;
 pub use session::{Scope, Session};
+pub use timing::chance;
+pub use tracker::{Sighting, Tracker};
+pub use writer::{Change, Writer};
 
 /// Follows a cluster until it is dropped. It never fails for good: what goes wrong is in
 /// [`Health`], and tried again.
@@ -89,10 +98,20 @@ impl Follower {
     /// [`Follower::next`]. It blocks for as long as it takes to read the file: a second for some
     /// thousand Services.
     pub fn new(config: &Kubernetes, cache: PathBuf, health: Arc<Health>) -> Self {
-        Self::with(config, cache, health, Timing::default())
+        Self::with(config, Some(cache), health, Timing::default())
     }
 
-    fn with(config: &Kubernetes, cache: PathBuf, health: Arc<Health>, timing: Timing) -> Self {
+    /// One that keeps nothing on the disk.
+    pub fn uncached(config: &Kubernetes, health: Arc<Health>) -> Self {
+        Self::with(config, None, health, Timing::default())
+    }
+
+    fn with(
+        config: &Kubernetes,
+        cache: Option<PathBuf>,
+        health: Arc<Health>,
+        timing: Timing,
+    ) -> Self {
         let kubeconfig = config.kubeconfig.clone();
         let noted = Arc::clone(&health);
         let (start, was_cached) = Start::read(kubeconfig, cache, (timing, noted));

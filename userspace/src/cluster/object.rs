@@ -5,13 +5,15 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::served::{Served, What};
+use super::served::{Served, Tracked, What};
 use crate::resource::{Id, Kind};
 
 /// What of an object's metadata can matter. The rest changes without any meaning to steering, or
 /// is large.
 const METADATA: &[&str] =
     &["name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp"];
+/// What of it a controller looks at.
+const TRACKED_METADATA: &[&str] = &["name", "namespace", "uid", "generation", "resourceVersion"];
 /// Prefixes of annotations that can matter to steering; others hold whatever tools note.
 const ANNOTATIONS: &[&str] = &["weir.dev/", "networking.istio.io/", "service.kubernetes.io/"];
 
@@ -117,6 +119,7 @@ fn essence(mut object: Map<String, Value>, of: &Served) -> Map<String, Value> {
     let kind = match of.what {
         What::Kind(kind) => kind.name(),
         What::Definitions => "CustomResourceDefinition",
+        What::Tracked(tracked) => return tracked_essence(object, tracked),
     };
     object.insert("apiVersion".into(), of.api_version.clone().into());
     object.insert("kind".into(), kind.into());
@@ -147,6 +150,24 @@ fn essence(mut object: Map<String, Value>, of: &Served) -> Map<String, Value> {
     object.sort_keys();
     for value in object.values_mut() {
         value.sort_all_objects();
+    }
+    object
+}
+
+/// What of an object a controller looks at.
+fn tracked_essence(mut object: Map<String, Value>, of: Tracked) -> Map<String, Value> {
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        metadata.retain(|key, _| TRACKED_METADATA.contains(&key.as_str()));
+    }
+    let kept: &[&str] = match of {
+        Tracked::Splits => &["metadata", "status"],
+        Tracked::Reports => &["metadata", "report"],
+        Tracked::Nodes => &["metadata"],
+        Tracked::Pods => &["metadata", "spec"],
+    };
+    object.retain(|key, _| kept.contains(&key.as_str()));
+    if let (Tracked::Pods, Some(Value::Object(spec))) = (of, object.get_mut("spec")) {
+        spec.retain(|key, _| key == "nodeName");
     }
     object
 }

@@ -13,6 +13,11 @@ const SERVICES: &str = "!service.kubernetes.io/service-proxy-name";
 /// As kube-proxy: Services without an address have slices that nobody comes by.
 const SLICES: &str = "!service.kubernetes.io/headless";
 
+/// Pods whose connections come by an interface of a node: also those that are about to start,
+/// since their init containers may connect already.
+const ON_NODES: &str =
+    "spec.nodeName!=,spec.hostNetwork=false,status.phase!=Succeeded,status.phase!=Failed";
+
 /// What is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum What {
@@ -20,6 +25,36 @@ pub(super) enum What {
     Kind(Kind),
     /// Which kinds are defined (CustomResourceDefinitions).
     Definitions,
+    /// What a controller looks at beside.
+    Tracked(Tracked),
+}
+
+/// What a controller looks at, whatever it is steered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tracked {
+    /// weir's own TrafficSplits, with their status.
+    Splits,
+    /// What agents report of their nodes.
+    Reports,
+    /// Nodes, of which there is the name.
+    Nodes,
+    /// Pods that have a node, and a network of their own there, and have not ended.
+    Pods,
+}
+
+impl Tracked {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Splits, Self::Reports, Self::Nodes, Self::Pods];
+
+    /// Its group, version and plural.
+    const fn place(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Splits => ("weir.dev", "v1alpha1", "trafficsplits"),
+            Self::Reports => ("weir.dev", "v1alpha1", "nodereports"),
+            Self::Nodes => ("", "v1", "nodes"),
+            Self::Pods => ("", "v1", "pods"),
+        }
+    }
 }
 
 impl What {
@@ -28,6 +63,7 @@ impl What {
         match self {
             Self::Definitions => "customresourcedefinitions".to_owned(),
             Self::Kind(kind) => kind.plural(),
+            Self::Tracked(tracked) => tracked.place().2.to_owned(),
         }
     }
 }
@@ -38,6 +74,7 @@ impl fmt::Display for What {
         let group = match self {
             Self::Definitions => DEFINITIONS,
             Self::Kind(kind) => kind.group(),
+            Self::Tracked(tracked) => tracked.place().0,
         };
         f.write_str(&self.plural())?;
         if group.is_empty() { Ok(()) } else { write!(f, ".{group}") }
@@ -72,19 +109,34 @@ impl Served {
         Self { what: What::Definitions, api_version: format!("{DEFINITIONS}/v1") }
     }
 
+    /// What a controller looks at.
+    pub fn tracked(tracked: Tracked) -> Self {
+        let api_version = match tracked.place() {
+            ("", version, _) => version.to_owned(),
+            (group, version, _) => format!("{group}/{version}"),
+        };
+        Self { what: What::Tracked(tracked), api_version }
+    }
+
     /// Whether only names and labels are of interest.
     pub fn is_metadata(&self) -> bool {
-        matches!(self.what, What::Definitions | What::Kind(Kind::Pod | Kind::Namespace))
+        matches!(
+            self.what,
+            What::Definitions
+                | What::Kind(Kind::Pod | Kind::Namespace)
+                | What::Tracked(Tracked::Nodes)
+        )
     }
 
     /// Which of its objects count.
     pub fn parameters(&self) -> Vec<(&'static str, String)> {
-        let selector = match self.what {
-            What::Kind(Kind::Service) => SERVICES,
-            What::Kind(Kind::EndpointSlice) => SLICES,
+        let (parameter, selector) = match self.what {
+            What::Kind(Kind::Service) => ("labelSelector", SERVICES),
+            What::Kind(Kind::EndpointSlice) => ("labelSelector", SLICES),
+            What::Tracked(Tracked::Pods) => ("fieldSelector", ON_NODES),
             _ => return Vec::new(),
         };
-        vec![("labelSelector", selector.to_owned())]
+        vec![(parameter, selector.to_owned())]
     }
 
     /// Where its objects of all namespaces are.

@@ -17,7 +17,7 @@ pub(super) struct Start {
     pub kubeconfig: Option<PathBuf>,
     pub timing: Timing,
     pub health: Arc<Health>,
-    pub cache: Cache,
+    pub cache: Option<Cache>,
     /// Which cluster the objects are of, if that was known.
     pub cluster: Option<String>,
     pub objects: Objects,
@@ -27,11 +27,12 @@ impl Start {
     /// Reads what was known; whether there was anything.
     pub fn read(
         kubeconfig: Option<PathBuf>,
-        path: PathBuf,
+        path: Option<PathBuf>,
         (timing, health): (Timing, Arc<Health>),
     ) -> (Self, bool) {
-        let cache = Cache::new(path);
-        let held = cache.read().unwrap_or_else(|error| {
+        let cache = path.map(Cache::new);
+        let read = cache.as_ref().map_or(Ok(None), Cache::read);
+        let held = read.unwrap_or_else(|error| {
             health.cache(Some(error));
             None
         });

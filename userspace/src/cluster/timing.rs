@@ -48,6 +48,8 @@ pub(super) struct Timing {
     pub undefined: Duration,
     /// How long Pods are followed after the last document that selects by labels has gone.
     pub linger: Duration,
+    /// How often it is told at most up to where all is known, when there is nothing else to tell.
+    pub positions: Duration,
     /// The shortest time between two writes of the cache.
     pub cache: Duration,
 }
@@ -73,6 +75,7 @@ impl Default for Timing {
             discovery: [ms(200), ms(2_000), ms(10_000)],
             undefined: ms(300_000),
             linger: ms(60_000),
+            positions: ms(20_000),
             cache: ms(5_000),
         }
     }
@@ -80,7 +83,7 @@ impl Default for Timing {
 
 /// A number from 0 to below 1, from the kernel: what many nodes would do at once, they do at
 /// times of their own.
-pub(super) fn chance() -> f64 {
+pub fn chance() -> f64 {
     // Without a number from the kernel, nodes are not told apart; nothing else follows.
     let bits = getrandom::u32().unwrap_or(u32::MAX / 2);
     f64::from(bits) / (f64::from(u32::MAX) + 1.0)

@@ -20,14 +20,16 @@ pub(super) enum News {
     Listing,
     /// Some of it.
     Page(Vec<Object>),
-    /// That was all; what was not among it is not there any more.
-    Listed,
+    /// That was all, at this version; what was not among it is not there any more.
+    Listed(String),
     /// What changed since what was told last follows.
     Resumed,
     /// This is there now.
     Put(Object),
-    /// This is not there any more.
-    Deleted(Key),
+    /// This is not there any more, since this version.
+    Deleted(Key, String),
+    /// Nothing else has happened up to this version.
+    At(String),
     /// There is no answer for now.
     Waiting,
     /// The answer is an error that may stay.

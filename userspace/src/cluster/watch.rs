@@ -205,9 +205,9 @@ impl Watcher {
             self.tell(News::Page(objects)).await;
             if page.metadata.next.is_empty() {
                 self.health.at(what, &page.metadata.resource_version);
-                self.position = Some(page.metadata.resource_version);
+                self.position = Some(page.metadata.resource_version.clone());
                 self.got_through();
-                self.tell(News::Listed).await;
+                self.tell(News::Listed(page.metadata.resource_version)).await;
                 return Ok(());
             }
             next = page.metadata.next;
@@ -268,9 +268,10 @@ impl Watcher {
             }
             "DELETED" => {
                 self.health.event(what);
-                self.tell(News::Deleted(object.key)).await;
+                self.tell(News::Deleted(object.key, object.version)).await;
             }
-            // A bookmark, or what servers have come to say since.
+            "BOOKMARK" => self.tell(News::At(object.version)).await,
+            // What servers have come to say since.
             _ => {}
         }
         self.position = Some(version);

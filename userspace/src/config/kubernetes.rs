@@ -1,6 +1,7 @@
 //! Which cluster the agent follows, and what of it counts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -30,6 +31,30 @@ pub struct Kubernetes {
     pub mode: Mode,
     /// What of it counts.
     pub policy: Policy,
+    /// When the agent reports what is in force on its node.
+    pub reports: Reports,
+}
+
+/// When an agent reports what is in force on its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reports {
+    /// How long after a change at most, and how long after the report before at least.
+    pub pause: Duration,
+    /// How often a report is renewed when nothing changes.
+    pub renewal: Duration,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { pause: Duration::from_secs(2), renewal: Duration::from_secs(300) }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+struct WrittenReports {
+    pause: Option<String>,
+    renewal: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -40,6 +65,7 @@ pub(super) struct Written {
     istio: Istio,
     mode: Mode,
     addresses: Vec<String>,
+    reports: WrittenReports,
 }
 
 impl ConfigValidator<'_> {
@@ -53,8 +79,33 @@ impl ConfigValidator<'_> {
             let at = FieldPath::of("kubernetes.addresses").index(index);
             addresses.extend(self.keep(&at, network(text)));
         }
-        let Written { services, istio, mode, .. } = written;
-        Some(Kubernetes { kubeconfig, mode, policy: Policy { services, istio, addresses } })
+        let Written { services, istio, mode, reports, .. } = written;
+        let reports = self.reports(&reports)?;
+        let policy = Policy { services, istio, addresses };
+        Some(Kubernetes { kubeconfig, mode, policy, reports })
+    }
+
+    fn reports(&mut self, written: &WrittenReports) -> Option<Reports> {
+        let default = Reports::default();
+        let mut keep = |field: &str, text: &Option<String>, default, range| {
+            let Some(text) = text else { return Some(default) };
+            let at = FieldPath::of(&format!("kubernetes.reports.{field}"));
+            self.keep(&at, period(text, range))
+        };
+        let pause = keep("pause", &written.pause, default.pause, ("100ms", "10m"));
+        let renewal = keep("renewal", &written.renewal, default.renewal, ("1s", "1h"));
+        Some(Reports { pause: pause?, renewal: renewal? })
+    }
+}
+
+/// A duration within a range.
+fn period(text: &str, (least, most): (&str, &str)) -> Result<Duration, String> {
+    let no = |what: &str| format!("\"{text}\" {what}, expected a duration from {least} to {most}");
+    let bound = |text| humantime::parse_duration(text).unwrap_or_default();
+    match humantime::parse_duration(text) {
+        Ok(period) if period >= bound(least) && period <= bound(most) => Ok(period),
+        Ok(_) => Err(no("is out of range")),
+        Err(_) => Err(no("is not a duration")),
     }
 }
 

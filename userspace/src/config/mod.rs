@@ -17,7 +17,7 @@ use crate::access::{Access, Group};
 use crate::files::read;
 use crate::source::{FieldPath, Node, Problem, stream};
 
-pub use kubernetes::{Kubernetes, Mode};
+pub use kubernetes::{Kubernetes, Mode, Reports};
 pub use template::{Setting, described};
 
 use access::{Lookup, Written, lookup};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AgentConfig, FastPath, Forward, KernelLog, Kubernetes, Mode};
+use super::{AgentConfig, FastPath, Forward, KernelLog, Kubernetes, Mode, Reports};
 use crate::access::{Access, Group};
 use crate::resource::{Istio, Policy, Services};
 use crate::source::Problem;
@@ -153,7 +153,12 @@ fn a_cluster_is_followed_if_it_is_named() {
     };
     assert_eq!(cluster(""), None);
     assert_eq!(cluster("kubernetes: null"), None);
-    let default = Kubernetes { kubeconfig: None, mode: Mode::Steer, policy: Policy::default() };
+    let default = Kubernetes {
+        kubeconfig: None,
+        mode: Mode::Steer,
+        policy: Policy::default(),
+        reports: Reports::default(),
+    };
     assert_eq!(cluster("kubernetes: {}"), Some(default));
     let text = "kubernetes: {kubeconfig: /etc/weir/kubeconfig, services: all, istio: labelled, mode: observe, addresses: [198.51.100.0/24, 2001:db8::/32]}";
     let found = cluster(text).unwrap();
@@ -161,6 +166,9 @@ fn a_cluster_is_followed_if_it_is_named() {
     assert_eq!(found.mode, Mode::Observe);
     let Policy { services, istio, addresses } = found.policy;
     assert_eq!((services, istio, addresses.len()), (Services::All, Istio::Labelled, 2));
+    let found = cluster("kubernetes: {reports: {pause: 30s}}").unwrap();
+    let expected = Reports { pause: Duration::from_secs(30), ..Reports::default() };
+    assert_eq!(found.reports, expected);
 }
 
 #[test]
@@ -177,6 +185,14 @@ fn bad_clusters() {
         (
             "@\nkubernetes: {istio: yes}",
             "f:2: kubernetes.istio: unknown value `yes`, expected one of `auto`, `labelled`, `all`",
+        ),
+        (
+            "@\nkubernetes:\n  reports: {pause: 20ms}",
+            "f:3: kubernetes.reports.pause: \"20ms\" is out of range, expected a duration from 100ms to 10m",
+        ),
+        (
+            "@\nkubernetes: {reports: {renewal: often}}",
+            "f:2: kubernetes.reports.renewal: \"often\" is not a duration, expected a duration from 1s to 1h",
         ),
         (
             "@\nkubernetes: {addresses: [198.51.100.1/24]}",

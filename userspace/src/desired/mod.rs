@@ -6,6 +6,7 @@
 //! outlive the agent is [`PersistedState`]; [`crate::store`] writes it to disk.
 
 mod author;
+mod deviations;
 pub mod difference;
 mod drains;
 mod files;
@@ -26,10 +27,11 @@ mod this_node;
 mod time;
 
 pub use author::{Author, is_plain, reason};
+pub use deviations::{Deviation, DeviationReason};
 pub use difference::{Difference, Move, SplitDifference, SubsetDifference};
 pub use drains::DrainGuard;
 pub use guard::{Guard, version_of};
-pub use origins::{Batch, Observed, Rejected};
+pub use origins::{Batch, Observed, Positions, Rejected};
 pub use persisted::{
     Cause, Change, Drain, Drains, MAX_CHANGES, Object, Op, Override, PersistedState, Transaction,
 };

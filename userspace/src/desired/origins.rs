@@ -10,7 +10,7 @@ use super::reconcile::Reconciled;
 use super::sources::{Base, DesiredState, Intent};
 use super::{Cause, PersistedState, Step, Time};
 use crate::model::Name;
-use crate::resource::{self, Document, Id, Origin};
+use crate::resource::{self, Document, Id, Kind, Origin};
 use crate::source::{IN_CLUSTER, Problem};
 
 /// What an origin has to say at once.
@@ -24,7 +24,16 @@ pub struct Batch {
     pub deleted: Vec<Id>,
     /// Whether this is all that there is: what is not named is not there any more.
     pub complete: bool,
+    /// Up to where it has been heard of what there is, with this batch; `None` if the batch says
+    /// nothing of that.
+    pub positions: Option<Positions>,
 }
+
+/// Of each kind of a cluster, the version (`resourceVersion`) up to which everything that
+/// happened is known. Versions of one kind are numbers that grow, those of different kinds have
+/// nothing to do with each other. A kind is missing if it is not followed, or has versions that
+/// are no numbers.
+pub type Positions = BTreeMap<Kind, u64>;
 
 /// A document that is there and wrong.
 #[derive(Debug, Clone)]
@@ -46,10 +55,24 @@ pub struct Observed {
 }
 
 impl Batch {
+    /// Whether it names no document, and is not all that there is.
+    pub fn is_empty(&self) -> bool {
+        let Self { put, rejected, deleted, complete, .. } = self;
+        put.is_empty() && rejected.is_empty() && deleted.is_empty() && !complete
+    }
+
+    /// Whether it may change what is known of a kind.
+    pub fn is_about(&self, kind: Kind) -> bool {
+        let Self { put, rejected, deleted, complete, .. } = self;
+        let put = put.iter().map(|document| document.id());
+        let all = put.chain(rejected.iter().map(|rejected| &rejected.id)).chain(deleted);
+        *complete || all.map(|id| id.kind).any(|one| one == kind)
+    }
+
     /// The same, and then what came later.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
-        let Self { mut put, mut rejected, mut deleted, complete } = self;
+        let Self { mut put, mut rejected, mut deleted, complete, positions } = self;
         let replaced: BTreeSet<Id> =
             later.put.iter().map(|document| document.id().clone()).collect();
         let gone: BTreeSet<&Id> = later.deleted.iter().collect();
@@ -64,7 +87,8 @@ impl Batch {
         put.extend(later.put);
         rejected.extend(later.rejected);
         deleted.extend(later.deleted);
-        Self { put, rejected, deleted, complete: complete || later.complete }
+        let positions = later.positions.or(positions);
+        Self { put, rejected, deleted, complete: complete || later.complete, positions }
     }
 }
 
@@ -134,7 +158,7 @@ impl DesiredState {
 impl Base {
     /// Takes over what an origin says.
     pub(super) fn take(&mut self, origin: Origin, batch: Batch) {
-        let Batch { put, rejected, mut deleted, complete } = batch;
+        let Batch { put, rejected, mut deleted, complete, .. } = batch;
         if complete {
             let named: BTreeSet<&Id> = put
                 .iter()

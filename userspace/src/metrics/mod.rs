@@ -16,7 +16,7 @@ pub use sample::{
     ClusterSample, Configuration, EndpointSample, FlowTables, InterfaceSample, Limit, Sample,
     SplitSample, SubsetSample, TableName,
 };
-pub use server::{LIMITS, bind, serve};
+pub use server::{LIMITS, bind, serve, serve_health};
 
 /// Where samples come from. Both methods may block for a while.
 pub trait Source: Send + Sync + 'static {

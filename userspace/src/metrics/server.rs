@@ -92,6 +92,29 @@ pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, limits: Req
     http::serve(listener, handler, limits, std::future::pending()).await;
 }
 
+/// Answers whether something is well and ready, for as long as it is polled: `unready` says why it
+/// is not ready, a sentence each, at once.
+pub async fn serve_health(
+    listener: TcpListener,
+    unready: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static,
+) {
+    let router = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(async move || readiness(&unready())))
+        .fallback(async || (StatusCode::NOT_FOUND, "there are /healthz and /readyz\n"))
+        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "read-only\n"));
+    let handler = Scrapes(TowerToHyperService::new(router));
+    http::serve(listener, handler, LIMITS, std::future::pending()).await;
+}
+
+fn readiness(reasons: &[String]) -> Response {
+    if reasons.is_empty() {
+        return "ready\n".into_response();
+    }
+    let text = reasons.iter().map(|reason| format!("{reason}\n")).collect::<String>();
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
 /// The source, and how many questions it answers at a time: one of each kind,
 /// even if those who asked have gone.
 struct Asked<S> {
@@ -143,11 +166,7 @@ async fn metrics<S: Source>(State(asked): State<Arc<Asked<S>>>) -> Response {
 
 async fn readyz<S: Source>(State(asked): State<Arc<Asked<S>>>) -> Response {
     match asked.ask(&asked.readiness, S::unready).await {
-        Ok(reasons) if reasons.is_empty() => "ready\n".into_response(),
-        Ok(reasons) => {
-            let text = reasons.iter().map(|reason| format!("{reason}\n")).collect::<String>();
-            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-        }
+        Ok(reasons) => readiness(&reasons),
         Err(error) => failed(&error),
     }
 }

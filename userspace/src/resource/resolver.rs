@@ -1,7 +1,7 @@
 //! Documents in, splits out; after a change, only what depends on it is
 //! resolved again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -281,6 +281,32 @@ impl Resolver {
         let planned = self.placement.standing(name)?.planned()?;
         let document = self.set.get(&planned.document)?;
         Some(document.problem(&planned.address_at, message))
+    }
+
+    /// The splits that documents of a kind say something of, or would: by document.
+    pub fn splits_by(&self, kind: Kind) -> BTreeMap<Id, BTreeSet<Name>> {
+        let mut found = BTreeMap::<Id, BTreeSet<Name>>::new();
+        for name in self.names() {
+            for claim in self.placement.claims(name) {
+                let planned = claim.planned();
+                let sources = planned.sources.iter().chain([&planned.document]);
+                for id in sources.filter(|id| id.kind == kind) {
+                    found.entry(id.clone()).or_default().insert(name.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether what has a name is made of a document.
+    pub fn is_made_of(&self, name: &Name, id: &Id) -> bool {
+        let planned = self.placement.standing(name).and_then(Standing::planned);
+        planned.is_some_and(|planned| planned.document == *id || planned.sources.contains(id))
+    }
+
+    /// What is wrong with a document, seen beside the others.
+    pub fn problems_with(&self, id: &Id) -> Vec<Problem> {
+        self.outcome(id).map(|outcome| outcome.problems.clone()).unwrap_or_default()
     }
 
     /// What is wrong with what a name should be.

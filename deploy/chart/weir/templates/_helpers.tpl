@@ -20,6 +20,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: agent
 {{- end }}
 
+{{- define "weir.controllerSelector" -}}
+app.kubernetes.io/name: {{ include "weir.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: controller
+{{- end }}
+
 {{- define "weir.labels" -}}
 app.kubernetes.io/name: {{ include "weir.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -101,4 +107,5 @@ kubernetes:
   istio: {{ .Values.kubernetes.istio }}
   mode: {{ .Values.kubernetes.mode }}
   addresses: {{ toJson .Values.kubernetes.addresses }}
+  reports: {pause: {{ .Values.kubernetes.reports.pause }}, renewal: {{ .Values.kubernetes.reports.renewal }}}
 {{- end }}

@@ -80,8 +80,12 @@ async fn a_cache_that_is_damaged_is_quarantined_and_shown() {
     case.restart().await.unwrap();
     std::fs::write(&path, "{\"format\":1").unwrap();
     let health = Arc::<Health>::default();
-    case.follower =
-        Follower::with(&config(&case.directory), path.clone(), Arc::clone(&health), case.timing);
+    case.follower = Follower::with(
+        &config(&case.directory),
+        Some(path.clone()),
+        Arc::clone(&health),
+        case.timing,
+    );
     assert!(case.follower.cached().is_none());
     let error = health.view().cache_error.unwrap();
     assert!(error.contains("quarantined as cluster.json.damaged"), "{error}");

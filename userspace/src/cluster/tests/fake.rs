@@ -178,6 +178,11 @@ impl Fake {
         self.lock().delete(path, key);
     }
 
+    /// The version of what happened last.
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
     /// What was asked that begins like this.
     pub fn count(&self, verb: &str) -> usize {
         self.lock().asked.iter().filter(|asked| asked.verb() == verb).count()

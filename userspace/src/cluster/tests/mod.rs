@@ -6,6 +6,8 @@ mod fake;
 mod kinds;
 mod listing;
 mod outage;
+mod positions;
+mod tracking;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -18,8 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::timing::Timing;
 use super::{Follower, Health, Standing};
-use crate::config::{Kubernetes, Mode};
-use crate::desired::{Batch, Rejected};
+use crate::config::{Kubernetes, Mode, Reports};
+use crate::desired::{Batch, Positions, Rejected};
 use crate::resource::{Document, Policy};
 use fake::Fake;
 
@@ -55,6 +57,7 @@ fn timing() -> Timing {
         discovery: [ms(10), ms(50), ms(200)],
         undefined: ms(200),
         linger: ms(100),
+        positions: ms(60_000),
         cache: ms(20),
     }
 }
@@ -70,11 +73,17 @@ struct Case {
     rejected: BTreeMap<String, String>,
     completes: usize,
     batches: usize,
+    positions: Positions,
 }
 
 fn config(directory: &tempfile::TempDir) -> Kubernetes {
     let kubeconfig = Some(directory.path().join("kubeconfig"));
-    Kubernetes { kubeconfig, mode: Mode::default(), policy: Policy::default() }
+    Kubernetes {
+        kubeconfig,
+        mode: Mode::default(),
+        policy: Policy::default(),
+        reports: Reports::default(),
+    }
 }
 
 fn cache(directory: &tempfile::TempDir) -> PathBuf {
@@ -98,8 +107,12 @@ impl Case {
         let directory = tempfile::tempdir().unwrap();
         write_kubeconfig(&directory, &fake, "t");
         let health = Arc::<Health>::default();
-        let follower =
-            Follower::with(&config(&directory), cache(&directory), Arc::clone(&health), timing);
+        let follower = Follower::with(
+            &config(&directory),
+            Some(cache(&directory)),
+            Arc::clone(&health),
+            timing,
+        );
         let (documents, rejected) = (BTreeMap::new(), BTreeMap::new());
         Self {
             fake,
@@ -111,6 +124,7 @@ impl Case {
             rejected,
             completes: 0,
             batches: 0,
+            positions: Positions::new(),
         }
     }
 
@@ -119,14 +133,9 @@ impl Case {
         let health = Arc::<Health>::default();
         let (config, cache) = (config(&self.directory), cache(&self.directory));
         // The cache is written when the one before has ended.
-        let nobody = Follower::with(
-            &config,
-            self.directory.path().join("nothing"),
-            Arc::clone(&health),
-            self.timing,
-        );
+        let nobody = Follower::with(&config, None, Arc::clone(&health), self.timing);
         std::mem::replace(&mut self.follower, nobody).stop().await;
-        self.follower = Follower::with(&config, cache, Arc::clone(&health), self.timing);
+        self.follower = Follower::with(&config, Some(cache), Arc::clone(&health), self.timing);
         self.health = health;
         self.completes = 0;
         self.documents.clear();
@@ -140,7 +149,8 @@ impl Case {
     }
 
     fn apply(&mut self, batch: Batch) {
-        let Batch { put, rejected, deleted, complete } = batch;
+        let Batch { put, rejected, deleted, complete, positions } = batch;
+        self.positions = positions.unwrap_or_default();
         self.batches += 1;
         if complete {
             self.completes += 1;

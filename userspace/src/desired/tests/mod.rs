@@ -1,5 +1,6 @@
 //! Sources that agree and sources that do not.
 
+mod deviations;
 mod drains;
 mod files;
 mod origins;

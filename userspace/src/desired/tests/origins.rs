@@ -13,7 +13,7 @@ use crate::resource::{Id, Policy, read_object};
 use crate::source::{Problem, documents};
 
 /// What an API server has, as text. Addresses of 10.0.0.0/8 may be named.
-fn batch(texts: &[String], complete: bool) -> Batch {
+pub(super) fn batch(texts: &[String], complete: bool) -> Batch {
     let mut batch = Batch { complete, ..Batch::default() };
     let text = texts.join("---\n");
     for node in documents("f", &text).0 {
@@ -36,13 +36,13 @@ fn id(name: &str) -> Id {
 }
 
 impl World {
-    fn of_cluster(observes: bool) -> Self {
+    pub(super) fn of_cluster(observes: bool) -> Self {
         let desired_state = DesiredState::start(&PersistedState::default(), [])
             .awaiting_cluster(policy(), observes);
         Self { desired_state, ..Self::default() }
     }
 
-    fn observe(&mut self, batch: Batch) -> Step {
+    pub(super) fn observe(&mut self, batch: Batch) -> Step {
         let now = self.now();
         let observed = self.desired_state.observe(batch);
         let step = self.desired_state.step_of(&self.persisted, &observed, BTreeMap::new(), now);
@@ -62,7 +62,7 @@ impl World {
 }
 
 /// A cluster's split has a namespace, so its name differs from those of files.
-fn namespaced(text: &str) -> String {
+pub(super) fn namespaced(text: &str) -> String {
     text.replace("metadata: {name:", "metadata: {namespace: shop, name:")
 }
 
