@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::super::DrainGuard;
 use super::origins::{batch, namespaced};
 use super::{World, split};
 use crate::desired::{Batch, DeviationReason, DrainGuard, Guard};
