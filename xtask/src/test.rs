@@ -1,8 +1,9 @@
 //! `cargo xtask lint` and `cargo xtask test`.
 
 use std::fmt;
+use std::fs::{self, File};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -90,8 +91,17 @@ pub fn test(selection: Selection) -> Result<()> {
         stopwatch.lap("build");
     }
     for tier in Selection::TIERS.into_iter().filter(|&tier| selection.includes(tier)) {
-        run_tier(tier, &files)?;
-        stopwatch.lap(tier.prefix().trim_end_matches('_'));
+        match (selection, tier) {
+            (Selection::All, Selection::Cli) => {
+                run_side_by_side(&files)?;
+                stopwatch.lap("cli and kernel beside netns");
+            }
+            (Selection::All, Selection::Kernel | Selection::Netns) => {}
+            _ => {
+                run_tier(tier, &files)?;
+                stopwatch.lap(tier.prefix().trim_end_matches('_'));
+            }
+        }
     }
     eprintln!("minutes: {stopwatch}");
     Ok(())
@@ -123,6 +133,33 @@ fn run_tier(tier: Selection, files: &[String]) -> Result<()> {
         }
         _ => run_tests(&of_tier, ONE_AT_A_TIME),
     }
+}
+
+/// The tiers cli and kernel, and beside them netns, whose tests wait for most of their time; what
+/// those print is shown when they are over. What needs all CPUs comes last, alone.
+fn run_side_by_side(files: &[String]) -> Result<()> {
+    let [cli, kernel, netns] = [Selection::Cli, Selection::Kernel, Selection::Netns]
+        .map(|tier| of_tier(files, tier).collect::<Vec<_>>());
+    let (alone, beside): (Vec<&str>, Vec<&str>) =
+        kernel.iter().partition(|name| NEED_ALL_CPUS.contains(name));
+    let beside: Vec<&str> = cli.into_iter().chain(beside).collect();
+    let all: Vec<&str> = netns.iter().chain(&beside).chain(&alone).copied().collect();
+    cargo(arguments_for(&all, &["--no-run"], None))?;
+    let log = root().join("target/netns.log");
+    let output = File::create(&log).with_context(|| log.display().to_string())?;
+    let mut other = Command::new("cargo");
+    other.args(arguments_for(&netns, &[], ONE_AT_A_TIME)).current_dir(root());
+    other.stdout(output.try_clone()?).stderr(output).stdin(Stdio::null());
+    let mut other = other.spawn().context("cannot run cargo")?;
+    let own = run_tests(&beside, ONE_AT_A_TIME);
+    let others = other.wait().context("cannot wait for cargo")?;
+    eprintln!("netns, beside these:");
+    eprint!("{}", String::from_utf8_lossy(&fs::read(&log)?));
+    own?;
+    if !others.success() {
+        bail!("tests of the tier netns failed ({others})");
+    }
+    run_tests(&alone, ONE_AT_A_TIME)
 }
 
 /// How long each part takes.
@@ -161,10 +198,20 @@ const ONE_AT_A_TIME: Option<&str> = Some("--test-threads=1");
 
 /// Runs integration tests, with an argument for them.
 fn run_tests(names: &[&str], argument: Option<&str>) -> Result<()> {
+    cargo(arguments_for(names, &[], argument))
+}
+
+/// What cargo is told, with options of its own and an argument for the tests.
+fn arguments_for<'a>(
+    names: &[&'a str],
+    options: &[&'a str],
+    argument: Option<&'a str>,
+) -> Vec<&'a str> {
     let mut arguments = vec!["test", "--release", "-p", "weir-tests"];
+    arguments.extend(options);
     arguments.extend(names.iter().flat_map(|name| ["--test", name]));
     arguments.extend(argument.iter().flat_map(|argument| ["--", argument]));
-    cargo(arguments)
+    arguments
 }
 
 fn of_tier(files: &[String], tier: Selection) -> impl Iterator<Item = &str> {
@@ -175,7 +222,7 @@ fn of_tier(files: &[String], tier: Selection) -> impl Iterator<Item = &str> {
 /// would never run, so it is an error.
 fn integration_tests(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
+    for entry in fs::read_dir(dir).with_context(|| format!("{}", dir.display()))? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
