@@ -211,7 +211,7 @@ fn a_change_that_is_said_to_be_in_force_is_so_on_every_node() {
     case.check("v2");
 
     // A node's own weights are seen.
-    case.steered.agents[1].ask(&["weights", "web.default", "v1=1"]).unwrap();
+    case.steered.agents[1].ask(&["weights", "web.default", "v1=1", "--this-node"]).unwrap();
     case.until("overridden", |split| {
         lags(split, "node-2 (Overridden: its weights are v1=1 v2=100")
     });
