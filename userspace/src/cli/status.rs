@@ -284,6 +284,18 @@ mod tests {
         }
     }
 
+    fn otherwise_here() -> ThisNodeView {
+        ThisNodeView {
+            split: "web.shop".into(),
+            weights: [("v1".to_owned(), 1)].into(),
+            overridden: Some(OverrideView {
+                since: "1970-01-01T00:00:02.000Z".into(),
+                defined: [("v1".to_owned(), 2)].into(),
+            }),
+            drained: vec![taken_out().endpoint],
+        }
+    }
+
     #[test]
     fn a_status_shows_what_is_used_and_what_is_wrong() {
         let interface = |name: &str, mode: &str, error: Option<&str>| InterfaceView {
@@ -344,15 +356,7 @@ mod tests {
             }],
             detours: vec![detours("eth0", 1), detours("br0", 9)],
             drained: vec![taken_out()],
-            this_node: vec![ThisNodeView {
-                split: "web.shop".into(),
-                weights: [("v1".to_owned(), 1)].into(),
-                overridden: Some(OverrideView {
-                    since: "1970-01-01T00:00:02.000Z".into(),
-                    defined: [("v1".to_owned(), 2)].into(),
-                }),
-                drained: vec![taken_out().endpoint],
-            }],
+            this_node: vec![otherwise_here()],
             ..StatusView::default()
         };
         view.health = HealthView::of(&view, Vec::new());

@@ -96,7 +96,7 @@ mod tests {
         for (nanos, shift, millis) in cases {
             let clock = Clock::of(Duration::from_nanos(nanos));
             assert_eq!((clock.shift(), clock.tick().as_millis()), (shift, millis), "{nanos} ns");
-            assert_eq!(clock.tick_units(), u64::from(nanos << shift >> 10), "{nanos} ns");
+            assert_eq!(clock.tick_units(), nanos << shift >> 10, "{nanos} ns");
         }
         let clock = Clock::of(Duration::from_millis(4));
         assert_eq!(clock.ticks(Duration::from_millis(1024)), 1);

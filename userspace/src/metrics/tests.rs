@@ -290,7 +290,7 @@ fn times_are_histograms_that_count_up_to_each_edge() {
             (edge.replace("+Inf", "inf").parse().unwrap(), count.parse().unwrap())
         })
         .collect();
-    let upto = |seconds: f64| buckets.iter().filter(|(edge, _)| *edge <= seconds).next_back();
+    let upto = |seconds: f64| buckets.iter().rfind(|(edge, _)| *edge <= seconds);
     assert_eq!(upto(64e-6).unwrap().1, 0, "{buckets:?}");
     assert_eq!(upto(98e-6).unwrap().1, 1, "{buckets:?}");
     assert_eq!(buckets.last(), Some(&(f64::INFINITY, 2)));
