@@ -284,6 +284,14 @@ mod tests {
         }
     }
 
+    fn detours(interface: &str, count: u64) -> DetourView {
+        DetourView {
+            interface: interface.into(),
+            count,
+            endpoints: (1..=count.min(4)).map(|n| format!("192.0.2.{n}:80 (a, v1)")).collect(),
+        }
+    }
+
     fn otherwise_here() -> ThisNodeView {
         ThisNodeView {
             split: "web.shop".into(),
@@ -317,11 +325,6 @@ mod tests {
             full_since: active.map(|_| "1970-01-01T00:00:01.500Z".into()),
         };
         let (name, found) = ("tcx".to_owned(), false);
-        let detours = |interface: &str, count: u64| DetourView {
-            interface: interface.into(),
-            count,
-            endpoints: (1..=count.min(4)).map(|n| format!("192.0.2.{n}:80 (a, v1)")).collect(),
-        };
         let mut view = StatusView {
             health: HealthView::default(),
             version: "0.1.0".into(),
