@@ -86,7 +86,7 @@ impl PhysicalNode {
 
     pub fn open(&mut self, on: bool) {
         // Nothing in this stack keeps account of flows.
-        let until = if on { u64::MAX & !FAST_PATH_TRACKED } else { 0 };
+        let until = if on { !FAST_PATH_TRACKED } else { 0 };
         self.map("FAST_PATH").set(0, until, 0).expect("written");
     }
 
