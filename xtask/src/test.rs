@@ -94,9 +94,14 @@ pub fn test(selection: Selection) -> Result<()> {
         match (selection, tier) {
             (Selection::All, Selection::Cli) => {
                 run_side_by_side(&files)?;
-                stopwatch.lap("cli and kernel beside netns");
+                stopwatch.lap("cli and kernel beside some of netns");
             }
-            (Selection::All, Selection::Kernel | Selection::Netns) => {}
+            (Selection::All, Selection::Kernel) => {}
+            (Selection::All, Selection::Netns) => {
+                let rest = of_tier(&files, tier).filter(|name| !WAIT_MOSTLY.contains(name));
+                run_tests(&rest.collect::<Vec<_>>(), ONE_AT_A_TIME)?;
+                stopwatch.lap("the rest of netns");
+            }
             _ => {
                 run_tier(tier, &files)?;
                 stopwatch.lap(tier.prefix().trim_end_matches('_'));
@@ -135,16 +140,19 @@ fn run_tier(tier: Selection, files: &[String]) -> Result<()> {
     }
 }
 
-/// The tiers cli and kernel, and beside them netns, whose tests wait for most of their time; what
-/// those print is shown when they are over. What needs all CPUs comes last, alone.
+/// The tiers cli and kernel, and beside them those of netns that wait for most of their time; what
+/// these print is shown when they are over. What needs all CPUs comes last, alone.
 fn run_side_by_side(files: &[String]) -> Result<()> {
-    let [cli, kernel, netns] = [Selection::Cli, Selection::Kernel, Selection::Netns]
-        .map(|tier| of_tier(files, tier).collect::<Vec<_>>());
+    let tier = |tier| of_tier(files, tier).collect::<Vec<_>>();
+    let (cli, kernel, all_netns) =
+        (tier(Selection::Cli), tier(Selection::Kernel), tier(Selection::Netns));
     let (alone, beside): (Vec<&str>, Vec<&str>) =
         kernel.iter().partition(|name| NEED_ALL_CPUS.contains(name));
     let beside: Vec<&str> = cli.into_iter().chain(beside).collect();
-    let all: Vec<&str> = netns.iter().chain(&beside).chain(&alone).copied().collect();
+    let all: Vec<&str> = all_netns.iter().chain(&beside).chain(&alone).copied().collect();
     cargo(arguments_for(&all, &["--no-run"], None))?;
+    let netns: Vec<&str> =
+        all_netns.into_iter().filter(|name| WAIT_MOSTLY.contains(name)).collect();
     let log = root().join("target/netns.log");
     let output = File::create(&log).with_context(|| log.display().to_string())?;
     let mut other = Command::new("cargo");
@@ -193,6 +201,19 @@ impl fmt::Display for Stopwatch {
 const UNOPTIMIZED: [&str; 2] = ["--config", "profile.release.package.weir.opt-level=0"];
 /// Those of the kernel tier that choose where their threads run.
 const NEED_ALL_CPUS: [&str; 2] = ["kernel_flood", "kernel_races"];
+/// Those of the netns tier that wait for most of their time, and can do so beside others.
+const WAIT_MOSTLY: [&str; 10] = [
+    "netns_attachments",
+    "netns_bridge",
+    "netns_connections",
+    "netns_detours",
+    "netns_doctor",
+    "netns_files",
+    "netns_fixed_port",
+    "netns_icmp",
+    "netns_interfaces",
+    "netns_istio",
+];
 /// For tests that share what there is once: names of links in bpffs, the CPUs for their traffic.
 const ONE_AT_A_TIME: Option<&str> = Some("--test-threads=1");
 
@@ -243,6 +264,14 @@ fn integration_tests(dir: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_named_apart_is_there() {
+        let files = integration_tests(&root().join("tests/tests")).unwrap();
+        for name in WAIT_MOSTLY.iter().chain(&NEED_ALL_CPUS) {
+            assert!(files.iter().any(|file| file == name), "there is no {name}");
+        }
+    }
 
     #[test]
     fn every_integration_test_has_a_tier() {
