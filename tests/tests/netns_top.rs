@@ -102,7 +102,7 @@ fn shares_are_seen_and_shifted_in_a_terminal() {
     let tmux = Tmux::start(132, 20).unwrap();
     tmux.press(&[&line(&scene, "top --interval 300ms"), "Enter"]);
     let shown = tmux.await_screen("all are counted", |screen| {
-        cell(screen, "reviews", "v3", 12) == v3.to_string()
+        cell(screen, "reviews", "v3", 14) == v3.to_string()
     });
     let share = format!("{:.2}%", v3 as f64 / 4.0);
     let found = [1, 2, 3].map(|at| cell(&shown, "reviews", "v3", at));
@@ -229,7 +229,7 @@ fn versions_that_fail_are_marked_in_a_terminal_of_80_columns() {
     tmux.press(&[&line(&scene, "top --interval 300ms"), "Enter"]);
     send(&scene, at(9080), 20_000..21_000);
     provoke(&scene, at(9081), 30_000..30_600, "v3-a");
-    // SUBSET, WANTED, OBSERVED, 95%, NEW/S, OPEN, REFUSED, NO ANSWER, RESET.
+    // SUBSET, WANTED, OBSERVED, 95%, NEW/S, OPEN, REFUSED, NO ANS, RESET.
     let failing = |screen: &str, split: &str, version: &str| {
         [6, 7, 8].map(|at| cell(screen, split, version, at))
     };

@@ -99,6 +99,16 @@ pub const COLUMNS: [Column; 16] = [
         })
     },
     Column {
+        shown: |subset| subset.failures.rejected > 0,
+        mark: |subset| if subset.failures.rejected > 0 { Mark::Bad } else { Mark::Plain },
+        ..column(
+            "REJECTED",
+            None,
+            "packets rejected for want of an endpoint since then, if any were",
+            |subset| short(subset.failures.rejected as f64),
+        )
+    },
+    Column {
         shown: |subset| subset.handshake.is_some(),
         mark: |subset| slow(subset.handshake),
         ..column(
@@ -116,16 +126,6 @@ pub const COLUMNS: [Column; 16] = [
             Some(4),
             "from what a client asked to the first data that it got, likewise",
             |subset| took(subset.reply),
-        )
-    },
-    Column {
-        shown: |subset| subset.failures.rejected > 0,
-        mark: |subset| if subset.failures.rejected > 0 { Mark::Bad } else { Mark::Plain },
-        ..column(
-            "REJECTED",
-            None,
-            "packets rejected for want of an endpoint since then, if any were",
-            |subset| short(subset.failures.rejected as f64),
         )
     },
     column("PKT/S", Some(1), "packets of both directions in each second", |subset| {
