@@ -314,7 +314,8 @@ fn the_agent_runs_with_two_capabilities_in_a_sandbox() {
     };
     fast_path("used (auto)");
     let nft = |line: &str| drop(node.topology.node.output("nft", &[line]).expect("nft"));
-    nft("add table ip t; add chain ip t c { type filter hook forward priority 0; }");
+    nft("add table ip t; add chain ip t c { type filter hook forward priority 0; }; \
+         add rule ip t c meta mark set 7");
     fast_path("not used (auto)");
     nft("delete table ip t");
     fast_path("used (auto)");
