@@ -5,8 +5,8 @@
 //!   that user space computes what the kernel computes;
 //! * [`flow`] and [`new_flow`]: flow entries, and flows in their first second;
 //! * [`parse`]: the packet parser, over any source of bytes;
-//! * [`tcp`]: how segments change the state of a flow; [`signals`]: what they say of its fate;
-//!   [`times`]: how long that takes, and histograms of it;
+//! * [`tcp`]: how segments change the state of a flow; [`signals`]: what they say of it;
+//!   [`times`]: how long that takes, and histograms of it; [`fate`]: all of these together;
 //! * [`frame`]: what is needed of a frame that is changed: kernel programs have
 //!   it at their hooks, tests in memory;
 //! * [`rewrite`], [`reject`], [`translate`], [`echo`]: what is made of packets,
@@ -26,6 +26,7 @@ pub mod address;
 pub mod checksum;
 pub mod choose;
 pub mod echo;
+pub mod fate;
 pub mod filter;
 pub mod flow;
 pub mod fragment;

@@ -230,6 +230,8 @@ pub enum Signal {
     Refused = 17,
     /// Of [`SubsetErrors`].
     Unreachable = 18,
+    /// Of [`SubsetStats`].
+    Ended = 19,
 }
 
 impl Signal {

@@ -1,25 +1,21 @@
 //! Packets of new flows: handshakes, and what comes in the same second.
 
 use probe_common::address::Tuple;
-use probe_common::flow::{
-    ANSWERED, ENDED, ESTABLISHED, Entry, FORWARD, PAST, RESET, SYNCED, is_closed, is_forward,
-};
-use probe_common::map::Signal;
+use probe_common::fate::{Fate, Packet, States};
+use probe_common::flow::{ANSWERED, ESTABLISHED, Entry, FORWARD, PAST, SYNCED, is_forward};
 use probe_common::new_flow::{PENDING, rank};
 use probe_common::parse::{Headers, RST, SYN, TCP};
 use probe_common::reason::Reason;
-use probe_common::signals::{Before, Signals, of_end, of_segment};
 use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
-use probe_common::times;
 
 use super::clock::{is_expired, is_idle, now};
-use super::counters::{count, subset_stats};
+use super::counters::count;
 use super::delivery::{deliver, is_draining, is_gone};
 use super::header_offsets::HeaderOffsets;
 use super::hook::Hook;
 use super::new_flows::{AT_EGRESS, AT_INGRESS, Found, NewFlows, find};
 use super::reject::reject_gone;
-use super::signals::{self, has_data};
+use super::signals::{begins_data, fate, tell};
 use super::verdict::Verdict;
 
 /// A packet whose flow may be a new one. Unknown if it is not, or is over;
@@ -144,35 +140,15 @@ fn note<A: NewFlows>(
             found.renew();
         }
     }
-    let was = Before { state: before, age: now.wrapping_sub(entry.created) };
-    let mut signals = Signals::default();
-    if tcp {
-        let has_data = || has_data::<A>(frame, headers);
-        let (told, set) = of_segment(was, change.set, state, headers.flags, side, has_data);
-        state |= set;
-        signals = told;
-    }
-    if state != before && is_closed(state) && state & ESTABLISHED != 0 {
-        state |= ENDED;
-    }
-    let moments = if tcp {
-        signals = signals.and(of_end(was, change.set, state, side));
-        times::of_segment(before, state, headers.flags, side, signals)
-    } else {
-        times::of_datagram(before, state)
-    };
-    signals = signals.and(of_handshake(headers.protocol, before, state, forward));
-    // First what needs the flow's age: there is no stack to keep it.
-    if state & !before & ENDED != 0
-        && let Some(stats) = subset_stats(entry.subset)
-    {
-        stats.ended += 1;
-        stats.ended_ticks += was.age as u64;
-    }
+    let age = now.wrapping_sub(entry.created);
+    let data = begins_data::<A>(frame, headers, before, side);
+    let packet = Packet { tcp, flags: headers.flags, side, data, age };
+    let Fate { state, signals, moments } =
+        fate(States { before, set: change.set, after: state }, packet);
     if moments.any() {
-        let _ = A::mark(found.position, moments.bits(), entry.subset, was.age);
+        let _ = A::mark(found.position, moments.bits(), entry.subset, age);
     }
-    signals::tell([entry.subset, entry.endpoint], signals);
+    tell([entry.subset, entry.endpoint], signals, age);
     if state == before {
         return;
     }
@@ -188,17 +164,4 @@ fn datagram(state: u16, forward: bool) -> u16 {
         true => 0,
         false => ANSWERED,
     }
-}
-
-/// What a state that became `to` says of how the flow began.
-#[inline(always)]
-fn of_handshake(protocol: u8, from: u16, to: u16, forward: bool) -> Signals {
-    let entered = to & !from;
-    // UDP has no handshake to be completed: an answer is what there is.
-    let complete = if protocol == TCP { ESTABLISHED } else { ANSWERED };
-    if entered & complete != 0 {
-        return Signals::of(Signal::Completed);
-    }
-    let refused = entered & RESET != 0 && to & ANSWERED == 0 && !forward;
-    if refused { Signals::of(Signal::Refused) } else { Signals::default() }
 }

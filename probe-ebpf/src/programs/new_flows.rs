@@ -325,7 +325,7 @@ fn fail<A: NewFlows>(position: u32, check: u32) -> u32 {
     let flow = unsafe { &mut *slot };
     if flow.state & (ANSWERED | RESET | UNREACHABLE) == 0 {
         flow.state |= UNREACHABLE;
-        tell([flow.subset, flow.endpoint], Signals::of(Signal::Unreachable));
+        tell([flow.subset, flow.endpoint], Signals::of(Signal::Unreachable), 0);
     }
     0
 }

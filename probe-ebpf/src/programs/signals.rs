@@ -2,6 +2,7 @@
 //! [`probe_common::signals`].
 
 use probe_common::address::Address;
+use probe_common::fate::{Fate, Packet, States};
 use probe_common::map::{EndpointSignals, Signal, subset_index};
 use probe_common::parse::{Headers, TCP};
 use probe_common::signals::{Signals, data_of};
@@ -13,10 +14,11 @@ use super::maps::{ENDPOINT_SIGNALS, SUBSET_ERRORS, SUBSET_IDS, SUBSET_SIGNALS};
 
 /// Counts the signals whose bits are set for a flow's endpoint, and for the subset that it was
 /// steered to, unless another one has its index by now. In a function of its own: what calls it has
-/// no stack left. As all global functions, it returns a number; this one says nothing.
+/// no stack left. As all global functions, it returns a number; this one says nothing. `age`: of the
+/// flow, in ticks.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn weir_signal(subset: u32, endpoint: u32, bits: u32) -> u32 {
+extern "C" fn weir_signal(subset: u32, endpoint: u32, bits: u32, age: u32) -> u32 {
     if let Some(counters) = ENDPOINT_SIGNALS.get_ptr_mut(endpoint) {
         const COUNT: usize = size_of::<EndpointSignals>() / size_of::<u64>();
         add_each::<COUNT>(counters.cast(), Signals::of_bits(bits).of_endpoint());
@@ -29,11 +31,17 @@ extern "C" fn weir_signal(subset: u32, endpoint: u32, bits: u32) -> u32 {
         add_each::<{ Signal::COUNT }>(counters.cast(), bits);
     }
     let signals = Signals::of_bits(bits);
-    if (signals.has(Signal::Completed) || signals.has(Signal::Refused))
-        && let Some(stats) = subset_stats(subset)
-    {
-        stats.completed += signals.has(Signal::Completed) as u64;
-        stats.refused += signals.has(Signal::Refused) as u64;
+    if let Some(stats) = subset_stats(subset) {
+        if signals.has(Signal::Completed) {
+            stats.completed += 1;
+        }
+        if signals.has(Signal::Refused) {
+            stats.refused += 1;
+        }
+        if signals.has(Signal::Ended) {
+            stats.ended += 1;
+            stats.ended_ticks += age as u64;
+        }
     }
     if signals.has(Signal::Unreachable)
         && let Some(errors) = SUBSET_ERRORS.get_ptr_mut(index)
@@ -56,12 +64,25 @@ fn add_each<const COUNT: usize>(counters: *mut u64, bits: u32) {
     }
 }
 
-/// Counts signals for the subset and the endpoint with these ids.
+/// Counts signals for the subset and the endpoint with these ids, of a flow of that age in ticks.
 #[inline(always)]
-pub fn tell([subset, endpoint]: [u32; 2], signals: Signals) {
+pub fn tell([subset, endpoint]: [u32; 2], signals: Signals, age: u32) {
     if signals != Signals::default() {
-        let _ = weir_signal(subset, endpoint, signals.bits());
+        let _ = weir_signal(subset, endpoint, signals.bits(), age);
     }
+}
+
+/// [`Fate::of`], of numbers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn weir_fate(states: u64, packet: u64) -> u64 {
+    Fate::of(States::of_bits(states), Packet::of_bits(packet)).bits()
+}
+
+/// What a packet that changes these states says.
+#[inline(always)]
+pub fn fate(states: States, packet: Packet) -> Fate {
+    Fate::of_bits(weir_fate(states.bits(), packet.bits()))
 }
 
 /// Whether a TCP segment has data.
@@ -82,7 +103,7 @@ pub fn segment_length<A: Address>(frame: &impl Hook, headers: &Headers) -> Optio
     Some(u16::from_be(frame.load(l3 + field)?).wrapping_sub((l4 - l3 - before) as u16))
 }
 
-/// Whether a segment is the first of its side that has data, of a live flow.
+/// Whether a segment is the first of its side that has data, of a flow in that state.
 #[inline(always)]
 pub fn begins_data<A: Address>(
     frame: &impl Hook,

@@ -1,19 +1,17 @@
 //! Following the state of live flows.
 
 use probe_common::address::Tuple;
+use probe_common::fate::{Fate, Packet, States};
 use probe_common::flow::{
-    CLOSING, CONTESTED, ENDED, ESTABLISHED, Entry, Facts, SYNCED, is_closed, is_forward, opposite,
+    CLOSING, CONTESTED, ESTABLISHED, Entry, Facts, SYNCED, is_forward, opposite,
 };
 use probe_common::parse::{Headers, TCP};
-use probe_common::signals::{Before, Signals, of_end, of_segment};
 use probe_common::tcp::{Change, Known, Noting, Segment, Side, transition};
-use probe_common::times;
 use probe_common::times::{Measured, Moments, known, since};
 
-use super::counters::subset_stats;
 use super::family::Family;
 use super::hook::Hook;
-use super::signals::{has_data, tell};
+use super::signals::{begins_data, fate, tell};
 use super::times::{life, measure, now_units};
 
 /// Notes what the packet changes, in the entry and in that of the other
@@ -47,35 +45,18 @@ pub fn track<A: Family, F: Hook>(
     // As it is now: what the other direction has told meanwhile must not be lost.
     // SAFETY: as above.
     let before = unsafe { (&raw const (*slot).state).read_volatile() };
-    let mut state = change.of(before);
-    let known = before | ESTABLISHED;
-    let was = Before { state: known, age: now.wrapping_sub(entry.created) };
-    let mut signals = Signals::default();
-    if tcp {
-        let has_data = || has_data::<A>(frame, headers);
-        let (told, set) = of_segment(was, change.set, known, headers.flags, side, has_data);
-        state |= set;
-        signals = told;
-    }
-    let ends = is_closed(state) && state & ENDED == 0;
-    if state == before && now == entry.seen && !ends {
+    let after = change.of(before);
+    let age = now.wrapping_sub(entry.created);
+    let data = begins_data::<A>(frame, headers, before, side);
+    let packet = Packet { tcp, flags: headers.flags, side, data, age };
+    let states =
+        States { before: before | ESTABLISHED, set: change.set, after: after | ESTABLISHED };
+    let Fate { state, signals, moments } = fate(states, packet);
+    let state = state & !ESTABLISHED | after & ESTABLISHED;
+    if state == before && now == entry.seen {
         return;
     }
-    if ends {
-        state |= ENDED;
-        if tcp {
-            signals = signals.and(of_end(was, change.set, state, side));
-        }
-        if let Some(stats) = subset_stats(entry.subset) {
-            stats.ended += 1;
-            stats.ended_ticks += now.wrapping_sub(entry.created) as u64;
-        }
-    }
-    tell([entry.subset, entry.endpoint], signals);
-    let mut moments = Moments::default();
-    if tcp {
-        moments = times::of_segment(before, state, headers.flags, side, signals);
-    }
+    tell([entry.subset, entry.endpoint], signals, age);
     // SAFETY: as above.
     unsafe {
         (*slot).state = state;
